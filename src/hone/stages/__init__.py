@@ -1,0 +1,25 @@
+"""The stages, in the order of the flow. A new stage is one module here and one name in STAGES."""
+
+import importlib
+from typing import Protocol, cast
+
+from hone.stage import Job, StageConfig
+
+STAGES = ("prepare", "generate", "mine", "score", "curate", "distill", "evaluate")
+
+
+class Stage(Protocol):
+    """What a stage module defines: five names, no base class."""
+
+    IMAGE: str
+    READS: tuple[str, ...]
+    WRITES: tuple[str, ...]
+    Config: type[StageConfig]
+
+    @staticmethod
+    def run(config: StageConfig, job: Job) -> None: ...
+
+
+def stage(name: str) -> Stage:
+    """The module of a stage. Importing one costs little: torch and the like are imported inside `run`."""
+    return cast(Stage, importlib.import_module(f"hone.stages.{name}"))
