@@ -1,0 +1,37 @@
+# The commands people and CI share. A bare Debian or Ubuntu machine with Python 3.11 is enough.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# uv does not read pip's settings: local wheels that pip knows of are handed on.
+WHEELS := $(shell $(PYTHON) -m pip config list 2>/dev/null | sed -n "s/^[^=]*find-links='\(.*\)'/\1/p" | head -n 1)
+LINKS := $(foreach wheel,$(WHEELS),--find-links $(wheel))
+DEMO := build/demo
+
+.PHONY: demo test check clean
+
+$(BIN)/uv:
+	@command -v $(PYTHON) >/dev/null || (apt-get update -q && apt-get install -qy python3.11 python3.11-venv)
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || (apt-get update -q && apt-get install -qy python3.11-venv && $(PYTHON) -m venv $(VENV))
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==0.13.9
+
+$(VENV)/.run: pyproject.toml $(BIN)/uv
+	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(BIN)/uv
+	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,demo,dev]'
+	@touch $@ $(VENV)/.run
+
+demo: $(VENV)/.run ## specialise MiniLM to the standard library's documentation
+	@$(BIN)/python -m hone.demo $(DEMO)
+	@rm -f $(DEMO)/demo.yaml
+	@$(BIN)/hone init $(DEMO) --name demo --out $(DEMO)/demo.yaml
+	@$(BIN)/hone run $(DEMO)/demo.yaml --store $(DEMO)/store
+
+test: $(VENV)/.dev ## style, types and all tests
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright
+	@$(BIN)/pytest
+
+clean:
+	rm -rf build $(VENV)

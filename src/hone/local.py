@@ -1,0 +1,136 @@
+"""The laptop runner: the whole chain on one machine, stage after stage, through the one door of `hone.stage`."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from hone import tables
+from hone.errors import UserError
+from hone.settings import RunSettings
+from hone.stage import Manifest, Plan, Shard, execute, finished, load_manifest, merge, plan, scratch_folder
+from hone.stages import STAGES, stage
+from hone.store import Store
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happened to one stage of a run, or would happen: `reason` says why it runs, empty if it need not."""
+
+    stage: str
+    manifest: Manifest | None
+    reason: str
+
+
+def run(
+    settings: RunSettings,
+    store: Store,
+    *,
+    first: str = STAGES[0],
+    last: str = STAGES[-1],
+    shards: int = 1,
+    tell: Callable[[Step], None] = lambda step: None,
+) -> dict[str, Manifest]:
+    """Runs the stages from `first` to `last` that have no result yet and returns all manifests by stage.
+
+    Stages before `first` must be finished. Raises UserError.
+    """
+    done: dict[str, Manifest] = {}
+    for name in _until(last):
+        with scratch_folder() as scratch:
+            todo = plan(name, settings.stages[name], outputs_of(done), scratch)
+            result = finished(store, todo)
+            if result is None and STAGES.index(name) < STAGES.index(first):
+                raise UserError(f"{name} has no result for these settings; run without --from {first}")
+            reason = "" if result else explain(store, settings.name, todo)
+            tell(Step(name, result, reason))
+            done[name] = result or _execute(todo, store, shards)
+        record(store, settings.name, done)
+    return done
+
+
+def explain_run(settings: RunSettings, store: Store, *, last: str = STAGES[-1]) -> list[Step]:
+    """What `run` would do, without doing it."""
+    steps: list[Step] = []
+    done: dict[str, Manifest] = {}
+    for name in _until(last):
+        waits = [table for table in stage(name).READS if table not in outputs_of(done)]
+        if waits:
+            steps.append(Step(name, None, f"reads {waits[0]}, which will be made anew"))
+            continue
+        with scratch_folder() as scratch:
+            todo = plan(name, settings.stages[name], outputs_of(done), scratch)
+        result = finished(store, todo)
+        steps.append(Step(name, result, "" if result else explain(store, settings.name, todo)))
+        if result:
+            done[name] = result
+    return steps
+
+
+def explain(store: Store, run_name: str, todo: Plan) -> str:
+    """Why a stage has no result: what differs from the last one of this run."""
+    last = recorded(store, run_name).get(todo.stage)
+    before = last and load_manifest(store, f"{last}/manifest.json")
+    if not before:
+        return "no result yet"
+    changes = [
+        *_differences("", before.config, todo.config.model_dump(mode="json")),
+        *(f"{ref} has other content" for ref, digest in todo.sources.items() if before.sources.get(ref) != digest),
+        *(
+            f"{table} changed"
+            for table, manifest in todo.inputs.items()
+            if before.input_digests.get(table) != manifest.outputs[table].digest
+        ),
+    ]
+    return "; ".join(changes) or "its code changed"
+
+
+def outputs_of(done: Mapping[str, Manifest]) -> dict[str, Manifest]:
+    """Every table and folder of finished stages with the manifest it belongs to."""
+    return {name: manifest for manifest in done.values() for name in manifest.outputs if name in tables.OUTPUTS}
+
+
+def record(store: Store, run_name: str, done: Mapping[str, Manifest]) -> None:
+    """Notes which results a run's name stands for; never read to decide whether a stage is done."""
+    prefixes = {**recorded(store, run_name), **{name: manifest.prefix for name, manifest in done.items()}}
+    if prefixes != recorded(store, run_name):
+        store.replace(_record_key(run_name), json.dumps(prefixes, indent=1).encode())
+
+
+def recorded(store: Store, run_name: str) -> dict[str, str]:
+    """Stage to result prefix, as last noted for a run's name; empty for an unknown name."""
+    data = store.read(_record_key(run_name))
+    return cast(dict[str, str], json.loads(data)) if data else {}
+
+
+def results(store: Store, run_name: str) -> dict[str, Manifest]:
+    """The manifests that a run's name stands for. Raises UserError if there is no such run."""
+    prefixes = recorded(store, run_name)
+    if not prefixes:
+        raise UserError(f"there is no run called {run_name!r} in {store.uri}; `hone run` makes one")
+    loaded = {name: load_manifest(store, f"{prefix}/manifest.json") for name, prefix in prefixes.items()}
+    return {name: manifest for name, manifest in loaded.items() if manifest is not None}
+
+
+def _execute(todo: Plan, store: Store, shards: int) -> Manifest:
+    count = shards if todo.config.sharded else 1
+    for index in range(count):
+        with scratch_folder() as scratch:
+            manifest, _ = execute(todo, store, scratch, Shard(index, count))
+    return merge(todo, store, count) if count > 1 else manifest
+
+
+def _until(last: str) -> tuple[str, ...]:
+    return STAGES[: STAGES.index(last) + 1]
+
+
+def _record_key(run_name: str) -> str:
+    return f"runs/{run_name}.json"
+
+
+def _differences(path: str, before: Any, after: Any) -> list[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        old, new = cast(dict[str, Any], before), cast(dict[str, Any], after)
+        keys = sorted({*old, *new})
+        return [line for key in keys for line in _differences(f"{path}.{key}", old.get(key), new.get(key))]
+    return [] if before == after else [f"{path.lstrip('.')} {before!r} -> {after!r}"]

@@ -1,0 +1,100 @@
+"""`hone search`: the base and the tuned model's answers to one query, side by side."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pyarrow as pa
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hone import local
+from hone.errors import UserError
+from hone.stage import Job, Manifest, Plan, Shard, fetch_folder, scratch_folder
+from hone.store import Store, open_store
+
+TOP = 10
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One answer: its document, its cosine, and its rank with the other model (0: not in that top ten)."""
+
+    doc_id: str
+    title: str
+    score: float
+    other_rank: int
+
+
+def show(run_name: str, query: str, store_uri: str) -> None:
+    """Prints both top tens; what moved is marked. Raises UserError."""
+    if not query.strip():
+        raise UserError("the query is empty; type what you would search for")
+    base, tuned = top_tens(open_store(store_uri), run_name, query)
+    table = Table(title=escape(query), title_justify="left")
+    for heading in ("", "base", "tuned", "moved"):
+        table.add_column(heading, overflow="fold")
+    for rank in range(max(len(base), len(tuned))):
+        left, right = (hits[rank] if rank < len(hits) else None for hits in (base, tuned))
+        table.add_row(str(rank + 1), _cell(left), _cell(right), _moved(rank + 1, right))
+    Console(highlight=False).print(table)
+
+
+def top_tens(store: Store, run_name: str, query: str) -> tuple[list[Hit], list[Hit]]:
+    """The ten best documents of the base and of the tuned student, best first. Raises UserError."""
+    done = local.results(store, run_name)
+    if "evaluate" not in done:
+        raise UserError(f"run {run_name!r} is not finished; `hone run` its settings first")
+    with scratch_folder() as scratch:
+        job = Job(_plan(done["evaluate"], done), store, scratch, Shard())
+        titles = _titles(job)
+        base = _best(job, None, query)
+        tuned = _best(job, fetch_folder(store, done["distill"], "model", scratch), query)
+    return _hits(base, tuned, titles), _hits(tuned, base, titles)
+
+
+def _plan(evaluate: Manifest, done: dict[str, Manifest]) -> Plan:
+    from hone.stages import stage
+
+    config = stage("evaluate").Config.model_validate(evaluate.config)
+    inputs = {name: local.outputs_of(done)[name] for name in evaluate.inputs}
+    return Plan("evaluate", config, inputs, dict(evaluate.sources), evaluate.fingerprint)
+
+
+def _best(job: Job, model: Any, query: str) -> list[tuple[str, float]]:
+    import numpy as np
+
+    from hone.backends.encoder import Encoder, encode_docs
+    from hone.backends.search import top_k
+
+    student = cast(Any, job.plan.config).student
+    folder = model or job.source(student.model)
+    ids, vectors = encode_docs(job, student, model or student.model, "search: encode docs")
+    queries = Encoder(folder, student).queries([query])
+    positions, scores = top_k(np.asarray(queries), vectors, min(TOP, len(ids)))
+    return [(ids[position], float(score)) for position, score in zip(positions[0], scores[0], strict=True)]
+
+
+def _titles(job: Job) -> dict[str, str]:
+    docs: pa.Table = job.table("docs").read(["doc_id", "title", "text"])
+    columns = (docs[name].to_pylist() for name in ("doc_id", "title", "text"))
+    return {doc_id: title or text[:80] for doc_id, title, text in zip(*columns, strict=True)}
+
+
+def _hits(own: list[tuple[str, float]], other: list[tuple[str, float]], titles: dict[str, str]) -> list[Hit]:
+    ranks = {doc_id: rank for rank, (doc_id, _) in enumerate(other, 1)}
+    return [Hit(doc_id, titles[doc_id], score, ranks.get(doc_id, 0)) for doc_id, score in own]
+
+
+def _cell(hit: Hit | None) -> str:
+    return f"{hit.score:.3f} {escape(hit.title)} [dim]{escape(hit.doc_id)}[/]" if hit else ""
+
+
+def _moved(rank: int, hit: Hit | None) -> str:
+    if hit is None or hit.other_rank == rank:
+        return ""
+    if not hit.other_rank:
+        return "[green]new[/]"
+    change = hit.other_rank - rank
+    return f"[green]▲ {change}[/]" if change > 0 else f"[red]▼ {-change}[/]"
+

@@ -1,0 +1,132 @@
+"""The settings file: one YAML, a section per stage, plus what several stages share.
+
+`name` names the run. `preset` lays the user's settings over one of `hone/presets/*.yaml`. A section called like a stage
+holds its settings. Any other top-level key (seed, student, teacher) is handed to every stage whose Config has a field
+of that name, so that it is written once.
+"""
+
+import difflib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from hone.errors import UserError
+from hone.stage import StageConfig
+from hone.stages import STAGES, stage
+
+OWN = ("name", "preset")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """A checked settings file: the run's name and the settings of every stage."""
+
+    name: str
+    stages: dict[str, StageConfig]
+
+
+def load(path: Path) -> RunSettings:
+    """Reads and checks a settings file. Raises UserError naming file, key and mend."""
+    return check(read_yaml(path), str(path), path.resolve().parent)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping. Raises UserError naming the file and line."""
+    try:
+        data: object = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; `hone init FOLDER` writes a settings file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{where} is not valid YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path} holds no settings; write `key: value` lines, see `hone describe`")
+    return cast(dict[str, Any], data)
+
+
+def check(data: dict[str, Any], file: str, base: Path) -> RunSettings:
+    """Settings as a mapping to checked settings; relative paths are beside `base`. Raises UserError."""
+    if preset := data.get("preset"):
+        data = overlay(load_preset(str(preset), file), data)
+    name = data.get("name")
+    if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum():
+        raise UserError(f"{file}: name: give the run a name of letters, digits, - and _")
+    shared = {key: value for key, value in data.items() if key not in (*OWN, *STAGES)}
+    _refuse_unknown(shared, file)
+    configs = {stage_name: _stage_config(stage_name, data, shared, file, base) for stage_name in STAGES}
+    return RunSettings(name, configs)
+
+
+def stage_config(name: str, section: dict[str, Any], file: str, base: Path) -> StageConfig:
+    """The checked settings of one stage. Raises UserError naming the key and the mend."""
+    try:
+        return stage(name).Config.model_validate(section, context={"base": base})
+    except ValidationError as error:
+        raise UserError(_sentence(error, name, file)) from error
+
+
+def load_preset(name: str, file: str) -> dict[str, Any]:
+    """One of the presets that come with Hone. Raises UserError listing them."""
+    folder = resources.files("hone.presets")
+    known = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    if name not in known:
+        raise UserError(f"{file}: preset: {name!r} is not one of {', '.join(known)}")
+    return cast(dict[str, Any], yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text("utf-8")))
+
+
+def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`; mappings are merged key by key, anything else is replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = overlay(cast(dict[str, Any], old), cast(dict[str, Any], value)) if both else value
+    return merged
+
+
+def _stage_config(
+    name: str, data: dict[str, Any], shared: dict[str, Any], file: str, base: Path
+) -> StageConfig:
+    section = data.get(name) or {}
+    if not isinstance(section, dict):
+        raise UserError(f"{file}: {name}: write the settings of {name} as indented `key: value` lines")
+    fields = stage(name).Config.model_fields
+    given = {key: value for key, value in shared.items() if key in fields}
+    return stage_config(name, {**given, **cast(dict[str, Any], section)}, file, base)
+
+
+def _refuse_unknown(shared: dict[str, Any], file: str) -> None:
+    known = {field for name in STAGES for field in stage(name).Config.model_fields}
+    for key in shared:
+        if key not in known:
+            raise UserError(f"{file}: {key}: unknown setting{_hint(str(key), [*STAGES, *OWN, *known])}")
+
+
+def _sentence(error: ValidationError, name: str, file: str) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in (name, *first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return f"{file}: {where}: unknown setting{_hint(str(first['loc'][-1]), _fields_at(name, first['loc']))}"
+    got = "" if first["type"] == "missing" else f", not {first['input']!r}"
+    problem = first["msg"].removeprefix("Value error, ")
+    return f"{file}: {where}: {problem}{got}; `hone describe {name}` lists the settings"
+
+
+def _fields_at(name: str, location: tuple[int | str, ...]) -> list[str]:
+    model: Any = stage(name).Config
+    for part in location[:-1]:
+        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        model = field.annotation if field else None
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _hint(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {close[0]}?" if close else "; `hone describe` lists all settings"

@@ -1,0 +1,521 @@
+"""READ SECOND: the one shape of a stage, and `execute`, the only door to it.
+
+A stage is a module with five names: IMAGE, READS, WRITES, Config, run. Its result lives in the store under
+`<stage>/<fingerprint>/`, where the fingerprint is a hash of its code, settings and inputs, and is done when the
+manifest, written last, is there. The same inputs and settings therefore find the same result; changed ones never do.
+"""
+
+import errno
+import hashlib
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+from hone import __version__, sources, tables
+from hone.code import code_digest
+from hone.errors import UserError
+from hone.memo import Memo
+from hone.store import Store
+from hone.tables import Folder, Table
+
+ROWS_PER_GROUP = 8_192
+ROWS_PER_PART = 65_536
+ROWS_PER_BUCKET = 1_024
+MOST_BUCKETS = 256
+
+
+class Settings(BaseModel):
+    """The base of everything a user sets: immutable, unknown keys refused, a docstring under each field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class StageConfig(Settings):
+    """The settings of one stage."""
+
+    sharded: ClassVar[bool] = False
+
+
+class Resource:
+    """Marks a setting that says how or where to run: it shapes no result and enters no fingerprint."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The `index`-th of `count` equal shares of a sharded stage."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """From `i/n` with 0 <= i < n. Raises UserError."""
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise UserError(f"--shard {text!r} is not i/n with 0 <= i < n, such as 0/4")
+        return cls(int(index), int(count))
+
+
+class Part(Settings):
+    """One file of an output."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Output(Settings):
+    """One table or folder a stage wrote. `digest` is a hash over its parts' hashes."""
+
+    digest: str
+    rows: int
+    parts: tuple[Part, ...]
+
+
+class Manifest(Settings):
+    """What a stage did, from what, with what result and at what cost."""
+
+    stage: str
+    fingerprint: str
+    code: str
+    version: str
+    config: dict[str, Any]
+    sources: dict[str, str]
+    inputs: dict[str, str]
+    """Input name to the prefix of the stage result it was read from."""
+    input_digests: dict[str, str]
+    outputs: dict[str, Output]
+    facts: dict[str, Any]
+    cost: dict[str, float]
+    seconds: float
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.stage}/{self.fingerprint}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stage about to run: its settings, what it reads and the fingerprint that follows."""
+
+    stage: str
+    config: StageConfig
+    inputs: dict[str, Manifest]
+    sources: dict[str, str]
+    fingerprint: str
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.stage}/{self.fingerprint}"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Rows that belong together by the hash of a key: the unit of work of a sharded stage."""
+
+    number: int
+    rows: pa.Table
+
+
+class TableReader:
+    """A table another stage wrote. Every part is checked against its sha256 before its first use."""
+
+    def __init__(self, table: Table, output: Output, prefix: str, store: Store, scratch: Path) -> None:
+        self.table, self.output, self.rows = table, output, output.rows
+        self._prefix, self._store, self._scratch = prefix, store, scratch
+
+    def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """All rows in order, a few thousand at a time."""
+        for part in self.output.parts:
+            path = fetch_part(self._store, self._prefix, part, self._scratch)
+            with pq.ParquetFile(path) as file:
+                yield from file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns)
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        """The whole table, or some of its columns, in memory."""
+        schema = self.table.schema
+        wanted = pa.schema([schema.field(name) for name in columns]) if columns else schema
+        return pa.Table.from_batches([batch.cast(wanted) for batch in self.batches(columns)], schema=wanted)
+
+
+class TableWriter:
+    """Writes one table, or one bucket of it, as parts of a fixed number of rows."""
+
+    def __init__(self, table: Table, folder: Path, bucket: int) -> None:
+        self.table, self.folder, self.bucket = table, folder, bucket
+        self._waiting: list[pa.Table] = []
+        self._rows = self._written = 0
+        self._file: pq.ParquetWriter | None = None
+
+    def write(self, rows: pa.Table | pa.RecordBatch) -> None:
+        """Appends rows of the declared schema."""
+        table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+        self._waiting.append(table.cast(self.table.schema))
+        self._rows += table.num_rows
+        if self._rows >= ROWS_PER_GROUP:
+            self._flush(ROWS_PER_GROUP)
+
+    def close(self) -> None:
+        self._flush(1)
+        self._end_part()
+
+    def _flush(self, least: int) -> None:
+        waiting = pa.concat_tables(self._waiting) if self._waiting else self.table.schema.empty_table()
+        while waiting.num_rows >= least:
+            self._write_group(waiting.slice(0, ROWS_PER_GROUP))
+            waiting = waiting.slice(ROWS_PER_GROUP)
+        self._waiting, self._rows = [waiting], waiting.num_rows
+
+    def _write_group(self, group: pa.Table) -> None:
+        if self._file is None:
+            number = self._written // ROWS_PER_PART
+            path = self.folder / f"{self.bucket:05d}-{number:05d}.parquet"
+            self._file = pq.ParquetWriter(path, self.table.schema, compression="zstd")
+        self._file.write_table(group.combine_chunks())
+        self._written += group.num_rows
+        if self._written % ROWS_PER_PART == 0:
+            self._end_part()
+
+    def _end_part(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class Job:
+    """What a running stage may touch: its inputs, its outputs, its memos, and where to leave facts and costs."""
+
+    def __init__(self, plan: Plan, store: Store, scratch: Path, shard: Shard) -> None:
+        self.plan, self.store, self.scratch, self.shard = plan, store, scratch, shard
+        self.facts: dict[str, Any] = {}
+        self.cost: Counter[str] = Counter()
+        self.ancestors: dict[str, Manifest] = lineage(store, plan.inputs)
+        self._out = scratch / "outputs"
+        self._digests = dict(plan.sources)
+
+    def table(self, name: str) -> TableReader:
+        """An input table."""
+        manifest = self.plan.inputs[name]
+        table = cast(Table, tables.OUTPUTS[name])
+        return TableReader(table, manifest.outputs[name], manifest.prefix, self.store, self.scratch)
+
+    def folder(self, name: str) -> Path:
+        """An input folder, as a local path."""
+        manifest = self.plan.inputs[name]
+        return fetch_folder(self.store, manifest, name, self.scratch)
+
+    def source(self, reference: str) -> Path:
+        """The local path of outside data that a setting refers to. Raises UserError if it is missing."""
+        return sources.local_path(reference, self.scratch)
+
+    def digest(self, reference: str) -> str:
+        """sha256 of the content that a setting refers to."""
+        if reference not in self._digests:
+            self._digests[reference] = sources.content_digest(self.source(reference))
+        return self._digests[reference]
+
+    def new_folder(self, name: str) -> Path:
+        """An output folder to fill."""
+        path = self._out / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @contextmanager
+    def writer(self, name: str, bucket: int = 0) -> Iterator[TableWriter]:
+        """A writer of an output table, or of one bucket of it."""
+        writer = TableWriter(cast(Table, tables.OUTPUTS[name]), self.new_folder(name), bucket)
+        yield writer
+        writer.close()
+
+    def buckets(self, name: str, by: str) -> Iterator[Bucket]:
+        """The buckets of an input table that belong to this shard, each with its rows in table order.
+
+        The number of buckets depends on the table alone, and each is worked on by itself: any number of shards
+        writes the same bytes.
+        """
+        reader = self.table(name)
+        count = max(1, min(MOST_BUCKETS, -(-reader.rows // ROWS_PER_BUCKET)))
+        mine = range(self.shard.index, count, self.shard.count)
+        folder = self.scratch / f"buckets-{name}"
+        folder.mkdir(exist_ok=True)
+        writers = {number: TableWriter(reader.table, folder, number) for number in mine}
+        for batch in reader.batches():
+            places = np.array([_bucket(key, count) for key in batch.column(by).to_pylist()])
+            for number in mine:
+                chosen = np.flatnonzero(places == number)
+                if len(chosen):
+                    writers[number].write(batch.take(pa.array(chosen)))
+        for number, writer in writers.items():
+            writer.close()
+            files = sorted(folder.glob(f"{number:05d}-*.parquet"))
+            parts = [pq.read_table(file, schema=reader.table.schema) for file in files]
+            yield Bucket(number, pa.concat_tables([reader.table.schema.empty_table(), *parts]))
+
+    def memo(self, name: str, identity: str, type: pa.DataType) -> Memo:
+        """The memo called `name` of one identity; see `hone.memo`."""
+        return Memo(self.store, name, identity, type, self.scratch)
+
+
+def plan(name: str, config: StageConfig, inputs: Mapping[str, Manifest], scratch: Path) -> Plan:
+    """What running a stage with these settings on these inputs would be. Raises UserError on a missing input."""
+    from hone.stages import stage
+
+    module = stage(name)
+    missing = [table for table in module.READS if table not in inputs]
+    if missing:
+        raise UserError(f"{name} reads {', '.join(missing)}: run the stages before it first")
+    chosen = {table: inputs[table] for table in module.READS}
+    found = {
+        reference: sources.content_digest(sources.local_path(reference, scratch))
+        for reference in _marked(config, sources.SourceMark)
+    }
+    identity = {
+        "stage": name,
+        "code": code_digest(module.__name__),
+        "schema": {output: str(_schema(output)) for output in module.WRITES},
+        "config": _identity(config, found),
+        "inputs": {table: manifest.outputs[table].digest for table, manifest in chosen.items()},
+    }
+    return Plan(name, config, chosen, found, _digest_of(identity)[:16])
+
+
+def execute(todo: Plan, store: Store, scratch: Path, shard: Shard | None = None) -> tuple[Manifest, bool]:
+    """Runs a stage, or finds that its result is there already; says which by the second value (True: it ran).
+
+    Everything is written in `scratch` first and uploaded when the stage is through; the manifest comes last, by one
+    conditional write: of two writers one wins and the other finds its result.
+    Raises UserError for mistakes of the user, with nothing written.
+    """
+    shard = shard or Shard()
+    if shard.count > 1 and not todo.config.sharded:
+        raise UserError(f"{todo.stage} is not sharded; leave out --shard")
+    done = finished(store, todo, shard)
+    if done:
+        return done, False
+    store.check_writable()
+    started = time.monotonic()
+    job = Job(todo, store, scratch, shard)
+    try:
+        _run(job)
+        outputs = {name: _publish(job, name) for name in _writes(todo.stage)}
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise UserError(f"the disk is full ({error.filename or scratch}); free space and run again") from error
+        raise
+    manifest = _manifest(todo, outputs, job.facts, job.cost, time.monotonic() - started)
+    return _commit(store, _manifest_key(todo, shard), manifest), True
+
+
+def merge(todo: Plan, store: Store, shards: int) -> Manifest:
+    """Joins the results of all shards into one. Raises UserError naming the shards that are not finished."""
+    results = [finished(store, todo, Shard(index, shards)) for index in range(shards)]
+    whole = [result for result in results if result is not None]
+    if len(whole) < shards:
+        missing = [str(index) for index, result in enumerate(results) if result is None]
+        raise UserError(f"{todo.stage} has no result yet for shard {', '.join(missing)} of {shards}; run them first")
+    outputs: dict[str, Output] = {}
+    for name in _writes(todo.stage):
+        parts = sorted((part for result in whole for part in result.outputs[name].parts), key=lambda p: p.path)
+        outputs[name] = _output(parts)
+    cost = sum((Counter(result.cost) for result in whole), Counter[str]())
+    facts = merge_facts([result.facts for result in whole])
+    manifest = _manifest(todo, outputs, facts, cost, sum(result.seconds for result in whole))
+    return _commit(store, _manifest_key(todo, Shard()), manifest)
+
+
+def merge_facts(shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """Facts of all shards as one: counts are added, mappings merged, anything else taken from the first that has it."""
+    merged: dict[str, Any] = {}
+    for facts in shards:
+        for key, value in facts.items():
+            if isinstance(value, dict):
+                merged[key] = merge_facts([merged.get(key, {}), cast(dict[str, Any], value)])
+            elif isinstance(value, int) and not isinstance(value, bool) and key in merged:
+                merged[key] += value
+            else:
+                merged.setdefault(key, value)
+    return merged
+
+
+def finished(store: Store, todo: Plan, shard: Shard | None = None) -> Manifest | None:
+    """The manifest of a finished result whose parts are all there, or None."""
+    manifest = load_manifest(store, _manifest_key(todo, shard or Shard()))
+    if manifest is None:
+        return None
+    sizes = dict(store.sizes(todo.prefix))
+    for output in manifest.outputs.values():
+        for part in output.parts:
+            if sizes.get(f"{todo.prefix}/{part.path}") != part.bytes:
+                raise UserError(
+                    f"{todo.prefix}/{part.path} in {store.uri} is missing or cut short; "
+                    f"delete {todo.prefix} and run again"
+                )
+    return manifest
+
+
+def load_manifest(store: Store, key: str) -> Manifest | None:
+    data = store.read(key)
+    return None if data is None else Manifest.model_validate_json(data)
+
+
+def lineage(store: Store, inputs: Mapping[str, Manifest]) -> dict[str, Manifest]:
+    """The manifests of every stage that `inputs` come from, by stage."""
+    found: dict[str, Manifest] = {}
+    queue = list(inputs.values())
+    while queue:
+        manifest = queue.pop()
+        if manifest.stage not in found:
+            found[manifest.stage] = manifest
+            prefixes = sorted(set(manifest.inputs.values()))
+            loaded = (load_manifest(store, f"{prefix}/manifest.json") for prefix in prefixes)
+            queue.extend(parent for parent in loaded if parent is not None)
+    return found
+
+
+def fetch_part(store: Store, prefix: str, part: Part, scratch: Path) -> Path:
+    """A part as a local file, verified. Raises UserError naming it if its bytes are not those of the manifest."""
+    key = f"{prefix}/{part.path}"
+    try:
+        path = store.fetch(key, scratch)
+    except FileNotFoundError:
+        path = None
+    if path is None or _sha256(path) != part.sha256:
+        raise UserError(f"{key} in {store.uri} is missing or damaged; delete {prefix} and run again")
+    return path
+
+
+def fetch_folder(store: Store, manifest: Manifest, name: str, scratch: Path) -> Path:
+    """An output folder as a local path, every file verified."""
+    paths = [fetch_part(store, manifest.prefix, part, scratch) for part in manifest.outputs[name].parts]
+    depth = len(Path(manifest.outputs[name].parts[0].path).parts) - 1
+    return paths[0].parents[depth - 1]
+
+
+def _run(job: Job) -> None:
+    from hone.stages import stage
+
+    stage(job.plan.stage).run(job.plan.config, job)
+
+
+def _writes(name: str) -> tuple[str, ...]:
+    from hone.stages import stage
+
+    return stage(name).WRITES
+
+
+def _publish(job: Job, name: str) -> Output:
+    """Uploads the files of one output. Parts of tables carry their hash in their name: no writer meets another's."""
+    folder = job.new_folder(name)
+    parts: list[Part] = []
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        sha256 = _sha256(file)
+        relative = file.relative_to(folder)
+        is_table = isinstance(tables.OUTPUTS[name], Table)
+        inside = f"{relative.stem}-{sha256[:8]}{relative.suffix}" if is_table else relative.as_posix()
+        path = f"{name}/{inside}"
+        rows = pq.read_metadata(file).num_rows if is_table else 0
+        job.store.put(f"{job.plan.prefix}/{path}", file)
+        parts.append(Part(path=path, rows=rows, bytes=file.stat().st_size, sha256=sha256))
+    return _output(parts)
+
+
+def _output(parts: list[Part]) -> Output:
+    digest = _digest_of([part.sha256 for part in parts])
+    return Output(digest=digest, rows=sum(part.rows for part in parts), parts=tuple(parts))
+
+
+def _manifest(
+    todo: Plan, outputs: dict[str, Output], facts: dict[str, Any], cost: Mapping[str, float], seconds: float
+) -> Manifest:
+    return Manifest(
+        stage=todo.stage,
+        fingerprint=todo.fingerprint,
+        code=code_digest(f"hone.stages.{todo.stage}"),
+        version=__version__,
+        config=todo.config.model_dump(mode="json"),
+        sources=todo.sources,
+        inputs={name: manifest.prefix for name, manifest in todo.inputs.items()},
+        input_digests={name: manifest.outputs[name].digest for name, manifest in todo.inputs.items()},
+        outputs=outputs,
+        facts=facts,
+        cost=dict(cost),
+        seconds=round(seconds, 3),
+    )
+
+
+def _commit(store: Store, key: str, manifest: Manifest) -> Manifest:
+    if store.create(key, manifest.model_dump_json(indent=1).encode()):
+        return manifest
+    return cast(Manifest, load_manifest(store, key))
+
+
+def _manifest_key(todo: Plan, shard: Shard) -> str:
+    name = "manifest" if shard.count == 1 else f"shard-{shard.index:05d}-of-{shard.count:05d}"
+    return f"{todo.prefix}/{name}.json"
+
+
+def _schema(name: str) -> pa.Schema | str:
+    output = tables.OUTPUTS[name]
+    return output.name if isinstance(output, Folder) else output.schema
+
+
+def _fields(model: BaseModel) -> Iterator[tuple[str, FieldInfo, Any]]:
+    for name, field in type(model).model_fields.items():
+        yield name, field, getattr(model, name)
+
+
+def _marked(model: BaseModel, mark: type) -> Iterator[str]:
+    """The non-empty values of the fields that carry a mark, nested ones included."""
+    for _, field, value in _fields(model):
+        if isinstance(value, BaseModel):
+            yield from _marked(value, mark)
+        elif value and any(isinstance(note, mark) for note in field.metadata):
+            yield cast(str, value)
+
+
+def _identity(model: BaseModel, found: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that shape a result, outside data by its content."""
+    identity: dict[str, Any] = {}
+    for name, field, value in _fields(model):
+        if any(isinstance(note, Resource) for note in field.metadata):
+            continue
+        if isinstance(value, BaseModel):
+            identity[name] = _identity(value, found)
+        elif value and any(isinstance(note, sources.SourceMark) for note in field.metadata):
+            identity[name] = found[cast(str, value)]
+        else:
+            identity[name] = value
+    return identity
+
+
+def _digest_of(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _bucket(key: str, count: int) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "little") % count
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A temporary folder for one stage, removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="hone-") as folder:
+        yield Path(folder)
