@@ -12,6 +12,7 @@ app = typer.Typer(
     help="Specialise a dense retriever to one corpus, and prove that it is better there.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # importing rich for the help text alone would double the time to answer
     pretty_exceptions_enable=False,
 )
 Settings = Annotated[Path, typer.Argument(metavar="SETTINGS.yaml", help="The settings file; `hone init` writes one.")]
@@ -40,7 +41,7 @@ def run(
     first: Annotated[str, typer.Option("--from", metavar="STAGE", help="Start here; all before must be done.")] = "",
     last: Annotated[str, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")] = "",
     shards: Annotated[int, typer.Option(min=1, help="Cut sharded stages into this many shares.")] = 1,
-    explain: Annotated[bool, typer.Option("--explain", help="Say why each stage would run or not; do nothing.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Only say why each stage would run or not.")] = False,
 ) -> None:
     """Run the whole chain; stages whose result is there already are not run again."""
     from hone import console
@@ -81,7 +82,7 @@ def search(
 @app.command()
 def describe(
     name: Annotated[str, typer.Argument(metavar="[STAGE]", help="Only this stage.")] = "",
-    json_schema: Annotated[bool, typer.Option("--json-schema", help="Print the JSON schema of a settings file.")] = False,
+    json_schema: Annotated[bool, typer.Option("--json-schema", help="Print the schema of a settings file.")] = False,
 ) -> None:
     """List stages, tables with columns and types, and settings with defaults and meaning."""
     from hone.describe import describe, schema_json

@@ -80,13 +80,9 @@ def _describe_stage(name: str) -> None:
 def _rows(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     for name, field in model.model_fields.items():
         yield prefix + name, _type(field), _default(field), " ".join((field.description or "").split())
-        nested = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_model(kind)]
-        for kind in nested:
-            yield from _rows(f"{prefix}{name}.", kind)
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _rows(f"{prefix}{name}.", kind)
 
 
 def _type(field: FieldInfo) -> str:

@@ -51,7 +51,7 @@ def write_settings(corpus: str, out: Path | None, student: str, name: str) -> Pa
 def _text(seen: Look, folder: Path, name: str, student: str) -> str:
     gpu = has_gpu()
     return TEMPLATE.format(
-        seen=describe(seen),
+        seen=seen,
         device="GPU" if gpu else "CPU only; the teacher is a fusion of BM25 and the student, which needs no weights",
         name=name,
         presets="cpu: minutes on a laptop; paper: the published recipe on a GPU",
@@ -63,13 +63,12 @@ def _text(seen: Look, folder: Path, name: str, student: str) -> str:
     )
 
 
-def describe(seen: Look) -> str:
-    """One line on what a corpus holds."""
-    return str(seen)
-
-
 def _fields(seen: Look) -> str:
-    return ""
+    """The settings by which prepare finds its fields, where they differ from what it expects; the choice is shown."""
+    usual = {"id_field": "_id", "title_field": "title", "text_field": "text"}
+    found = {name: value for name in usual if (value := getattr(seen, name)) and value != usual[name]}
+    lines = [f"  # Fields seen: {', '.join(seen.fields)}", *(f"  {name}: {value}" for name, value in found.items())]
+    return "\n".join(lines) + "\n"
 
 
 def _student() -> str:

@@ -114,10 +114,11 @@ def results(store: Store, run_name: str) -> dict[str, Manifest]:
 
 def _execute(todo: Plan, store: Store, shards: int) -> Manifest:
     count = shards if todo.config.sharded else 1
+    results: list[Manifest] = []
     for index in range(count):
         with scratch_folder() as scratch:
-            manifest, _ = execute(todo, store, scratch, Shard(index, count))
-    return merge(todo, store, count) if count > 1 else manifest
+            results.append(execute(todo, store, scratch, Shard(index, count))[0])
+    return merge(todo, store, count) if count > 1 else results[0]
 
 
 def _until(last: str) -> tuple[str, ...]:

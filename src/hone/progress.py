@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -45,7 +45,7 @@ class Task:
 
 
 @contextmanager
-def task(name: str, total: int, unit: str, stream: TextIO | None = None) -> Iterator[Task]:
+def task(name: str, total: int, unit: str, stream: TextIO | None = None) -> Generator[Task]:
     """Shows the progress of `total` units of work while the block runs."""
     running = Task(name, total, unit, stream or sys.stderr)
     yield running

@@ -97,4 +97,3 @@ def _moved(rank: int, hit: Hit | None) -> str:
         return "[green]new[/]"
     change = hit.other_rank - rank
     return f"[green]▲ {change}[/]" if change > 0 else f"[red]▼ {-change}[/]"
-

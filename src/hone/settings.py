@@ -91,9 +91,7 @@ def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _stage_config(
-    name: str, data: dict[str, Any], shared: dict[str, Any], file: str, base: Path
-) -> StageConfig:
+def _stage_config(name: str, data: dict[str, Any], shared: dict[str, Any], file: str, base: Path) -> StageConfig:
     section = data.get(name) or {}
     if not isinstance(section, dict):
         raise UserError(f"{file}: {name}: write the settings of {name} as indented `key: value` lines")
@@ -122,7 +120,7 @@ def _sentence(error: ValidationError, name: str, file: str) -> str:
 def _fields_at(name: str, location: tuple[int | str, ...]) -> list[str]:
     model: Any = stage(name).Config
     for part in location[:-1]:
-        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
         model = field.annotation if field else None
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 

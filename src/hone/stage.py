@@ -11,7 +11,7 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
-from pydantic.fields import FieldInfo
 
 from hone import __version__, sources, tables
 from hone.code import code_digest
@@ -234,7 +233,7 @@ class Job:
         return path
 
     @contextmanager
-    def writer(self, name: str, bucket: int = 0) -> Iterator[TableWriter]:
+    def writer(self, name: str, bucket: int = 0) -> Generator[TableWriter]:
         """A writer of an output table, or of one bucket of it."""
         writer = TableWriter(cast(Table, tables.OUTPUTS[name]), self.new_folder(name), bucket)
         yield writer
@@ -472,33 +471,28 @@ def _schema(name: str) -> pa.Schema | str:
     return output.name if isinstance(output, Folder) else output.schema
 
 
-def _fields(model: BaseModel) -> Iterator[tuple[str, FieldInfo, Any]]:
-    for name, field in type(model).model_fields.items():
-        yield name, field, getattr(model, name)
+def _marked(value: object, mark: type, notes: tuple[object, ...] = ()) -> Iterator[str]:
+    """The non-empty settings that carry a mark, however deeply nested."""
+    if isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            yield from _marked(getattr(value, name), mark, tuple(field.metadata))
+    elif isinstance(value, (tuple, list)):
+        for item in cast(tuple[object, ...], value):
+            yield from _marked(item, mark, notes)
+    elif value and any(isinstance(note, mark) for note in notes):
+        yield cast(str, value)
 
 
-def _marked(model: BaseModel, mark: type) -> Iterator[str]:
-    """The non-empty values of the fields that carry a mark, nested ones included."""
-    for _, field, value in _fields(model):
-        if isinstance(value, BaseModel):
-            yield from _marked(value, mark)
-        elif value and any(isinstance(note, mark) for note in field.metadata):
-            yield cast(str, value)
-
-
-def _identity(model: BaseModel, found: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that shape a result, outside data by its content."""
-    identity: dict[str, Any] = {}
-    for name, field, value in _fields(model):
-        if any(isinstance(note, Resource) for note in field.metadata):
-            continue
-        if isinstance(value, BaseModel):
-            identity[name] = _identity(value, found)
-        elif value and any(isinstance(note, sources.SourceMark) for note in field.metadata):
-            identity[name] = found[cast(str, value)]
-        else:
-            identity[name] = value
-    return identity
+def _identity(value: object, found: Mapping[str, str], notes: tuple[object, ...] = ()) -> Any:
+    """The settings that shape a result: resources left out, outside data by its content."""
+    if isinstance(value, BaseModel):
+        fields = ((name, tuple(field.metadata)) for name, field in type(value).model_fields.items())
+        kept = ((name, marks) for name, marks in fields if not any(isinstance(mark, Resource) for mark in marks))
+        return {name: _identity(getattr(value, name), found, marks) for name, marks in kept}
+    if isinstance(value, (tuple, list)):
+        return [_identity(item, found, notes) for item in cast(tuple[object, ...], value)]
+    marked = value and any(isinstance(note, sources.SourceMark) for note in notes)
+    return found[cast(str, value)] if marked else value
 
 
 def _digest_of(value: object) -> str:
@@ -515,7 +509,7 @@ def _bucket(key: str, count: int) -> int:
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
+def scratch_folder() -> Generator[Path]:
     """A temporary folder for one stage, removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="hone-") as folder:
         yield Path(folder)

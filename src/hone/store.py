@@ -104,9 +104,7 @@ class LocalStore:
             if path.is_file() and not path.name.startswith("."):
                 yield path.relative_to(self.root).as_posix(), path.stat().st_size
 
-    def _publish(
-        self, key: str, write: Callable[[Path], object], place: Callable[[Path, Path], None]
-    ) -> None:
+    def _publish(self, key: str, write: Callable[[Path], object], place: Callable[[Path, Path], None]) -> None:
         """Writes beside the target and moves into place, so that a crash leaves no half object under the key."""
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -145,9 +143,7 @@ class S3Store:
 
     def read(self, key: str) -> bytes | None:
         try:
-            return self._call(
-                lambda: self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read()
-            )
+            return self._call(lambda: self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read())
         except FileNotFoundError:
             return None
 
@@ -163,9 +159,7 @@ class S3Store:
     def create(self, key: str, data: bytes) -> bool:
         try:
             self._call(
-                lambda: self.client.put_object(
-                    Bucket=self.bucket, Key=self._key(key), Body=data, IfNoneMatch="*"
-                )
+                lambda: self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data, IfNoneMatch="*")
             )
         except FileExistsError:
             return False

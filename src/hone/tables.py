@@ -39,9 +39,7 @@ class Table:
 
     def of(self, *columns: Sequence[object] | pa.Array) -> pa.Table:
         """Columns, in the order declared here, to a table of this schema."""
-        arrays = [
-            pa.array(values, type=column.type) for values, column in zip(columns, self.columns, strict=True)
-        ]
+        arrays = [pa.array(values, type=column.type) for values, column in zip(columns, self.columns, strict=True)]
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
 

@@ -11,6 +11,7 @@ STAGES = ("prepare", "generate", "mine", "score", "curate", "distill", "evaluate
 class Stage(Protocol):
     """What a stage module defines: five names, no base class."""
 
+    __name__: str
     IMAGE: str
     READS: tuple[str, ...]
     WRITES: tuple[str, ...]

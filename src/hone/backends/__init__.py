@@ -1,0 +1,25 @@
+"""The plug board: what can be chosen by name. A new backend is one file and one line here."""
+
+import importlib
+from typing import Any
+
+from hone.errors import UserError
+
+BACKENDS: dict[str, dict[str, str]] = {
+    "teacher": {
+        "fusion": "hone.backends.fusion:Fusion",
+        "cross_encoder": "hone.backends.cross_encoder:CrossEncoder",
+    },
+    "generator": {
+        "transformers": "hone.backends.causal_lm:CausalLM",
+    },
+}
+
+
+def load(kind: str, name: str) -> Any:
+    """The class behind a name, imported now. Raises UserError listing the names there are."""
+    known = BACKENDS[kind]
+    if name not in known:
+        raise UserError(f"{name!r} is no {kind}; the {kind}s are {', '.join(sorted(known))}")
+    module, _, attribute = known[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,62 @@
+"""BM25 as Lucene scores it (k1 1.2, b 0.75), English stems, identifiers also split into their words."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+
+import bm25s
+import numpy as np
+import Stemmer
+
+K1, B = 1.2, 0.75
+_WORD = re.compile(r"\w+")
+_SEAM = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def with_identifier_words(text: str) -> str:
+    """The text with the words of its identifiers appended: readLine and HTTP_error also match line and error.
+
+    Dotted names need no such help, the tokenizer cuts them at the dots.
+    """
+    words = [part for name in _WORD.findall(text) for part in _parts(name)]
+    return f"{text} {' '.join(words)}" if words else text
+
+
+class BM25:
+    """An index over texts; documents are positions in the order given."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.count = len(texts)
+        self._stemmer = Stemmer.Stemmer("english")
+        self._index: Any = bm25s.BM25(method="lucene", k1=K1, b=B)
+        self._words: set[str] = set()
+        tokens = self._tokens(texts)
+        if any(tokens):
+            self._index.index(tokens, show_progress=False)
+            self._words.update(self._index.vocab_dict)
+
+    def scores(self, query: str) -> np.ndarray:
+        """[n] float32: the score of every document."""
+        tokens = self._tokens([query])[0]
+        known = [token for token in tokens if token in self._words]
+        return self._index.get_scores(known) if known else np.zeros(self.count, dtype=np.float32)
+
+    def top_k(self, query: str, k: int, allowed: np.ndarray | None = None) -> np.ndarray:
+        """Positions of the k best documents that share a term with the query, best first, ties by position.
+
+        Only documents where `allowed` [n] bool is true are found.
+        """
+        scores = self.scores(query)
+        scores = scores if allowed is None else np.where(allowed, scores, 0)
+        order = np.argsort(-scores, kind="stable")[:k]
+        return order[scores[order] > 0]
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        split = [with_identifier_words(text) for text in texts]
+        options: Any = {"stopwords": "en", "stemmer": self._stemmer, "return_ids": False, "show_progress": False}
+        return cast(list[list[str]], bm25s.tokenize(split, **options))
+
+
+def _parts(name: str) -> list[str]:
+    parts = [part for part in _SEAM.split(name) if part]
+    return parts if len(parts) > 1 else []

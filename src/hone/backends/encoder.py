@@ -1,0 +1,318 @@
+"""The student: texts to unit vectors, for every stage the same way."""
+
+import json
+import uuid
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import safe_open
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from hone.core.families import Family, Student, doc_text, family
+from hone.errors import UserError
+from hone.progress import Task, task
+from hone.stage import Job
+
+TOKEN_BUDGET = 8_192
+ROWS_AT_ONCE = 4_096
+# Hone shows its own progress; a bar for every loaded weight would hide it.
+disable_progress_bar()
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a model folder says of itself; None where it is silent."""
+
+    weights: Path
+    pooling: str | None
+    query_prefix: str | None
+    doc_prefix: str | None
+
+
+class Encoder:
+    """A student with its own pooling and prefixes. Loads safetensors only, in fp32, and never code from the folder."""
+
+    def __init__(self, folder: Path, student: Student, *, token_budget: int = TOKEN_BUDGET) -> None:
+        declared = read_declared(folder)
+        row: Family = family(_model_name(folder))
+        self.student, self.token_budget = student, token_budget
+        self.pooling = student.pooling if student.pooling != "auto" else declared.pooling or row.pooling
+        self.query_prefix = _chosen(student.query_prefix, declared.query_prefix, row.query_prefix)
+        self.doc_prefix = _chosen(student.doc_prefix, declared.doc_prefix, row.doc_prefix)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.tokenizer = _load_tokenizer(declared.weights)
+        self.model = _load_model(declared.weights)
+        self.model.to(self.device).eval()
+        self.dimension = int(self.model.config.hidden_size)
+
+    def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids with special tokens, the query prefix before each, cut to `max_query_tokens`."""
+        return self._tokenize([self.query_prefix + text for text in texts], self.student.max_query_tokens)
+
+    def tokenize_docs(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids with special tokens, the document prefix before each, cut to `max_doc_tokens`."""
+        return self._tokenize([self.doc_prefix + text for text in texts], self.student.max_doc_tokens)
+
+    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """[n, t] ids and mask to [n, d] unit vectors, float32; keeps the graph if gradients are on."""
+        with self.autocast():
+            hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return torch.nn.functional.normalize(pool(hidden.float(), attention_mask, self.pooling), dim=-1)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Matrix products in the student's precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.student.precision == "bf16")
+
+    def pad(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Token lists to right-padded ids and mask, both [n, longest] int64."""
+        longest = max(len(ids) for ids in tokens)
+        input_ids = torch.full((len(tokens), longest), int(self.tokenizer.pad_token_id or 0), dtype=torch.long)
+        mask = torch.zeros_like(input_ids)
+        for row, ids in enumerate(tokens):
+            input_ids[row, : len(ids)] = torch.tensor(ids)
+            mask[row, : len(ids)] = 1
+        return input_ids.to(self.device), mask.to(self.device)
+
+    @torch.no_grad()
+    def encode_tokens(self, tokens: Sequence[Sequence[int]], task: Task | None = None) -> np.ndarray:
+        """Token lists to [n, d] float32 unit vectors, in the order given."""
+        vectors = np.zeros((len(tokens), self.dimension), dtype=np.float32)
+        for rows in token_batches([len(ids) for ids in tokens], self.token_budget):
+            vectors[rows] = self.embed(*self.pad([tokens[row] for row in rows])).cpu().numpy()
+            if task:
+                task.advance(len(rows))
+        return vectors
+
+    def queries(self, texts: Sequence[str], task: Task | None = None) -> np.ndarray:
+        """Queries to [n, d] float32 unit vectors."""
+        return self.encode_tokens(self.tokenize_queries(texts), task)
+
+    def docs(self, texts: Sequence[str], task: Task | None = None) -> np.ndarray:
+        """Documents to [n, d] float32 unit vectors."""
+        return self.encode_tokens(self.tokenize_docs(texts), task)
+
+    def save(self, folder: Path) -> None:
+        """Writes a folder that `SentenceTransformer(folder)` loads and that gives the same vectors."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(folder)
+        # The limit of the last call would be saved with the tokenizer, and other tools obey it.
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.save_pretrained(folder)
+        declare(self, folder)
+
+    def _tokenize(self, texts: Sequence[str], limit: int) -> list[list[int]]:
+        if not texts:
+            return []
+        limit = min(limit, self.tokenizer.model_max_length)
+        return self.tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
+
+
+def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Token vectors [n, t, d] and mask [n, t] (right-padded) to [n, d]."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "last":
+        return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+
+
+def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Row numbers in batches, longest rows first, each with rows x longest row <= budget (or one row).
+
+    Sorting by length leaves next to no padding; starting with the longest makes a lack of memory show at once.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    start = 0
+    while start < len(order):
+        size = max(1, budget // max(1, lengths[order[start]]))
+        yield order[start : start + size]
+        start += size
+
+
+def encode_docs(
+    job: Job, student: Student, model: str | Path, label: str, token_budget: int = TOKEN_BUDGET
+) -> tuple[list[str], np.ndarray]:
+    """Ids and [n, d] float32 unit vectors of the table docs, by a student's reference or folder.
+
+    A document is paid for once per model: vectors are kept by the content of the text, the model and its settings.
+    """
+    from hone.sources import content_digest
+
+    folder = model if isinstance(model, Path) else job.source(model)
+    digest = content_digest(folder) if isinstance(model, Path) else job.digest(model)
+    encoder = Encoder(folder, student, token_budget=token_budget)
+    memo = job.memo("vectors", _identity(encoder, digest), pa.list_(pa.float32(), encoder.dimension))
+    total = job.table("docs").rows
+    ids: list[str] = []
+    vectors = _room(job, (total, encoder.dimension))
+    with task(label, total, "docs") as progress:
+        for rows in _document_chunks(job):
+            texts = [doc_text(title, text) for title, text in zip(*(rows[1:3]), strict=True)]
+            known = memo.compute(texts, partial(_as_arrow, encoder, texts), task=progress)
+            vectors[len(ids) : len(ids) + len(texts)] = _as_numpy(known, encoder.dimension)
+            ids += rows[0]
+    return ids, vectors
+
+
+def read_declared(folder: Path) -> Declared:
+    """What a model folder declares. Raises UserError if it is no usable model folder."""
+    if not folder.is_dir():
+        raise UserError(f"the model folder {folder} does not exist; correct student.model")
+    weights = folder / _transformer_path(folder)
+    if not (weights / "config.json").is_file():
+        raise UserError(f"{weights} has no config.json; student.model must be a transformers model folder")
+    _check_weights(weights)
+    pooling = _read_json(folder / "1_Pooling" / "config.json")
+    prompts = _read_json(folder / "config_sentence_transformers.json").get("prompts")
+    prompts = cast(dict[str, str], prompts) if isinstance(prompts, dict) else {}
+    return Declared(
+        weights,
+        _declared_pooling(pooling),
+        prompts.get("query"),
+        prompts.get("document", prompts.get("passage")) if prompts else None,
+    )
+
+
+def declare(encoder: Encoder, folder: Path) -> None:
+    """Writes the files by which sentence-transformers knows pooling, normalisation and prompts."""
+    base = "sentence_transformers.models."
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    entries = [
+        {"idx": number, "name": str(number), "path": path, "type": base + kind}
+        for number, (path, kind) in enumerate(modules)
+    ]
+    modes = {"cls": "cls_token", "mean": "mean_tokens", "last": "lasttoken"}
+    pooling = {"word_embedding_dimension": encoder.dimension} | {
+        f"pooling_mode_{name}": encoder.pooling == mode for mode, name in modes.items()
+    }
+    prompts = {"query": encoder.query_prefix, "document": encoder.doc_prefix}
+    _write_json(folder / "modules.json", entries)
+    _write_json(folder / "1_Pooling" / "config.json", pooling)
+    _write_json(folder / "2_Normalize" / "config.json", {})
+    limit = {"max_seq_length": encoder.student.max_doc_tokens, "do_lower_case": False}
+    _write_json(folder / "sentence_bert_config.json", limit)
+    _write_json(
+        folder / "config_sentence_transformers.json",
+        {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"},
+    )
+
+
+def _model_name(folder: Path) -> str:
+    """A folder's name; a download cache calls it by a hash and keeps the model's name two levels up."""
+    return folder.parents[1].name if folder.parent.name == "snapshots" else folder.name
+
+
+def _load_tokenizer(weights: Path) -> Any:
+    with _named_faults(weights):
+        tokenizer: Any = AutoTokenizer.from_pretrained(weights, local_files_only=True, trust_remote_code=False)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def _load_model(weights: Path) -> Any:
+    # A head that the folder lacks and nothing uses starts at random: the same on every run.
+    with _named_faults(weights), torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, loading = AutoModel.from_pretrained(
+            weights,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    missing = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise UserError(f"the weights in {weights} lack {missing[0]}; config.json and weights must be of one model")
+    return model
+
+
+@contextmanager
+def _named_faults(weights: Path) -> Generator[None]:
+    """What transformers finds wrong with a folder, as one sentence."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"{weights} cannot be loaded ({first}); copy the model folder again") from error
+
+
+def _check_weights(weights: Path) -> None:
+    files = sorted(weights.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"{weights} has no .safetensors weights; convert the model to safetensors (pickle is refused)")
+    for file in files:
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise UserError(f"{file} is damaged ({error}); copy the model folder again") from error
+
+
+def _transformer_path(folder: Path) -> str:
+    path = folder / "modules.json"
+    entries = cast(list[dict[str, str]], json.loads(path.read_text("utf-8"))) if path.is_file() else []
+    return next((entry["path"] for entry in entries if entry["type"].endswith("Transformer")), "")
+
+
+def _declared_pooling(config: dict[str, Any]) -> str | None:
+    modes = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
+    named = {"cls": "cls", "mean": "mean", "lasttoken": "last"}.get(str(config.get("pooling_mode")))
+    return named or next((mode for key, mode in modes.items() if config.get(key)), None)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return cast(dict[str, Any], json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2), "utf-8")
+
+
+def _chosen(setting: str, declared: str | None, row: str) -> str:
+    return setting if setting != "auto" else declared if declared is not None else row
+
+
+def _document_chunks(job: Job) -> Iterator[list[list[str]]]:
+    for batch in job.table("docs").batches(["doc_id", "title", "text"]):
+        for start in range(0, batch.num_rows, ROWS_AT_ONCE):
+            yield [column.to_pylist() for column in batch.slice(start, ROWS_AT_ONCE).columns]
+
+
+def _identity(encoder: Encoder, digest: str) -> str:
+    """All that shapes a document's vector, as resolved: what auto means depends on the folder's name too."""
+    student = encoder.student
+    return json.dumps([digest, encoder.pooling, encoder.doc_prefix, student.max_doc_tokens, student.precision])
+
+
+def _as_arrow(encoder: Encoder, texts: Sequence[str], positions: list[int]) -> pa.Array:
+    flat = pa.array(encoder.docs([texts[position] for position in positions]).ravel(), pa.float32())
+    return pa.FixedSizeListArray.from_arrays(flat, encoder.dimension)
+
+
+def _as_numpy(values: pa.ChunkedArray, dimension: int) -> np.ndarray:
+    return values.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, dimension)
+
+
+def _room(job: Job, shape: tuple[int, int]) -> np.ndarray:
+    """An array for all vectors: in memory while it is small, else on disk."""
+    if shape[0] * shape[1] * 4 < 1 << 30:
+        return np.zeros(shape, dtype=np.float32)
+    path = job.scratch / f"vectors-{uuid.uuid4().hex}.npy"
+    return np.lib.format.open_memmap(path, "w+", np.float32, shape)

@@ -1,0 +1,28 @@
+"""The rules by which scored lists become training lists. Source: arXiv 2502.19712, section 3, and its scripts."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def source_is_first(source: str, doc_ids: Sequence[str]) -> bool:
+    """Whether the teacher ranks a query's source document first; queries from a log have none and pass."""
+    return not source or (len(doc_ids) > 0 and doc_ids[0] == source)
+
+
+def bounds(scores: np.ndarray, low: float, middle: float, high: float) -> tuple[float, float, float]:
+    """Three percentiles over all scores of the kept queries of a style."""
+    cut = np.percentile(scores, [low, middle, high])
+    return float(cut[0]), float(cut[1]), float(cut[2])
+
+
+def normalised(scores: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Scores to [0, 1]: min-max between two bounds, clipped."""
+    return np.clip((scores - low) / max(high - low, 1e-9), 0.0, 1.0).astype(np.float32)
+
+
+def split_of(group: str, seed: int, dev_share: float) -> str:
+    """train or dev, by a hash of the source document: all queries of one document are on one side."""
+    digest = hashlib.blake2b(f"{seed}\0{group}".encode(), digest_size=8).digest()
+    return "dev" if int.from_bytes(digest, "big") < dev_share * 2**64 else "train"

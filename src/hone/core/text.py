@@ -1,0 +1,134 @@
+"""Text of documents: flattening, normalising, finding what is contained in what, and cutting files into chunks."""
+
+import re
+import unicodedata
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import TypeVar
+
+T = TypeVar("T")
+
+SHORTEST = 10
+"""Normalised texts of fewer characters say too little to be found."""
+
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$")
+_FENCE = re.compile(r" {0,3}(```|~~~)")
+
+
+class _Plain(dict[int, int | None]):
+    """What `str.translate` makes of a character, worked out when it is first met."""
+
+    def __missing__(self, code: int) -> int | None:
+        char = chr(code)
+        dropped = unicodedata.combining(char) or unicodedata.category(char)[0] in "PSNC"
+        self[code] = ord(" ") if char.isspace() else None if dropped else code
+        return self[code]
+
+
+_PLAIN = _Plain()
+
+
+def flat(text: str) -> str:
+    """Runs of whitespace and control characters to one space, ends stripped; always encodable as UTF-8."""
+    return _HALF_PAIR.sub("\ufffd", _BLANK.sub(" ", text).strip())
+
+
+def normalised(text: str) -> str:
+    """What two texts have in common if they read alike: the key of deduplication.
+
+    NFKC, accents stripped, digits, punctuation and symbols dropped, lower case, spaces squeezed.
+    """
+    return " ".join(unicodedata.normalize("NFKD", text).translate(_PLAIN).lower().split())
+
+
+def contained(ordered: Iterable[tuple[str, T]], window: int) -> Iterator[tuple[T, T]]:
+    """(part, whole) of texts that say no more than a near neighbour does.
+
+    `ordered` holds texts, sorted, each with something that stands for it. Of equal texts all but the first are parts
+    of the first. A text is compared with the `window` distinct texts before and after it: in sorted order what starts
+    with a text is close to it, and in the order of reversed texts what ends with it.
+    """
+    near: deque[tuple[str, T]] = deque(maxlen=window)
+    for text, equals in groupby(ordered, key=itemgetter(0)):
+        first, *others = (item for _, item in equals)
+        yield from ((other, first) for other in others)
+        for neighbour, item in near:
+            if neighbour in text:
+                yield item, first
+            elif text in neighbour:
+                yield first, item
+        near.append((text, first))
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """How long chunks are: at most `words` words and `chars` characters, the last `overlap` words said again."""
+
+    words: int
+    overlap: int
+    chars: int
+
+
+def chunks(lines: Iterable[str], chunking: Chunking, *, headings: bool) -> Iterator[tuple[str, str]]:
+    """(heading path, chunk) of a file, never across Markdown headings; with `headings` off all lines are body."""
+    placed = _placed(lines) if headings else (((0, ""), line) for line in lines)
+    for (_, path), section in groupby(placed, key=itemgetter(0)):
+        words = _words((line for _, line in section), chunking.chars)
+        yield from ((path, chunk) for chunk in windows(words, chunking))
+
+
+def windows(words: Iterable[str], chunking: Chunking) -> Iterator[str]:
+    """Overlapping runs of words, each with at least one word that no run before it has.
+
+    An overlap is at most half a run, so that a run that was full early, of long words, is not said over and over.
+    """
+    held: deque[str] = deque()
+    length = fresh = 0
+    for word in words:
+        if fresh and _full(held, length, word, chunking):
+            yield " ".join(held)
+            keep = min(chunking.overlap, len(held) // 2)
+            held = deque(list(held)[len(held) - keep :])
+            length, fresh = sum(len(old) + 1 for old in held), 0
+        while held and _full(held, length, word, chunking):
+            length -= len(held.popleft()) + 1
+        held.append(word)
+        length, fresh = length + len(word) + 1, fresh + 1
+    if fresh:
+        yield " ".join(held)
+
+
+def _full(held: deque[str], length: int, word: str, chunking: Chunking) -> bool:
+    """Whether one more word is too many; `length` counts a space after each word held."""
+    return len(held) >= chunking.words or length + len(word) > chunking.chars
+
+
+def _words(lines: Iterable[str], longest: int) -> Iterator[str]:
+    """Words one by one; what is longer than a chunk (scripts without spaces, data) comes in pieces."""
+    for line in lines:
+        for word in flat(line).split():
+            yield from (word[start : start + longest] for start in range(0, len(word), longest))
+
+
+def _placed(lines: Iterable[str]) -> Iterator[tuple[tuple[int, str], str]]:
+    """Body lines of Markdown, each with the number and heading path of its section.
+
+    A `#` inside a code fence is no heading.
+    """
+    path: list[tuple[int, str]] = []
+    number, fence = 0, ""
+    for line in lines:
+        mark = _FENCE.match(line)
+        heading = None if fence else _HEADING.match(line)
+        if mark and fence in ("", mark[1]):
+            fence = "" if fence else mark[1]
+        if heading:
+            level, number = len(heading[1]), number + 1
+            path = [*(above for above in path if above[0] < level), (level, flat(heading[2]))]
+        else:
+            yield (number, " > ".join(title for _, title in path if title)), line

@@ -1,0 +1,57 @@
+"""The settings of training. Defaults are those of arXiv 2502.19712."""
+
+from typing import Annotated
+
+from hone.stage import Resource, Settings
+
+
+class LossSettings(Settings):
+    """kl_weight x KL(softmax(teacher / teacher_tau) || softmax(cosine / student_tau)) + infonce_weight x InfoNCE."""
+
+    kl_weight: float = 1.0
+    """Weight of the listwise loss."""
+    infonce_weight: float = 0.1
+    """Weight of the masked InfoNCE loss; 0 leaves it out."""
+    teacher_tau: float = 0.3
+    """Temperature of the teacher's normalised scores."""
+    student_tau: float = 0.05
+    """Temperature of the student's cosines in the listwise loss."""
+    infonce_tau: float = 0.01
+    """Temperature of the cosines in InfoNCE."""
+    mask_share: float = 0.6
+    """Passages of a query's own list above this share of its top score are no negatives."""
+
+
+class TrainingSettings(Settings):
+    """What the trainer needs to know."""
+
+    seed: int = 17
+    """Shuffles the lists."""
+    loss: LossSettings = LossSettings()
+    """The loss."""
+    batch_size: int = 4096
+    """Lists per step."""
+    min_steps_per_epoch: int = 10
+    """A corpus with few lists takes smaller steps, so that an epoch has at least this many."""
+    max_epochs: int = 30
+    """Upper limit of passes over the lists."""
+    max_steps: int = 0
+    """Upper limit of steps; 0 sets none."""
+    learning_rate: float = 2e-4
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.01
+    """Weight decay of AdamW."""
+    warmup_steps: int = 10
+    """Warm-up is the larger of this and half an epoch."""
+    clip: float = 1.0
+    """Gradients are cut to this norm."""
+    patience: int = 2
+    """Training stops after this many looks at the dev lists without a lower loss."""
+    eval_every: int = 0
+    """Steps between looks at the dev lists; 0 looks once an epoch."""
+    train_layers: int = 0
+    """Train only this many top layers and freeze the rest; 0 trains all."""
+    average: float = 0.0
+    """Decay of a running average of the weights, which is then what is judged and kept; 0 keeps none."""
+    token_budget: Annotated[int, Resource()] = 8192
+    """Tokens of one micro-batch, padding included."""

@@ -1,0 +1,258 @@
+"""Readers of corpora, queries and judgements as people keep them: BEIR, JSONL, CSV, Parquet, folders of text files.
+
+All of them stream, and name file and row of what they cannot read.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hone.core.text import Chunking, chunks
+from hone.errors import UserError
+
+Row = tuple[str, dict[str, Any]]
+"""Where it stands (file and row), and its fields."""
+Format = Literal["auto", "beir", "jsonl", "csv", "tsv", "parquet", "text"]
+
+SUFFIXES: dict[Format, tuple[str, ...]] = {
+    "jsonl": (".jsonl",),
+    "csv": (".csv",),
+    "tsv": (".tsv",),
+    "parquet": (".parquet",),
+    "text": (".md", ".txt"),
+}
+TABLE_SUFFIXES = tuple(suffix for format in SUFFIXES if format != "text" for suffix in SUFFIXES[format])
+LARGEST_FIELD = 64 << 20
+LARGEST_RELEVANCE = 2**31 - 1
+ROWS_AT_ONCE = 1_024
+USUAL_FIELDS = {
+    "id": ("_id", "id", "doc_id", "docid", "document_id", "pid", "uuid", "url"),
+    "title": ("title", "headline", "heading", "name", "subject"),
+    "text": ("text", "body", "content", "contents", "passage", "document", "abstract", "description"),
+}
+USUAL_CHUNKS = Chunking(words=200, overlap=40, chars=2_048)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a corpus seems to hold, from its first documents.
+
+    `docs` is the number of documents seen, all of them if `whole`. The three fields are guesses by name, empty if
+    nothing fits; `fields` are all there are.
+    """
+
+    format: Format
+    docs: int
+    whole: bool
+    mean_words: float
+    fields: tuple[str, ...]
+    id_field: str
+    title_field: str
+    text_field: str
+    queries: bool
+    splits: tuple[str, ...]
+
+    def __str__(self) -> str:
+        count = f"{self.docs:,}" if self.whole else f"{self.docs:,} or more"
+        judged = f"judgements: {', '.join(self.splits)}" if self.splits else "no judgements"
+        return f"{self.format} format, {count} documents, {self.mean_words:.0f} words on average, {judged}"
+
+
+def look(path: Path, most: int = 5_000) -> Look:
+    """What the first `most` documents of a corpus are like. Raises UserError if there is no corpus."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give the folder or file of a corpus")
+    format, files = corpus_files(path)
+    found = list(islice(documents(path, format, files, USUAL_CHUNKS), most + 1))
+    seen = [row for _, row in found[:most]]
+    fields = tuple(map(str, seen[0])) if seen else ()
+    guess = {role: next((name for name in names if name in fields), "") for role, names in USUAL_FIELDS.items()}
+    words = sum(len(str(row.get(guess["text"]) or "").split()) for row in seen)
+    return Look(
+        format=format,
+        docs=len(seen),
+        whole=len(found) <= most,
+        mean_words=words / max(1, len(seen)),
+        fields=fields,
+        id_field=guess["id"],
+        title_field=guess["title"],
+        text_field=guess["text"],
+        queries=(path / "queries.jsonl").is_file(),
+        splits=tuple(splits(path / "qrels")),
+    )
+
+
+def corpus_files(path: Path, format: Format = "auto") -> tuple[Format, list[Path]]:
+    """The format of a corpus and the files that hold its documents, sorted. Raises UserError if there are none."""
+    chosen = _detected(path) if format == "auto" else format
+    if chosen == "beir":
+        return chosen, [path / "corpus.jsonl"]
+    files = [path] if path.is_file() else _visible_files(path, SUFFIXES[chosen])
+    if not files:
+        wanted = " or ".join(SUFFIXES[chosen])
+        raise UserError(f"{path} holds no {wanted} file; correct prepare.corpus or prepare.format")
+    return chosen, files
+
+
+def documents(root: Path, format: Format, files: Iterable[Path], chunking: Chunking) -> Iterator[Row]:
+    """All documents of some files of a corpus; see `rows` and `text_documents`."""
+    for file in files:
+        yield from text_documents(root, file, chunking) if format == "text" else rows(file)
+
+
+def rows(path: Path, fields: Sequence[str] = ()) -> Iterator[Row]:
+    """The rows of a table file. Of a Parquet file that has all of `fields`, only those are read. Raises UserError."""
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        yield from _json_rows(path)
+    elif suffix in (".csv", ".tsv"):
+        yield from _csv_rows(path, "excel-tab" if suffix == ".tsv" else "excel")
+    elif suffix == ".parquet":
+        yield from _parquet_rows(path, fields)
+    else:
+        raise UserError(f"{path} is none of {', '.join(TABLE_SUFFIXES)}; convert it")
+
+
+def count_rows(path: Path) -> int:
+    """How many rows `rows` will give, at most: a CSV may have line breaks inside a row. For progress."""
+    if path.suffix.lower() == ".parquet":
+        return pq.read_metadata(path).num_rows
+    return sum(1 for _ in _bytes_lines(path))
+
+
+def text_documents(root: Path, path: Path, chunking: Chunking) -> Iterator[Row]:
+    """The chunks of a text file as documents with _id, title and text.
+
+    The id is the path below `root`, `#` and the chunk's number from 0; the title is the heading path, or the file's
+    name where there is none.
+    """
+    name = path.name if path == root else path.relative_to(root).as_posix()
+    body = (line for _, line in lines(path))
+    for number, (title, chunk) in enumerate(chunks(body, chunking, headings=path.suffix.lower() == ".md")):
+        yield f"{path}, chunk {number}", {"_id": f"{name}#{number}", "title": title or path.stem, "text": chunk}
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a text file without their ends, numbered from 1. Raises UserError on bytes that are not UTF-8."""
+    for number, line in enumerate(_bytes_lines(path), 1):
+        try:
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            where = f"{path}, line {number}"
+            fault = f"{where}: not UTF-8 (byte {error.start + 1} of the line)"
+            raise UserError(f"{fault}; save the file as UTF-8") from error
+
+
+def splits(folder: Path) -> list[str]:
+    """The names of the judgement files in a folder, sorted; none if there is no such folder."""
+    return sorted(file.stem for file in folder.glob("*.tsv"))
+
+
+def qrels(path: Path) -> Iterator[tuple[int, str, str, int]]:
+    """(line, query_id, doc_id, relevance) of a BEIR judgements file, with or without a header. Raises UserError."""
+    for number, line in lines(path):
+        parts = line.split("\t")
+        header = number == 1 and not any(char.isdecimal() for char in parts[-1])
+        if line and not header:
+            yield number, *_judgement(parts, f"{path}, line {number}")
+
+
+def _judgement(parts: list[str], where: str) -> tuple[str, str, int]:
+    if len(parts) != 3:
+        raise UserError(f"{where}: {len(parts)} columns; write query-id, corpus-id and score, separated by tabs")
+    query_id, doc_id, relevance = parts
+    number = relevance.removeprefix("-")
+    if not (number.isascii() and number.isdecimal() and int(number[:11]) <= LARGEST_RELEVANCE):
+        raise UserError(f"{where}: relevance {relevance[:40]!r} is not a whole number; write 0, 1, 2 ...")
+    return query_id, doc_id, int(relevance)
+
+
+def _detected(path: Path) -> Format:
+    found: list[Format]
+    if path.is_file():
+        found = [format for format, suffixes in SUFFIXES.items() if path.suffix.lower() in suffixes]
+    elif (path / "corpus.jsonl").is_file():
+        found = ["beir"]
+    else:
+        found = [format for format, suffixes in SUFFIXES.items() if _visible_files(path, suffixes)]
+    known = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+    if not found:
+        raise UserError(f"{path} holds no corpus: no corpus.jsonl and nothing of {known}; correct prepare.corpus")
+    # A README or notes beside tables are not what is to be searched.
+    formats: list[Format] = [format for format in found if format != "text"] or found
+    if len(formats) > 1:
+        raise UserError(f"{path} holds {' and '.join(formats)} files; set prepare.format to the one that is the corpus")
+    return formats[0]
+
+
+def _visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def _bytes_lines(path: Path) -> Iterator[bytes]:
+    try:
+        file = path.open("rb")
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; correct the path or its permissions") from error
+    with file:
+        yield from file
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    for number, line in lines(path):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield where, _json_object(line, where)
+
+
+def _json_object(line: str, where: str) -> dict[str, Any]:
+    try:
+        row: object = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{where}: not valid JSON ({error}); write one JSON object a line") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: not a JSON object but {line[:40]!r}; write one object a line")
+    return cast(dict[str, Any], row)
+
+
+def _csv_rows(path: Path, dialect: str) -> Iterator[Row]:
+    csv.field_size_limit(LARGEST_FIELD)
+    reader = csv.reader((line + "\n" for _, line in lines(path)), dialect=dialect, strict=True)
+    header: list[str] = []
+    try:
+        for cells in reader:
+            where = f"{path}, line {reader.line_num}"
+            if cells and len(cells) != len(header := header or cells):
+                raise UserError(f"{where}: {len(cells)} fields where the first line has {len(header)}; mend the line")
+            if cells and cells is not header:
+                yield where, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}; write a quote inside quotes twice") from error
+
+
+def _parquet_rows(path: Path, fields: Sequence[str]) -> Iterator[Row]:
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = list(fields) if set(fields) <= set(file.schema_arrow.names) else None
+            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns or None):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", row
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}, after row {number}: not UTF-8; write the text columns as UTF-8") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} is not readable Parquet ({error}); write it again") from error

@@ -1,0 +1,109 @@
+"""What a report is made from, and its first line."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hone.core.metrics import PRIMARY
+from hone.stage import Manifest
+
+
+@dataclass(frozen=True)
+class Move:
+    """Where a relevant document stood with each system: 1-based ranks, 0 if it was not retrieved."""
+
+    title: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class QueryGain:
+    """nDCG@10 of one query with both systems, and its relevant documents (for examples only)."""
+
+    text: str
+    base: float
+    tuned: float
+    moves: tuple[Move, ...] = ()
+
+    @property
+    def gain(self) -> float:
+        return self.tuned - self.base
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How many training queries one source made in one style, and how many of them became lists."""
+
+    source: str
+    style: str
+    made: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything the report says. `metrics` is metrics.json; `history` the stages before, in order."""
+
+    metrics: dict[str, Any]
+    model: str
+    history: tuple[Manifest, ...] = ()
+    gains: tuple[QueryGain, ...] = ()
+    won: tuple[QueryGain, ...] = ()
+    lost: tuple[QueryGain, ...] = ()
+    origins: tuple[Origin, ...] = ()
+    dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
+    """Stage to reason to rows."""
+    training: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """training.json of the model folder."""
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The settings of evaluate itself."""
+
+
+def verdict(metrics: Mapping[str, Any]) -> str:
+    """The finding in a few words."""
+    if not metrics["queries"]:
+        return "Not measured"
+    if not metrics["significant"]:
+        return "No significant gain"
+    return "Tuned is better" if metrics["delta"][PRIMARY] > 0 else "Worse"
+
+
+def headline(metrics: Mapping[str, Any]) -> str:
+    """The finding in one plain sentence."""
+    if not metrics["queries"]:
+        return "Not measured: no judged queries"
+    base, tuned, delta = (metrics[key][PRIMARY] for key in ("base", "tuned", "delta"))
+    return (
+        f"{verdict(metrics)}: {PRIMARY} {base:.3f} → {tuned:.3f} ({points(delta)} points, "
+        f"95% CI {interval(metrics['ci95'])}, {p_value(metrics['p_value'])}, "
+        f"{metrics['queries']:,} {metrics['split']} {'query' if metrics['queries'] == 1 else 'queries'})"
+    )
+
+
+def caveats(metrics: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before trusting the first line."""
+    if not metrics["queries"]:
+        return ["Add judged queries (queries and qrels) to the corpus to measure the model and to gate it."]
+    effect = metrics["splits"][metrics["split"]]["minimal_detectable_effect"]
+    notes = [
+        "A single query shows no significance."
+        if effect is None
+        else f"With this many queries, a true difference of {100 * effect:.1f} points is found four times out of five."
+    ]
+    if metrics["split"] != "test":
+        notes.insert(0, "There is no test split: these are dev queries, which may have chosen settings or the teacher.")
+    return notes
+
+
+def points(difference: float) -> str:
+    """A difference of a measure in hundredths, with its sign."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def interval(bounds: tuple[float, float]) -> str:
+    return f"{points(bounds[0])} to {points(bounds[1])}"
+
+
+def p_value(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

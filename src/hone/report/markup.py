@@ -1,0 +1,60 @@
+"""HTML that is escaped unless it says that it is markup already."""
+
+import html
+from collections.abc import Sequence
+
+
+class Html(str):
+    """Text that is markup already."""
+
+
+def safe(value: object) -> Html:
+    """Markup as it is; anything else escaped."""
+    return value if isinstance(value, Html) else Html(html.escape(str(value)))
+
+
+def element(name: str, *children: object, **attributes: object) -> Html:
+    """An element. An attribute's trailing _ is dropped (class_) and any other _ becomes - (stroke_width)."""
+    marks = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"' for key, value in attributes.items()
+    )
+    return Html(f"<{name}{marks}>{''.join(map(safe, children))}</{name}>")
+
+
+def join(parts: Sequence[object], between: str = "") -> Html:
+    return Html(between.join(map(safe, parts)))
+
+
+def anchor(title: str) -> str:
+    """A title as the id of its section."""
+    return "".join(letter if letter.isalnum() else "-" for letter in title.lower())
+
+
+def section(title: str, *children: object) -> Html:
+    """A titled part of the page."""
+    name = anchor(title)
+    return element("section", element("h2", title, id=name), *children, aria_labelledby=name)
+
+
+def table(caption: str, headings: Sequence[str], rows: Sequence[Sequence[object]], numeric: str = "") -> Html:
+    """A table whose first cells head their rows; `numeric` names the columns set to the right. Empty without rows."""
+    if not rows:
+        return Html()
+    right = [heading in numeric.split("|") for heading in headings]
+    head = (_cell("th", text, number, scope="col") for text, number in zip(headings, right, strict=True))
+    body = (
+        element(
+            "tr",
+            _cell("th", row[0], right[0], scope="row"),
+            *(_cell("td", value, number) for value, number in zip(row[1:], right[1:], strict=True)),
+        )
+        for row in rows
+    )
+    whole = element(
+        "table", element("caption", caption), element("thead", element("tr", *head)), element("tbody", *body)
+    )
+    return element("div", whole, class_="scroll", tabindex=0, role="region", aria_label=caption)
+
+
+def _cell(name: str, value: object, number: bool, **attributes: object) -> Html:
+    return element(name, value, **({"class_": "number"} if number else {}), **attributes)

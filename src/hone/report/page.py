@@ -1,0 +1,266 @@
+"""The report as one HTML file that needs nothing else: no network, no script."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from hone.core.metrics import PRIMARY
+from hone.report import charts
+from hone.report.findings import Findings, Move, QueryGain, caveats, headline, interval, p_value, points
+from hone.report.markup import Html, anchor, element, join, section, table
+from hone.report.style import CSS
+from hone.stage import Manifest
+
+DIGITS = 12
+FUNNEL = (
+    ("prepare", "docs", "documents"),
+    ("generate", "queries", "training queries"),
+    ("mine", "candidates", "queries with candidates"),
+    ("score", "teacher_scores", "queries scored by the teacher"),
+    ("curate", "lists", "training lists"),
+)
+
+
+def page(findings: Findings) -> str:
+    """The whole document, every text of the corpus escaped."""
+    finding = headline(findings.metrics)
+    parts = {title: content for title, build in SECTIONS.items() if (content := build(findings))}
+    head = element(
+        "head",
+        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        element("title", finding),
+        element("style", Html(CSS)),
+    )
+    body = element("body", _header(findings, finding), _contents(list(parts)), _main(parts), _footer(findings))
+    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def _header(findings: Findings, finding: str) -> Html:
+    metrics = findings.metrics
+    sure = metrics["queries"] and metrics["significant"]
+    kind = "flat" if not sure else "up" if metrics["delta"][PRIMARY] > 0 else "down"
+    about = f"Retriever specialisation report: {findings.model}{_corpus(findings)}"
+    notes = [element("p", note, class_="soft") for note in caveats(metrics)]
+    return element("header", element("p", about, class_="kind"), element("h1", finding, class_=kind), *notes)
+
+
+def _corpus(findings: Findings) -> str:
+    sizes = [m.outputs["docs"].rows for m in findings.history if "docs" in m.outputs]
+    return f", {sizes[0]:,} documents" if sizes else ""
+
+
+def _contents(titles: list[str]) -> Html:
+    links = [element("li", element("a", title, href=f"#{anchor(title)}")) for title in titles]
+    return element("nav", element("ul", *links), aria_label="Contents")
+
+
+def _main(parts: Mapping[str, Html]) -> Html:
+    return element("main", *(section(title, content) for title, content in parts.items()))
+
+
+def _before_after(findings: Findings) -> Html:
+    splits: dict[str, Any] = findings.metrics["splits"]
+    every = [values for found in splits.values() for values in found["measures"].values()]
+    reach = max((abs(bound) for values in every for bound in values["ci95"]), default=1.0)
+    tables = [
+        table(
+            f"{split} split, {found['queries']:,} queries; points are hundredths",
+            ("measure", "base", "tuned", "points", "95% interval", "", "p"),
+            [_measure_row(name, values, reach) for name, values in found["measures"].items()],
+            numeric="base|tuned|points|95% interval|p",
+        )
+        for split, found in sorted(splits.items(), key=lambda item: item[0] != findings.metrics["split"])
+    ]
+    method = (
+        f"Means over queries, as trec_eval computes them. The verdict rests on {PRIMARY} alone. Intervals are "
+        "percentile bootstrap; p is a two-sided paired randomisation test."
+    )
+    return join([*tables, element("p", method, class_="soft")]) if tables else Html()
+
+
+def _measure_row(name: str, values: Mapping[str, Any], reach: float) -> list[object]:
+    low, high = values["ci95"]
+    kind = "better" if low > 0 else "worse" if high < 0 else ""
+    delta = element("span", points(values["delta"]), class_=f"main {kind}".strip())
+    mark = charts.interval_mark(values["delta"], low, high, reach)
+    p = p_value(values["p_value"]).removeprefix("p = ").removeprefix("p ")
+    return [name, f"{values['base']:.3f}", f"{values['tuned']:.3f}", delta, interval((low, high)), mark, p]
+
+
+def _gains(findings: Findings) -> Html:
+    gains = findings.gains
+    if not gains:
+        return Html()
+    better, worse = (sum(sign * gain.gain > 0 for gain in gains) for sign in (1, -1))
+    title = f"Gain in {PRIMARY} of each {findings.metrics['split']} query, in points, best first"
+    labels = [f"{gain.text}: {gain.base:.3f} → {gain.tuned:.3f}" for gain in gains]
+    chart = charts.gain_bars([gain.gain for gain in gains], labels, title)
+    counts = f"{better:,} queries better, {len(gains) - better - worse:,} unchanged, {worse:,} worse."
+    return _figure(chart, f"{title}. {counts} Point at a bar to read its query.")
+
+
+def _examples(findings: Findings) -> Html:
+    columns = ("query", "relevant documents, with their rank before → after", PRIMARY)
+    won = table("Queries that gained most", columns, _example_rows(findings.won), PRIMARY)
+    lost = table("Queries that lost most", columns, _example_rows(findings.lost), PRIMARY)
+    return join([won, lost])
+
+
+def _example_rows(gains: tuple[QueryGain, ...]) -> list[list[object]]:
+    return [
+        [
+            gain.text,
+            _lines([_moved(move) for move in gain.moves]),
+            f"{gain.base:.3f} → {gain.tuned:.3f}",
+        ]
+        for gain in gains
+    ]
+
+
+def _moved(move: Move) -> Html:
+    better = move.after and (not move.before or move.after < move.before)
+    kind = "" if move.before == move.after else "better" if better else "worse"
+    ranks = element("span", f"{move.before or '–'} → {move.after or '–'}", class_=f"rank {kind}".strip())
+    return join([ranks, move.title])
+
+
+def _lines(items: Sequence[object]) -> Html:
+    return element("ul", *(element("li", item) for item in items), class_="plain")
+
+
+def _training(findings: Findings) -> Html:
+    training = findings.training
+    steps = [(step["step"], step["kl"]) for step in training.get("steps", []) if step.get("kl") is not None]
+    looks = [(look["step"], look["dev_loss"]) for look in training.get("looks", []) if look["dev_loss"] is not None]
+    curves = [charts.Line("train", steps), charts.Line("dev", looks, dots=True)]
+    curves = [curve for curve in curves if curve.points]
+    title = "Listwise loss (KL to the teacher) against training step"
+    chart = _figure(charts.line_chart(curves, title, "step"), f"{title}.") if curves else Html()
+    alphas = table(
+        "Share of the way from the base to the trained weights, and dev loss there", ("share", "dev loss"),
+        [[f"{a['alpha']:g}", f"{a['dev_loss']:.4f}"] for a in training.get("alphas", []) if a["dev_loss"] is not None],
+        numeric="dev loss",
+    )  # fmt: skip
+    return join([chart, alphas, _facts("What training did", training.get("summary", {}))])
+
+
+def _teacher(findings: Findings) -> Html:
+    score = next((manifest for manifest in findings.history if manifest.stage == "score"), None)
+    facts = cast(dict[str, Any], score.facts.get("qualification", {})) if score else {}
+    return _facts("Was the teacher better than the student before training?", facts)
+
+
+def _facts(caption: str, facts: Mapping[str, Any]) -> Html:
+    return table(caption, ("fact", "value"), [[key.replace("_", " "), _plain(value)] for key, value in facts.items()])
+
+
+def _funnel(findings: Findings) -> Html:
+    done = {manifest.stage: manifest for manifest in findings.history}
+    sizes = [(stage, unit, done[stage].outputs[name].rows) for stage, name, unit in FUNNEL if stage in done]
+    most = max((rows for _, unit, rows in sizes if unit != "documents"), default=1)
+    body = [
+        [
+            stage,
+            join([unit, _share(rows / most) if unit != "documents" else ""]),
+            f"{rows:,}",
+            _lines([f"{count:,} {reason}" for reason, count in _reasons(findings, stage)]),
+        ]
+        for stage, unit, rows in sizes
+    ]
+    columns = ("stage", "kept", "rows", "left out")
+    return table("What each stage passed on, and what it left out and why", columns, body, "rows")
+
+
+def _reasons(findings: Findings, stage: str) -> list[tuple[str, int]]:
+    return sorted(findings.dropped.get(stage, {}).items(), key=lambda item: (-item[1], item[0]))
+
+
+def _share(share: float) -> Html:
+    return element("span", class_="share", style=f"width:{min(1.0, share):.1%}")
+
+
+def _origins(findings: Findings) -> Html:
+    body = [
+        [made_by.source, made_by.style, f"{made_by.made:,}", f"{made_by.kept:,}", f"{made_by.kept / made_by.made:.0%}"]
+        for made_by in findings.origins
+    ]
+    columns = ("source", "style", "made", "kept", "share kept")
+    return table("Training queries made, and those that became lists", columns, body, "made|kept|share kept")
+
+
+def _cost(findings: Findings) -> Html:
+    body = [[manifest.stage, f"{manifest.seconds:,.1f}", _work(manifest.cost)] for manifest in findings.history]
+    if body:
+        body.append(["all", f"{sum(manifest.seconds for manifest in findings.history):,.1f}", ""])
+    return table("Time and work per stage", ("stage", "seconds", "work"), body, "seconds")
+
+
+def _work(cost: Mapping[str, float]) -> str:
+    return ", ".join(f"{amount:,.0f} {unit.replace('_', ' ')}" for unit, amount in sorted(cost.items())) or "–"
+
+
+def _settings(findings: Findings) -> Html:
+    groups = [(manifest.stage, manifest.config) for manifest in findings.history] + [("evaluate", findings.config)]
+    return join([_settings_of(name, config) for name, config in groups if config])
+
+
+def _settings_of(stage: str, config: Mapping[str, Any]) -> Html:
+    rows = [[element("code", key), _plain(value)] for key, value in _flat(config)]
+    return element("details", element("summary", stage), table(f"Settings of {stage}", ("setting", "value"), rows))
+
+
+def _flat(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _flat(cast(dict[str, Any], value), f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _lineage(findings: Findings) -> Html:
+    body = [
+        [manifest.stage, element("code", manifest.fingerprint), _digests(manifest), manifest.version]
+        for manifest in findings.history
+    ]
+    columns = ("stage", "result", "outputs (sha256)", "version")
+    return table("Every result this report rests on", columns, body)
+
+
+def _digests(manifest: Manifest) -> Html:
+    found = [
+        join([name, " ", element("code", output.digest[:DIGITS], title=output.digest)])
+        for name, output in manifest.outputs.items()
+    ]
+    return _lines(found)
+
+
+def _figure(chart: Html, caption: str) -> Html:
+    return element("figure", chart, element("figcaption", caption))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_plain(item) for item in cast(list[object], value)) or "–"
+    return f"{value:,}" if isinstance(value, int) else str(value) or "–"
+
+
+def _footer(findings: Findings) -> Html:
+    version = findings.history[-1].version if findings.history else ""
+    return element("footer", f"Made by Hone {version}. The same figures are in metrics.json and report.md.")
+
+
+SECTIONS = {
+    "Before and after": _before_after,
+    "Gain per query": _gains,
+    "Examples won and lost": _examples,
+    "Training": _training,
+    "Teacher": _teacher,
+    "From documents to training lists": _funnel,
+    "Training queries by source and style": _origins,
+    "Cost": _cost,
+    "Settings": _settings,
+    "Lineage": _lineage,
+}

@@ -1,0 +1,64 @@
+"""The style sheet of the report: system fonts, one accent for better and one for worse, light, dark and print."""
+
+CSS = """
+:root { color-scheme: light dark; --paper: #fdfdfc; --ink: #1d2126; --soft: #5c6570; --rule: #dfe2e6; --tint: #f3f4f5;
+  --up: #1f6f54; --down: #b4472b; --flat: #6b7480; --blue: #2d5fa8; }
+@media (prefers-color-scheme: dark) { :root { --paper: #15181c; --ink: #e6e8ea; --soft: #9aa3ad; --rule: #2e343b;
+  --tint: #1d2126; --up: #5cbf99; --down: #e5805f; --flat: #8b949e; --blue: #7aa7e8; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+header, main, footer, nav { max-width: 800px; margin: 0 auto; padding: 0 24px; }
+header { padding-top: 56px; }
+.kind { margin: 0 0 10px; color: var(--soft); font-size: 13px; letter-spacing: .02em; }
+h1 { margin: 0 0 16px; font-size: 27px; line-height: 1.3; font-weight: 600; letter-spacing: -.01em; text-wrap: pretty;
+  padding-left: 18px; border-left: 4px solid var(--flat); }
+h1.up { border-color: var(--up); } h1.down { border-color: var(--down); }
+h2 { margin: 52px 0 12px; font-size: 18px; font-weight: 600; }
+h3 { margin: 26px 0 8px; font-size: 15px; font-weight: 600; }
+p { margin: 0 0 12px; max-width: 68ch; text-wrap: pretty; }
+.soft, caption, footer, figcaption { color: var(--soft); }
+nav ul { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 22px 0 0; padding: 12px 0; list-style: none;
+  border-block: 1px solid var(--rule); font-size: 13px; }
+a { color: var(--blue); text-decoration: none; } a:hover { text-decoration: underline; }
+.scroll { overflow-x: auto; margin: 0 0 20px; }
+table { border-collapse: collapse; width: 100%; font-size: 14px; }
+caption { text-align: left; padding: 0 0 8px; font-size: 13px; }
+th, td { padding: 7px 14px 7px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule);
+  overflow-wrap: anywhere; }
+th:last-child, td:last-child { padding-right: 0; }
+thead th { color: var(--soft); font-weight: 500; font-size: 13px; white-space: nowrap; }
+tbody th { font-weight: 500; }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+tbody th:first-child:nth-last-child(2) { width: 40%; }
+.plain li:has(.rank) { display: flex; }
+.rank { flex: none; min-width: 5.2em; padding-right: 10px; font-variant-numeric: tabular-nums; }
+.plain li + li { margin-top: 4px; }
+.main { font-weight: 650; }
+.better { color: var(--up); } .worse { color: var(--down); }
+code { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; }
+ul.plain { margin: 0; padding: 0; list-style: none; }
+.share { display: block; height: 5px; margin-top: 6px; min-width: 2px; background: var(--flat); border-radius: 2px; }
+figure { margin: 0 0 20px; } figcaption { font-size: 13px; margin-top: 6px; }
+.chart { width: 100%; height: auto; display: block; font-size: 12px; overflow: visible; }
+.chart text { fill: var(--soft); } .grid line, .zero { stroke: var(--rule); }
+.zero { stroke: var(--soft); stroke-width: 1; }
+rect.up, .dot.up { fill: var(--up); } rect.down, .dot.down { fill: var(--down); }
+rect.flat, .dot.flat { fill: var(--flat); }
+rect:hover { opacity: .6; }
+.whisker { stroke-width: 2; stroke: var(--flat); } .whisker.up { stroke: var(--up); }
+.whisker.down { stroke: var(--down); }
+.line polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
+.line0 polyline { stroke: var(--flat); } .line0 text, .line0 circle { fill: var(--flat); }
+.line1 polyline { stroke: var(--blue); } .line1 text, .line1 circle { fill: var(--blue); }
+details { border-bottom: 1px solid var(--rule); padding: 8px 0; } summary { cursor: pointer; font-weight: 500; }
+details .scroll { margin: 8px 0 0; }
+footer { margin-top: 56px; padding-top: 16px; padding-bottom: 56px; font-size: 13px; }
+:focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
+@media print { :root { color-scheme: light; --paper: #fff; --ink: #000; --soft: #444; --rule: #bbb; --tint: #fff;
+  --up: #1f6f54; --down: #b4472b; --flat: #555; --blue: #2d5fa8; }
+  body { font-size: 10.5pt; } header { padding-top: 0; } nav { display: none; }
+  header, main, footer { max-width: none; padding-inline: 0; }
+  tr, figure, svg { break-inside: avoid; } h2, h3, caption { break-after: avoid; } h2 { margin-top: 28px; }
+  details::details-content { content-visibility: visible; display: block; } .scroll { overflow: visible; } }
+"""

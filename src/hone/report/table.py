@@ -1,0 +1,37 @@
+"""The before/after table for a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from hone.report.findings import headline, interval, p_value, points
+
+
+def before_after(metrics: Mapping[str, Any]) -> Table:
+    """metrics.json as a table: a row for each measure of each split, under the finding."""
+    table = Table(title=headline(metrics), title_justify="left", title_style="bold")
+    table.add_column("split")
+    table.add_column("measure")
+    for heading in ("base", "tuned", "points", "95% CI", "p"):
+        table.add_column(heading, justify="right")
+    for row in rows(metrics):
+        table.add_row(*row)
+    return table
+
+
+def rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Split with queries, measure, base, tuned, difference in points, interval and p, as text."""
+    return [
+        (
+            f"{split} ({found['queries']:,})",
+            measure,
+            f"{values['base']:.3f}",
+            f"{values['tuned']:.3f}",
+            points(values["delta"]),
+            interval(values["ci95"]),
+            p_value(values["p_value"]).removeprefix("p = ").removeprefix("p "),
+        )
+        for split, found in metrics["splits"].items()
+        for measure, values in found["measures"].items()
+    ]

@@ -1,0 +1,170 @@
+"""distill: listwise training of the student on the curated lists."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hone.core import schedule
+from hone.core.families import Student, doc_text
+from hone.core.training import TrainingSettings
+from hone.errors import UserError
+from hone.progress import Task, task
+from hone.stage import Job, StageConfig
+
+IMAGE = "train"
+READS = ("docs", "lists")
+WRITES = ("model",)
+
+
+class Config(StageConfig, TrainingSettings):
+    """Settings of distill."""
+
+    student: Student
+    """The retriever that is specialised."""
+    alphas: tuple[float, ...] = (1.0,)
+    """Shares of the way from the base to the trained weights; the one of lowest dev loss is kept."""
+    list_size: int = 20
+    """Documents taken from each list, best first."""
+
+
+def run(config: Config, job: Job) -> None:
+    """Trains the student and saves it with `training.json`, the record of its curves."""
+    from hone.backends import trainer
+    from hone.backends.encoder import Encoder
+
+    encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
+    examples = read_examples(job, encoder, config.list_size)
+    if not examples.train:
+        raise UserError("no training lists are left; see the reasons in dropped_by_curate and loosen mine or curate")
+    base = [weight.detach().clone() for weight in encoder.model.parameters()]
+    with _Shown() as shown:
+        history = trainer.train(encoder, examples.tokens, examples.train, examples.dev, config, shown.start)
+    dev = [trainer.make_batch(part, examples.tokens, encoder.device) for part in _blocks(examples.dev)]
+    curve = choose_alpha(config, encoder, base, dev)
+    folder = job.new_folder("model")
+    encoder.save(folder)
+    summary = _summary(config, history, examples, curve)
+    job.facts.update(summary)
+    record = {"summary": summary, "steps": history.steps, "looks": history.looks, "alphas": curve}
+    (folder / "training.json").write_text(json.dumps(_finite(record), indent=1), "utf-8")
+    job.cost.update({"steps": len(history.steps), "docs": history.encoded, "tokens": history.tokens})
+
+
+class Examples:
+    """The lists as numbers: passages point into `tokens`, which hold every listed document once."""
+
+    def __init__(self) -> None:
+        self.tokens: list[list[int]] = []
+        self.train: list[Any] = []
+        self.dev: list[Any] = []
+
+
+def read_examples(job: Job, encoder: Any, list_size: int) -> Examples:
+    """The lists of both splits, every listed document tokenised once. Raises UserError on unknown documents."""
+    from hone.backends.trainer import Example
+
+    found = Examples()
+    lists = job.table("lists").read()
+    wanted = {doc_id for ids in lists["doc_ids"].to_pylist() for doc_id in ids[:list_size]}
+    place = _tokenise(job, encoder, wanted, found.tokens)
+    missing = sorted(wanted - place.keys())
+    if missing:
+        unknown = f"{len(missing)} documents that are not in docs, such as {missing[0]!r}"
+        raise UserError(f"lists name {unknown}; curate again")
+    queries = encoder.tokenize_queries(lists["text"].to_pylist())
+    columns = (lists[name].to_pylist() for name in ("split", "doc_ids", "scores"))
+    for query, split, doc_ids, scores in zip(queries, *columns, strict=True):
+        passages = np.array([place[doc_id] for doc_id in doc_ids[:list_size]], dtype=np.int64)
+        example = Example(query, passages, np.array(scores[:list_size], dtype=np.float32))
+        (found.dev if split == "dev" else found.train).append(example)
+    return found
+
+
+def choose_alpha(config: Config, encoder: Any, base: list[Any], dev: list[Any]) -> list[dict[str, float]]:
+    """Leaves base + alpha (trained - base) in the student for the alpha of lowest dev loss; returns the curve."""
+    import torch
+
+    from hone.backends.trainer import dev_loss
+
+    weights = list(encoder.model.parameters())
+    trained = [weight.detach().clone() for weight in weights]
+
+    @torch.no_grad()
+    def place(alpha: float) -> None:
+        for weight, start, end in zip(weights, base, trained, strict=True):
+            weight.copy_(torch.lerp(start, end, alpha))
+
+    if not dev or len(config.alphas) == 1:
+        place(config.alphas[-1])
+        return [{"alpha": config.alphas[-1], "dev_loss": math.nan}]
+    curve: list[dict[str, float]] = []
+    for alpha in config.alphas:
+        place(alpha)
+        curve.append({"alpha": alpha, "dev_loss": dev_loss(encoder, dev, config.loss, config.token_budget)})
+    place(min(curve, key=lambda point: point["dev_loss"])["alpha"])
+    return curve
+
+
+def _tokenise(job: Job, encoder: Any, wanted: set[str], tokens: list[list[int]]) -> dict[str, int]:
+    place: dict[str, int] = {}
+    for batch in job.table("docs").batches(["doc_id", "title", "text"]):
+        rows = [row for row in zip(*(column.to_pylist() for column in batch.columns), strict=True) if row[0] in wanted]
+        for (doc_id, _, _), ids in zip(rows, encoder.tokenize_docs([doc_text(r[1], r[2]) for r in rows]), strict=True):
+            place[doc_id] = len(tokens)
+            tokens.append(ids)
+    return place
+
+
+def _summary(config: Config, history: Any, examples: Examples, curve: list[dict[str, float]]) -> dict[str, Any]:
+    size = schedule.batch_size(len(examples.train), config.batch_size, config.min_steps_per_epoch)
+    summary: dict[str, Any] = {
+        "train_lists": len(examples.train),
+        "dev_lists": len(examples.dev),
+        "lists_per_step": size,
+        "steps": len(history.steps),
+        "best_step": history.best_step,
+        "alpha": min(curve, key=lambda point: point["dev_loss"])["alpha"],
+        "encoded_share_of_slots": round(history.encoded / max(1, history.slots), 4),
+    }
+    if size < config.batch_size:
+        summary["note"] = f"{len(examples.train)} lists: {size} to a step instead of {config.batch_size}"
+    if not examples.dev:
+        summary["note"] = "no dev lists: trained to the last step without early stopping"
+    return summary
+
+
+class _Shown:
+    """Opens the progress bar when the trainer knows how many steps there are."""
+
+    def __enter__(self) -> "_Shown":
+        self._bar: Any = None
+        return self
+
+    def start(self, total: int) -> Task:
+        self._bar = task("distill: train", total, "steps")
+        return self._bar.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(*error)
+
+
+def _blocks(examples: list[Any], size: int = 64) -> list[list[Any]]:
+    return [examples[start : start + size] for start in range(0, len(examples), size)]
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: it becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def training_record(model: Path) -> dict[str, Any]:
+    """The record that `run` left in a model folder."""
+    return json.loads((model / "training.json").read_text("utf-8"))

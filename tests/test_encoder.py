@@ -1,0 +1,262 @@
+"""The student's vectors, where they are saved and read again, and the search over them."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sentence_transformers import SentenceTransformer
+
+import tiny
+from hone import tables
+from hone.backends import search
+from hone.backends.bm25 import BM25, with_identifier_words
+from hone.backends.encoder import Encoder, encode_docs, token_batches
+from hone.core.families import Student, doc_text, family
+from hone.errors import UserError
+from hone.memo import Memo
+from hone.sources import content_digest
+from hone.store import LocalStore
+
+TEXTS = ["heat flow", "", "a wing in a slip stream", "shock waves", "an experimental study" + " of flow" * 25]
+QUESTION = {"query": "query: ", "document": "passage: "}
+
+
+def encoder(folder: Path, **settings: object) -> Encoder:
+    return Encoder(folder, Student.model_validate({"model": str(folder), **settings}))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.student(tmp_path_factory.mktemp("models") / "plain", vocab_texts=TEXTS)
+
+
+@pytest.mark.parametrize(("declared", "pooling"), [("mean", "mean"), ("cls", "cls"), ("lasttoken", "last")])
+def test_vectors_and_prompts_are_those_of_sentence_transformers_before_and_after_saving(
+    tmp_path: Path, declared: str, pooling: str
+) -> None:
+    ours = encoder(tiny.student(tmp_path / "made", pooling=declared, prompts=QUESTION, vocab_texts=TEXTS))
+    ours.save(tmp_path / "saved")
+    assert ours.pooling == pooling
+    for folder in (tmp_path / "made", tmp_path / "saved"):
+        theirs = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+        for text in TEXTS:
+            np.testing.assert_allclose(ours.queries([text]), theirs.encode_query([text]), atol=1e-5)
+            np.testing.assert_allclose(ours.docs([text]), theirs.encode_document([text]), atol=1e-5)
+
+
+def test_a_saved_student_gives_the_same_vectors_when_read_again(folder: Path, tmp_path: Path) -> None:
+    first = encoder(folder, pooling="cls", query_prefix="find ")
+    first.save(tmp_path / "bge-tuned")
+    again = encoder(tmp_path / "bge-tuned")
+    np.testing.assert_array_equal(first.queries(TEXTS), again.queries(TEXTS))
+    np.testing.assert_array_equal(first.docs(TEXTS), again.docs(TEXTS))
+
+
+def test_a_saved_tokenizer_does_not_remember_the_limit_of_the_last_call(folder: Path, tmp_path: Path) -> None:
+    student = encoder(folder, max_query_tokens=4)
+    student.queries(TEXTS)
+    student.save(tmp_path)
+    assert json.loads((tmp_path / "tokenizer.json").read_text())["truncation"] is None
+
+
+def test_vectors_do_not_depend_on_how_texts_are_batched(folder: Path) -> None:
+    alone = np.concatenate([encoder(folder).docs([text]) for text in TEXTS])
+    for budget in (1, 40, 10_000):
+        together = Encoder(folder, Student(model=str(folder)), token_budget=budget).docs(TEXTS)
+        np.testing.assert_allclose(together, alone, atol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
+
+
+def job_over(texts: list[str], folder: Path) -> Any:
+    """What encode_docs needs of a job, over a real store."""
+    ids = [f"d{number}" for number in range(len(texts))]
+    docs = tables.DOCS.of(ids, [""] * len(texts), texts, [False] * len(texts))
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    store = LocalStore(folder / "store")
+    return SimpleNamespace(
+        scratch=scratch,
+        table=lambda name: SimpleNamespace(rows=len(ids), batches=lambda columns: docs.select(columns).to_batches()),
+        memo=lambda name, identity, type: Memo(store, name, identity, type, scratch),
+        source=Path,
+        digest=lambda reference: content_digest(Path(reference)),
+    )
+
+
+def test_documents_are_encoded_in_order_and_each_is_paid_for_once_per_model(folder: Path, tmp_path: Path) -> None:
+    student = Student(model=str(folder))
+    ids, vectors = encode_docs(job_over(TEXTS, tmp_path), student, student.model, "encode")
+    assert ids == ["d0", "d1", "d2", "d3", "d4"]
+    np.testing.assert_allclose(vectors, encoder(folder).docs(TEXTS), atol=1e-5)
+    with pytest.MonkeyPatch.context() as patch:
+        paid: list[str] = []
+        patch.setattr(Encoder, "docs", lambda self, texts: paid.extend(texts) or np.zeros((len(texts), 32), "f4"))
+        again = encode_docs(job_over(TEXTS[::-1], tmp_path), student, student.model, "encode")[1]
+        assert paid == []
+        np.testing.assert_array_equal(again, vectors[::-1])
+        other = student.model_copy(update={"pooling": "cls"})
+        encode_docs(job_over([*TEXTS, TEXTS[0]], tmp_path), other, student.model, "encode")
+        assert paid == TEXTS
+
+
+def test_no_document_gives_no_vector(folder: Path, tmp_path: Path) -> None:
+    ids, vectors = encode_docs(job_over([], tmp_path), Student(model=str(folder)), folder, "encode")
+    assert (ids, vectors.shape) == ([], (0, 32))
+
+
+def test_no_text_gives_no_vector(folder: Path) -> None:
+    assert encoder(folder).docs([]).shape == (0, 32)
+
+
+def test_texts_are_cut_with_their_prefix_to_the_limit(folder: Path) -> None:
+    student = encoder(folder, query_prefix="heat ", max_query_tokens=5, max_doc_tokens=100_000)
+    assert [len(ids) for ids in student.tokenize_queries(["flow", "flow " * 50])] == [4, 5]
+    assert len(student.tokenize_docs(["flow " * 2_000])[0]) == tiny.LONGEST
+
+
+def test_bf16_vectors_are_near_those_of_fp32(folder: Path) -> None:
+    cosines = (encoder(folder).docs(TEXTS) * encoder(folder, precision="bf16").docs(TEXTS)).sum(1)
+    assert cosines.min() > 0.99
+
+
+def test_gradients_reach_the_weights(folder: Path) -> None:
+    student = encoder(folder)
+    student.embed(*student.pad(student.tokenize_docs(TEXTS))).sum().backward()
+    assert torch.isfinite(student.model.embeddings.word_embeddings.weight.grad).all()
+
+
+@given(st.lists(st.integers(1, 60)), st.integers(1, 200))
+def test_batches_hold_every_row_once_and_keep_to_the_budget(lengths: list[int], budget: int) -> None:
+    batches = list(token_batches(lengths, budget))
+    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
+    for rows in batches:
+        assert len(rows) == 1 or len(rows) * max(lengths[row] for row in rows) <= budget
+
+
+@pytest.mark.parametrize(
+    ("name", "pooling", "query_prefix"),
+    [
+        ("bge-base-en-v1.5", "cls", "Represent this sentence for searching relevant passages: "),
+        ("snowflake-arctic-embed-m-v1.5", "cls", "Represent this sentence for searching relevant passages: "),
+        ("models--intfloat--multilingual-e5-base", "mean", "query: "),
+        ("gte-base-en-v1.5", "cls", ""),
+        ("3fe5a1", "mean", ""),
+        ("model", "mean", ""),
+    ],
+)
+def test_a_family_is_known_by_whole_words_of_the_name(name: str, pooling: str, query_prefix: str) -> None:
+    assert (family(name).pooling, family(name).query_prefix) == (pooling, query_prefix)
+
+
+def test_what_the_folder_leaves_open_comes_from_its_family_and_settings_win(tmp_path: Path) -> None:
+    folder = tiny.bert(tmp_path / "e5-tiny")
+    assert encoder(folder).query_prefix == "query: "
+    assert encoder(folder, query_prefix="").query_prefix == ""
+    assert encoder(folder, pooling="last").pooling == "last"
+
+
+def test_a_title_stands_before_the_text() -> None:
+    assert [doc_text("Heat", "flows"), doc_text("", "flows")] == ["Heat flows", "flows"]
+
+
+@pytest.mark.parametrize("harm", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_model_folder_that_lacks_a_file_is_refused_by_name(tmp_path: Path, harm: str) -> None:
+    folder = tiny.bert(tmp_path / "harmed")
+    (folder / harm).unlink()
+    with pytest.raises(UserError, match="harmed"):
+        encoder(folder)
+
+
+def test_truncated_weights_are_refused_by_name(tmp_path: Path) -> None:
+    weights = tiny.bert(tmp_path / "harmed") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5_000])
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+        encoder(weights.parent)
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    folder = tiny.bert(tmp_path / "pickled")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="safetensors"):
+        encoder(folder)
+
+
+def test_weights_of_another_model_are_refused_instead_of_made_up(tmp_path: Path) -> None:
+    folder = tiny.bert(tmp_path / "small", layers=1)
+    deeper = tiny.bert(tmp_path / "deep", layers=2)
+    (folder / "config.json").write_bytes((deeper / "config.json").read_bytes())
+    with pytest.raises(UserError, match=r"lack encoder\.layer\.1"):
+        encoder(folder)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_blocked_search_equals_a_full_sort_with_ties_by_position(data: st.DataObject) -> None:
+    rows, n, k = data.draw(st.integers(0, 5)), data.draw(st.integers(0, 30)), data.draw(st.integers(0, 12))
+    random = np.random.default_rng(data.draw(st.integers(0, 1_000)))
+    queries = random.integers(-1, 2, (rows, 3)).astype(np.float32)
+    docs = random.integers(-1, 2, (n, 3)).astype(np.float32)
+    allowed = data.draw(st.sampled_from([None, random.random(n) < 0.6]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "DOC_BLOCK", data.draw(st.integers(1, 40)))
+        patch.setattr(search, "QUERY_BLOCK", data.draw(st.integers(1, 4)))
+        positions, scores = search.top_k(queries, docs, k, allowed)
+    expected = [full_sort(query @ docs.T, k, allowed) for query in queries]
+    assert positions.tolist() == expected
+    np.testing.assert_array_equal(scores, np.take_along_axis(queries @ docs.T, positions, 1))
+
+
+def full_sort(scores: np.ndarray, k: int, allowed: np.ndarray | None) -> list[int]:
+    found = [position for position in range(len(scores)) if allowed is None or allowed[position]]
+    return sorted(found, key=lambda position: (-scores[position], position))[:k]
+
+
+def test_search_reads_vectors_from_a_read_only_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.eye(4, dtype=np.float32))
+    docs = np.load(tmp_path / "v.npy", mmap_mode="r")
+    positions, scores = search.top_k(np.array([[0, 0, 1, 0]], dtype=np.float32), docs, 2)
+    assert (positions.tolist(), scores.tolist()) == ([[2, 0]], [[1.0, 0.0]])
+
+
+def test_bm25_finds_stems_and_words_inside_identifiers() -> None:
+    index = BM25(["the class ConfigParser", "running os.path", "HTTP_error of readLine", "nothing here"])
+    assert index.top_k("parsers", 4).tolist() == [0]
+    assert index.top_k("runs", 4).tolist() == [1]
+    assert index.top_k("line", 4).tolist() == [2]
+    assert index.top_k("readline", 4).tolist() == [2]
+    assert index.top_k("path", 4, np.array([True, False, True, True])).tolist() == []
+    assert index.top_k("the unheard", 4).tolist() == []
+
+
+def test_bm25_of_a_corpus_without_words_finds_nothing() -> None:
+    assert BM25(["", "the"]).top_k("wing", 3).tolist() == []
+
+
+def test_bm25_scores_are_those_of_lucene() -> None:
+    texts = [["wing", "flow"], ["wing", "wing", "heat"], ["shock"]]
+    scores = BM25([" ".join(words) for words in texts]).scores("wing heat")
+    np.testing.assert_allclose(scores, [lucene(words, ["wing", "heat"], texts) for words in texts], rtol=1e-5)
+
+
+def lucene(doc: list[str], query: list[str], docs: list[list[str]], k1: float = 1.2, b: float = 0.75) -> float:
+    """Source: Kamphuis et al., "Which BM25 do you mean?", ECIR 2020, the row Lucene (accurate)."""
+    mean = sum(map(len, docs)) / len(docs)
+    total = 0.0
+    for term in query:
+        containing = sum(term in other for other in docs)
+        idf = np.log(1 + (len(docs) - containing + 0.5) / (containing + 0.5))
+        count = doc.count(term)
+        total += idf * count / (count + k1 * (1 - b + b * len(doc) / mean))
+    return total
+
+
+def test_identifiers_are_kept_beside_their_words() -> None:
+    assert with_identifier_words("readLine2Buf") == "readLine2Buf read Line2 Buf"
+    assert with_identifier_words("an HTTPServer__x") == "an HTTPServer__x HTTP Server x"
+    assert with_identifier_words("plain words") == "plain words"

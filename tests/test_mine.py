@@ -1,0 +1,62 @@
+"""mine: fusion of rankings, and which queries are kept."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hone import tables
+from hone.core.families import Student
+from hone.core.fusion import reciprocal_rank_fusion
+from hone.stages.mine import Config, Miner, is_consistent, rank_of
+
+RANKINGS = st.lists(st.lists(st.integers(0, 9), unique=True), max_size=4)
+
+
+@given(RANKINGS, st.integers(1, 100))
+def test_reciprocal_rank_fusion_equals_its_definition(rankings: list[list[int]], k: int) -> None:
+    fused = reciprocal_rank_fusion(rankings, k)
+    items = {item for ranking in rankings for item in ranking}
+    expected = {item: sum(1 / (k + r.index(item) + 1) for r in rankings if item in r) for item in items}
+    assert dict(fused) == pytest.approx(expected)
+    assert fused == sorted(fused, key=lambda pair: (-pair[1], pair[0]))
+
+
+@pytest.mark.parametrize(
+    ("source", "rank", "limit", "kept"),
+    [("d", 20, 20, True), ("d", 21, 20, False), ("d", 0, 20, False), ("d", 0, 0, True), ("", 0, 20, True)],
+)
+def test_a_query_is_kept_if_it_finds_its_source_near_the_top(source: str, rank: int, limit: int, kept: bool) -> None:
+    assert is_consistent(source, rank, limit) is kept
+
+
+def test_ranks_count_from_one_and_zero_is_absent() -> None:
+    assert [rank_of(position, [7, 3]) for position in (7, 3, 5)] == [1, 2, 0]
+
+
+def miner(fuse: bool, **settings: int) -> Miner:
+    docs = tables.DOCS.of(["a", "b", "c"], [""] * 3, ["wing flow", "heat", "heat heat"], [False, True, False])
+    job = SimpleNamespace(table=lambda name: SimpleNamespace(read=docs.select))
+    config = Config(student=Student(model=str(Path("m"))), fuse_bm25=fuse, **settings)
+    return Miner(config, job, ["a", "b", "c"])  # pyright: ignore[reportArgumentType]
+
+
+QUERIES = tables.QUERIES.of(["q1", "q2", "q3"], ["wing", "heat", "heat"], ["a", "a", ""], ["x"] * 3, ["x"] * 3)
+FOUND = np.array([[0, 2], [2, 0], [2, 0]]), np.array([[0.9, 0.1], [0.8, 0.2], [0.8, 0.2]], dtype=np.float32)
+
+
+def test_inconsistent_queries_are_dropped_with_their_rank_and_log_queries_kept() -> None:
+    kept, lost = miner(False, consistency_rank=1).mine(QUERIES, *FOUND)
+    assert kept["query_id"].to_pylist() == ["q1", "q3"]
+    assert kept["doc_ids"].to_pylist() == [["a", "c"], ["c", "a"]]
+    reason = "source document not retrieved near the top"
+    assert lost.to_pylist() == [{"id": "q2", "stage": "mine", "reason": reason, "detail": "rank 2"}]
+
+
+def test_fused_lists_hold_no_held_out_document_and_score_by_reciprocal_rank() -> None:
+    kept, _ = miner(True, top_k=2).mine(QUERIES, *FOUND)
+    assert kept["doc_ids"].to_pylist() == [["a", "c"], ["c", "a"], ["c", "a"]]
+    assert kept["scores"].to_pylist()[0] == pytest.approx([2 / 61, 1 / 62])

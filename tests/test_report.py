@@ -1,0 +1,301 @@
+"""evaluate end to end with a tiny student, and what the report says, escapes and leaves out."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from hone import stage as machinery
+from hone import tables
+from hone.core.families import Student
+from hone.core.metrics import MEASURES
+from hone.report import before_after, charts
+from hone.report.findings import Findings, Move, QueryGain, headline
+from hone.report.markdown import markdown
+from hone.report.markup import element
+from hone.report.page import page
+from hone.report.table import rows
+from hone.stage import Job, Manifest, Output, Plan, Shard
+from hone.stages import evaluate, stage
+from hone.store import LocalStore
+from hone.tables import Table
+from tiny import student as tiny_student
+
+EVIL = '<script>alert("x")</script>'
+TEXTS = ["apple pie recipe", "bake bread at home", "car engine repair", f"{EVIL} title", "swim in the sea"]
+CHAIN = {
+    "prepare": ("docs", "judged_queries", "qrels", "dropped_by_prepare"),
+    "generate": ("queries", "dropped_by_generate"),
+    "mine": ("candidates", "dropped_by_mine"),
+    "score": ("teacher_scores", "dropped_by_score"),
+    "curate": ("lists", "dropped_by_curate"),
+    "distill": ("model",),
+}
+
+
+def measured(
+    delta: float = 0.031, p_value: float = 0.004, split: str = "test", ci95: tuple[float, float] = (0.012, 0.05)
+) -> dict[str, Any]:
+    """metrics.json of 237 queries."""
+    values = {"base": 0.481, "tuned": 0.481 + delta, "delta": delta, "ci95": ci95, "p_value": p_value}
+    found = {"queries": 237, "minimal_detectable_effect": 0.021, "measures": dict.fromkeys(MEASURES, values)}
+    return {
+        **{key: dict.fromkeys(MEASURES, values[key]) for key in ("base", "tuned", "delta")},
+        "p_value": p_value, "ci95": ci95, "queries": 237, "split": split, "significant": p_value < 0.05,
+        "splits": {split: found},
+    }  # fmt: skip
+
+
+UNMEASURED = {"queries": 0, "split": "", "significant": False, "splits": {}}
+
+
+class Chain:
+    """Finished results of all stages before evaluate, written as the stages write them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.store = folder, LocalStore(folder / "store")
+        self.inputs: dict[str, Manifest] = {}
+
+    def finish(self, name: str, rows: dict[str, list[dict[str, Any]]], model: Path | None = None) -> None:
+        scratch = self.folder / name
+        scratch.mkdir()
+        todo = Plan(name, stage(name).Config.model_construct(), dict(self.inputs), {}, "f" * 16)
+        job = Job(todo, self.store, scratch, Shard())
+        for output in CHAIN[name]:
+            table = tables.OUTPUTS[output]
+            if isinstance(table, Table):
+                with job.writer(output) as writer:
+                    writer.write(table.build(rows.get(output, [])))
+        if model:
+            for file in (path for path in model.rglob("*") if path.is_file()):
+                target = job.new_folder("model") / file.relative_to(model)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(file.read_bytes())
+        manifest = Manifest(
+            stage=name, fingerprint="f" * 16, code="c", version="1", config={"note": EVIL}, sources={},
+            inputs={table: found.prefix for table, found in self.inputs.items()}, input_digests={},
+            outputs={output: machinery._publish(job, output) for output in CHAIN[name]},
+            facts={"qualification": {"teacher": 0.5, "qualified": True}} if name == "score" else {},
+            cost={"pairs": 7}, seconds=1.5,
+        )  # fmt: skip
+        self.store.create(f"{manifest.prefix}/manifest.json", manifest.model_dump_json().encode())
+        self.inputs |= dict.fromkeys(CHAIN[name], manifest)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A base and a tuned student; the tuned one has curves."""
+    folder = tmp_path_factory.mktemp("models")
+    base, tuned = (tiny_student(folder / name, seed=seed) for seed, name in enumerate(("base", "tuned")))
+    training = {
+        "summary": {"steps": 2},
+        "steps": [{"step": 1, "kl": 0.9}, {"step": 2, "kl": 0.7}],
+        "looks": [{"step": 2, "epoch": 1, "dev_loss": 0.8}],
+        "alphas": [{"alpha": 1.0, "dev_loss": None}],
+    }
+    (tuned / "training.json").write_text(json.dumps(training))
+    return base, tuned
+
+
+def chain(folder: Path, tuned: Path, splits: tuple[str, ...]) -> dict[str, Any]:
+    made = Chain(folder)
+    docs = [
+        {"doc_id": f"d{n}", "title": text if n == 3 else "", "text": text, "held_out": False}
+        for n, text in enumerate([*TEXTS, *(f"filler text number {n}" for n in range(8))])
+    ]
+    judged = [{"query_id": f"q{n}", "text": TEXTS[n], "split": splits[n % len(splits)]} for n in range(4) if splits]
+    judged += [{"query_id": "d4", "text": TEXTS[4], "split": splits[0]}] if splits else []
+    qrels = [{"query_id": q["query_id"], "doc_id": f"d{n}", "relevance": 1 + n % 2} for n, q in enumerate(judged)]
+    judged += [{"query_id": "nobody judged", "text": "x", "split": splits[0]}] if splits else []
+    queries = [
+        {"query_id": f"t{n}", "text": "t", "doc_id": "d0", "source": "log", "style": EVIL if n else "title"}
+        for n in range(3)
+    ]
+    lost = {"id": "t2", "stage": "mine", "reason": "too far away", "detail": EVIL}
+    example = {"query_id": "t1", "text": "t", "style": "s", "split": "train", "doc_ids": ["d0"], "scores": [1.0]}
+    made.finish("prepare", {"docs": docs, "judged_queries": judged, "qrels": qrels})
+    made.finish("generate", {"queries": queries})
+    made.finish("mine", {"dropped_by_mine": [lost, {**lost, "id": "t3"}]})
+    made.finish("score", {})
+    made.finish("curate", {"lists": [example]})
+    made.finish("distill", {}, tuned)
+    return {"store": made.store, "inputs": {name: made.inputs[name] for name in evaluate.READS}}
+
+
+def evaluated(folder: Path, models: tuple[Path, Path], splits: tuple[str, ...]) -> Job:
+    base, tuned = models
+    done = chain(folder, tuned, splits)
+    config = evaluate.Config(student=Student(model=str(base)), permutations=200, bootstrap=200, examples=2)
+    scratch = folder / "evaluate"
+    scratch.mkdir()
+    job = Job(Plan("evaluate", config, done["inputs"], {}, "e" * 16), done["store"], scratch, Shard())
+    evaluate.run(config, job)
+    return job
+
+
+def output(job: Job, name: str) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(job.new_folder(name)).to_pylist()
+
+
+def test_evaluate_measures_both_systems_on_every_split(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    job = evaluated(tmp_path, models, ("test", "dev"))
+    metrics = json.loads((job.new_folder("report") / "metrics.json").read_text())
+    assert {"base", "tuned", "delta", "p_value", "ci95", "queries", "split", "significant", "splits"} == set(metrics)
+    assert (metrics["split"], metrics["queries"], metrics["splits"]["dev"]["queries"]) == ("test", 3, 2)
+    measures = output(job, "measures")
+    assert len(measures) == 2 * 5 * len(MEASURES)
+    mean = np.mean(
+        [
+            row["value"]
+            for row in measures
+            if row["system"] == "tuned" and row["measure"] == "nDCG@10" and row["query_id"] in ("q0", "q2", "d4")
+        ]
+    )
+    assert metrics["tuned"]["nDCG@10"] == pytest.approx(mean)
+    assert job.facts["finding"].startswith(("Tuned", "No significant gain", "Worse"))
+    assert job.cost == {"queries": 5, "docs": 13}
+
+
+def test_a_querys_own_document_is_left_out_of_its_results(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    runs = output(evaluated(tmp_path, models, ("test",)), "runs")
+    assert {(row["system"], len(row["doc_ids"])) for row in runs if row["query_id"] == "d4"} == {
+        ("base", 12),
+        ("tuned", 12),
+    }
+    assert all("d4" not in row["doc_ids"] for row in runs if row["query_id"] == "d4")
+
+
+def test_equal_scores_are_ranked_as_trec_eval_ranks_them() -> None:
+    found = evaluate.ranking("q", ["a", "q", "c", "b"], [0.5, 0.9, 0.5, 0.7], 2)
+    assert (found.doc_ids, found.scores) == (["b", "c"], pytest.approx([0.7, 0.5]))
+
+
+def test_without_a_test_split_dev_is_reported_and_said_to_be_dev(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    report = evaluated(tmp_path, models, ("dev",)).new_folder("report")
+    assert json.loads((report / "metrics.json").read_text())["split"] == "dev"
+    assert "There is no test split" in (report / "report.html").read_text()
+    assert "There is no test split" in (report / "report.md").read_text()
+
+
+def test_without_judged_queries_the_report_says_that_nothing_was_measured(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    job = evaluated(tmp_path, models, ())
+    report = job.new_folder("report")
+    assert json.loads((report / "metrics.json").read_text())["queries"] == 0
+    assert "Not measured: no judged queries" in (report / "report.html").read_text()
+    assert (report / "report.md").read_text().startswith("Not measured: no judged queries\n")
+    assert job.cost["queries"] == 0
+
+
+def test_the_report_tells_the_whole_story_and_escapes_every_text(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    text = (evaluated(tmp_path, models, ("test",)).new_folder("report") / "report.html").read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert "2 too far away" in text
+    assert "Listwise loss" in text
+    assert "7 pairs" in text
+    assert "qualified" in text
+    assert "f" * 16 in text
+
+
+VOID = {"meta"}
+
+
+class Outline(HTMLParser):
+    """Checks that elements close in order, and keeps what a reader with a screen reader needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.seen if name == tag]
+
+
+def story(metrics: dict[str, Any]) -> Findings:
+    gain = QueryGain(f"join {EVIL}", 0.2, 0.9, (Move(f"Thread.join {EVIL}", 14, 0),))
+    same, worse = QueryGain("same", 0.5, 0.5), QueryGain("worse", 0.5, 0.1)
+    history = (
+        Manifest(
+            stage="prepare", fingerprint="a" * 16, code="c", version="1", config={"path": EVIL}, sources={}, inputs={},
+            input_digests={}, outputs={"docs": Output(digest="d" * 64, rows=12, parts=())}, facts={}, cost={},
+            seconds=2.0,
+        ),
+    )  # fmt: skip
+    steps = [{"step": 1, "kl": 0.9}, {"step": 9, "kl": 0.5}]
+    return Findings(
+        metrics=metrics, model="m", history=history, gains=(gain, same, worse), won=(gain,), lost=(worse,),
+        training={"steps": steps, "looks": [{"step": 9, "dev_loss": 0.6}]}, config={"depth": 100},
+    )  # fmt: skip
+
+
+def test_the_page_is_well_formed_self_contained_and_accessible() -> None:
+    text = page(story(measured()))
+    outline = Outline()
+    outline.feed(text.removeprefix("<!doctype html>\n"))
+    assert outline.open == []
+    assert outline.all("html") == [{"lang": "en"}]
+    assert [len(outline.all(tag)) for tag in ("h1", "header", "main", "nav", "footer")] == [1] * 5
+    assert len(outline.all("caption")) == len(outline.all("table"))
+    assert all(attributes.get("scope") in ("row", "col") for attributes in outline.all("th"))
+    assert all(a.get("role") == "img" or a.get("aria-hidden") == "true" for a in outline.all("svg"))
+    ids = {attributes.get("id") for attributes in outline.all("h2")}
+    assert {(a.get("href") or "").removeprefix("#") for a in outline.all("a")} == ids
+    assert not any(word in text for word in ("http:", "https:", "src=", "@import", "url("))
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+
+
+@pytest.mark.parametrize(
+    ("metrics", "kind", "start"),
+    [
+        (measured(), "up", "Tuned is better: nDCG@10 0.481 → 0.512 (+3.1 points, 95% CI +1.2 to +5.0, p = 0.004, 237"),
+        (measured(p_value=0.3), "flat", "No significant gain: nDCG@10 0.481 → 0.512 (+3.1 points"),
+        (measured(delta=-0.02, p_value=0.0001), "down", "Worse: nDCG@10 0.481 → 0.461 (−2.0 points"),
+        (UNMEASURED, "flat", "Not measured: no judged queries"),
+    ],
+)
+def test_the_first_line_is_the_finding_in_plain_words(metrics: dict[str, Any], kind: str, start: str) -> None:
+    assert headline(metrics).startswith(start)
+    assert f'<h1 class="{kind}">{start}' in page(Findings(metrics, "m"))
+    assert markdown(Findings(metrics, "m")).startswith(start)
+
+
+def test_the_terminal_table_has_a_row_for_each_measure_of_each_split() -> None:
+    console = Console(width=160, record=True, quiet=True)
+    assert before_after(measured()).row_count == len(rows(measured())) == 3
+    console.print(before_after(measured()))
+    assert before_after(UNMEASURED).row_count == 0
+
+
+def test_text_is_escaped_and_markup_is_not() -> None:
+    assert element("p", "<", element("b", "&"), title='"') == '<p title="&quot;">&lt;<b>&amp;</b></p>'
+
+
+@pytest.mark.parametrize("count", [1, 3, 5_000])
+def test_a_gain_chart_has_at_most_a_thousand_bars(count: int) -> None:
+    drawn = charts.gain_bars([0.1] * count, ["<q>"] * count, "gains")
+    assert drawn.count("<rect") == min(count, charts.MOST_BARS)
+    assert "<q>" not in drawn
+
+
+def test_charts_of_constant_values_are_drawn() -> None:
+    assert "nan" not in charts.line_chart([charts.Line("train", [(0, 1.0), (0, 1.0)])], "loss", "step")
+    assert "nan" not in charts.gain_bars([0.0, 0.0], ["a", "b"], "gains")
+    assert "nan" not in charts.interval_mark(0.0, 0.0, 0.0, 0.0)

@@ -1,0 +1,138 @@
+"""Tiny models with random weights, built on the spot: real parts for tests, no downloads.
+
+Weights depend on the arguments only, so two calls give the same model.
+"""
+
+import string
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import Normalize, Pooling, Transformer
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+LONGEST = 512
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def bert(
+    folder: Path,
+    *,
+    dim: int = 32,
+    layers: int = 2,
+    labels: int | None = None,
+    vocab_texts: Sequence[str] = (),
+    seed: int = 0,
+) -> Path:
+    """A BERT with a lower-casing WordPiece tokenizer, or with `labels` a sequence classifier, as a transformers folder.
+
+    Words of `vocab_texts` are one token each; any other word is spelt in letters.
+    """
+    tokenizer = word_pieces(vocab_texts)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=dim,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=2 * dim,
+        max_position_embeddings=LONGEST,
+        num_labels=labels or 2,
+        initializer_range=0.2,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = BertForSequenceClassification(config) if labels else BertModel(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def student(
+    folder: Path,
+    *,
+    pooling: str = "mean",
+    prompts: dict[str, str] | None = None,
+    dim: int = 32,
+    layers: int = 2,
+    vocab_texts: Sequence[str] = (),
+    seed: int = 0,
+) -> Path:
+    """The same BERT as sentence-transformers itself saves it; `pooling` is its name for it (mean, cls, lasttoken)."""
+    weights = bert(folder.with_name(f"{folder.name}-bert"), dim=dim, layers=layers, vocab_texts=vocab_texts, seed=seed)
+    modules = [Transformer(str(weights)), Pooling(dim, pooling_mode=pooling), Normalize()]
+    SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save(str(folder), create_model_card=False)
+    return folder
+
+
+def llama(folder: Path, *, dim: int = 32, layers: int = 2, seed: int = 0) -> Path:
+    """A causal language model with a chat template; every byte is a token."""
+    tokenizer = byte_tokens()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=dim,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=2 * dim,
+        max_position_embeddings=4_096,
+        initializer_range=0.2,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def word_pieces(texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A BERT tokenizer that knows letters, digits and the words of `texts`."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = string.ascii_lowercase + string.digits
+    words = sorted({word for text in texts for word in text.lower().split() if word.isalnum()} - set(pieces))
+    entries = [*special, *pieces, *(f"##{piece}" for piece in pieces), *string.punctuation, *words]
+    vocab = {piece: number for number, piece in enumerate(entries)}
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
+    tokenizer.decoder = decoders.WordPiece()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=LONGEST,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+
+
+def byte_tokens() -> PreTrainedTokenizerFast:
+    """A tokenizer whose tokens are bytes, with the marks of a chat."""
+    special = ["<pad>", "<s>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+    entries = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocab = {piece: number for number, piece in enumerate(entries)}
+    tokenizer = Tokenizer(models.BPE(vocab, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(special)
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="<|end|>", pad_token="<pad>")
+    made.chat_template = CHAT_TEMPLATE
+    return made
