@@ -29,7 +29,7 @@ demo: $(VENV)/.run ## specialise MiniLM to the standard library's documentation
 	@$(BIN)/hone run $(DEMO)/demo.yaml --store $(DEMO)/store
 
 test: $(VENV)/.dev ## style, types and all tests
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q .
 	@$(BIN)/pyright
 	@$(BIN)/pytest
 
