@@ -31,10 +31,9 @@ class Task:
     def show(self, *, last: bool = False) -> None:
         seconds = time.monotonic() - self.started
         rate = self.done / seconds if seconds > 0 else 0.0
-        left = (self.total - self.done) / rate if rate else 0.0
-        share = self.done / self.total if self.total else 1.0
-        clock = f"in {_clock(seconds)}" if last else f"{_clock(left)} left"
-        line = f"{self.name}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.1f}/s, {clock}"
+        share = self.done / self.total if self.total else float(last)
+        count = f"{self.done:,}/{self.total:,}" if self.total else f"{self.done:,}"
+        line = f"{self.name}: {count} {self.unit}, {rate:,.1f}/s, {self._clock(seconds, rate, last=last)}"
         line += f"  {self.note}" if self.note else ""
         if self.terminal:
             bar = "━" * round(20 * min(1.0, share))
@@ -43,10 +42,15 @@ class Task:
             self.stream.write(line + "\n")
         self.stream.flush()
 
+    def _clock(self, seconds: float, rate: float, *, last: bool) -> str:
+        if last or not (self.total and rate):
+            return f"in {_clock(seconds)}"
+        return f"{_clock(max(0, self.total - self.done) / rate)} left"
+
 
 @contextmanager
 def task(name: str, total: int, unit: str, stream: TextIO | None = None) -> Generator[Task]:
-    """Shows the progress of `total` units of work while the block runs."""
+    """Shows the progress of `total` units of work (0: nobody knows how many) while the block runs."""
     running = Task(name, total, unit, stream or sys.stderr)
     yield running
     running.show(last=True)

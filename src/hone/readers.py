@@ -5,7 +5,8 @@ All of them stream, and name file and row of what they cannot read.
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -101,10 +102,12 @@ def corpus_files(path: Path, format: Format = "auto") -> tuple[Format, list[Path
     return chosen, files
 
 
-def documents(root: Path, format: Format, files: Iterable[Path], chunking: Chunking) -> Iterator[Row]:
+def documents(
+    root: Path, format: Format, files: Iterable[Path], chunking: Chunking, fields: Sequence[str] = ()
+) -> Iterator[Row]:
     """All documents of some files of a corpus; see `rows` and `text_documents`."""
     for file in files:
-        yield from text_documents(root, file, chunking) if format == "text" else rows(file)
+        yield from text_documents(root, file, chunking) if format == "text" else rows(file, fields)
 
 
 def rows(path: Path, fields: Sequence[str] = ()) -> Iterator[Row]:
@@ -120,11 +123,17 @@ def rows(path: Path, fields: Sequence[str] = ()) -> Iterator[Row]:
         raise UserError(f"{path} is none of {', '.join(TABLE_SUFFIXES)}; convert it")
 
 
-def count_rows(path: Path) -> int:
-    """How many rows `rows` will give, at most: a CSV may have line breaks inside a row. For progress."""
+def count_documents(format: Format, files: Iterable[Path]) -> int:
+    """How many documents there are, for progress: about, where a table has blank lines; 0 for texts yet to be cut."""
+    return 0 if format == "text" else sum(_count_rows(file) for file in files)
+
+
+def _count_rows(path: Path) -> int:
     if path.suffix.lower() == ".parquet":
-        return pq.read_metadata(path).num_rows
-    return sum(1 for _ in _bytes_lines(path))
+        with _readable_parquet(path) as file:
+            return file.metadata.num_rows
+    header = path.suffix.lower() in (".csv", ".tsv")
+    return max(0, sum(1 for _ in _bytes_lines(path)) - header)
 
 
 def text_documents(root: Path, path: Path, chunking: Chunking) -> Iterator[Row]:
@@ -193,11 +202,13 @@ def _detected(path: Path) -> Format:
 
 
 def _visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files that may hold documents: not hidden, and neither the queries nor the judgements beside a corpus."""
     return sorted(
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in suffixes
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.relative_to(folder).parts[0] not in ("queries.jsonl", "qrels")
         and path.is_file()
     )
 
@@ -221,7 +232,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
 def _json_object(line: str, where: str) -> dict[str, Any]:
     try:
         row: object = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not valid JSON ({error}); write one JSON object a line") from error
     if not isinstance(row, dict):
         raise UserError(f"{where}: not a JSON object but {line[:40]!r}; write one object a line")
@@ -231,28 +242,38 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
 def _csv_rows(path: Path, dialect: str) -> Iterator[Row]:
     csv.field_size_limit(LARGEST_FIELD)
     reader = csv.reader((line + "\n" for _, line in lines(path)), dialect=dialect, strict=True)
-    header: list[str] = []
+    filled = (cells for cells in reader if cells)
     try:
-        for cells in reader:
+        header = next(filled, [])
+        if len(set(header)) < len(header):
+            raise UserError(f"{path}, line {reader.line_num}: two columns share a name; give each its own")
+        for cells in filled:
             where = f"{path}, line {reader.line_num}"
-            if cells and len(cells) != len(header := header or cells):
+            if len(cells) != len(header):
                 raise UserError(f"{where}: {len(cells)} fields where the first line has {len(header)}; mend the line")
-            if cells and cells is not header:
-                yield where, dict(zip(header, cells, strict=True))
+            yield where, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: {error}; write a quote inside quotes twice") from error
 
 
 def _parquet_rows(path: Path, fields: Sequence[str]) -> Iterator[Row]:
     number = 0
+    with _readable_parquet(path) as file:
+        columns = list(fields) if set(fields) <= set(file.schema_arrow.names) else None
+        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns or None):
+            try:
+                found = batch.to_pylist()
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path}, after row {number}: not UTF-8; write the text columns as UTF-8") from error
+            for row in found:
+                number += 1
+                yield f"{path}, row {number}", row
+
+
+@contextmanager
+def _readable_parquet(path: Path) -> Generator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
-            columns = list(fields) if set(fields) <= set(file.schema_arrow.names) else None
-            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns or None):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", row
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}, after row {number}: not UTF-8; write the text columns as UTF-8") from error
+            yield file
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path} is not readable Parquet ({error}); write it again") from error

@@ -1,11 +1,14 @@
 """prepare: reads a corpus and its judgements, cleans and deduplicates, and says what it dropped."""
 
+import errno
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+from pydantic import Field
 
 from hone import readers, tables
 from hone.core import text as texts
@@ -20,6 +23,15 @@ READS = ()
 WRITES = ("docs", "judged_queries", "qrels", "dropped_by_prepare")
 LONGEST_ID = 512
 ROWS_AT_ONCE = 4_096
+TABLES = """
+create table docs (
+    id text primary key, place text, title text, text text, norm text,
+    judged integer default 0, held_out integer default 0
+);
+create table queries (id text primary key, place text, text text);
+create table splits (query text primary key, split text);
+create table lost (doc integer primary key, reason text, detail text);
+"""
 
 
 class Config(StageConfig):
@@ -39,15 +51,15 @@ class Config(StageConfig):
     """Name of the judgements (qrels/NAME.tsv) that choose and qualify; empty for none."""
     test_split: str = "test"
     """Name of the judgements that are reported; empty for none."""
-    max_chars: int = 2048
+    max_chars: int = Field(2048, ge=1)
     """Texts are cut to this many characters."""
-    chunk_words: int = 200
+    chunk_words: int = Field(200, ge=1)
     """Text files are cut into chunks of at most this many words."""
-    overlap_words: int = 40
+    overlap_words: int = Field(40, ge=0)
     """Words that a chunk shares with the one before."""
     deduplicate: bool = True
     """Drop a text that another contains, compared with near neighbours in sorted order; judged documents stay."""
-    dedupe_window: int = 10
+    dedupe_window: int = Field(10, ge=1)
     """How many neighbours a text is compared with."""
     exclude_judged: bool = True
     """Documents judged relevant for a test query are neither asked about nor listed in training."""
@@ -56,28 +68,41 @@ class Config(StageConfig):
 def run(config: Config, job: Job) -> None:
     """Reads everything once into a scratch database, which keeps memory bounded, then writes the tables from it."""
     corpus = job.source(config.corpus)
-    with closing(sqlite3.connect(job.scratch / "docs.sqlite")) as database:
-        database.execute("create table docs (id text primary key, place text, title text, text text, norm text)")
+    with _database(job.scratch / "corpus.sqlite") as database:
         _read(config, corpus, database)
-        judged = _judgements(config, corpus, database, job)
-        kept = {doc_id for doc_id, relevance in judged["test"].items() if relevance > 0}
-        lost = dict(_duplicates(config, database, protected=set().union(*judged.values())))
-        _write_docs(job, database, lost, kept if config.exclude_judged else set())
+        if (corpus / "qrels").is_dir():
+            _judgements(config, corpus, database, job)
+        _drop(config, database)
+        _write_docs(job, database)
+
+
+@contextmanager
+def _database(path: Path) -> Generator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(f"pragma journal_mode = off; pragma synchronous = off; {TABLES}")
+        database.create_function("reversed", 1, lambda text: text[::-1], deterministic=True)
+        try:
+            yield database
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                raise
+            raise OSError(errno.ENOSPC, str(error), str(path)) from error
 
 
 def _read(config: Config, corpus: Path, database: sqlite3.Connection) -> None:
+    format, files = readers.corpus_files(corpus, config.format)
+    fields = (config.id_field, config.title_field, config.text_field)
+    chunking = Chunking(config.chunk_words, config.overlap_words, config.max_chars)
     total = 0
-    with task("prepare: read", 0, "docs") as progress:
-        for where, row in _documents(config, corpus):
+    with task("prepare: read", readers.count_documents(format, files), "docs") as progress:
+        for where, row in readers.documents(corpus, format, files, chunking, fields):
             doc_id, title, text = _checked(config, where, row)
             cut = texts.flat(text)[: config.max_chars]
             try:
                 values = (doc_id, where, title, cut, texts.normalised(cut))
-                database.execute("insert into docs values (?, ?, ?, ?, ?)", values)
+                database.execute("insert into docs (id, place, title, text, norm) values (?, ?, ?, ?, ?)", values)
             except sqlite3.IntegrityError:
-                first = database.execute("select place from docs where id = ?", (doc_id,)).fetchone()[0]
-                used = f"{where}: id {doc_id!r} was used before ({first})"
-                raise UserError(f"{used}; give every document its own") from None
+                raise _used_before(database, "docs", doc_id, where) from None
             total += 1
             progress.advance()
     if not total:
@@ -87,100 +112,115 @@ def _read(config: Config, corpus: Path, database: sqlite3.Connection) -> None:
         raise UserError(f"{empty}; set prepare.text_field")
 
 
-def _documents(config: Config, corpus: Path) -> Iterator[readers.Row]:
-    format, files = readers.corpus_files(corpus, config.format)
-    chunking = Chunking(config.chunk_words, config.overlap_words, config.max_chars)
-    return readers.documents(corpus, format, files, chunking)
-
-
 def _checked(config: Config, where: str, row: dict[str, Any]) -> tuple[str, str, str]:
     for field, setting in ((config.id_field, "id_field"), (config.text_field, "text_field")):
         if field not in row:
             have = ", ".join(map(str, row)) or "none"
             raise UserError(f"{where}: no field {field!r} (it has {have}); set prepare.{setting}")
-    doc_id, text = row[config.id_field], row[config.text_field]
-    doc_id = str(doc_id) if isinstance(doc_id, int) else doc_id
-    if not isinstance(doc_id, str) or not doc_id or len(doc_id.encode()) > LONGEST_ID or not doc_id.isprintable():
-        raise UserError(f"{where}: the id {str(doc_id)[:40]!r} is not 1 to {LONGEST_ID} bytes of printable text")
+    doc_id, text = _checked_id(row[config.id_field], where), row[config.text_field]
     if not isinstance(text, str | None):
         raise UserError(f"{where}: field {config.text_field!r} of {doc_id!r} is not text but {str(text)[:40]!r}")
     return doc_id, texts.flat(str(row.get(config.title_field) or "")), text or ""
 
 
-def _duplicates(
-    config: Config, database: sqlite3.Connection, protected: set[str]
-) -> Iterator[tuple[str, tuple[str, str]]]:
-    """doc_id to (reason, detail) of everything that is left out."""
-    for doc_id, norm in database.execute("select id, norm from docs"):
-        if not norm:
-            yield doc_id, ("empty text", "")
-        elif len(norm) < texts.SHORTEST and doc_id not in protected:
-            yield doc_id, ("too short", norm)
-    if not config.deduplicate:
-        return
-    database.create_function("reversed", 1, lambda text: text[::-1], deterministic=True)
-    for expression in ("norm", "reversed(norm)"):
-        ordered = database.execute(f"select {expression}, rowid from docs where norm != '' order by 1, 2")
-        for lost, kept in texts.contained(ordered, config.dedupe_window):
-            names = [database.execute("select id from docs where rowid = ?", (n,)).fetchone()[0] for n in (lost, kept)]
-            if names[0] not in protected:
-                yield names[0], ("contained in another document", names[1])
+def _checked_id(value: object, where: str) -> str:
+    found = str(value) if isinstance(value, int) else value
+    if not isinstance(found, str) or not found or not found.isprintable() or len(found.encode()) > LONGEST_ID:
+        fault = f"{where}: the id {str(value)[:40]!r} is not 1 to {LONGEST_ID} bytes of printable text"
+        raise UserError(f"{fault}; give every row an id of its own, of letters and digits")
+    return found
 
 
-def _write_docs(job: Job, database: sqlite3.Connection, lost: dict[str, tuple[str, str]], held_out: set[str]) -> None:
-    counts: Counter[str] = Counter()
-    with job.writer("docs") as docs, job.writer("dropped_by_prepare") as dropped:
-        cursor = database.execute("select id, title, text from docs order by rowid")
-        while rows := cursor.fetchmany(ROWS_AT_ONCE):
-            kept = [row for row in rows if row[0] not in lost]
-            out = [(row[0], "prepare", *lost[row[0]]) for row in rows if row[0] in lost]
-            if kept:
-                ids, titles, bodies = zip(*kept, strict=True)
-                docs.write(tables.DOCS.of(ids, titles, bodies, [doc_id in held_out for doc_id in ids]))
-            if out:
-                dropped.write(tables.DROPPED_BY_PREPARE.of(*zip(*out, strict=True)))
-            counts.update({"docs": len(kept), "dropped": len(out)})
-            counts["held_out"] += sum(row[0] in held_out for row in kept)
-    job.facts.update(counts)
-    if counts["held_out"] > counts["docs"] / 2:
-        job.facts["warning"] = "more than half of the corpus is judged for test queries and left out of training"
+def _used_before(database: sqlite3.Connection, table: str, row_id: str, where: str) -> UserError:
+    first = database.execute(f"select place from {table} where id = ?", (row_id,)).fetchone()[0]
+    return UserError(f"{where}: id {row_id!r} was used before ({first}); give every row its own")
 
 
-def _judgements(config: Config, corpus: Path, database: sqlite3.Connection, job: Job) -> dict[str, dict[str, int]]:
-    """Writes judged queries and qrels; returns the judged documents of dev and test with their highest relevance."""
-    judged: dict[str, dict[str, int]] = {"dev": {}, "test": {}}
-    splits = {"dev": config.dev_split, "test": config.test_split}
-    if not (corpus / "qrels").is_dir():
-        return judged
-    rows = readers.rows(corpus / "queries.jsonl")
-    queries = {str(row.get("_id")): texts.flat(str(row.get("text"))) for _, row in rows}
-    with job.writer("judged_queries") as query_rows, job.writer("qrels") as qrel_rows:
-        for split, name in splits.items():
-            rows = _qrels(corpus, name, queries, database) if name else []
+def _judgements(config: Config, corpus: Path, database: sqlite3.Connection, job: Job) -> None:
+    """Writes judged queries and qrels, and marks the judged documents."""
+    _read_queries(corpus / "queries.jsonl", database)
+    with job.writer("judged_queries") as queries, job.writer("qrels") as qrels:
+        for split, name in (("dev", config.dev_split), ("test", config.test_split)):
+            rows = _qrels(corpus, name, split, database)
+            held_out = split == "test" and config.exclude_judged
+            marks = [(held_out and relevance > 0, doc_id) for _, doc_id, relevance in rows]
+            database.executemany("update docs set judged = 1, held_out = max(held_out, ?) where id = ?", marks)
             seen = list(dict.fromkeys(query_id for query_id, _, _ in rows))
-            query_rows.write(tables.JUDGED_QUERIES.of(seen, [queries[q] for q in seen], [split] * len(seen)))
-            if rows:
-                qrel_rows.write(tables.QRELS.of(*zip(*rows, strict=True)))
-            for _, doc_id, relevance in rows:
-                judged[split][doc_id] = max(relevance, judged[split].get(doc_id, 0))
+            asked = (database.execute("select text from queries where id = ?", (q,)).fetchone()[0] for q in seen)
+            queries.write(tables.JUDGED_QUERIES.of(seen, list(asked), [split] * len(seen)))
+            qrels.write(tables.QRELS.build(dict(zip(tables.QRELS.schema.names, row, strict=True)) for row in rows))
             job.facts[f"{split}_queries"] = len(seen)
-    return judged
 
 
-def _qrels(
-    corpus: Path, name: str, queries: dict[str, str], database: sqlite3.Connection
-) -> list[tuple[str, str, int]]:
+def _read_queries(path: Path, database: sqlite3.Connection) -> None:
+    for where, row in readers.rows(path):
+        query_id, text = _checked_id(row.get("_id"), where), row.get("text")
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(f"{where}: query {query_id!r} has no text in the field 'text'; add it or remove the line")
+        try:
+            database.execute("insert into queries values (?, ?, ?)", (query_id, where, texts.flat(text)))
+        except sqlite3.IntegrityError:
+            raise _used_before(database, "queries", query_id, where) from None
+
+
+def _qrels(corpus: Path, name: str, split: str, database: sqlite3.Connection) -> list[tuple[str, str, int]]:
+    """The judgements of one split, each once. Raises UserError naming the line of one that cannot be meant."""
     path = corpus / "qrels" / f"{name}.tsv"
     if not path.is_file():
-        there = sorted(file.stem for file in path.parent.glob("*.tsv"))
-        if name in ("dev", "test"):
+        if name in ("", "dev", "test"):
             return []
-        raise UserError(f"{path} does not exist; the judgements there are {', '.join(there) or 'none'}")
-    rows: list[tuple[str, str, int]] = []
-    for where, query_id, doc_id, relevance in readers.qrels(path):
-        if query_id not in queries:
+        there = ", ".join(readers.splits(path.parent)) or "none"
+        raise UserError(f"{path} does not exist; the judgements there are {there}")
+    found: dict[tuple[str, str], int] = {}
+    for number, query_id, doc_id, relevance in readers.qrels(path):
+        where = f"{path}, line {number}"
+        if not database.execute("select 1 from queries where id = ?", (query_id,)).fetchone():
             raise UserError(f"{where}: unknown query {query_id!r}; add it to queries.jsonl or remove the line")
         if not database.execute("select 1 from docs where id = ?", (doc_id,)).fetchone():
             raise UserError(f"{where}: unknown document {doc_id!r}; add it to the corpus or remove the line")
-        rows.append((query_id, doc_id, relevance))
-    return rows
+        if found.setdefault((query_id, doc_id), relevance) != relevance:
+            raise UserError(f"{where}: {query_id!r} and {doc_id!r} were judged otherwise before; keep one line of them")
+        database.execute("insert or ignore into splits values (?, ?)", (query_id, split))
+        if database.execute("select split from splits where query = ?", (query_id,)).fetchone()[0] != split:
+            raise UserError(f"{where}: query {query_id!r} is judged in dev as well; keep it in one of them")
+    return [(*pair, relevance) for pair, relevance in found.items()]
+
+
+def _drop(config: Config, database: sqlite3.Connection) -> None:
+    """Marks what is left out; of several reasons the first counts. Judged documents stay, unless they are empty."""
+    lose = "insert or ignore into lost "
+    database.execute(f"{lose} select rowid, 'empty text', '' from docs where norm = ''")
+    too_short = "select rowid, 'too short', norm from docs where not judged and length(norm) < ?"
+    database.execute(lose + too_short, (texts.SHORTEST,))
+    if not config.deduplicate:
+        return
+    contained = (
+        "select part.rowid, 'contained in another document', whole.id from docs part, docs whole "
+        "where part.rowid = ? and whole.rowid = ? and not part.judged"
+    )
+    for text in ("norm", "reversed(norm)"):
+        # Of equal texts the first stays, a judged one before all others.
+        ordered = database.execute(f"select {text}, rowid from docs where norm != '' order by 1, not judged, rowid")
+        for part, whole in texts.contained(ordered, config.dedupe_window):
+            database.execute(lose + contained, (part, whole))
+
+
+def _write_docs(job: Job, database: sqlite3.Connection) -> None:
+    counts: Counter[str] = Counter()
+    cursor = database.execute(
+        "select id, title, text, held_out, reason, detail "
+        "from docs left join lost on doc = docs.rowid order by docs.rowid"
+    )
+    with job.writer("docs") as docs, job.writer("dropped_by_prepare") as dropped:
+        while rows := cursor.fetchmany(ROWS_AT_ONCE):
+            kept = [(doc_id, title, text, bool(held)) for doc_id, title, text, held, reason, _ in rows if not reason]
+            lost = [(doc_id, "prepare", reason, detail) for doc_id, _, _, _, reason, detail in rows if reason]
+            if kept:
+                docs.write(tables.DOCS.of(*zip(*kept, strict=True)))
+            if lost:
+                dropped.write(tables.DROPPED_BY_PREPARE.of(*zip(*lost, strict=True)))
+            held_out = sum(held for _, _, _, held in kept)
+            counts.update({"docs": len(kept), "dropped": len(lost), "held_out": held_out})
+    job.facts.update(counts)
+    if counts["held_out"] > counts["docs"] / 2:
+        job.facts["warning"] = "more than half of the corpus is judged for test queries and left out of training"
