@@ -24,7 +24,7 @@ class Memo:
         self.store, self.scratch = store, scratch
         self.folder = f"memo/{name}/{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         self.schema = pa.schema([("key", pa.uint64()), ("value", type)])
-        parts = [self._open(key) for key, _ in store.sizes(self.folder)]
+        parts = [self._open(found.key) for found in store.objects(self.folder)]
         self.known = pa.concat_tables([self.schema.empty_table(), *parts])
         self._index()
 

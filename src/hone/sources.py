@@ -77,7 +77,7 @@ def _package_model(name: str) -> Path:
 def _download(reference: str, scratch: Path) -> Path:
     parent, _, name = reference.rstrip("/").rpartition("/")
     store = open_store(parent)
-    keys = [key for key, _ in store.sizes(name)] or [name]
+    keys = [found.key for found in store.objects(name)] or [name]
     try:
         for key in keys:
             store.fetch(key, scratch)

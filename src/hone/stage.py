@@ -354,7 +354,7 @@ def finished(store: Store, todo: Plan, shard: Shard | None = None) -> Manifest |
     manifest = load_manifest(store, _manifest_key(todo, shard or Shard()))
     if manifest is None:
         return None
-    sizes = dict(store.sizes(todo.prefix))
+    sizes = {found.key: found.size for found in store.objects(todo.prefix)}
     for output in manifest.outputs.values():
         for part in output.parts:
             if sizes.get(f"{todo.prefix}/{part.path}") != part.bytes:

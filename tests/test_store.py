@@ -1,0 +1,370 @@
+"""One contract for every store: a local folder, and a real S3 server over HTTP through boto3."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import boto3
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from moto.server import ThreadedMotoServer
+
+import faults
+from hone import s3
+from hone.errors import TransientError, UserError
+from hone.s3 import S3Store
+from hone.store import LocalStore, Object, Store, checked_key, open_store
+
+BUCKET = "results"
+PIECE = 5 << 20
+UNSAFE = [
+    "", "/", "/etc/passwd", "..", "../x", "a/../../x", "a/..", "./a", "a//b", "a/", "a\0b", "a\nb", "a\\..\\b",
+    "%2e%2e/x", "a/%2e", "x" * 10_240, "/".join("a" * 20 for _ in range(100)), "...", "a/\x7f",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of an S3 server with one bucket."""
+    moto = ThreadedMotoServer(port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    address = f"http://{host}:{port}"
+    make = boto3.client("s3", "us-east-1", endpoint_url=address, aws_access_key_id="a", aws_secret_access_key="b")
+    make.create_bucket(Bucket=BUCKET)
+    yield address
+    moto.stop()
+
+
+@pytest.fixture
+def aws(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The usual AWS settings for that server, and no others."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "an-access-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-key")
+    monkeypatch.setattr(s3, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(s3, "PIECE", PIECE)
+    return server
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return LocalStore(tmp_path / "store")
+    request.getfixturevalue("aws")
+    return open_store(f"s3://{BUCKET}/{tmp_path.name}")
+
+
+def at(address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
+    """The test's own part of the bucket, by way of another address."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    return open_store(f"s3://{BUCKET}/{tmp_path.name}")
+
+
+def keys(store: Store, prefix: str = "") -> list[str]:
+    return [found.key for found in store.objects(prefix)]
+
+
+def test_what_was_put_is_read_fetched_and_listed(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"content")
+    store.put("a/b/part", file)
+    store.replace("a/manifest.json", b"{}")
+    store.replace("ab/other", b"")
+    assert store.read("a/b/part") == b"content"
+    assert store.fetch("a/b/part", tmp_path / "scratch").read_bytes() == b"content"
+    assert store.fetch("ab/other", tmp_path / "scratch").read_bytes() == b""
+    assert [(found.key, found.size) for found in store.objects("a")] == [("a/b/part", 7), ("a/manifest.json", 2)]
+    assert keys(store) == ["a/b/part", "a/manifest.json", "ab/other"]
+    assert all(abs(found.modified - time.time()) < 60 for found in store.objects())
+
+
+def test_what_was_never_put_is_missing(store: Store, tmp_path: Path) -> None:
+    assert store.read("a/b") is None
+    with pytest.raises(FileNotFoundError):
+        store.fetch("a/b", tmp_path)
+    assert keys(store, "a") == []
+    store.delete(Object("a/b", 0, 0.0))
+    assert not list(tmp_path.rglob("b"))
+
+
+def test_replace_replaces_and_delete_deletes(store: Store) -> None:
+    store.replace("a", b"1")
+    store.replace("a", b"2")
+    assert store.read("a") == b"2"
+    store.delete(next(store.objects()))
+    assert store.read("a") is None
+
+
+def test_a_store_says_that_it_can_be_written_to_and_leaves_nothing_behind(store: Store) -> None:
+    store.check_writable()
+    assert keys(store) == []
+
+
+def test_of_eight_writers_of_one_object_exactly_one_makes_it(store: Store) -> None:
+    wins: list[tuple[bool, bytes]] = []
+    bodies = [b"%d" % number for number in range(8)]
+    threads = [
+        threading.Thread(target=lambda body=body: wins.append((store.create("a/manifest", body), body)))
+        for body in bodies
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won for won, _ in wins) == [False] * 7 + [True]
+    assert store.read("a/manifest") == next(body for won, body in wins if won)
+
+
+@pytest.mark.parametrize("key", UNSAFE)
+def test_a_key_that_is_no_plain_relative_path_is_refused(store: Store, tmp_path: Path, key: str) -> None:
+    uses = [
+        lambda: store.read(key),
+        lambda: store.fetch(key, tmp_path),
+        lambda: store.replace(key, b""),
+        lambda: store.create(key, b""),
+        lambda: store.delete(Object(key, 0, 0.0)),
+    ]
+    for use in uses:
+        with pytest.raises(UserError, match="is no key of a store"):
+            use()
+
+
+@given(st.text(max_size=40))
+def test_a_key_that_is_accepted_stays_below_the_root(key: str) -> None:
+    root = Path("/root/of/store")
+    try:
+        path = root / checked_key(key)
+    except UserError:
+        return
+    assert Path(os.path.normpath(path)).is_relative_to(root)
+    assert Path(os.path.normpath(path)) == path != root
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+@given(st.dictionaries(st.from_regex(r"[a-c]{1,2}(/[a-c]{1,2}){0,2}x", fullmatch=True), st.binary(max_size=30)))
+def test_a_store_is_a_mapping(store: Store, tmp_path: Path, content: dict[str, bytes]) -> None:
+    for found in list(store.objects()):
+        store.delete(found)
+    for key, data in content.items():
+        store.replace(key, data)
+    assert {key: store.read(key) for key in keys(store)} == content
+    assert keys(store) == sorted(content)
+    for folder in ("a", "ab"):
+        assert keys(store, folder) == sorted(key for key in content if key.startswith(f"{folder}/"))
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 3])
+def test_objects_of_any_size_come_back_whole(store: Store, tmp_path: Path, size: int) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(size))
+    store.put("big", file)
+    assert store.fetch("big", tmp_path / "scratch").read_bytes() == file.read_bytes()
+    assert [(found.key, found.size) for found in store.objects()] == [("big", size)]
+    assert list(store.unfinished()) == []
+
+
+def test_a_listing_longer_than_a_page_is_complete(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "PAGE", 3)
+    made = S3Store(BUCKET, tmp_path.name)
+    names = [f"a/{number:04d}" for number in range(10)]
+    for name in names:
+        made.replace(name, b"")
+        made.client.create_multipart_upload(Bucket=BUCKET, Key=f"{tmp_path.name}/{name}")
+    assert keys(made, "a") == names
+    assert sorted(found.key for found in made.unfinished()) == names
+
+
+def test_an_upload_that_a_killed_writer_left_open_is_found_and_removed(aws: str, tmp_path: Path) -> None:
+    made = S3Store(BUCKET, tmp_path.name)
+    made.client.create_multipart_upload(Bucket=BUCKET, Key=f"{tmp_path.name}/a/part")
+    left = list(made.unfinished())
+    assert [found.key for found in left] == ["a/part"]
+    made.delete(left[0])
+    assert list(made.unfinished()) == []
+
+
+def test_a_temporary_file_that_a_killed_writer_left_is_found_and_removed(tmp_path: Path) -> None:
+    made = LocalStore(tmp_path)
+    made.replace("a/b", b"")
+    (tmp_path / "a" / f".hone-{'0' * 32}").write_bytes(b"half")
+    assert keys(made) == ["a/b"]
+    left = list(made.unfinished())
+    assert [found.size for found in left] == [4]
+    made.delete(left[0])
+    assert list(made.unfinished()) == []
+
+
+def test_a_failed_upload_in_pieces_is_aborted(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    made = S3Store(BUCKET, tmp_path.name)
+    file = tmp_path / "file"
+    file.write_bytes(bytes(PIECE + 1))
+    only = lambda method, path, count: "slow down" if "partNumber=2" in path else None  # noqa: E731
+    with faults.proxy(aws, only) as proxy, pytest.raises(TransientError):
+        at(proxy, monkeypatch, tmp_path).put("big", file)
+    assert keys(made) == []
+    assert list(made.unfinished()) == []
+
+
+def test_a_passing_fault_is_tried_again_and_counted(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with faults.proxy(aws, lambda method, path, count: "slow down" if count % 3 else None) as proxy:
+        made = at(proxy, monkeypatch, tmp_path)
+        made.replace("a", b"content")
+        assert made.read("a") == b"content"
+        assert made.faults == {"SlowDown": 4}
+
+
+def test_a_lasting_fault_ends_as_a_transient_error(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+    with faults.proxy(aws, lambda method, path, count: "slow down" if count > 1 else None) as proxy:
+        made = at(proxy, monkeypatch, tmp_path)
+        made.replace("a", b"content")
+        with pytest.raises(TransientError, match=r"failed 3 times in a row \(SlowDown\)"):
+            made.read("a")
+
+
+def test_the_winner_whose_answer_was_lost_still_finds_that_it_won(
+    aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with faults.proxy(aws, lambda method, path, count: "lost answer" if count == 1 else None) as proxy:
+        made = at(proxy, monkeypatch, tmp_path)
+        assert made.create("a", b"mine")
+        assert made.faults == {"SlowDown": 1}
+        assert not made.create("a", b"theirs")
+
+
+def test_an_upload_whose_last_answer_was_lost_is_whole(
+    aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(PIECE + 1))
+    lost: list[str] = []
+
+    def first_join(method: str, path: str, count: int) -> str | None:
+        if lost or method != "POST" or "uploadId=" not in path:
+            return None
+        lost.append(path)
+        return "lost answer"
+
+    with faults.proxy(aws, first_join) as proxy:
+        at(proxy, monkeypatch, tmp_path).put("big", file)
+    assert at(aws, monkeypatch, tmp_path).read("big") == file.read_bytes()
+
+
+def test_a_wrong_key_is_the_users_mistake(aws: str, tmp_path: Path) -> None:
+    def let_in(count: str) -> None:
+        """How many requests the server answers before it checks keys."""
+        urlopen(Request(f"{aws}/moto-api/reset-auth", count.encode(), {"Content-Type": "text/plain"}, method="POST"))
+
+    let_in("0")
+    try:
+        with pytest.raises(UserError, match=r"refused the request \(InvalidAccessKeyId\)"):
+            open_store(f"s3://{BUCKET}/{tmp_path.name}").check_writable()
+    finally:
+        let_in("inf")
+
+
+def test_no_keys_at_all_are_the_users_mistake(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(UserError, match="no credentials for s3://results; set AWS_ACCESS_KEY_ID"):
+        open_store(f"s3://{BUCKET}").check_writable()
+
+
+def test_a_bucket_that_is_not_there_is_the_users_mistake(aws: str) -> None:
+    for use in (lambda made: made.check_writable(), lambda made: made.read("a"), lambda made: list(made.objects())):
+        with pytest.raises(UserError, match="there is no bucket 'nowhere'"):
+            use(open_store("s3://nowhere/x"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", r"no S3 server answers at http://127.0.0.1:1 .*AWS_ENDPOINT_URL"),
+        ("AWS_ENDPOINT_URL", "not an address", r"the AWS settings for s3://results/x cannot be used"),
+        ("AWS_PROFILE", "unknown", r"the AWS settings for s3://results/x cannot be used.*unknown"),
+    ],
+)
+def test_wrong_aws_settings_are_the_users_mistake(
+    aws: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message):
+        open_store("s3://results/x").check_writable()
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS)
+def test_any_fault_is_survived_with_the_same_bytes(
+    aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(s3, "READ_TIMEOUT", 0.5)
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(2 * PIECE + 3))
+    with faults.proxy(aws, lambda method, path, count: fault if count % 3 == 0 else None, stall=1.0) as proxy:
+        made = at(proxy, monkeypatch, tmp_path)
+        assert made.create("a/small", b"content")
+        made.put("a/big", file)
+        assert made.read("a/small") == b"content"
+        assert made.fetch("a/big", tmp_path / "scratch").read_bytes() == file.read_bytes()
+        assert keys(made) == ["a/big", "a/small"]
+        assert made.faults.total() >= 3
+    assert list(at(aws, monkeypatch, tmp_path).unfinished()) == []
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///x", "gs://bucket/x", "https://host/bucket"])
+def test_an_address_that_is_no_store_is_refused(uri: str) -> None:
+    with pytest.raises(UserError, match="store '"):
+        open_store(uri)
+
+
+def test_a_bucket_name_that_cannot_be_is_refused(aws: str) -> None:
+    with pytest.raises(UserError, match="s3://no such bucket! cannot be asked for"):
+        open_store("s3://no such bucket!").check_writable()
+
+
+def test_credentials_that_run_out_are_fetched_anew(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[str] = []
+
+    class Role(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            handed.append(f"key-{len(handed)}")
+            until = datetime.now(UTC) + timedelta(seconds=60)
+            body = {"AccessKeyId": handed[-1], "SecretAccessKey": "s", "Token": "t", "Expiration": until.isoformat()}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with serving(Role) as address:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{address}/role")
+        made = open_store(f"s3://{BUCKET}/role")
+        for _ in range(3):
+            made.replace("a", b"")
+    assert len(handed) >= 3
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
