@@ -59,9 +59,10 @@ class Encoder:
         """Token ids with special tokens, the query prefix before each, cut to `max_query_tokens`."""
         return self._tokenize([self.query_prefix + text for text in texts], self.student.max_query_tokens)
 
-    def tokenize_docs(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids with special tokens, the document prefix before each, cut to `max_doc_tokens`."""
-        return self._tokenize([self.doc_prefix + text for text in texts], self.student.max_doc_tokens)
+    def tokenize_docs(self, texts: Sequence[str], limit: int = 0) -> list[list[int]]:
+        """Token ids with special tokens, the document prefix before each, cut to `max_doc_tokens` or a lower limit."""
+        longest = self.student.max_doc_tokens
+        return self._tokenize([self.doc_prefix + text for text in texts], min(limit or longest, longest))
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """[n, t] ids and mask to [n, d] unit vectors, float32; keeps the graph if gradients are on."""

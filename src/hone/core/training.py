@@ -6,12 +6,15 @@ from hone.stage import Resource, Settings
 
 
 class LossSettings(Settings):
-    """kl_weight x KL(softmax(teacher / teacher_tau) || softmax(cosine / student_tau)) + infonce_weight x InfoNCE."""
+    """kl_weight x KL(softmax(teacher / teacher_tau) || softmax(cosine / student_tau)) + infonce_weight x InfoNCE
+    + margin_mse_weight x MarginMSE."""
 
     kl_weight: float = 1.0
     """Weight of the listwise loss."""
     infonce_weight: float = 0.1
     """Weight of the masked InfoNCE loss; 0 leaves it out."""
+    margin_mse_weight: float = 0.0
+    """Weight of the squared error of the margins between the first passage and the others; 0 leaves it out."""
     teacher_tau: float = 0.3
     """Temperature of the teacher's normalised scores."""
     student_tau: float = 0.05
@@ -50,8 +53,13 @@ class TrainingSettings(Settings):
     eval_every: int = 0
     """Steps between looks at the dev lists; 0 looks once an epoch."""
     train_layers: int = 0
-    """Train only this many top layers and freeze the rest; 0 trains all."""
+    """Train only this many top layers and freeze the rest; 0 trains all. What enters them is computed once per text."""
+    cluster_batches: bool = False
+    """Put lists that share documents into one batch, so that fewer documents are encoded; anew each epoch."""
     average: float = 0.0
     """Decay of a running average of the weights, which is then what is judged and kept; 0 keeps none."""
     token_budget: Annotated[int, Resource()] = 8192
     """Tokens of one micro-batch, padding included."""
+    memory_gb: Annotated[float, Resource()] = 0.0
+    """Gigabytes that activations may take (and kept states of frozen layers); what does not fit is computed twice.
+    0 takes half of what is free."""

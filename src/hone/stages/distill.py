@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,33 +29,39 @@ class Config(StageConfig, TrainingSettings):
     """Shares of the way from the base to the trained weights; the one of lowest dev loss is kept."""
     list_size: int = 20
     """Documents taken from each list, best first."""
+    max_doc_tokens: int = 0
+    """Train with documents cut to this many tokens; 0 cuts them where the student does."""
 
 
 def run(config: Config, job: Job) -> None:
     """Trains the student and saves it with `training.json`, the record of its curves."""
-    from hone.backends import trainer
     from hone.backends.encoder import Encoder
+    from hone.backends.training import loop
+    from hone.backends.training.embedders import make_embedder
+    from hone.backends.training.gradients import memory_limit
 
     encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
-    examples = read_examples(job, encoder, config.list_size)
+    examples = read_examples(job, encoder, config)
     if not examples.train:
         raise UserError("no training lists are left; see the reasons in dropped_by_curate and loosen mine or curate")
-    base = [weight.detach().clone() for weight in encoder.model.parameters()]
+    memory = memory_limit(config.memory_gb, encoder.device)
+    embedder = make_embedder(encoder, examples.tokens, config.train_layers, memory, job.scratch)
+    dev = loop.dev_batches(examples.dev, encoder.device)
+    base = [weight.detach().clone() for weight in embedder.weights]
     with _Shown() as shown:
-        history = trainer.train(encoder, examples.tokens, examples.train, examples.dev, config, shown.start)
-    dev = [trainer.make_batch(part, examples.tokens, encoder.device) for part in _blocks(examples.dev)]
-    curve = choose_alpha(config, encoder, base, dev)
+        history = loop.train(embedder, examples.train, dev, config, memory, shown.start)
+    curve = choose_alpha(config, embedder, base, dev)
     folder = job.new_folder("model")
     encoder.save(folder)
     summary = _summary(config, history, examples, curve)
-    job.facts.update(summary)
+    job.facts.update(summary, kept_graphs=round(history.kept_graphs, 4))
     record = {"summary": summary, "steps": history.steps, "looks": history.looks, "alphas": curve}
     (folder / "training.json").write_text(json.dumps(_finite(record), indent=1), "utf-8")
     job.cost.update({"steps": len(history.steps), "docs": history.encoded, "tokens": history.tokens})
 
 
 class Examples:
-    """The lists as numbers: passages point into `tokens`, which hold every listed document once."""
+    """The lists as numbers into `tokens`, which hold every listed document once, then the queries."""
 
     def __init__(self) -> None:
         self.tokens: list[list[int]] = []
@@ -62,39 +69,40 @@ class Examples:
         self.dev: list[Any] = []
 
 
-def read_examples(job: Job, encoder: Any, list_size: int) -> Examples:
+def read_examples(job: Job, encoder: Any, config: Config) -> Examples:
     """The lists of both splits, every listed document tokenised once. Raises UserError on unknown documents."""
-    from hone.backends.trainer import Example
+    from hone.backends.training.batches import Example
 
     found = Examples()
     lists = job.table("lists").read()
-    wanted = {doc_id for ids in lists["doc_ids"].to_pylist() for doc_id in ids[:list_size]}
-    place = _tokenise(job, encoder, wanted, found.tokens)
+    size = config.list_size
+    wanted = {doc_id for ids in lists["doc_ids"].to_pylist() for doc_id in ids[:size]}
+    place = _tokenise(job, partial(encoder.tokenize_docs, limit=config.max_doc_tokens), wanted, found.tokens)
     missing = sorted(wanted - place.keys())
     if missing:
         unknown = f"{len(missing)} documents that are not in docs, such as {missing[0]!r}"
         raise UserError(f"lists name {unknown}; curate again")
-    queries = encoder.tokenize_queries(lists["text"].to_pylist())
+    first = len(found.tokens)
+    found.tokens += encoder.tokenize_queries(lists["text"].to_pylist())
     columns = (lists[name].to_pylist() for name in ("split", "doc_ids", "scores"))
-    for query, split, doc_ids, scores in zip(queries, *columns, strict=True):
-        passages = np.array([place[doc_id] for doc_id in doc_ids[:list_size]], dtype=np.int64)
-        example = Example(query, passages, np.array(scores[:list_size], dtype=np.float32))
+    for query, (split, doc_ids, scores) in enumerate(zip(*columns, strict=True), first):
+        passages = np.array([place[doc_id] for doc_id in doc_ids[:size]], dtype=np.int64)
+        example = Example(query, passages, np.array(scores[:size], dtype=np.float32))
         (found.dev if split == "dev" else found.train).append(example)
     return found
 
 
-def choose_alpha(config: Config, encoder: Any, base: list[Any], dev: list[Any]) -> list[dict[str, float]]:
+def choose_alpha(config: Config, embedder: Any, base: list[Any], dev: list[Any]) -> list[dict[str, float]]:
     """Leaves base + alpha (trained - base) in the student for the alpha of lowest dev loss; returns the curve."""
     import torch
 
-    from hone.backends.trainer import dev_loss
+    from hone.backends.training.gradients import dev_losses
 
-    weights = list(encoder.model.parameters())
-    trained = [weight.detach().clone() for weight in weights]
+    trained = [weight.detach().clone() for weight in embedder.weights]
 
     @torch.no_grad()
     def place(alpha: float) -> None:
-        for weight, start, end in zip(weights, base, trained, strict=True):
+        for weight, start, end in zip(embedder.weights, base, trained, strict=True):
             weight.copy_(torch.lerp(start, end, alpha))
 
     if not dev or len(config.alphas) == 1:
@@ -103,16 +111,17 @@ def choose_alpha(config: Config, encoder: Any, base: list[Any], dev: list[Any]) 
     curve: list[dict[str, float]] = []
     for alpha in config.alphas:
         place(alpha)
-        curve.append({"alpha": alpha, "dev_loss": dev_loss(encoder, dev, config.loss, config.token_budget)})
+        losses = dev_losses(embedder, dev, config.loss, config.token_budget)
+        curve.append({"alpha": alpha, "dev_loss": losses["kl"]})
     place(min(curve, key=lambda point: point["dev_loss"])["alpha"])
     return curve
 
 
-def _tokenise(job: Job, encoder: Any, wanted: set[str], tokens: list[list[int]]) -> dict[str, int]:
+def _tokenise(job: Job, tokenize: Any, wanted: set[str], tokens: list[list[int]]) -> dict[str, int]:
     place: dict[str, int] = {}
     for batch in job.table("docs").batches(["doc_id", "title", "text"]):
         rows = [row for row in zip(*(column.to_pylist() for column in batch.columns), strict=True) if row[0] in wanted]
-        for (doc_id, _, _), ids in zip(rows, encoder.tokenize_docs([doc_text(r[1], r[2]) for r in rows]), strict=True):
+        for (doc_id, _, _), ids in zip(rows, tokenize([doc_text(r[1], r[2]) for r in rows]), strict=True):
             place[doc_id] = len(tokens)
             tokens.append(ids)
     return place
@@ -150,10 +159,6 @@ class _Shown:
     def __exit__(self, *error: Any) -> None:
         if self._bar is not None:
             self._bar.__exit__(*error)
-
-
-def _blocks(examples: list[Any], size: int = 64) -> list[list[Any]]:
-    return [examples[start : start + size] for start in range(0, len(examples), size)]
 
 
 def _finite(value: Any) -> Any:

@@ -1,0 +1,122 @@
+"""Lists to batches. Every passage that the lists of a batch share is in it once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LISTS_CLUSTERED_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True)
+class Example:
+    """One list. Texts are numbers into one table of tokens."""
+
+    query: int
+    passages: np.ndarray
+    """[l] int64, best first; the first is the positive."""
+    scores: np.ndarray
+    """[l] float32 in [0, 1]."""
+
+
+@dataclass
+class Batch:
+    """Lists of one step."""
+
+    texts: list[int]
+    """The numbers of its p distinct passages, then of its q queries."""
+    slots: Tensor
+    """[q, l] int64: the place in `texts` of each listed passage."""
+    teacher: Tensor
+    """[q, l] float32."""
+    mask: Tensor
+    """[q, l] bool, False where a list is shorter than l."""
+
+    @property
+    def queries(self) -> int:
+        return len(self.slots)
+
+    @property
+    def passages(self) -> int:
+        return len(self.texts) - len(self.slots)
+
+    @property
+    def listed(self) -> int:
+        return int(self.mask.sum())
+
+
+def make_batch(examples: Sequence[Example], device: torch.device) -> Batch:
+    """Joins lists of any length; shorter ones are masked."""
+    longest = max(len(example.passages) for example in examples)
+    distinct, places = np.unique(np.concatenate([e.passages for e in examples]), return_inverse=True)
+    slots = torch.zeros(len(examples), longest, dtype=torch.long)
+    teacher = torch.zeros(len(examples), longest)
+    mask = torch.zeros(len(examples), longest, dtype=torch.bool)
+    start = 0
+    for row, example in enumerate(examples):
+        count = len(example.passages)
+        slots[row, :count] = torch.from_numpy(places[start : start + count].astype(np.int64))
+        teacher[row, :count] = torch.from_numpy(example.scores)
+        mask[row, :count] = True
+        start += count
+    texts = [*distinct.tolist(), *(example.query for example in examples)]
+    return Batch(texts, slots.to(device), teacher.to(device), mask.to(device))
+
+
+def epochs(lists: Sequence[Example], size: int, seed: int, *, clustered: bool = False) -> Iterator[np.ndarray]:
+    """Batches of list numbers, shuffled anew each epoch, for ever.
+
+    With `clustered` the lists of a batch share passages where they can, so that fewer passages are encoded.
+    """
+    random = np.random.default_rng(seed)
+    while True:
+        order = random.permutation(len(lists))
+        batches = [order[start : start + size] for start in range(0, len(lists), size)]
+        if clustered:
+            batches = [batch for part in _pieces(order, size) for batch in cluster(lists, part, size)]
+            random.shuffle(batches)  # type: ignore[arg-type]
+        yield from batches
+
+
+def cluster(lists: Sequence[Example], order: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Cuts the list numbers in `order` into batches: each starts with the first list that is left and takes, one by
+    one, the list that adds the fewest passages to it; ties in the order given."""
+    places, flat = _inverted(lists, order)
+    added = np.array([len(lists[number].passages) for number in order], dtype=np.int64)
+    left = np.ones(len(order), dtype=bool)
+    while left.any():
+        cost = np.where(left, added, np.iinfo(np.int64).max)
+        at = int(np.argmax(left))
+        chosen: list[int] = []
+        inside: set[int] = set()
+        while True:
+            chosen.append(at)
+            left[at] = False
+            cost[at] = np.iinfo(np.int64).max
+            if len(chosen) == size or not left.any():
+                break
+            for passage in set(lists[order[at]].passages.tolist()) - inside:
+                inside.add(passage)
+                first, last = places[passage]
+                cost[flat[first:last]] -= left[flat[first:last]]
+            at = int(np.argmin(cost))
+        yield order[chosen]
+
+
+def _inverted(lists: Sequence[Example], order: np.ndarray) -> tuple[dict[int, tuple[int, int]], np.ndarray]:
+    """For each passage the slice of the second value that holds the places in `order` of the lists it is in."""
+    passages = np.concatenate([np.unique(lists[number].passages) for number in order])
+    owners = np.repeat(np.arange(len(order)), [len(np.unique(lists[number].passages)) for number in order])
+    sorting = np.argsort(passages, kind="stable")
+    known, starts = np.unique(passages[sorting], return_index=True)
+    ends = np.append(starts[1:], len(passages))
+    return dict(zip(known.tolist(), zip(starts.tolist(), ends.tolist(), strict=True), strict=True)), owners[sorting]
+
+
+def _pieces(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Parts of whole batches, small enough to be clustered quickly."""
+    step = max(1, LISTS_CLUSTERED_AT_ONCE // size) * size
+    for start in range(0, len(order), step):
+        yield order[start : start + step]

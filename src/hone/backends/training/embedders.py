@@ -1,0 +1,188 @@
+"""Texts to vectors while training: through the whole model, or, with lower layers frozen, through the others alone."""
+
+import math
+import uuid
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hone.backends.encoder import Encoder, token_batches
+from hone.errors import UserError
+
+BLOCK_TOKENS = 4_096
+
+
+class Embedder(Protocol):
+    """Texts are numbers into `tokens`; `weights` are what is trained."""
+
+    encoder: Encoder
+    tokens: Sequence[list[int]]
+    weights: list[Tensor]
+
+    def embed(self, numbers: Sequence[int]) -> Tensor:
+        """[n, d] float32 unit vectors; with the graph if gradients are on."""
+        ...
+
+
+class WholeModel:
+    """Every layer is trained."""
+
+    def __init__(self, encoder: Encoder, tokens: Sequence[list[int]]) -> None:
+        self.encoder, self.tokens = encoder, tokens
+        self.weights = _train_only(encoder.model, list(encoder.model.parameters()))
+
+    def embed(self, numbers: Sequence[int]) -> Tensor:
+        return self.encoder.embed(*self.encoder.pad([self.tokens[number] for number in numbers]))
+
+
+class TopLayers:
+    """The top layers are trained; what enters them never changes and is computed once per text.
+
+    States are computed block by block as texts are first asked for. Blocks depend on the texts alone, so that a text's
+    states are the same bits whenever they are made. They are kept in memory while they fit `memory` bytes, else in
+    `folder`. Raises UserError if the model cannot be split below these layers.
+    """
+
+    def __init__(self, encoder: Encoder, tokens: Sequence[list[int]], top: int, memory: float, folder: Path) -> None:
+        self.encoder, self.tokens = encoder, tokens
+        self.layers = _layers(encoder.model)
+        if top >= len(self.layers):
+            raise UserError(
+                f"distill.train_layers: the student has {len(self.layers)} layers, so {top} is no top part of them; "
+                "set it to 0 to train all"
+            )
+        self.frozen, self.trained = self.layers[:-top], self.layers[-top:]
+        self.weights = _train_only(encoder.model, [w for layer in self.trained for w in layer.parameters()])
+        lengths = [len(ids) for ids in tokens]
+        self.starts = np.concatenate([[0], np.cumsum(lengths)])
+        self.blocks = list(token_batches(lengths, BLOCK_TOKENS))
+        self.block_of = np.zeros(len(tokens), dtype=np.int64)
+        for number, rows in enumerate(self.blocks):
+            self.block_of[rows] = number
+        self.known = np.zeros(len(self.blocks), dtype=bool)
+        self.memory, self.folder = memory, folder
+        self.states: Tensor | None = None
+        self._check()
+
+    def embed(self, numbers: Sequence[int]) -> Tensor:
+        ids, mask = self.encoder.pad([self.tokens[number] for number in numbers])
+        lower = self._lower(numbers, mask)
+        with _forward(self.frozen[:-1], _unchanged), _forward(self.frozen[-1:], lambda *_, **__: lower):
+            return self.encoder.embed(ids, mask)
+
+    def _lower(self, numbers: Sequence[int], mask: Tensor) -> Tensor:
+        """[n, t, h]: what enters the trained layers, zero where padded."""
+        for block in np.unique(self.block_of[list(numbers)]):
+            if not self.known[block]:
+                self._fill(self.blocks[block])
+                self.known[block] = True
+        assert self.states is not None
+        parts = [self.states[self.starts[number] : self.starts[number + 1]] for number in numbers]
+        lower = torch.zeros(*mask.shape, self.states.shape[1], dtype=self.states.dtype)
+        for row, part in enumerate(parts):
+            lower[row, : len(part)] = part
+        return lower.to(mask.device)
+
+    def _fill(self, rows: list[int]) -> None:
+        found = self._compute(rows)
+        if self.states is None:
+            self.states = self._room((int(self.starts[-1]), found.shape[2]), found.dtype)
+        for place, number in enumerate(rows):
+            start, end = self.starts[number], self.starts[number + 1]
+            self.states[start:end] = found[place, : end - start]
+
+    @torch.no_grad()
+    def _compute(self, numbers: Sequence[int]) -> Tensor:
+        """[n, t, h] what the last frozen layer gives for these texts."""
+        seen: list[Any] = []
+        hook = self.frozen[-1].register_forward_hook(lambda _, __, output: seen.append(output))
+        with _forward(self.trained, _unchanged):
+            self.encoder.embed(*self.encoder.pad([self.tokens[number] for number in numbers]))
+        hook.remove()
+        if len(seen) != 1 or not isinstance(seen[0], Tensor):
+            raise self._refusal()
+        return seen[0].cpu()
+
+    def _check(self) -> None:
+        """The split model must give what the whole gives."""
+        sample = list(range(min(4, len(self.tokens))))
+        with torch.no_grad():
+            whole = self.encoder.embed(*self.encoder.pad([self.tokens[number] for number in sample]))
+            if not torch.allclose(whole, self.embed(sample), atol=2e-2):
+                raise self._refusal()
+
+    def _refusal(self) -> UserError:
+        kind = type(self.encoder.model).__name__
+        return UserError(f"distill.train_layers: {kind} cannot be split between layers; set it to 0 to train all")
+
+    def _room(self, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        count = math.prod(shape)
+        if count * dtype.itemsize <= self.memory:
+            return torch.empty(shape, dtype=dtype)
+        path = self.folder / f"states-{uuid.uuid4().hex}"
+        return torch.from_file(str(path), shared=True, size=count, dtype=dtype).view(shape)
+
+
+def make_embedder(encoder: Encoder, tokens: Sequence[list[int]], top: int, memory: float, folder: Path) -> Embedder:
+    """The embedder that trains the `top` layers, 0 for all. `memory` in bytes and `folder` are for what is kept."""
+    return TopLayers(encoder, tokens, top, memory, folder) if top else WholeModel(encoder, tokens)
+
+
+@torch.no_grad()
+def embed_all(embedder: Embedder, numbers: Sequence[int], budget: int) -> Tensor:
+    """[n, d] vectors of all texts, without a graph, in their order."""
+    groups = micro_batches(embedder.tokens, numbers, budget)
+    vectors = torch.cat([embedder.embed([numbers[row] for row in rows]) for rows in groups])
+    return vectors[places_back(groups, vectors.device)]
+
+
+def micro_batches(tokens: Sequence[list[int]], numbers: Sequence[int], budget: int) -> list[list[int]]:
+    """Positions in `numbers`, in groups of similar length, longest first, within a budget of padded tokens."""
+    return list(token_batches([len(tokens[number]) for number in numbers], budget))
+
+
+def places_back(groups: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """[n] int64: where each position came to stand when the groups are joined."""
+    order = torch.tensor([row for rows in groups for row in rows])
+    back = torch.empty(len(order), dtype=torch.long)
+    back[order] = torch.arange(len(order))
+    return back.to(device)
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    """The one list of transformer layers of a model. Raises UserError if there is none, or more than one."""
+    count = getattr(model.config, "num_hidden_layers", 0)
+    lists = [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == count]
+    if len(lists) != 1:
+        kind = type(model).__name__
+        raise UserError(f"distill.train_layers: {kind} has no single list of layers; set it to 0 to train all")
+    return list(lists[0])
+
+
+def _train_only(model: nn.Module, chosen: list[Tensor]) -> list[Tensor]:
+    for weight in model.parameters():
+        weight.requires_grad_(False)
+    for weight in chosen:
+        weight.requires_grad_(True)
+    return chosen
+
+
+def _unchanged(hidden: Tensor, *_: object, **__: object) -> Tensor:
+    return hidden
+
+
+@contextmanager
+def _forward(layers: Sequence[nn.Module], instead: Callable[..., Tensor]) -> Generator[None]:
+    """Layers that do something else for the time of a block."""
+    for layer in layers:
+        layer.forward = instead
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward

@@ -1,0 +1,147 @@
+"""The gradients of one batch, exact at any batch size and within a memory limit.
+
+Vectors are made first, the loss gives their gradients, and these are carried to the weights one micro-batch at a time.
+The graphs of as many micro-batches as fit the limit are kept from the first pass; the others are encoded once more
+(gradient caching: Gao et al., arXiv 2101.06983). The weights' gradients are the same bits whatever fits.
+"""
+
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from hone.backends.training.batches import Batch
+from hone.backends.training.embedders import Embedder, embed_all, micro_batches, places_back
+from hone.backends.training.losses import Lists, terms
+from hone.core.training import LossSettings
+
+SIMILARITIES_AT_ONCE = 1 << 24
+"""Entries of the similarity matrix in one block of queries; several float32 copies of it are alive at a time."""
+SHARE_OF_FREE = 0.5
+GIB = 1 << 30
+
+
+class Gradients:
+    """Adds the gradients of batches to the weights. `memory` in bytes is what kept graphs may take."""
+
+    def __init__(self, embedder: Embedder, settings: LossSettings, token_budget: int, memory: float) -> None:
+        self.embedder, self.settings = embedder, settings
+        self.token_budget, self.memory = token_budget, memory
+        self.bytes_per_token = 0.0
+        self.kept = self.groups = 0
+
+    def add(self, batch: Batch) -> dict[str, float]:
+        """Adds the gradients of one batch to the weights and returns its losses."""
+        groups = micro_batches(self.embedder.tokens, batch.texts, self.token_budget)
+        parts = [
+            self._embed(batch, rows, keep) for rows, keep in zip(groups, self._fitting(batch, groups), strict=True)
+        ]
+        joined = torch.cat([part.detach() for part in parts])
+        losses, gradient = vector_gradients(joined[places_back(groups, joined.device)], batch, self.settings)
+        for at, rows in enumerate(groups):
+            part = parts[at] if parts[at].requires_grad else self._embed(batch, rows, True)
+            part.backward(gradient[rows])
+            parts[at] = joined[:0]  # lets its graph go
+        return losses
+
+    def _embed(self, batch: Batch, rows: Sequence[int], keep: bool) -> Tensor:
+        with torch.set_grad_enabled(keep):
+            return self.embedder.embed([batch.texts[row] for row in rows])
+
+    def _fitting(self, batch: Batch, groups: Sequence[Sequence[int]]) -> list[bool]:
+        """Which micro-batches may keep their graph, the longest first."""
+        lengths = [len(self.embedder.tokens[number]) for number in batch.texts]
+        if not self.bytes_per_token:
+            self.bytes_per_token = self._measure(batch, groups[0]) / (len(groups[0]) * lengths[groups[0][0]])
+        taken, fitting = 0.0, list[bool]()
+        for rows in groups:
+            taken += self.bytes_per_token * len(rows) * lengths[rows[0]]
+            fitting.append(taken <= self.memory)
+        self.kept += sum(fitting)
+        self.groups += len(groups)
+        return fitting
+
+    def _measure(self, batch: Batch, rows: Sequence[int]) -> float:
+        """Bytes that the graph of a micro-batch of the longest texts holds."""
+        with saved_bytes(list(self.embedder.encoder.model.parameters())) as seen:
+            self._embed(batch, rows, True)
+        return sum(seen.values())
+
+
+def vector_gradients(vectors: Tensor, batch: Batch, settings: LossSettings) -> tuple[dict[str, float], Tensor]:
+    """The mean losses of a batch and the gradient [p + q, d] of the total by its vectors [p + q, d].
+
+    Queries are taken in blocks, so that the matrix of similarities is never whole in memory.
+    """
+    leaf = vectors.detach().requires_grad_()
+    sums: dict[str, float] = {}
+    for rows in _query_blocks(batch):
+        found = terms(_lists(leaf, batch, rows), settings)
+        (found["loss"].sum() / batch.queries).backward()
+        for name, values in found.items():
+            sums[name] = sums.get(name, 0.0) + float(values.detach().sum())
+    assert leaf.grad is not None
+    return {name: total / batch.queries for name, total in sums.items()}, leaf.grad
+
+
+@torch.no_grad()
+def dev_losses(embedder: Embedder, batches: Sequence[Batch], settings: LossSettings, budget: int) -> dict[str, float]:
+    """The mean losses over the dev lists; empty without any."""
+    sums: dict[str, float] = {}
+    for batch in batches:
+        vectors = embed_all(embedder, batch.texts, budget)
+        for rows in _query_blocks(batch):
+            for name, values in terms(_lists(vectors, batch, rows), settings).items():
+                sums[name] = sums.get(name, 0.0) + float(values.sum())
+    count = sum(batch.queries for batch in batches)
+    return {name: total / count for name, total in sums.items()}
+
+
+def memory_limit(gb: float, device: torch.device) -> float:
+    """Bytes that activations may take: as set, or half of what is free on the device now."""
+    if gb:
+        return gb * GIB
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
+    return SHARE_OF_FREE * free
+
+
+@contextmanager
+def saved_bytes(weights: Sequence[Tensor]) -> Generator[dict[int, int]]:
+    """Fills a dictionary with the size of every storage that graphs made in the block hold, weights left out."""
+    known = {weight.untyped_storage().data_ptr() for weight in weights}
+    seen: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        yield seen
+
+
+def _lists(vectors: Tensor, batch: Batch, rows: slice) -> Lists:
+    passages, queries = vectors[: batch.passages], vectors[batch.passages :]
+    return Lists(queries[rows] @ passages.T, batch.slots[rows], batch.teacher[rows], batch.mask[rows])
+
+
+def _query_blocks(batch: Batch) -> list[slice]:
+    size = max(1, SIMILARITIES_AT_ONCE // max(1, batch.passages))
+    return [slice(start, start + size) for start in range(0, batch.queries, size)]
+
+
+def _free_memory() -> float:
+    """Bytes of main memory that can be had, within the container's limit."""
+    if not Path("/proc/meminfo").is_file():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(fields["MemAvailable"].split()[0]) * 1024
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.is_file() and (most := limit.read_text().strip()) != "max":
+        return min(free, int(most) - int(used.read_text()))
+    return free

@@ -1,0 +1,110 @@
+"""The training losses, each a pure function of similarities. Source: arXiv 2502.19712, section 3, and its scripts.
+
+Every function gives one value per query, so that a batch can be cut by queries; the loss of a batch is the mean.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import kl_div, log_softmax, softmax
+
+from hone.core.training import LossSettings
+
+
+@dataclass(frozen=True)
+class Lists:
+    """What the student and the teacher say of some of a batch's queries.
+
+    similarities [q, p] float: cosine of each query with each distinct passage of the batch;
+    slots [q, l] int64: the passage (column) of each list place, the first is the positive;
+    teacher [q, l] float in [0, 1]; mask [q, l] bool: False where a list is shorter than l.
+    """
+
+    similarities: Tensor
+    slots: Tensor
+    teacher: Tensor
+    mask: Tensor
+
+    @property
+    def cosines(self) -> Tensor:
+        """[q, l]: the similarities of the list places."""
+        return self.similarities.gather(1, self.slots)
+
+
+def kl(lists: Lists, settings: LossSettings) -> Tensor:
+    """[q]: listwise distillation."""
+    return listwise_kl(lists.cosines, lists.teacher, lists.mask, settings.student_tau, settings.teacher_tau)
+
+
+def infonce(lists: Lists, settings: LossSettings) -> Tensor:
+    """[q]: InfoNCE over the whole batch without what may be relevant."""
+    passages = lists.similarities.shape[1]
+    excluded = likely_relevant(lists.slots, lists.teacher, lists.mask, passages, settings.mask_share)
+    return masked_infonce(lists.similarities, lists.slots[:, 0], excluded, settings.infonce_tau)
+
+
+def margin_mse(lists: Lists, settings: LossSettings) -> Tensor:
+    """[q]: mean squared difference of the margins between positive and negatives (arXiv 2010.02666)."""
+    return margin_errors(lists.cosines, lists.teacher, lists.mask)
+
+
+TERMS: dict[str, Callable[[Lists, LossSettings], Tensor]] = {"kl": kl, "infonce": infonce, "margin_mse": margin_mse}
+"""A term of the loss is a row; the setting NAME_weight weighs it."""
+
+
+def terms(lists: Lists, settings: LossSettings) -> dict[str, Tensor]:
+    """Each term with a weight, and the listwise one in any case, plus `loss`, their weighted sum; all [q]."""
+    weights = {name: float(getattr(settings, f"{name}_weight")) for name in TERMS}
+    found = {name: term(lists, settings) for name, term in TERMS.items() if weights[name] or name == "kl"}
+    total = torch.stack([weights[name] * value for name, value in found.items() if weights[name]]).sum(0)
+    return {"loss": total, **found}
+
+
+def listwise_kl(cosines: Tensor, teacher: Tensor, mask: Tensor, student_tau: float, teacher_tau: float) -> Tensor:
+    """[q]: KL(softmax(teacher / teacher_tau) || softmax(cosine / student_tau)).
+
+    cosines, teacher [q, l] float; mask [q, l] bool, False where a list is shorter than l. Not multiplied by a
+    temperature squared: that would change its weight beside the other loss.
+    """
+    off = torch.finfo(cosines.dtype).min
+    student = log_softmax((cosines / student_tau).masked_fill(~mask, off), dim=-1)
+    target = softmax((teacher / teacher_tau).masked_fill(~mask, off), dim=-1)
+    return kl_div(student, target, reduction="none").masked_fill(~mask, 0.0).sum(-1)
+
+
+def masked_infonce(similarities: Tensor, positive: Tensor, excluded: Tensor, tau: float) -> Tensor:
+    """[q]: InfoNCE over every passage of the batch.
+
+    similarities [q, p] of each query with each listed passage; positive [q] the column of its positive;
+    excluded [q, p] bool: passages that may be relevant, which are no negatives. The positive itself always counts.
+    """
+    rows = torch.arange(len(similarities), device=similarities.device)
+    excluded = excluded.clone()
+    excluded[rows, positive] = False
+    logits = (similarities / tau).masked_fill(excluded, torch.finfo(similarities.dtype).min)
+    return -log_softmax(logits, dim=-1)[rows, positive]
+
+
+def margin_errors(cosines: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """[q]: mean over the negatives of ((cos+ - cos-) - (t+ - t-))^2; 0 for a list of one.
+
+    cosines, teacher [q, l] float, the first place is the positive; mask [q, l] bool.
+    """
+    errors = (cosines[:, :1] - cosines) - (teacher[:, :1] - teacher)
+    negatives = mask.clone()
+    negatives[:, 0] = False
+    return (errors.square() * negatives).sum(-1) / negatives.sum(-1).clamp(min=1)
+
+
+def likely_relevant(slots: Tensor, teacher: Tensor, mask: Tensor, passages: int, share: float) -> Tensor:
+    """[q, p] bool: passages of a query's own list that the teacher scores above `share` of its top score.
+
+    slots [q, l] int64: the passage of each list place; teacher [q, l] >= 0; mask [q, l] bool.
+    """
+    top = teacher.masked_fill(~mask, 0.0).amax(dim=-1, keepdim=True)
+    rows, places = torch.nonzero(mask & (teacher > share * top), as_tuple=True)
+    excluded = torch.zeros(len(slots), passages, dtype=torch.bool, device=slots.device)
+    excluded[rows, slots[rows, places]] = True
+    return excluded
