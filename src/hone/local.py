@@ -35,6 +35,8 @@ def run(
 
     Stages before `first` must be finished. Raises UserError.
     """
+    if STAGES.index(last) < STAGES.index(first):
+        raise UserError(f"{last} comes before {first}; nothing would be run, give a later --until or an earlier --from")
     done: dict[str, Manifest] = {}
     for name in _until(last):
         with scratch_folder() as scratch:
@@ -73,9 +75,10 @@ def explain(store: Store, run_name: str, todo: Plan) -> str:
     before = last and load_manifest(store, f"{last}/manifest.json")
     if not before:
         return "no result yet"
+    same = before.sources.values()
     changes = [
-        *_differences("", before.config, todo.config.model_dump(mode="json")),
-        *(f"{ref} has other content" for ref, digest in todo.sources.items() if before.sources.get(ref) != digest),
+        *_differences("", _settings(before.config, before.sources), _settings(todo.config.model_dump(), todo.sources)),
+        *(f"{reference} has other content" for reference, digest in todo.sources.items() if digest not in same),
         *(
             f"{table} changed"
             for table, manifest in todo.inputs.items()
@@ -127,6 +130,15 @@ def _until(last: str) -> tuple[str, ...]:
 
 def _record_key(run_name: str) -> str:
     return f"runs/{run_name}.json"
+
+
+def _settings(config: Any, references: Mapping[str, str]) -> Any:
+    """Settings without the names of outside data: its content counts, wherever it lies."""
+    if isinstance(config, dict):
+        return {key: _settings(value, references) for key, value in cast(dict[str, Any], config).items()}
+    if isinstance(config, (tuple, list)):
+        return [_settings(value, references) for value in cast(list[Any], config)]
+    return "" if isinstance(config, str) and config in references else config
 
 
 def _differences(path: str, before: Any, after: Any) -> list[str]:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, cast
 
-import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -11,6 +10,7 @@ from rich.table import Table
 from hone import local
 from hone.errors import UserError
 from hone.stage import Job, Manifest, Plan, Shard, fetch_folder, scratch_folder
+from hone.stages.evaluate import titles_of
 from hone.store import Store, open_store
 
 TOP = 10
@@ -47,9 +47,9 @@ def top_tens(store: Store, run_name: str, query: str) -> tuple[list[Hit], list[H
         raise UserError(f"run {run_name!r} is not finished; `hone run` its settings first")
     with scratch_folder() as scratch:
         job = Job(_plan(done["evaluate"], done), store, scratch, Shard())
-        titles = _titles(job)
         base = _best(job, None, query)
         tuned = _best(job, fetch_folder(store, done["distill"], "model", scratch), query)
+        titles = titles_of({doc_id for doc_id, _ in (*base, *tuned)}, job)
     return _hits(base, tuned, titles), _hits(tuned, base, titles)
 
 
@@ -73,12 +73,6 @@ def _best(job: Job, model: Any, query: str) -> list[tuple[str, float]]:
     queries = Encoder(folder, student).queries([query])
     positions, scores = top_k(np.asarray(queries), vectors, min(TOP, len(ids)))
     return [(ids[position], float(score)) for position, score in zip(positions[0], scores[0], strict=True)]
-
-
-def _titles(job: Job) -> dict[str, str]:
-    docs: pa.Table = job.table("docs").read(["doc_id", "title", "text"])
-    columns = (docs[name].to_pylist() for name in ("doc_id", "title", "text"))
-    return {doc_id: title or text[:80] for doc_id, title, text in zip(*columns, strict=True)}
 
 
 def _hits(own: list[tuple[str, float]], other: list[tuple[str, float]], titles: dict[str, str]) -> list[Hit]:

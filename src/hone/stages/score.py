@@ -46,7 +46,8 @@ def run(config: Config, job: Job) -> None:
     """Qualifies the teacher, then scores bucket by bucket."""
     teacher = Scorer(config, job)
     found = qualification(teacher, config, job)
-    job.facts["qualification"] = found.as_fact()
+    if job.shard.index == 0:  # every shard finds the same
+        job.facts["qualification"] = found.as_fact()
     if not found.qualified and not config.teacher.force:
         raise UserError(
             f"the teacher is not better than the student: {found.reason} ({found.judged} judgements, {found.queries} "

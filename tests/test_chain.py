@@ -1,0 +1,237 @@
+"""The whole chain on a tiny corpus with a tiny random student: what runs again, what does not, and that it repeats."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import corpora
+import tiny
+from hone import local, settings
+from hone import stage as machinery
+from hone.cli import app
+from hone.errors import UserError
+from hone.search import top_tens
+from hone.stage import Manifest, fetch_folder
+from hone.stages import STAGES, stage
+from hone.store import LocalStore
+
+TOPICS = ("wing lift drag stall flap slat", "engine thrust fan core inlet nozzle", "sea wave tide reef shore foam")
+COMMON = "test flow data speed angle model value case"
+
+
+def documents(count: int) -> list[dict[str, str]]:
+    """Documents of one topic each, no two alike."""
+    draw = random.Random(7)
+    topics = [draw.choice(TOPICS).split() for _ in range(count)]
+    texts = [" ".join(draw.choices([*topic, *COMMON.split()], k=24)) for topic in topics]
+    return [{**doc, "title": topic[0]} for doc, topic in zip(corpora.docs(*texts), topics, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus with judgements, a student and the settings of a run."""
+    folder = tmp_path_factory.mktemp("home")
+    docs = documents(120)
+    asked = {f"q{n}": " ".join(docs[n]["text"].split()[3:8]) for n in range(24)}
+    qrels = {split: [(f"q{n}", f"d{n}", 1) for n in range(at, 24, 2)] for at, split in enumerate(("dev", "test"))}
+    corpora.beir(folder / "corpus", docs, asked, **qrels)
+    tiny.student(folder / "student", vocab_texts=[*TOPICS, COMMON])
+    written(folder / "tiny.yaml", {})
+    return folder
+
+
+def written(path: Path, changes: dict[str, Any]) -> Path:
+    """A settings file beside the corpus and the student."""
+    base: dict[str, Any] = {
+        "name": "tiny",
+        "student": {"model": "student"},
+        "prepare": {"corpus": "corpus"},
+        "generate": {"extractive": {"styles": {"search": 1}}},
+        "mine": {"top_k": 20},
+        "teacher": {"kind": "fusion"},
+        "curate": {"min_docs": 6, "list_size": 6, "source_first": False, "weak_percentile": 5, "dev_share": 0},
+        "distill": {"list_size": 6, "batch_size": 16, "max_steps": 6, "learning_rate": 0.001},
+        "evaluate": {"permutations": 200, "bootstrap": 50},
+    }
+    path.write_text(yaml.safe_dump(settings.overlay(base, changes)), "utf-8")
+    return path
+
+
+def run(path: Path, store: LocalStore, **how: Any) -> tuple[dict[str, Manifest], list[str]]:
+    """The manifests of a run, and the stages that were not up to date."""
+    ran: list[str] = []
+    done = local.run(
+        settings.load(path), store, tell=lambda step: ran.append(step.stage) if step.reason else None, **how
+    )
+    return done, ran
+
+
+def digests(done: dict[str, Manifest]) -> dict[str, str]:
+    """Of every table and the model; the report says how long things took."""
+    outputs = {name: output for manifest in done.values() for name, output in manifest.outputs.items()}
+    return {name: output.digest for name, output in outputs.items() if name != "report"}
+
+
+def files(store: LocalStore) -> dict[str, int]:
+    return {path.relative_to(store.root).as_posix(): path.stat().st_mtime_ns for path in store.root.rglob("*")}
+
+
+def hone(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command as a person runs it, in a process of its own."""
+    command = [sys.executable, "-m", "hone", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"})
+
+
+@pytest.fixture(scope="module")
+def first(home: Path) -> tuple[LocalStore, dict[str, Manifest]]:
+    store = LocalStore(home / "store")
+    done, ran = run(home / "tiny.yaml", store)
+    assert ran == list(STAGES)
+    return store, done
+
+
+First = tuple[LocalStore, dict[str, Manifest]]
+
+
+def test_the_command_gives_the_same_tables_and_weights_in_another_store_and_then_has_nothing_to_do(
+    home: Path, first: First, tmp_path: Path
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    made = hone("run", home / "tiny.yaml", "--store", store.root)
+    assert made.returncode == 0, made.stderr
+    assert "nDCG@10" in made.stdout
+    assert f"{store.root}/evaluate/" in made.stdout
+    done = local.results(store, "tiny")
+    assert digests(done) == digests(first[1])
+    assert done["distill"].outputs["model"] == first[1]["distill"].outputs["model"]
+    before = files(store)
+    again = hone("run", home / "tiny.yaml", "--store", store.root)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("up to date") == len(STAGES) + 1
+    assert "Everything is up to date: nothing was run." in again.stdout
+    assert files(store) == before
+
+
+def test_one_shard_and_seven_give_the_same_tables_facts_and_costs(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machinery, "ROWS_PER_BUCKET", 8)
+    runs = [run(home / "tiny.yaml", LocalStore(tmp_path / str(count)), shards=count)[0] for count in (1, 7)]
+    one, seven = runs
+    assert len(seven["score"].outputs["teacher_scores"].parts) > 1
+    assert digests(seven) == digests(one)
+    for name in STAGES[:-1]:
+        assert seven[name].prefix == one[name].prefix
+        assert seven[name].facts == one[name].facts
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"generate": {"extractive": {"styles": {"search": 2}}}}, STAGES[1:]),
+        ({"curate": {"high_percentile": 90}}, STAGES[4:]),
+        ({"evaluate": {"permutations": 201}}, STAGES[6:]),
+        # Another setting with the same documents: what follows is not run again.
+        ({"prepare": {"dedupe_window": 11}}, STAGES[:1]),
+        # A resource shapes no result.
+        ({"mine": {"token_budget": 4096}, "distill": {"token_budget": 4096}}, ()),
+        ({"name": "another"}, ()),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_changed_setting_runs_only_what_depends_on_it(
+    home: Path, first: First, tmp_path: Path, change: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    store = LocalStore(shutil.copytree(first[0].root, tmp_path / "store"))
+    path = written(home / f"{tmp_path.name}.yaml", change)
+    steps = {step.stage: step.reason for step in local.explain_run(settings.load(path), store)}
+    done, ran = run(path, store)
+    assert tuple(ran) == expected
+    if expected:
+        assert next(name for name, reason in steps.items() if reason) == expected[0]
+        section = change[expected[0]]
+        assert f"{next(iter(section))}" in steps[expected[0]]
+    assert run(path, store)[1] == []
+    assert set(done) == set(STAGES)
+
+
+def test_explaining_changes_nothing_and_names_the_setting(home: Path, first: First) -> None:
+    before = files(first[0])
+    path = written(home / "explained.yaml", {"mine": {"top_k": 21}, "curate": {"min_docs": 7}})
+    said = hone("run", path, "--store", first[0].root, "--explain")
+    assert said.returncode == 0, said.stderr
+    lines = said.stdout.splitlines()
+    assert lines[0].split() == ["prepare", "up", "to", "date"]
+    assert lines[2] == "mine      runs: top_k 20 -> 21"
+    assert lines[4] == "curate    runs: reads teacher_scores, which will be made anew"
+    assert len(lines) == len(STAGES)
+    assert files(first[0]) == before
+
+
+def test_a_changed_corpus_is_seen_by_its_content_wherever_it_lies(home: Path, first: First, tmp_path: Path) -> None:
+    moved = shutil.copytree(home / "corpus", tmp_path / "moved")
+    path = written(home / "moved.yaml", {"prepare": {"corpus": str(moved)}})
+    assert [step.reason for step in local.explain_run(settings.load(path), first[0])] == [""] * len(STAGES)
+    with (moved / "corpus.jsonl").open("a") as file:
+        file.write('{"_id": "new", "text": "a new document about the sea and its foam"}\n')
+    reason = local.explain_run(settings.load(path), first[0])[0].reason
+    assert reason == f"{moved} has other content"
+
+
+def test_a_run_goes_on_where_until_stopped_it(home: Path, tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    assert run(home / "tiny.yaml", store, last="generate")[1] == ["prepare", "generate"]
+    with pytest.raises(UserError, match="mine has no result for these settings; run without --from score"):
+        run(home / "tiny.yaml", store, first="score")
+    assert run(home / "tiny.yaml", store, first="mine", last="mine")[1] == ["mine"]
+    with pytest.raises(UserError, match="prepare comes before mine; nothing would be run"):
+        run(home / "tiny.yaml", store, first="mine", last="prepare")
+
+
+def test_each_stage_by_itself_makes_what_the_run_makes(home: Path, first: First, tmp_path: Path) -> None:
+    found: dict[str, str] = {}
+    for name in STAGES:
+        inputs = [part for table in stage(name).READS for part in ("--input", f"{table}={found[table]}")]
+        arguments = ["stage", name, "--config", str(home / "tiny.yaml"), "--store", str(tmp_path / "store"), *inputs]
+        said = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        prefix = said.stdout.strip()
+        assert prefix == first[1][name].prefix
+        found |= dict.fromkeys(stage(name).WRITES, prefix)
+
+
+def test_a_search_shows_both_top_tens_and_what_moved(first: First) -> None:
+    store, _ = first
+    base, tuned = top_tens(store, "tiny", "wing [lift]")
+    assert len(base) == len(tuned) == 10
+    assert [hit.score for hit in tuned] == sorted((hit.score for hit in tuned), reverse=True)
+    ranks = {hit.doc_id: rank for rank, hit in enumerate(base, 1)}
+    assert [hit.other_rank for hit in tuned] == [ranks.get(hit.doc_id, 0) for hit in tuned]
+    assert base != tuned
+    shown = CliRunner().invoke(app, ["search", "tiny", "wing [lift]", "--store", str(store.root)])
+    assert shown.exit_code == 0
+    assert "wing [lift]" in shown.stdout
+    assert all(hit.doc_id in shown.stdout for hit in (*base, *tuned))
+
+
+def test_the_model_loads_with_sentence_transformers_and_gives_the_same_vectors(home: Path, first: First) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    from hone.backends.encoder import Encoder
+    from hone.core.families import Student
+
+    store, done = first
+    folder = fetch_folder(store, done["distill"], "model", home)
+    texts = [doc["text"] for doc in documents(20)]
+    tuned, base = (Encoder(at, Student(model=str(at))).docs(texts) for at in (folder, home / "student"))
+    loaded = SentenceTransformer(str(folder), device="cpu").encode(texts)
+    assert np.allclose(loaded, tuned, atol=1e-6)
+    assert not np.allclose(base, tuned, atol=1e-3)
