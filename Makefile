@@ -19,7 +19,7 @@ $(VENV)/.run: pyproject.toml $(BIN)/uv
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(BIN)/uv
-	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,demo,dev]'
+	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,openai,demo,dev]'
 	@touch $@ $(VENV)/.run
 
 demo: $(VENV)/.run ## specialise MiniLM to the standard library's documentation

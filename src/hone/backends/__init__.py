@@ -12,6 +12,7 @@ BACKENDS: dict[str, dict[str, str]] = {
     },
     "generator": {
         "transformers": "hone.backends.causal_lm:CausalLM",
+        "openai": "hone.backends.openai_api:OpenAIServer",
     },
 }
 

@@ -5,19 +5,16 @@ never takes those of its neighbours.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from torch import BoolTensor, FloatTensor, LongTensor, Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -25,48 +22,30 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from hone.backends.chat import Chat
 from hone.backends.encoder import token_batches
+from hone.core.answers import Answer
 from hone.core.cleaning import is_complete
-from hone.core.styles import LanguageModel, Request
-from hone.errors import UserError
+from hone.core.llm import LanguageModel
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Sampled texts in the order of their prompts, and what they cost."""
-
-    texts: list[str]
-    prompt_tokens: int
-    new_tokens: int
 
 
 class CausalLM:
     """A language model. Loads safetensors only and never code from the folder; weights are loaded when first needed."""
 
+    local: ClassVar[bool] = True
+
     def __init__(self, folder: Path, settings: LanguageModel) -> None:
         """Raises UserError if `folder` is no chat model with safetensors weights."""
-        _check(folder)
-        self.folder, self.settings = folder, settings
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if not self.tokenizer.chat_template:
-            raise UserError(f"{folder} has no chat template; name an instruction-tuned model in generate.llm.model")
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.chat, self.settings = Chat(folder, settings), settings
+        self.tokenizer, self.prompt = self.chat.tokenizer, self.chat.prompt
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    @cached_property
-    def context(self) -> int:
-        """Tokens of prompt and answer together that the model can take."""
-        config: Any = AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
-        stated = getattr(config.get_text_config(), "max_position_embeddings", None)
-        return min(int(stated or self.tokenizer.model_max_length), int(self.tokenizer.model_max_length))
 
     @cached_property
     def model(self) -> Any:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            self.folder,
+            self.chat.folder,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -81,36 +60,21 @@ class CausalLM:
         )
         return model.to(self.device).eval()
 
-    def prompt(self, request: Request) -> str:
-        """The rendered chat, up to where the answer begins; the document is cut by tokens until all fits.
-
-        Raises UserError if the model's context has no room for a document.
-        """
-        ends = self._token_ends(request.doc)
-        room = len(ends)
-        while True:
-            text = self._chat(request.prompt(request.doc[: ends[room - 1]] if room else ""))
-            excess = len(self._tokens([text])[0]) + self.settings.max_new_tokens - self.context
-            if excess <= 0:
-                return text
-            if excess >= room:
-                raise UserError(
-                    f"the context of {self.folder} ({self.context} tokens) has no room for a document; "
-                    "lower generate.llm.max_new_tokens or name another model"
-                )
-            room -= excess
-
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> Answers:
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
         """One sampled answer per prompt, in the order given; `seeds` are non-negative integers."""
-        tokens = self._tokens(prompts)
+        tokens = self.chat.tokens(prompts)
         answers: list[list[int]] = [[] for _ in prompts]
         lengths = [len(ids) + self.settings.max_new_tokens for ids in tokens]
         for rows in token_batches(lengths, self.settings.token_budget):
             sampled = self._sample([tokens[row] for row in rows], [seeds[row] for row in rows])
             for row, new in zip(rows, sampled, strict=True):
                 answers[row] = new
-        texts = [self.tokenizer.decode(new, skip_special_tokens=True) for new in answers]
-        return Answers(texts, sum(map(len, tokens)), sum(map(len, answers)))
+        return [self._answer(*pair) for pair in zip(tokens, answers, strict=True)]
+
+    def _answer(self, prompt: list[int], new: list[int]) -> Answer:
+        text = self.tokenizer.decode(new, skip_special_tokens=True)
+        cut = len(new) == self.settings.max_new_tokens and not is_complete(text)
+        return Answer(text, cut, len(prompt), 0, len(new))
 
     @torch.no_grad()
     def _sample(self, tokens: list[list[int]], seeds: list[int]) -> list[list[int]]:
@@ -128,27 +92,6 @@ class CausalLM:
         )
         ends = {*self.model.generation_config.eos_token_id, self.tokenizer.pad_token_id}
         return [list(takewhile(lambda token: token not in ends, row)) for row in output[:, start:].tolist()]
-
-    def _chat(self, content: str) -> str:
-        """Only a user's turn, as some templates know no system role; templates that can switch thinking off do."""
-        return self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
-
-    def _tokens(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Token ids; the template has written the special tokens already."""
-        return self.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
-
-    def _token_ends(self, doc: str) -> list[int]:
-        """Where in `doc` each of its first `max_doc_tokens` tokens ends, in characters."""
-        found = self.tokenizer(
-            doc,
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            truncation=True,
-            max_length=self.settings.max_doc_tokens,
-        )
-        return [end for _, end in found["offset_mapping"]]
 
 
 class OwnNumbers(LogitsProcessor):
@@ -181,13 +124,6 @@ class OneLine(StoppingCriteria):
 
     def _complete(self, new: list[int]) -> bool:
         return "\n" in self.tokenizer.decode(new[-1:]) and is_complete(self.tokenizer.decode(new))
-
-
-def _check(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} has no config.json; generate.llm.model must be a transformers model folder")
-    if not list(folder.glob("*.safetensors")):
-        raise UserError(f"{folder} has no .safetensors weights; convert them to safetensors (pickle is refused)")
 
 
 def _ends(*stated: int | list[int] | None) -> list[int]:

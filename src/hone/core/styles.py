@@ -7,12 +7,6 @@ Hone's own. Free search is zero-shot by design, so its pool is empty.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
-from typing import Annotated, Literal
-
-from pydantic import Field, field_validator
-
-from hone.sources import Source
-from hone.stage import Resource, Settings
 
 EXAMPLES_SHOWN = 3
 
@@ -151,32 +145,6 @@ def counts_of(known: Iterable[str], counts: dict[str, int]) -> dict[str, int]:
     if not set(counts) <= set(known) or any(count < 0 for count in counts.values()):
         raise ValueError(f"give a number for each style you want, of {', '.join(known)}")
     return counts
-
-
-class LanguageModel(Settings):
-    """Which language model writes queries, and how it is sampled."""
-
-    model: Source = ""
-    """The folder of a causal language model with a chat template and safetensors weights."""
-    styles: dict[str, int] = dict.fromkeys(STYLES, 1)
-    """How many queries of each style a document is asked for."""
-    temperature: float = Field(default=0.8, ge=0)
-    """Sampling temperature; 0 always takes the likeliest token."""
-    max_new_tokens: int = Field(default=50, ge=1)
-    """An answer is cut after this many tokens."""
-    max_doc_tokens: int = Field(default=512, ge=1)
-    """Of a document, this many tokens are shown; fewer if the model's context is too small."""
-    max_copied_words: int = 10
-    """Longer runs of words copied from the document are dropped."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """The precision of weights and computation; bf16 halves the memory."""
-    token_budget: Annotated[int, Resource()] = 16_384
-    """Tokens sampled at once, padding and answers included."""
-
-    @field_validator("styles")
-    @classmethod
-    def _known(cls, value: dict[str, int]) -> dict[str, int]:
-        return counts_of(STYLES, value)
 
 
 @dataclass(frozen=True)

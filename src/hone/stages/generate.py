@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +14,12 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from hone import readers, tables
 from hone.backends import BACKENDS, load
-from hone.core import extractive, styles
+from hone.core import answers, extractive, styles
+from hone.core.answers import Answer, Interrupted
 from hone.core.cleaning import Cleaner, Draft, Fault, answered, normalised
 from hone.core.families import doc_text
-from hone.core.styles import LanguageModel, counts_of
+from hone.core.llm import LanguageModel
+from hone.core.styles import counts_of
 from hone.errors import UserError
 from hone.progress import Task, task
 from hone.sources import Source
@@ -29,7 +31,7 @@ WRITES = ("queries", "dropped_by_generate")
 
 LOG_BUCKET = MOST_BUCKETS
 DRAFTS_AT_ONCE = 1_024
-PROMPTS_AT_ONCE = 256
+TOKEN_COSTS = ("prompt_tokens", "cached_tokens", "new_tokens")
 EXAMPLES_KEPT = 3
 
 
@@ -51,8 +53,8 @@ class Config(StageConfig):
     sharded = True
 
     sources: tuple[str, ...] = ("extractive",)
-    """Where queries come from, any of: extractive (cut from documents), log (a file of real queries), transformers
-    (a language model)."""
+    """Where queries come from, any of: extractive (cut from documents), log (a file of real queries), or a language
+    model: transformers (in this process) or openai (any OpenAI-compatible server)."""
     query_log: Annotated[Source, Field(validate_default=True)] = ""
     """Real queries without judgements: .txt with one per line, or .jsonl, .csv or .parquet with a field."""
     query_field: str = "text"
@@ -88,8 +90,11 @@ class Config(StageConfig):
     @field_validator("llm")
     @classmethod
     def _model_as_source(cls, value: LanguageModel, info: ValidationInfo) -> LanguageModel:
-        if set(info.data.get("sources", ())) & set(BACKENDS["generator"]) and not value.model:
+        backends = set(info.data.get("sources", ())) & set(BACKENDS["generator"])
+        if backends - {"openai"} and not value.model:
             raise UserError("generate.llm.model is empty: name the folder of the language model that writes queries")
+        if "openai" in backends and not (value.endpoint.url and value.endpoint.model):
+            raise UserError("generate.llm.endpoint needs the url of the server and the name of its model")
         return value
 
 
@@ -178,10 +183,9 @@ class ModelAsks:
 
     def __init__(self, source: str, config: Config, job: Job) -> None:
         self.source, self.config, self.job = source, config, job
-        self.generator = load("generator", source)(job.source(config.llm.model), config.llm)
+        self.generator, model = _generator(source, config.llm, job)
         decoding = config.llm.model_dump_json(include={"temperature", "max_new_tokens", "precision"})
-        identity = f"{source} {job.digest(config.llm.model)} {decoding} {config.seed}"
-        self.answers = job.memo("answers", identity, pa.string())
+        self.answers = job.memo("answers", f"{source} {model} {decoding} {config.seed}", answers.TYPE)
 
     def drafts(self, docs: list[Doc], progress: Task) -> Iterator[Draft]:
         """One draft per document, style and number."""
@@ -192,17 +196,44 @@ class ModelAsks:
             for doc, style, number in asked
         ]
         keys = [f"{number}\0{prompt}" for (_, _, number), prompt in zip(asked, prompts, strict=True)]
+        found = self._answers(keys, prompts, progress)
+        for (doc, style, _), answer in zip(asked, found, strict=True):
+            limit = styles.STYLES[style].max_words
+            yield Draft(self.source, style, doc.doc_id, answered(answer.text), doc.whole, limit, by_model=True)
+
+    def _answers(self, keys: list[str], prompts: list[str], progress: Task) -> Iterator[Answer]:
+        """The answer of every prompt; what is finished when the model fails is kept. Raises what it failed with."""
 
         def work(positions: list[int]) -> pa.Array:
-            seeds = [_hash(seed, keys[position]) for position in positions]
-            found = self.generator.generate([prompts[position] for position in positions], seeds)
-            self.job.cost.update(prompt_tokens=found.prompt_tokens, new_tokens=found.new_tokens)
-            return pa.array(found.texts, pa.string())
+            seeds = [_hash(self.config.seed, keys[position]) for position in positions]
+            try:
+                found = self.generator.generate([prompts[position] for position in positions], seeds)
+            except Interrupted as stop:
+                raise Interrupted({positions[at]: answer for at, answer in stop.answers.items()}, stop.cause) from stop
+            return self._paid(found)
 
-        answers = self.answers.compute(keys, work, chunk=PROMPTS_AT_ONCE, task=progress).to_pylist()
-        for (doc, style, _), answer in zip(asked, answers, strict=True):
-            limit = styles.STYLES[style].max_words
-            yield Draft(self.source, style, doc.doc_id, answered(answer), doc.whole, limit, by_model=True)
+        try:
+            rows = self.answers.compute(keys, work, chunk=self.config.llm.batch, task=progress)
+        except Interrupted as stop:
+            places, kept = list(stop.answers), list(stop.answers.values())
+            self.answers.compute([keys[place] for place in places], lambda at: self._paid([kept[i] for i in at]))
+            raise stop.cause from stop
+        return (Answer(**row) for row in rows.to_pylist())
+
+    def _paid(self, found: Iterable[Answer]) -> pa.Array:
+        rows = [vars(answer) for answer in found]
+        sums = {key: sum(row[key] for row in rows) for key in TOKEN_COSTS}
+        self.job.cost.update({key: count for key, count in sums.items() if count})
+        return pa.array(rows, answers.TYPE)
+
+
+def _generator(source: str, llm: LanguageModel, job: Job) -> tuple[Any, str]:
+    """A backend, and what identifies its model."""
+    backend = load("generator", source)
+    if backend.local:
+        return backend(job.source(llm.model), llm), job.digest(llm.model)
+    tokenizer = job.source(llm.endpoint.tokenizer) if llm.endpoint.tokenizer else None
+    return backend(tokenizer, llm), llm.endpoint.model_dump_json(include={"model", "revision", "extra_body"})
 
 
 def _write(config: Config, job: Job, number: int, tests: Set[str], drafts: Iterable[Draft]) -> None:

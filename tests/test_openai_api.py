@@ -1,0 +1,260 @@
+"""The openai backend against a real HTTP server on loopback that misbehaves on purpose."""
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from hone.core.llm import Endpoint, LanguageModel
+from hone.core.styles import Request
+from hone.errors import TransientError, UserError
+from hone.store import LocalStore
+from test_generate import corpus, generated, prepared, rows
+
+KEY = "sk-right"
+FAULTS = ("429", "500", "silence", "half a body", "garbage", "no choices")
+
+
+class Server(ThreadingHTTPServer):
+    """Answers with words drawn by the prompt; a share of the requests meets a fault, drawn by a seed."""
+
+    daemon_threads = True
+
+    def __init__(self, faulty: float) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.faulty, self.draw, self.lock = faulty, random.Random(5), threading.Lock()
+        self.answered: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.refusals: list[int] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.open = self.most_open = 0
+        self.dies_after = sys.maxsize
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def fault(self) -> str:
+        with self.lock:
+            if self.answered.total() >= self.dies_after:
+                return "500"
+            return self.draw.choice(FAULTS) if self.draw.random() < self.faulty else ""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is expected here."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.open += 1
+            self.server.most_open = max(self.server.most_open, self.server.open)
+            self.server.bodies.append(body)
+        try:
+            self.reply(body)
+        finally:
+            with self.server.lock:
+                self.server.open -= 1
+
+    def reply(self, body: dict[str, Any]) -> None:
+        if self.headers["Authorization"] != f"Bearer {KEY}":
+            self.server.refusals.append(401)
+            return self.send(401, {"error": {"message": "Incorrect API key provided"}})
+        if body["model"] != "tiny":
+            return self.send(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
+        fault = self.server.fault()
+        self.server.faults[fault] += 1
+        time.sleep(0.01)
+        prompt = body["messages"][0]["content"]
+        answer = json.dumps(completion(prompt, body["seed"])).encode()
+        if fault in ("429", "500"):
+            return self.send(int(fault), {"error": {"message": "busy"}})
+        if fault == "silence":
+            time.sleep(1.0)
+            self.close_connection = True
+            return None
+        if fault == "half a body":
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer[: len(answer) // 2])
+            self.close_connection = True
+            return None
+        if fault:
+            return self.send(200, b"{'oops" if fault == "garbage" else {"object": "error"})
+        with self.server.lock:
+            self.server.answered[prompt] += 1
+        return self.send(200, answer)
+
+    def send(self, status: int, body: bytes | dict[str, Any]) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Retry-After", "0.02")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are counted, not printed."""
+
+
+def completion(prompt: str, seed: int) -> dict[str, Any]:
+    digest = hashlib.sha256(f"{seed}{prompt}".encode()).hexdigest()
+    text = f"what is {digest[:6]} and {digest[6:12]}"
+    usage = {"prompt_tokens": 100, "completion_tokens": 8, "prompt_tokens_details": {"cached_tokens": 60}}
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    return {"id": "1", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice], "usage": usage}
+
+
+@contextmanager
+def serving(faulty: float = 0.0) -> Iterator[Server]:
+    with Server(faulty) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+def sections(server: Server, **endpoint: Any) -> dict[str, Any]:
+    chosen = {"url": server.url, "model": "tiny", "concurrency": 8, "timeout": 0.5, **endpoint}
+    llm = {"endpoint": chosen, "styles": {"question": 1, "title": 1}, "batch": 64}
+    return {"sources": ("openai",), "llm": llm}
+
+
+def test_a_server_that_fails_every_fifth_time_costs_no_row_and_doubles_none(tmp_path: Path) -> None:
+    whole, broken = LocalStore(tmp_path / "whole"), LocalStore(tmp_path / "broken")
+    docs = corpus(100)
+    with serving() as server:
+        expected = generated(whole, prepared(whole, docs), **sections(server))
+        assert 2 <= server.most_open <= 8
+    with serving(faulty=0.2) as server:
+        found = generated(broken, prepared(broken, docs), **sections(server))
+        assert set(server.faults) == {"", *FAULTS}
+    assert found.outputs == expected.outputs
+    assert len(rows(broken, found)) == 160
+    assert set(server.answered.values()) == {1}
+    assert found.cost == {"prompt_tokens": 16_000, "cached_tokens": 9_600, "new_tokens": 1_280, "queries": 160}
+
+
+def test_a_server_that_dies_ends_the_run_and_what_it_answered_is_kept(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    inputs = prepared(store, corpus(100))
+    with serving() as server:
+        server.dies_after = 90
+        with pytest.raises(TransientError, match=r"kept failing.*run again"):
+            generated(store, inputs, **sections(server, attempts=2))
+        first = Counter(server.answered)
+        assert first.total() >= 90
+        server.dies_after = sys.maxsize
+        generated(store, inputs, **sections(server))
+    assert set(server.answered.values()) == {1}
+    assert server.answered.total() == 160
+
+
+def test_a_wrong_key_ends_the_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path / "store")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
+    with serving() as server:
+        with pytest.raises(UserError, match=r"does not accept the key.*OPENAI_API_KEY") as caught:
+            generated(store, prepared(store, corpus(100)), **sections(server))
+        assert len(server.refusals) <= 16
+    assert "sk-wrong" not in str(caught.value)
+
+
+def test_the_key_may_come_from_a_mounted_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    store, file = LocalStore(tmp_path / "store"), tmp_path / "key"
+    inputs = prepared(store, corpus(5))
+    with serving() as server:
+        with pytest.raises(UserError, match="does not accept the key"):
+            generated(store, inputs, **sections(server))
+        with pytest.raises(UserError, match=r"key_file .*No such file"):
+            generated(store, inputs, **sections(server, key_file=str(file)))
+        file.write_text(f"{KEY}\n")
+        assert len(rows(store, generated(store, inputs, **sections(server, key_file=str(file))))) == 8
+    everything = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != file]
+    assert not any(KEY.encode() in data for data in everything)
+
+
+def test_what_the_server_refuses_is_said_in_its_own_words(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    with serving() as server, pytest.raises(UserError, match="The model `huge` does not exist"):
+        generated(store, prepared(store, corpus(5)), **sections(server, model="huge"))
+
+
+def test_every_request_carries_its_seed_its_limit_and_the_further_fields(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    thinking = {"chat_template_kwargs": {"enable_thinking": False}}
+    with serving() as server:
+        chosen = sections(server, extra_body=thinking, length_field="max_completion_tokens")
+        generated(store, prepared(store, corpus(5)), **chosen)
+    assert len({body["seed"] for body in server.bodies}) == len(server.bodies) == 8
+    assert all(0 <= body["seed"] < 2**31 for body in server.bodies)
+    assert all(body["max_completion_tokens"] == 50 and "max_tokens" not in body for body in server.bodies)
+    assert all(body["chat_template_kwargs"] == {"enable_thinking": False} for body in server.bodies)
+
+
+def test_a_document_is_cut_by_the_tokenizer_of_the_served_model_or_by_bytes(tmp_path: Path) -> None:
+    from hone.backends.openai_api import OpenAIServer
+
+    settings = LanguageModel(endpoint=Endpoint(url="http://127.0.0.1:1", model="tiny"), max_doc_tokens=20)
+    request = Request("free search", "ä" * 100, ())
+    folder = tiny.llama(tmp_path / "llama")
+    assert OpenAIServer(folder, settings).prompt(request).count("ä") == 10
+    assert OpenAIServer(None, settings).prompt(request).count("ä") == 30
+
+
+def test_the_command_ends_with_75_on_a_dead_server_and_2_on_a_wrong_key(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text(
+        "\n".join(json.dumps({"_id": f"d{n}", "text": f"wing {n} " * 9}) for n in range(9))
+    )
+    with serving() as server:
+        text = f"""\
+name: served
+student: {{model: {tmp_path}}}
+prepare: {{corpus: corpus.jsonl, deduplicate: false}}
+teacher: {{kind: fusion}}
+generate:
+  sources: [openai]
+  llm:
+    endpoint: {{url: "{server.url}", model: tiny, attempts: 2}}
+"""
+        (tmp_path / "served.yaml").write_text(text)
+        assert command(tmp_path, "sk-wrong") == 2
+        server.dies_after = 0
+        assert command(tmp_path, KEY) == 75
+        server.dies_after = sys.maxsize
+        assert command(tmp_path, KEY) == 0
+
+
+def command(folder: Path, key: str) -> int:
+    arguments = ["run", "served.yaml", "--until", "generate", "--store", "store"]
+    environment = {**os.environ, "OPENAI_API_KEY": key}
+    return subprocess.run(
+        [sys.executable, "-m", "hone", *arguments], cwd=folder, env=environment, capture_output=True, check=False
+    ).returncode
