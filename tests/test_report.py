@@ -42,15 +42,21 @@ def measured(
 ) -> dict[str, Any]:
     """metrics.json of 237 queries."""
     values = {"base": 0.481, "tuned": 0.481 + delta, "delta": delta, "ci95": ci95, "p_value": p_value}
-    found = {"queries": 237, "minimal_detectable_effect": 0.021, "measures": dict.fromkeys(MEASURES, values)}
+    found = {
+        "role": "domain",
+        "synthetic": False,
+        "queries": 237,
+        "minimal_detectable_effect": 0.021,
+        "measures": dict.fromkeys(MEASURES, values),
+    }
     return {
         **{key: dict.fromkeys(MEASURES, values[key]) for key in ("base", "tuned", "delta")},
         "p_value": p_value, "ci95": ci95, "queries": 237, "split": split, "significant": p_value < 0.05,
-        "splits": {split: found},
+        "sets": {split: found}, "models": {},
     }  # fmt: skip
 
 
-UNMEASURED = {"queries": 0, "split": "", "significant": False, "splits": {}}
+UNMEASURED = {"queries": 0, "split": "", "significant": False, "sets": {}}
 
 
 class Chain:
@@ -146,8 +152,10 @@ def output(job: Job, name: str) -> list[dict[str, Any]]:
 def test_evaluate_measures_both_systems_on_every_split(tmp_path: Path, models: tuple[Path, Path]) -> None:
     job = evaluated(tmp_path, models, ("test", "dev"))
     metrics = json.loads((job.new_folder("report") / "metrics.json").read_text())
-    assert {"base", "tuned", "delta", "p_value", "ci95", "queries", "split", "significant", "splits"} == set(metrics)
-    assert (metrics["split"], metrics["queries"], metrics["splits"]["dev"]["queries"]) == ("test", 3, 2)
+    assert {"base", "tuned", "delta", "p_value", "ci95", "queries", "split", "significant", "sets", "models"} == set(
+        metrics
+    )
+    assert (metrics["split"], metrics["queries"], metrics["sets"]["dev"]["queries"]) == ("test", 3, 2)
     measures = output(job, "measures")
     assert len(measures) == 2 * 5 * len(MEASURES)
     mean = np.mean(

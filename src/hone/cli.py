@@ -15,6 +15,10 @@ app = typer.Typer(
     rich_markup_mode=None,  # importing rich for the help text alone would double the time to answer
     pretty_exceptions_enable=False,
 )
+registry = typer.Typer(help="Published models: what serves a domain now, and what did before.", no_args_is_help=True)
+app.add_typer(registry, name="registry")
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's name in the store.")]
+Domain = Annotated[str, typer.Argument(metavar="DOMAIN", help="The name that publish.domain gave.")]
 Settings = Annotated[Path, typer.Argument(metavar="SETTINGS.yaml", help="The settings file; `hone init` writes one.")]
 StoreOption = Annotated[str, typer.Option("--store", help="Where results live: a folder or s3://bucket/prefix.")]
 DEFAULT_STORE = "hone-store"
@@ -69,7 +73,7 @@ def stage(
 
 @app.command()
 def search(
-    run_name: Annotated[str, typer.Argument(metavar="RUN", help="The run's name in the store.")],
+    run_name: RunName,
     query: Annotated[str, typer.Argument(help="What to search for.")],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -77,6 +81,54 @@ def search(
     from hone.search import show
 
     show(run_name, query, store)
+
+
+@app.command()
+def gate(
+    run_name: RunName,
+    store: StoreOption = DEFAULT_STORE,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if the model is rejected.")] = False,
+) -> None:
+    """Show the verdict on a run's model: every criterion with value, threshold and outcome."""
+    from hone import console
+
+    raise typer.Exit(console.gate(run_name, store, strict=strict))
+
+
+@registry.command("list")
+def registry_list(store: StoreOption = DEFAULT_STORE) -> None:
+    """List the domains that have been published to, each with its current version."""
+    from hone import console
+
+    console.registry_list(store)
+
+
+@registry.command("show")
+def registry_show(domain: Domain, store: StoreOption = DEFAULT_STORE) -> None:
+    """Show every version of a domain, and every move of what is current."""
+    from hone import console
+
+    console.registry_show(domain, store)
+
+
+@registry.command("promote")
+def registry_promote(
+    domain: Domain,
+    version: Annotated[str, typer.Argument(help="The version to make current.")],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Make a published version current."""
+    from hone import console
+
+    console.registry_move(domain, version, store)
+
+
+@registry.command("rollback")
+def registry_rollback(domain: Domain, store: StoreOption = DEFAULT_STORE) -> None:
+    """Make the version before the current one current again."""
+    from hone import console
+
+    console.registry_move(domain, "", store)
 
 
 @app.command()

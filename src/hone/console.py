@@ -7,15 +7,20 @@ from typing import Any, cast
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
-from hone import local, settings
+from hone import local, registry, settings
+from hone.core.verdict import REJECT, shown
 from hone.errors import UserError
 from hone.stage import Manifest, Shard, execute, fetch_folder, load_manifest, plan, scratch_folder
 from hone.stage import merge as merge_shards
 from hone.stages import STAGES
+from hone.stages.gate import read_verdict
 from hone.store import LocalStore, Store, open_store
 
 console = Console(highlight=False)
+REJECTED = 3
+"""Exit code of `hone gate --strict` for a rejected model."""
 
 
 def run(path: Path, store_uri: str, first: str, last: str, shards: int, *, explain: bool) -> None:
@@ -40,6 +45,8 @@ def run(path: Path, store_uri: str, first: str, last: str, shards: int, *, expla
         console.print("Everything is up to date: nothing was run.")
     if "evaluate" in done:
         show_result(store, done["evaluate"])
+    if "gate" in done:
+        show_verdict(done["gate"])
 
 
 def show_result(store: Store, manifest: Manifest) -> None:
@@ -50,9 +57,69 @@ def show_result(store: Store, manifest: Manifest) -> None:
         report = fetch_folder(store, manifest, "report", scratch)
         metrics: dict[str, Any] = json.loads((report / "metrics.json").read_text("utf-8"))
     console.print(before_after(metrics))
-    root = str(store.root.resolve()) if isinstance(store, LocalStore) else store.uri
-    console.print(f"report: {root}/{manifest.prefix}/report/report.html", soft_wrap=True)
-    console.print(f"model:  {root}/{manifest.inputs['model']}/model", soft_wrap=True)
+    console.print(f"report: {_place(store)}/{manifest.prefix}/report/report.html", soft_wrap=True)
+    console.print(f"model:  {_place(store)}/{manifest.inputs['model']}/model", soft_wrap=True)
+
+
+def show_verdict(manifest: Manifest) -> None:
+    """The verdict, and what kept the model from being promoted."""
+    console.print(f"verdict: [bold]{manifest.facts['verdict']}[/]")
+    for reason in manifest.facts["reasons"]:
+        console.print(f"  {escape(reason)}", soft_wrap=True)
+
+
+def gate(run_name: str, store_uri: str, *, strict: bool) -> int:
+    """Shows every criterion of a verdict; the exit code is 3 for a rejected model if `strict`. Raises UserError."""
+    store = open_store(store_uri)
+    manifest = local.results(store, run_name).get("gate")
+    if manifest is None:
+        raise UserError(f"run {run_name!r} has no verdict yet; `hone run` its settings first")
+    with scratch_folder() as scratch:
+        text = (fetch_folder(store, manifest, "verdict", scratch) / "verdict.json").read_text("utf-8")
+    found, criteria = read_verdict(text)
+    grid = Table("criterion", "value", "wanted", "outcome", "note", title=f"verdict: {found['verdict']}")
+    for row in criteria:
+        grid.add_row(*map(escape, (row.name, shown(row.value), shown(row.threshold), row.outcome, row.note)))
+    console.print(grid)
+    return REJECTED if strict and found["verdict"] == REJECT else 0
+
+
+def registry_list(store_uri: str) -> None:
+    """Every domain with its current version."""
+    store = open_store(store_uri)
+    grid = Table("domain", "current", "versions", "moved by", "at")
+    for domain in registry.domains(store):
+        last = registry.moves(store, domain)[-1]
+        count = sum(1 for _ in registry.releases(store, domain))
+        grid.add_row(domain, last.version, str(count), escape(last.by), last.at)
+    console.print(grid)
+
+
+def registry_show(domain: str, store_uri: str) -> None:
+    """Every version of a domain and every move of its pointer. Raises UserError."""
+    store = open_store(store_uri)
+    moves = registry.moves(store, domain)
+    if not moves:
+        raise UserError(f"nothing has been published as {domain!r} in {store.uri}; `hone registry list` shows what has")
+    versions = Table("version", "finding", title=f"{domain}: versions", title_justify="left")
+    for found in registry.releases(store, domain):
+        mark = " (current)" if found.version == moves[-1].version else ""
+        versions.add_row(f"{found.version}{mark}", escape(found.finding))
+    history = Table("move", "version", "action", "by", "at", title=f"{domain}: what was current", title_justify="left")
+    for move in moves:
+        history.add_row(str(move.number), move.version, move.action, escape(move.by), move.at)
+    console.print(versions, history)
+    console.print(f"model: {_place(store)}/models/{domain}/{moves[-1].version}", soft_wrap=True)
+
+
+def registry_move(domain: str, version: str, store_uri: str) -> None:
+    """Makes a version current, or without one the version before. Raises UserError."""
+    store = open_store(store_uri)
+    if version:
+        move = registry.move(store, domain, version, "promote", registry.moves(store, domain))
+    else:
+        move = registry.rollback(store, domain)
+    console.print(f"{domain}: version {move.version} is current (move {move.number})")
 
 
 def stage(name: str, config: str, inputs: list[str], store_uri: str, shard: str, merge: int) -> None:
@@ -89,6 +156,10 @@ def _inputs(store: Store, given: list[str]) -> Mapping[str, Manifest]:
     return found
 
 
+def _place(store: Store) -> str:
+    return str(store.root.resolve()) if isinstance(store, LocalStore) else store.uri
+
+
 def _known_stage(name: str) -> None:
     if name not in STAGES:
         raise UserError(f"{name!r} is not a stage; the stages are {', '.join(STAGES)}")
@@ -98,4 +169,5 @@ def _tell(step: local.Step) -> None:
     if step.reason:
         console.print(f"[bold]{step.stage:<9}[/] runs: {escape(step.reason)}", soft_wrap=True)
     else:
-        console.print(f"[bold]{step.stage:<9}[/] [dim]up to date[/]")
+        state = f"left out: {escape(step.left_out)}" if step.left_out else "up to date"
+        console.print(f"[bold]{step.stage:<9}[/] [dim]{state}[/]", soft_wrap=True)

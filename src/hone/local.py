@@ -6,20 +6,25 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from hone import tables
+from hone.core.verdict import PROMOTE
 from hone.errors import UserError
 from hone.settings import RunSettings
 from hone.stage import Manifest, Plan, Shard, execute, finished, load_manifest, merge, plan, scratch_folder
-from hone.stages import STAGES, stage
+from hone.stages import STAGES, publish, stage
 from hone.store import Store
 
 
 @dataclass(frozen=True)
 class Step:
-    """What happened to one stage of a run, or would happen: `reason` says why it runs, empty if it need not."""
+    """What happened to one stage of a run, or would happen.
+
+    `reason` says why it runs, empty if it need not; `left_out` why it is no part of this run.
+    """
 
     stage: str
     manifest: Manifest | None
     reason: str
+    left_out: str = ""
 
 
 def run(
@@ -39,6 +44,9 @@ def run(
         raise UserError(f"{last} comes before {first}; nothing would be run, give a later --until or an earlier --from")
     done: dict[str, Manifest] = {}
     for name in _until(last):
+        if why := _left_out(name, settings, done):
+            tell(Step(name, None, "", why))
+            continue
         with scratch_folder() as scratch:
             todo = plan(name, settings.stages[name], outputs_of(done), scratch)
             result = finished(store, todo)
@@ -56,6 +64,9 @@ def explain_run(settings: RunSettings, store: Store, *, last: str = STAGES[-1]) 
     steps: list[Step] = []
     done: dict[str, Manifest] = {}
     for name in _until(last):
+        if why := _left_out(name, settings, done):
+            steps.append(Step(name, None, "", why))
+            continue
         waits = [table for table in stage(name).READS if table not in outputs_of(done)]
         if waits:
             steps.append(Step(name, None, f"reads {waits[0]}, which will be made anew"))
@@ -122,6 +133,16 @@ def _execute(todo: Plan, store: Store, shards: int) -> Manifest:
         with scratch_folder() as scratch:
             results.append(execute(todo, store, scratch, Shard(index, count))[0])
     return merge(todo, store, count) if count > 1 else results[0]
+
+
+def _left_out(name: str, settings: RunSettings, done: Mapping[str, Manifest]) -> str:
+    """Why a stage is no part of a run: only what passed is published, and only where the settings name a domain."""
+    if name != "publish":
+        return ""
+    if not cast(publish.Config, settings.stages[name]).domain:
+        return "publish.domain is not set"
+    verdict = done["gate"].facts["verdict"] if "gate" in done else PROMOTE
+    return "" if verdict == PROMOTE else f"the verdict is {verdict}"
 
 
 def _until(last: str) -> tuple[str, ...]:

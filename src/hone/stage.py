@@ -391,7 +391,7 @@ def fetch_part(store: Store, prefix: str, part: Part, scratch: Path) -> Path:
         path = store.fetch(key, scratch)
     except FileNotFoundError:
         path = None
-    if path is None or _sha256(path) != part.sha256:
+    if path is None or sha256(path) != part.sha256:
         raise UserError(f"{key} in {store.uri} is missing or damaged; delete {prefix} and run again")
     return path
 
@@ -420,14 +420,14 @@ def _publish(job: Job, name: str) -> Output:
     folder = job.new_folder(name)
     parts: list[Part] = []
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        sha256 = _sha256(file)
+        digest = sha256(file)
         relative = file.relative_to(folder)
         is_table = isinstance(tables.OUTPUTS[name], Table)
-        inside = f"{relative.stem}-{sha256[:8]}{relative.suffix}" if is_table else relative.as_posix()
+        inside = f"{relative.stem}-{digest[:8]}{relative.suffix}" if is_table else relative.as_posix()
         path = f"{name}/{inside}"
         rows = pq.read_metadata(file).num_rows if is_table else 0
         job.store.put(f"{job.plan.prefix}/{path}", file)
-        parts.append(Part(path=path, rows=rows, bytes=file.stat().st_size, sha256=sha256))
+        parts.append(Part(path=path, rows=rows, bytes=file.stat().st_size, sha256=digest))
     return _output(parts)
 
 
@@ -499,7 +499,8 @@ def _digest_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

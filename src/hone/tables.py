@@ -171,12 +171,16 @@ DROPPED_BY_CURATE = _dropped_by("curate")
 
 MODEL = Folder("model", "the tuned student, in sentence-transformers format, with training.json (its curves)")
 REPORT = Folder("report", "report.html for people, metrics.json for programs")
+VERDICT = Folder(
+    "verdict", "verdict.json: promote, hold or reject, with every criterion; about the model of its digest"
+)
+PUBLISHED = Folder("published", "published.json: the version of the registry that holds the model")
 
 OUTPUTS: dict[str, Table | Folder] = {
     output.name: output
     for output in (
         DOCS, JUDGED_QUERIES, QRELS, QUERIES, CANDIDATES, TEACHER_SCORES, LISTS, RUNS, MEASURES,
         DROPPED_BY_PREPARE, DROPPED_BY_GENERATE, DROPPED_BY_MINE, DROPPED_BY_SCORE, DROPPED_BY_CURATE,
-        MODEL, REPORT,
+        MODEL, REPORT, VERDICT, PUBLISHED,
     )
 }  # fmt: skip

@@ -85,7 +85,7 @@ def caveats(metrics: Mapping[str, Any]) -> list[str]:
     """What a reader must know before trusting the first line."""
     if not metrics["queries"]:
         return ["Add judged queries (queries and qrels) to the corpus to measure the model and to gate it."]
-    effect = metrics["splits"][metrics["split"]]["minimal_detectable_effect"]
+    effect = metrics["sets"][metrics["split"]]["minimal_detectable_effect"]
     notes = [
         "A single query shows no significance."
         if effect is None

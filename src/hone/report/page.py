@@ -58,8 +58,8 @@ def _main(parts: Mapping[str, Html]) -> Html:
 
 
 def _before_after(findings: Findings) -> Html:
-    splits: dict[str, Any] = findings.metrics["splits"]
-    every = [values for found in splits.values() for values in found["measures"].values()]
+    sets: dict[str, Any] = findings.metrics["sets"]
+    every = [values for found in sets.values() for values in found["measures"].values()]
     reach = max((abs(bound) for values in every for bound in values["ci95"]), default=1.0)
     tables = [
         table(
@@ -68,7 +68,7 @@ def _before_after(findings: Findings) -> Html:
             [_measure_row(name, values, reach) for name, values in found["measures"].items()],
             numeric="base|tuned|points|95% interval|p",
         )
-        for split, found in sorted(splits.items(), key=lambda item: item[0] != findings.metrics["split"])
+        for split, found in sorted(sets.items(), key=lambda item: item[0] != findings.metrics["split"])
     ]
     method = (
         f"Means over queries, as trec_eval computes them. The verdict rests on {PRIMARY} alone. Intervals are "

@@ -32,6 +32,6 @@ def rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
             interval(values["ci95"]),
             p_value(values["p_value"]).removeprefix("p = ").removeprefix("p "),
         )
-        for split, found in metrics["splits"].items()
+        for split, found in metrics["sets"].items()
         for measure, values in found["measures"].items()
     ]

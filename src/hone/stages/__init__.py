@@ -5,7 +5,7 @@ from typing import Protocol, cast
 
 from hone.stage import Job, StageConfig
 
-STAGES = ("prepare", "generate", "mine", "score", "curate", "distill", "evaluate")
+STAGES = ("prepare", "generate", "mine", "score", "curate", "distill", "evaluate", "gate", "publish")
 
 
 class Stage(Protocol):

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,9 @@ from hone.report.findings import Findings, Move, Origin, QueryGain, headline
 from hone.report.markdown import markdown
 from hone.report.page import page
 from hone.stage import Job, Manifest, Resource, StageConfig
+
+if TYPE_CHECKING:
+    from hone.backends.encoder import Encoder
 
 DROPPED = ("dropped_by_prepare", "dropped_by_generate", "dropped_by_mine", "dropped_by_score", "dropped_by_curate")
 IMAGE = "train"
@@ -73,12 +76,15 @@ class Ranking:
 
 Values = dict[str, dict[str, np.ndarray]]
 """System to measure to values of all judged queries [q]."""
+Shapes = dict[str, dict[str, int]]
+"""System to what its model is like: see `shape`."""
 
 
 def run(config: Config, job: Job) -> None:
     """Retrieves with both systems, measures, compares and writes the report."""
     judged = read_judged(job)
-    rankings = {system: retrieve(system, judged, config, job) for system in SYSTEMS if judged.ids}
+    models: Shapes = {}
+    rankings = {system: retrieve(system, judged, models, config, job) for system in SYSTEMS if judged.ids}
     values = {
         system: effectiveness([answer.doc_ids for answer in found], judged.judgements)
         for system, found in rankings.items()
@@ -87,10 +93,10 @@ def run(config: Config, job: Job) -> None:
         for system in rankings:
             runs.write(run_rows(system, judged, rankings[system]))
             measures.write(measure_rows(system, judged, values[system]))
-    metrics = summary(judged, values, config)
+    metrics = summary(judged, values, models, config)
     findings = describe(job, config, metrics, judged, rankings, values)
     write_report(findings, job.new_folder("report"))
-    job.facts.update({key: value for key, value in metrics.items() if key != "splits"}, finding=headline(metrics))
+    job.facts.update({key: value for key, value in metrics.items() if key != "sets"}, finding=headline(metrics))
     job.cost.update({"queries": len(judged.ids), "docs": job.table("docs").rows if judged.ids else 0})
 
 
@@ -104,8 +110,11 @@ def read_judged(job: Job) -> Judged:
     return Judged(ids, texts, splits, [judgements[query_id] for query_id in ids])
 
 
-def retrieve(system: str, judged: Judged, config: Config, job: Job) -> list[Ranking]:
-    """What the base or the tuned student retrieves for every judged query: exact search over all docs."""
+def retrieve(system: str, judged: Judged, models: Shapes, config: Config, job: Job) -> list[Ranking]:
+    """What the base or the tuned student retrieves for every judged query: exact search over all docs.
+
+    Notes in `models` what the student is like.
+    """
     from hone.backends.encoder import Encoder, encode_docs
     from hone.backends.search import top_k
 
@@ -114,6 +123,7 @@ def retrieve(system: str, judged: Judged, config: Config, job: Job) -> list[Rank
     label = f"evaluate: encode docs ({system})"
     doc_ids, vectors = encode_docs(job, config.student, model, label, config.token_budget)
     encoder = Encoder(folder, config.student, token_budget=config.token_budget)
+    models[system] = shape(encoder)
     with task(f"evaluate: encode queries ({system})", len(judged.ids), "queries") as progress:
         queries = encoder.queries(judged.texts, progress)
     positions, scores = top_k(queries, vectors, config.depth + 1)
@@ -121,6 +131,16 @@ def retrieve(system: str, judged: Judged, config: Config, job: Job) -> list[Rank
         ranking(query_id, [doc_ids[position] for position in places], values.tolist(), config.depth)
         for query_id, places, values in zip(judged.ids, positions, scores, strict=True)
     ]
+
+
+def shape(encoder: "Encoder") -> dict[str, int]:
+    """What an index, a memory budget and a latency depend on."""
+    return {
+        "dimension": encoder.dimension,
+        "parameters": sum(weight.numel() for weight in encoder.model.parameters()),
+        "layers": int(encoder.model.config.num_hidden_layers),
+        "max_doc_tokens": min(encoder.student.max_doc_tokens, int(encoder.tokenizer.model_max_length)),
+    }
 
 
 def ranking(query_id: str, doc_ids: Sequence[str], scores: Sequence[float], depth: int) -> Ranking:
@@ -145,25 +165,26 @@ def measure_rows(system: str, judged: Judged, values: Mapping[str, np.ndarray]) 
     )
 
 
-def summary(judged: Judged, values: Values, config: Config) -> dict[str, Any]:
-    """metrics.json: the verdict's figures (on test, else on dev), and all figures of every split."""
-    splits = {name: compare_split(judged.of(name), values, config) for name in sorted(set(judged.splits))}
-    if not splits:
-        return {"queries": 0, "split": "", "significant": False, "splits": {}}
-    split = "test" if "test" in splits else min(splits)
-    found = splits[split]["measures"]
+def summary(judged: Judged, values: Values, models: Shapes, config: Config) -> dict[str, Any]:
+    """metrics.json: the verdict's figures (on test, else on dev), and all figures of every set."""
+    sets = {name: compare_split(name, judged.of(name), values, config) for name in sorted(set(judged.splits))}
+    if not sets:
+        return {"queries": 0, "split": "", "significant": False, "sets": {}}
+    split = "test" if "test" in sets else min(sets)
+    found = sets[split]["measures"]
     return {
         **{key: {name: found[name][key] for name in MEASURES} for key in ("base", "tuned", "delta")},
         "p_value": found[PRIMARY]["p_value"],
         "ci95": found[PRIMARY]["ci95"],
-        "queries": splits[split]["queries"],
+        "queries": sets[split]["queries"],
         "split": split,
         "significant": found[PRIMARY]["p_value"] < ALPHA,
-        "splits": splits,
+        "sets": sets,
+        "models": models,
     }
 
 
-def compare_split(positions: list[int], values: Values, config: Config) -> dict[str, Any]:
+def compare_split(split: str, positions: list[int], values: Values, config: Config) -> dict[str, Any]:
     """The figures of one split: every measure compared, and the smallest difference its queries could show."""
     measured = {
         name: asdict(
@@ -179,7 +200,13 @@ def compare_split(positions: list[int], values: Values, config: Config) -> dict[
     }
     effect = minimal_detectable_effect((values["tuned"][PRIMARY] - values["base"][PRIMARY])[positions])
     found = effect if np.isfinite(effect) else None
-    return {"queries": len(positions), "measures": measured, "minimal_detectable_effect": found}
+    return {
+        "role": "domain" if split == "test" else "dev",
+        "synthetic": False,
+        "queries": len(positions),
+        "measures": measured,
+        "minimal_detectable_effect": found,
+    }
 
 
 def describe(

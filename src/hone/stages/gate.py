@@ -1,0 +1,62 @@
+"""gate: the verdict on a tuned model, promote, hold or reject, from what was measured and a policy."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, cast
+
+from hone.core.text import normalised
+from hone.core.verdict import Criterion, Evidence, Policy, judge, reasons
+from hone.stage import Job, StageConfig
+
+IMAGE = "cpu"
+READS = ("report", "model", "lists", "judged_queries", "qrels")
+WRITES = ("verdict",)
+
+
+class Config(StageConfig, Policy):
+    """Settings of gate: the policy."""
+
+
+def run(config: Config, job: Job) -> None:
+    """Applies the policy and writes verdict.json, which names the model it is about by its digest."""
+    metrics: dict[str, Any] = json.loads((job.folder("report") / "metrics.json").read_text("utf-8"))
+    trained, leaks = count_lists(job)
+    verdict, criteria = judge(Evidence(metrics, trained, leaks, qualification(job)), config)
+    found = {
+        "verdict": verdict,
+        "model": job.plan.inputs["model"].outputs["model"].digest,
+        "reasons": reasons(criteria),
+        "criteria": [asdict(criterion) for criterion in criteria],
+    }
+    (job.new_folder("verdict") / "verdict.json").write_text(json.dumps(found, indent=1, allow_nan=False), "utf-8")
+    job.facts.update(verdict=verdict, reasons=reasons(criteria))
+
+
+def count_lists(job: Job) -> tuple[int, int]:
+    """How many lists were trained on, and how many lists show a test query or a document judged relevant for one."""
+    tested = {row["query_id"]: row["text"] for row in _rows(job, "judged_queries") if row["split"] == "test"}
+    texts = {normalised(text) for text in tested.values()}
+    relevant = {row["doc_id"] for row in _rows(job, "qrels") if row["query_id"] in tested and row["relevance"] > 0}
+    trained = leaks = 0
+    for row in _rows(job, "lists", ["text", "split", "doc_ids"]):
+        trained += row["split"] == "train"
+        leaks += normalised(row["text"]) in texts or not relevant.isdisjoint(row["doc_ids"])
+    return trained, leaks
+
+
+def qualification(job: Job) -> dict[str, Any]:
+    """What score found out about the teacher; empty if it found nothing."""
+    score = job.ancestors.get("score")
+    return cast(dict[str, Any], score.facts.get("qualification", {})) if score else {}
+
+
+def read_verdict(text: str) -> tuple[dict[str, Any], list[Criterion]]:
+    """verdict.json, and its criteria as they were judged."""
+    found: dict[str, Any] = json.loads(text)
+    return found, [Criterion(**row) for row in found["criteria"]]
+
+
+def _rows(job: Job, table: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    for batch in job.table(table).batches(columns):
+        yield from batch.to_pylist()

@@ -1,0 +1,231 @@
+"""The verdict: what promotes, what holds, what rejects; first as a policy, then from the command line."""
+
+import json
+import random
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from hone import stage as machinery
+from hone import tables
+from hone.cli import app
+from hone.core.metrics import MEASURES
+from hone.core.verdict import Evidence, Policy, judge, reasons
+from hone.stage import Job, Manifest, Plan, Shard, TableReader, load_manifest
+from hone.stages import stage
+from hone.store import LocalStore
+from tiny import student as tiny_student
+
+SHAPE = {"dimension": 32, "parameters": 1000, "layers": 2, "max_doc_tokens": 512}
+
+
+def measured(
+    delta: float,
+    p_value: float,
+    *,
+    role: str = "domain",
+    ci95: tuple[float, float] = (0.01, 0.05),
+    synthetic: bool = False,
+) -> dict[str, Any]:
+    """One set of metrics.json."""
+    values = {"base": 0.5, "tuned": 0.5 + delta, "delta": delta, "ci95": ci95, "p_value": p_value}
+    return {
+        "role": role, "synthetic": synthetic, "queries": 75, "minimal_detectable_effect": 0.021,
+        "measures": dict.fromkeys(MEASURES, values),
+    }  # fmt: skip
+
+
+def evidence(
+    sets: dict[str, Any], lists: int = 500, leaks: int = 0, qualified: bool = True, tuned: dict[str, int] = SHAPE
+) -> Evidence:
+    models = {"base": SHAPE, "tuned": tuned}
+    return Evidence({"sets": sets, "models": models}, lists, leaks, {"qualified": qualified, "reason": ""})
+
+
+BETTER = {"test": measured(0.03, 0.001)}
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict", "failing"),
+    [
+        (evidence(BETTER), "promote", []),
+        (evidence({"test": measured(0.0, 1.0)}), "hold", ["gain in nDCG@10 on test", "p-value on test"]),
+        (evidence({"test": measured(0.03, 0.2)}), "hold", ["p-value on test"]),
+        (evidence({"test": measured(-0.03, 0.2)}), "hold", ["gain in nDCG@10 on test", "p-value on test"]),
+        (evidence({"test": measured(-0.03, 0.001)}), "reject", ["gain in nDCG@10 on test"]),
+        (evidence({**BETTER, "other": measured(-0.03, 0.001)}), "reject", ["gain in nDCG@10 on other"]),
+        (evidence({"dev": measured(0.03, 0.001, role="dev")}), "hold", ["independent test queries"]),
+        (evidence({"test": measured(0.03, 0.001, synthetic=True)}), "hold", ["independent test queries"]),
+        (evidence({}), "hold", ["gain in nDCG@10", "independent test queries"]),
+        (evidence(BETTER, lists=20), "hold", ["training lists"]),
+        (evidence(BETTER, leaks=1), "hold", ["training lists that leak test data"]),
+        (evidence(BETTER, qualified=False), "hold", ["teacher"]),
+        (evidence(BETTER, tuned={**SHAPE, "dimension": 64}), "reject", ["dimension unchanged"]),
+    ],
+)
+def test_shown_harm_rejects_missing_proof_holds_and_the_rest_promotes(
+    found: Evidence, verdict: str, failing: list[str]
+) -> None:
+    judged, criteria = judge(found, Policy())
+    assert (judged, [c.name for c in criteria if c.outcome != "pass"]) == (verdict, failing)
+    assert len(reasons(criteria)) == len(failing)
+
+
+@pytest.mark.parametrize(
+    ("ci95", "verdict"),
+    [((-0.005, 0.01), "promote"), ((-0.03, 0.02), "hold"), ((-0.05, -0.02), "reject"), ((-0.009, -0.001), "promote")],
+)
+def test_a_guard_set_may_not_lose_more_than_the_margin(ci95: tuple[float, float], verdict: str) -> None:
+    sets = {**BETTER, "general": measured(0.0, 1.0, role="guard", ci95=ci95)}
+    assert judge(evidence(sets), Policy())[0] == verdict
+
+
+def test_what_the_policy_waives_holds_no_longer() -> None:
+    waived = Policy(human_judgements=False, test_split=False, teacher_qualified=False, min_lists=0, max_leaks=5)
+    synthetic = {"test": measured(0.03, 0.001, synthetic=True)}
+    assert judge(evidence(synthetic, lists=1, leaks=5, qualified=False), waived)[0] == "promote"
+    assert judge(evidence({"dev": measured(0.03, 0.001, role="dev")}), waived)[0] == "promote"
+
+
+WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
+DOCS, QUERIES, WORDS_EACH = 60, 120, 6
+
+
+def write_corpus(folder: Path) -> None:
+    """Documents of random words, and queries of three words of one of them: word matching finds it."""
+    draw = random.Random(3)
+    texts = [" ".join(draw.sample(WORDS, WORDS_EACH)) for _ in range(DOCS)]
+    (folder / "qrels").mkdir(parents=True)
+    queries = [(f"q{n}", n % DOCS, " ".join(draw.sample(texts[n % DOCS].split(), 3))) for n in range(4 * QUERIES)]
+    rows = [json.dumps({"_id": f"d{n}", "title": "", "text": text}) for n, text in enumerate(texts)]
+    (folder / "corpus.jsonl").write_text("\n".join(rows))
+    judged = queries[:QUERIES]
+    (folder / "queries.jsonl").write_text("\n".join(json.dumps({"_id": q, "text": t}) for q, _, t in judged))
+    (folder / "qrels/test.tsv").write_text("q\td\ts\n" + "\n".join(f"{q}\td{d}\t1" for q, d, _ in judged) + "\n")
+    (folder / "log.txt").write_text("\n".join(text for _, _, text in queries[QUERIES:]))
+
+
+def run_settings(folder: Path, name: str, alphas: list[float], student: Path | None = None, **publish: str) -> Path:
+    settings = {
+        "name": name,
+        "student": {"model": str(student or folder / "student")},
+        "teacher": {"kind": "fusion", "lexical_weight": 1.0, "feedback_docs": 0, "force": True},
+        "prepare": {"corpus": str(folder / "corpus"), "deduplicate": False, "exclude_judged": False},
+        "generate": {"sources": ["log"], "query_log": str(folder / "corpus/log.txt")},
+        "mine": {"top_k": 40},
+        "curate": {"min_docs": 16, "list_size": 16, "weak_percentile": 0},
+        "distill": {
+            "alphas": alphas, "batch_size": 16, "learning_rate": 5e-3, "max_steps": 50, "patience": 99,
+            "list_size": 16, "warmup_steps": 2,
+        },
+        "evaluate": {"permutations": 2000, "bootstrap": 500},
+        "gate": {"min_lists": 50, "max_leaks": 9999, "teacher_qualified": False},
+        "publish": publish,
+    }  # fmt: skip
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@dataclass
+class Site:
+    """A store with a finished run, and the command line."""
+
+    folder: Path
+    store: LocalStore
+
+    def hone(self, *arguments: str) -> str:
+        result = CliRunner().invoke(app, [*arguments, "--store", str(self.store.root)], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def stages(self, run: str) -> dict[str, str]:
+        return json.loads(self.store.read(f"runs/{run}.json") or b"")
+
+    def manifest(self, prefix: str) -> Manifest:
+        found = load_manifest(self.store, f"{prefix}/manifest.json")
+        assert found
+        return found
+
+    def verdict(self, prefix: str) -> dict[str, Any]:
+        return json.loads((self.store.root / prefix / "verdict/verdict.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    folder = tmp_path_factory.mktemp("site")
+    write_corpus(folder / "corpus")
+    tiny_student(folder / "student", layers=1, vocab_texts=WORDS, seed=4)
+    made = Site(folder, LocalStore(folder / "store"))
+    made.hone("run", str(run_settings(folder, "better", [1.0], domain="words")))
+    return made
+
+
+def test_a_better_model_is_promoted_and_published(site: Site) -> None:
+    stages = site.stages("better")
+    found = site.verdict(stages["gate"])
+    assert found["verdict"] == "promote", found["reasons"]
+    assert found["model"] == site.manifest(stages["distill"]).outputs["model"].digest
+    assert found["reasons"] == []
+    assert "verdict: promote" in site.hone("gate", "better", "--strict")
+    published = site.manifest(stages["publish"]).facts
+    assert (site.store.root / published["prefix"] / "model.safetensors").is_file()
+    assert published["version"] in site.hone("registry", "show", "words")
+
+
+def test_an_unchanged_model_is_held_and_not_published(site: Site) -> None:
+    told = site.hone("run", str(run_settings(site.folder, "unchanged", [0.0], domain="words")))
+    assert site.verdict(site.stages("unchanged")["gate"])["verdict"] == "hold"
+    assert "left out: the verdict is hold" in told
+    assert "publish" not in site.stages("unchanged")
+    assert "verdict: hold" in site.hone("gate", "unchanged", "--strict")
+
+
+def test_a_model_trained_on_shuffled_lists_is_rejected(site: Site) -> None:
+    stages = site.stages("better")
+    good = site.store.root / stages["distill"] / "model"
+    config = str(run_settings(site.folder, "worse", [1.0], good))
+    curate = shuffled_lists(site, stages["curate"])
+    reads = {"docs": stages["prepare"], "lists": curate}
+    model = site.hone("stage", "distill", "--config", config, *inputs(reads)).strip()
+    reads |= {"judged_queries": stages["prepare"], "qrels": stages["prepare"], "queries": stages["generate"]}
+    evaluated = site.manifest(stages["evaluate"]).inputs
+    reads |= {name: evaluated[name] for name in stage("evaluate").READS if name not in reads}
+    reads["model"] = model
+    report = site.hone("stage", "evaluate", "--config", config, *inputs(reads)).strip()
+    reads["report"] = report
+    wanted = {name: reads[name] for name in stage("gate").READS}
+    gate = site.hone("stage", "gate", "--config", config, *inputs(wanted)).strip()
+    assert site.verdict(gate)["verdict"] == "reject", site.verdict(gate)["criteria"]
+    site.store.replace("runs/shuffled.json", json.dumps({"gate": gate}).encode())
+    command = [sys.executable, "-m", "hone", "gate", "shuffled", "--store", str(site.store.root)]
+    codes = [subprocess.run([*command, *flag], capture_output=True).returncode for flag in ([], ["--strict"])]
+    assert codes == [0, 3]
+
+
+def inputs(reads: dict[str, str]) -> list[str]:
+    return [part for name, prefix in reads.items() for part in ("--input", f"{name}={prefix}")]
+
+
+def shuffled_lists(site: Site, prefix: str) -> str:
+    """The lists of a finished run with the documents dealt out to other queries, as a result of curate."""
+    manifest = site.manifest(prefix)
+    reader = TableReader(tables.LISTS, manifest.outputs["lists"], prefix, site.store, site.folder)
+    rows = reader.read().to_pylist()
+    draw = random.Random(1)
+    every = [f"d{n}" for n in range(DOCS)]
+    dealt = [{**row, "doc_ids": draw.sample(every, len(row["doc_ids"]))} for row in rows]
+    scratch = site.folder / "shuffled"
+    job = Job(Plan("curate", stage("curate").Config(), {}, {}, "5" * 16), site.store, scratch, Shard())
+    with job.writer("lists") as writer:
+        writer.write(tables.LISTS.build(dealt))
+    outputs = {**manifest.outputs, "lists": machinery._publish(job, "lists")}
+    made = manifest.model_copy(update={"fingerprint": "5" * 16, "outputs": outputs})
+    site.store.create(f"{made.prefix}/manifest.json", made.model_dump_json().encode())
+    return made.prefix
