@@ -178,4 +178,4 @@ def test_nothing_else_is_published(
     inputs = results(store, tmp_path, verdict, about)
     with pytest.raises(UserError, match=sentence):
         published(store, tmp_path, inputs)
-    assert list(store.sizes("models")) == []
+    assert list(store.objects("models")) == []

@@ -51,20 +51,21 @@ class Move(Settings):
 
 def domains(store: Store) -> list[str]:
     """Every domain that has been published to."""
-    return sorted({key.split("/")[1] for key, _ in store.sizes("models") if key.split("/")[2] == "current"})
+    places = (found.key.split("/") for found in store.objects("models"))
+    return sorted({place[1] for place in places if place[2] == "current"})
 
 
 def moves(store: Store, domain: str) -> list[Move]:
     """All moves of a domain's pointer, oldest first; the last says what is current."""
-    keys = [key for key, _ in store.sizes(f"models/{domain}/current")]
-    return [Move.model_validate_json(store.read(key) or b"") for key in sorted(keys)]
+    made = store.objects(f"models/{domain}/current")
+    return [Move.model_validate_json(store.read(found.key) or b"") for found in made]
 
 
 def releases(store: Store, domain: str) -> Iterator[Release]:
     """Every whole version of a domain."""
-    for key, _ in store.sizes(f"models/{domain}"):
-        if key.endswith("/release.json"):
-            yield Release.model_validate_json(store.read(key) or b"")
+    for found in store.objects(f"models/{domain}"):
+        if found.key.endswith("/release.json"):
+            yield Release.model_validate_json(store.read(found.key) or b"")
 
 
 def release(store: Store, domain: str, version: str) -> Release:
@@ -77,7 +78,7 @@ def release(store: Store, domain: str, version: str) -> Release:
         known = ", ".join(sorted(found.version for found in releases(store, domain))) or "none"
         raise UserError(f"{domain} has no version {version!r} in {store.uri}; the versions are {known}")
     found = Release.model_validate_json(data)
-    sizes = dict(store.sizes(f"models/{domain}/{version}"))
+    sizes = {there.key: there.size for there in store.objects(f"models/{domain}/{version}")}
     for part in found.parts:
         if sizes.get(f"models/{domain}/{version}/{part.path}") != part.bytes:
             raise UserError(
