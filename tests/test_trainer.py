@@ -11,42 +11,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import tiny
-from hone.backends.encoder import Encoder
+import twin
 from hone.backends.training.batches import Batch, Example, cluster, epochs, make_batch
 from hone.backends.training.embedders import Embedder, TopLayers, WholeModel, embed_all
 from hone.backends.training.gradients import Gradients
-from hone.core.families import Student
 from hone.core.training import LossSettings
 from hone.errors import UserError
+from twin import encoder, lists, texts
 
-WORDS = ["heat", "flow", "wing", "slip", "stream", "shock", "wave", "study", "plate", "edge", "layer", "jet", "cone"]
 LOSS = LossSettings(margin_mse_weight=0.5)
 PLENTY, NOTHING = 1e12, 0.0
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.student(tmp_path_factory.mktemp("models") / "plain", layers=3, vocab_texts=WORDS)
-
-
-def encoder(folder: Path) -> Encoder:
-    return Encoder(folder, Student(model=str(folder)))
-
-
-def texts(count: int, seed: int = 0, longest: int = 12) -> list[str]:
-    random = np.random.default_rng(seed)
-    return [" ".join(random.choice(WORDS, random.integers(1, longest + 1))) for _ in range(count)]
-
-
-def lists(queries: int, docs: int, longest: int = 5, seed: int = 0) -> list[Example]:
-    """Lists of random length over passages 0..docs-1; the queries are the texts after them."""
-    random = np.random.default_rng(seed)
-    made: list[Example] = []
-    for number in range(queries):
-        size = int(random.integers(1, min(longest, docs) + 1))
-        scores = np.sort(random.random(size).astype(np.float32))[::-1]
-        made.append(Example(docs + number, random.permutation(docs)[:size], scores.copy()))
-    return made
+    return tiny.student(tmp_path_factory.mktemp("models") / "plain", layers=3, vocab_texts=twin.WORDS)
 
 
 def gradients_of(embedder: Embedder, batch: Batch, memory: float, budget: int = 40) -> list[Tensor]:

@@ -1,6 +1,8 @@
 """The settings of training. Defaults are those of arXiv 2502.19712."""
 
-from typing import Annotated
+from typing import Annotated, Self
+
+from pydantic import model_validator
 
 from hone.stage import Resource, Settings
 
@@ -23,6 +25,12 @@ class LossSettings(Settings):
     """Temperature of the cosines in InfoNCE."""
     mask_share: float = 0.6
     """Passages of a query's own list above this share of its top score are no negatives."""
+
+    @model_validator(mode="after")
+    def _some_loss(self) -> Self:
+        if not (self.kl_weight or self.infonce_weight or self.margin_mse_weight):
+            raise ValueError("give kl_weight, infonce_weight or margin_mse_weight a value other than 0")
+        return self
 
 
 class TrainingSettings(Settings):

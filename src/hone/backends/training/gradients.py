@@ -1,8 +1,9 @@
-"""The gradients of one batch, exact at any batch size and within a memory limit.
+"""The gradients of one batch, exact at any batch size, within a memory limit and over any number of processes.
 
 Vectors are made first, the loss gives their gradients, and these are carried to the weights one micro-batch at a time.
 The graphs of as many micro-batches as fit the limit are kept from the first pass; the others are encoded once more
 (gradient caching: Gao et al., arXiv 2101.06983). The weights' gradients are the same bits whatever fits.
+Processes share the micro-batches and the queries' rows of the loss; negatives are those of the whole batch.
 """
 
 import os
@@ -14,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from hone.backends.training import processes
 from hone.backends.training.batches import Batch
-from hone.backends.training.embedders import Embedder, embed_all, micro_batches, places_back
-from hone.backends.training.losses import Lists, terms
+from hone.backends.training.embedders import Embedder, embed_all, micro_batches
+from hone.backends.training.losses import Lists, names, terms
 from hone.core.training import LossSettings
 
 SIMILARITIES_AT_ONCE = 1 << 24
@@ -36,17 +38,26 @@ class Gradients:
 
     def add(self, batch: Batch) -> dict[str, float]:
         """Adds the gradients of one batch to the weights and returns its losses."""
-        groups = micro_batches(self.embedder.tokens, batch.texts, self.token_budget)
+        groups = self._groups(batch)
         parts = [
             self._embed(batch, rows, keep) for rows, keep in zip(groups, self._fitting(batch, groups), strict=True)
         ]
-        joined = torch.cat([part.detach() for part in parts])
-        losses, gradient = vector_gradients(joined[places_back(groups, joined.device)], batch, self.settings)
-        for at, rows in enumerate(groups):
-            part = parts[at] if parts[at].requires_grad else self._embed(batch, rows, True)
-            part.backward(gradient[rows])
-            parts[at] = joined[:0]  # lets its graph go
+        vectors = torch.zeros(len(batch.texts), self.embedder.encoder.dimension, device=self.embedder.encoder.device)
+        for rows, part in zip(groups, parts, strict=True):
+            vectors[rows] = part.detach()
+        processes.add_up(vectors)
+        losses, gradient = vector_gradients(vectors, batch, self.settings)
+        for rows in groups:
+            part = parts.pop(0)
+            (part if part.requires_grad else self._embed(batch, rows, True)).backward(gradient[rows])
+        self._add_up_weights()
         return losses
+
+    def _groups(self, batch: Batch) -> Sequence[list[int]]:
+        """This process's micro-batches; they are cut so that there is one at least for each process."""
+        total = sum(len(self.embedder.tokens[number]) for number in batch.texts)
+        budget = min(self.token_budget, -(-total // processes.count()))
+        return processes.mine(micro_batches(self.embedder.tokens, batch.texts, budget))
 
     def _embed(self, batch: Batch, rows: Sequence[int], keep: bool) -> Tensor:
         with torch.set_grad_enabled(keep):
@@ -54,12 +65,12 @@ class Gradients:
 
     def _fitting(self, batch: Batch, groups: Sequence[Sequence[int]]) -> list[bool]:
         """Which micro-batches may keep their graph, the longest first."""
-        lengths = [len(self.embedder.tokens[number]) for number in batch.texts]
-        if not self.bytes_per_token:
-            self.bytes_per_token = self._measure(batch, groups[0]) / (len(groups[0]) * lengths[groups[0][0]])
         taken, fitting = 0.0, list[bool]()
         for rows in groups:
-            taken += self.bytes_per_token * len(rows) * lengths[rows[0]]
+            padded = len(rows) * len(self.embedder.tokens[batch.texts[rows[0]]])
+            if not self.bytes_per_token:
+                self.bytes_per_token = self._measure(batch, rows) / padded
+            taken += self.bytes_per_token * padded
             fitting.append(taken <= self.memory)
         self.kept += sum(fitting)
         self.groups += len(groups)
@@ -71,6 +82,12 @@ class Gradients:
             self._embed(batch, rows, True)
         return sum(seen.values())
 
+    def _add_up_weights(self) -> None:
+        if processes.count() > 1:
+            for weight in self.embedder.weights:
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            processes.add_up(*(weight.grad for weight in self.embedder.weights if weight.grad is not None))
+
 
 def vector_gradients(vectors: Tensor, batch: Batch, settings: LossSettings) -> tuple[dict[str, float], Tensor]:
     """The mean losses of a batch and the gradient [p + q, d] of the total by its vectors [p + q, d].
@@ -78,34 +95,37 @@ def vector_gradients(vectors: Tensor, batch: Batch, settings: LossSettings) -> t
     Queries are taken in blocks, so that the matrix of similarities is never whole in memory.
     """
     leaf = vectors.detach().requires_grad_()
-    sums: dict[str, float] = {}
+    leaf.grad = torch.zeros_like(leaf)
+    sums = dict.fromkeys(names(settings), 0.0)
     for rows in _query_blocks(batch):
         found = terms(_lists(leaf, batch, rows), settings)
         (found["loss"].sum() / batch.queries).backward()
         for name, values in found.items():
-            sums[name] = sums.get(name, 0.0) + float(values.detach().sum())
-    assert leaf.grad is not None
+            sums[name] += float(values.detach().sum())
+    processes.add_up(leaf.grad)
+    sums = processes.add_up_figures(sums, vectors.device)
     return {name: total / batch.queries for name, total in sums.items()}, leaf.grad
 
 
 @torch.no_grad()
 def dev_losses(embedder: Embedder, batches: Sequence[Batch], settings: LossSettings, budget: int) -> dict[str, float]:
-    """The mean losses over the dev lists; empty without any."""
-    sums: dict[str, float] = {}
-    for batch in batches:
+    """The mean losses over the dev lists; every process takes some of the batches."""
+    sums = dict.fromkeys(names(settings), 0.0)
+    for batch in processes.mine(batches):
         vectors = embed_all(embedder, batch.texts, budget)
-        for rows in _query_blocks(batch):
-            for name, values in terms(_lists(vectors, batch, rows), settings).items():
-                sums[name] = sums.get(name, 0.0) + float(values.sum())
+        for name, values in terms(_lists(vectors, batch, slice(None)), settings).items():
+            sums[name] += float(values.sum())
+    sums = processes.add_up_figures(sums, embedder.encoder.device)
     count = sum(batch.queries for batch in batches)
     return {name: total / count for name, total in sums.items()}
 
 
 def memory_limit(gb: float, device: torch.device) -> float:
-    """Bytes that activations may take: as set, or half of what is free on the device now."""
+    """Bytes that the activations of this process may take: as set, or its share of half of what is free now."""
     if gb:
         return gb * GIB
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
+    on_gpu = device.type == "cuda"
+    free = torch.cuda.mem_get_info(device)[0] if on_gpu else _free_memory() / processes.beside()
     return SHARE_OF_FREE * free
 
 
@@ -130,9 +150,11 @@ def _lists(vectors: Tensor, batch: Batch, rows: slice) -> Lists:
     return Lists(queries[rows] @ passages.T, batch.slots[rows], batch.teacher[rows], batch.mask[rows])
 
 
-def _query_blocks(batch: Batch) -> list[slice]:
-    size = max(1, SIMILARITIES_AT_ONCE // max(1, batch.passages))
-    return [slice(start, start + size) for start in range(0, batch.queries, size)]
+def _query_blocks(batch: Batch) -> Sequence[slice]:
+    """This process's rows of the loss, in blocks."""
+    size = min(SIMILARITIES_AT_ONCE // max(1, batch.passages), -(-batch.queries // processes.count()))
+    starts = range(0, batch.queries, max(1, size))
+    return processes.mine([slice(start, start + max(1, size)) for start in starts])
 
 
 def _free_memory() -> float:

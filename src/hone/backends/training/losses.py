@@ -54,12 +54,21 @@ TERMS: dict[str, Callable[[Lists, LossSettings], Tensor]] = {"kl": kl, "infonce"
 """A term of the loss is a row; the setting NAME_weight weighs it."""
 
 
+def names(settings: LossSettings) -> tuple[str, ...]:
+    """The figures that `terms` gives."""
+    weighed = (name for name in TERMS if _weight(settings, name) or name == "kl")
+    return ("loss", *weighed)
+
+
 def terms(lists: Lists, settings: LossSettings) -> dict[str, Tensor]:
     """Each term with a weight, and the listwise one in any case, plus `loss`, their weighted sum; all [q]."""
-    weights = {name: float(getattr(settings, f"{name}_weight")) for name in TERMS}
-    found = {name: term(lists, settings) for name, term in TERMS.items() if weights[name] or name == "kl"}
-    total = torch.stack([weights[name] * value for name, value in found.items() if weights[name]]).sum(0)
-    return {"loss": total, **found}
+    found = {name: TERMS[name](lists, settings) for name in names(settings)[1:]}
+    weighed = [_weight(settings, name) * value for name, value in found.items() if _weight(settings, name)]
+    return {"loss": torch.stack(weighed).sum(0), **found}
+
+
+def _weight(settings: LossSettings, name: str) -> float:
+    return float(getattr(settings, f"{name}_weight"))
 
 
 def listwise_kl(cosines: Tensor, teacher: Tensor, mask: Tensor, student_tau: float, teacher_tau: float) -> Tensor:
