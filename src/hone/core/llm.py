@@ -57,6 +57,10 @@ class LanguageModel(Settings):
     """The precision of weights and computation; bf16 halves the memory."""
     token_budget: Annotated[int, Resource()] = 16_384
     """Tokens sampled at once by the source transformers, padding and answers included."""
+    tensor_parallel: Annotated[int, Resource()] = Field(default=1, ge=1)
+    """GPUs that the source vllm divides the model among."""
+    gpu_memory: Annotated[float, Resource()] = Field(default=0.9, gt=0, le=1)
+    """Share of each GPU's memory that the source vllm takes."""
     batch: Annotated[int, Resource()] = Field(default=1_024, ge=1)
     """Prompts handed to the model at once; a killed run writes at most so many of its answers again."""
 

@@ -54,7 +54,7 @@ class Config(StageConfig):
 
     sources: tuple[str, ...] = ("extractive",)
     """Where queries come from, any of: extractive (cut from documents), log (a file of real queries), or a language
-    model: transformers (in this process) or openai (any OpenAI-compatible server)."""
+    model: transformers or vllm (in this process) or openai (any OpenAI-compatible server)."""
     query_log: Annotated[Source, Field(validate_default=True)] = ""
     """Real queries without judgements: .txt with one per line, or .jsonl, .csv or .parquet with a field."""
     query_field: str = "text"

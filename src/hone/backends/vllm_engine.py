@@ -1,0 +1,75 @@
+"""vLLM as an offline engine in this process: token ids in, one seed per prompt, shared beginnings computed once."""
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hone.backends.chat import Chat
+from hone.core.answers import Answer
+from hone.core.cleaning import is_complete
+from hone.core.llm import LanguageModel
+
+DTYPES: dict[str, Any] = {"fp32": "float32", "bf16": "bfloat16"}
+LARGEST_SEED = 2**63 - 1
+ON_CPU: dict[str, Any] = {"enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False}
+"""Blocks of the prefix cache must be a multiple of 32 tokens, and seeded sampling there knows no divided prompts."""
+
+
+class VLLM:
+    """A language model in vLLM. Loads safetensors only and never code from the folder, when first needed."""
+
+    local: ClassVar[bool] = True
+
+    def __init__(self, folder: Path, settings: LanguageModel) -> None:
+        """Raises UserError if `folder` is no chat model with safetensors weights."""
+        self.chat, self.settings = Chat(folder, settings), settings
+        self.prompt = self.chat.prompt
+
+    @cached_property
+    def engine(self) -> Any:
+        """The engine; its statistics are in `get_metrics()`."""
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ["VLLM_NO_USAGE_STATS"] = "1"
+        import torch
+        from vllm import LLM
+
+        device = {} if torch.cuda.is_available() else ON_CPU
+        return LLM(
+            str(self.chat.folder),
+            load_format="safetensors",
+            trust_remote_code=False,
+            generation_config="vllm",  # the folder's own sampling settings must not mix with ours
+            dtype=DTYPES[self.settings.precision],
+            max_model_len=self.chat.context,
+            enable_prefix_caching=True,
+            tensor_parallel_size=self.settings.tensor_parallel,
+            gpu_memory_utilization=self.settings.gpu_memory,
+            disable_log_stats=False,
+            seed=0,
+            **device,
+        )
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
+        """One sampled answer per prompt, in the order given; `seeds` are non-negative integers."""
+        from vllm import SamplingParams, TokensPrompt
+
+        llm = self.settings
+        outputs = self.engine.generate(
+            [TokensPrompt(prompt_token_ids=ids) for ids in self.chat.tokens(prompts)],
+            [
+                SamplingParams(temperature=llm.temperature, max_tokens=llm.max_new_tokens, seed=seed & LARGEST_SEED)
+                for seed in seeds
+            ],
+            use_tqdm=False,
+        )
+        return [_answer(output) for output in outputs]
+
+
+def _answer(output: Any) -> Answer:
+    made = output.outputs[0]
+    cut = made.finish_reason == "length" and not is_complete(made.text)
+    cached = output.num_cached_tokens or 0
+    return Answer(made.text, cut, len(output.prompt_token_ids), cached, len(made.token_ids))

@@ -1,0 +1,75 @@
+"""One process with vLLM's CPU build: generates for a small corpus and prints what it found as JSON.
+
+python tests/vllm_on_cpu.py FOLDER
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
+
+import tiny
+from hone import stage
+from hone.backends.vllm_engine import VLLM
+from hone.core.answers import Answer
+from hone.core.llm import LanguageModel
+from hone.stage import execute, scratch_folder
+from hone.stages.generate import Config
+from hone.store import LocalStore
+from test_generate import corpus, prepared, requests
+
+EXACT = {"prefix_cache_queries", "prefix_cache_hits"}
+
+
+def main(folder: Path) -> dict[str, Any]:
+    model = tiny.llama(folder / "llama", dim=128)
+    return {**through_the_stage(folder, model), **by_hand(model)}
+
+
+def through_the_stage(folder: Path, model: Path) -> dict[str, Any]:
+    """A run, and one that is paid already but cleans otherwise."""
+    store = LocalStore(folder / "store")
+    inputs = prepared(store, corpus(40))
+    llm = {"model": str(model), "max_new_tokens": 8, "batch": 64}
+    costs = []
+    for min_words in (1, 2):
+        with scratch_folder() as scratch:
+            config = Config(sources=("vllm",), llm=LanguageModel(**llm), min_words=min_words)
+            manifest, _ = execute(stage.plan("generate", config, inputs, scratch), store, scratch)
+        costs.append(manifest.cost)
+    return {"costs": costs}
+
+
+def by_hand(model: Path) -> dict[str, Any]:
+    """The same prompts twice, the second time backwards, a long one among them."""
+    backend = VLLM(model, LanguageModel(max_new_tokens=8, max_doc_tokens=100_000))
+    prompts = [backend.prompt(request) for request in requests(9)]
+    prompts.append(backend.prompt(next(requests(1, doc="flutter " * 4_000))))
+    seeds = list(range(10))
+    first = backend.generate(prompts, seeds)
+    again = backend.generate(prompts[::-1], seeds[::-1])[::-1]
+    other = backend.generate(prompts, seeds[::-1])
+    counted = {
+        metric.name.removeprefix("vllm:"): getattr(metric, "value", 0) for metric in backend.engine.get_metrics()
+    }
+    return {
+        "lengths": [answer.prompt_tokens for answer in first],
+        "expected": [len(ids) for ids in backend.chat.tokens(prompts)],
+        "context": backend.chat.context,
+        "repeatable": texts(first) == texts(again),
+        "seeded": texts(first) != texts(other),
+        "cached": sum(answer.cached_tokens for answer in [*first, *again, *other]),
+        "statistics": {name: counted[name] for name in sorted(EXACT)},
+        "new_tokens": [answer.new_tokens for answer in first],
+    }
+
+
+def texts(answers: list[Answer]) -> list[str]:
+    return [answer.text for answer in answers]
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]))))
