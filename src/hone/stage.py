@@ -239,14 +239,14 @@ class Job:
         yield writer
         writer.close()
 
-    def buckets(self, name: str, by: str) -> Iterator[Bucket]:
+    def buckets(self, name: str, by: str, like: str = "") -> Iterator[Bucket]:
         """The buckets of an input table that belong to this shard, each with its rows in table order.
 
         The number of buckets depends on the table alone, and each is worked on by itself: any number of shards
-        writes the same bytes.
+        writes the same bytes. Two tables that share a key are read side by side if one is divided `like` the other.
         """
         reader = self.table(name)
-        count = max(1, min(MOST_BUCKETS, -(-reader.rows // ROWS_PER_BUCKET)))
+        count = max(1, min(MOST_BUCKETS, -(-self.table(like or name).rows // ROWS_PER_BUCKET)))
         mine = range(self.shard.index, count, self.shard.count)
         folder = self.scratch / f"buckets-{name}"
         folder.mkdir(exist_ok=True)

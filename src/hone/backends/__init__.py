@@ -8,7 +8,12 @@ from hone.errors import UserError
 BACKENDS: dict[str, dict[str, str]] = {
     "teacher": {
         "fusion": "hone.backends.fusion:Fusion",
-        "cross_encoder": "hone.backends.cross_encoder:CrossEncoder",
+        "ensemble": "hone.backends.judges:Ensemble",
+        "cross_encoder": "hone.backends.pair_models:PairModel",
+        "monot5": "hone.backends.pair_models:PairModel",
+        "rankt5": "hone.backends.pair_models:PairModel",
+        "yes_no": "hone.backends.pair_models:PairModel",
+        "bge_lightweight": "hone.backends.pair_models:PairModel",
     },
     "generator": {
         "transformers": "hone.backends.causal_lm:CausalLM",

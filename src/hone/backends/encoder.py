@@ -166,13 +166,13 @@ def encode_docs(
     return ids, vectors
 
 
-def read_declared(folder: Path) -> Declared:
-    """What a model folder declares. Raises UserError if it is no usable model folder."""
+def read_declared(folder: Path, setting: str = "student.model") -> Declared:
+    """What a model folder declares. Raises UserError, naming the setting, if it is no usable model folder."""
     if not folder.is_dir():
-        raise UserError(f"the model folder {folder} does not exist; correct student.model")
+        raise UserError(f"the model folder {folder} does not exist; correct {setting}")
     weights = folder / _transformer_path(folder)
     if not (weights / "config.json").is_file():
-        raise UserError(f"{weights} has no config.json; student.model must be a transformers model folder")
+        raise UserError(f"{weights} has no config.json; {setting} must be a transformers model folder")
     _check_weights(weights)
     pooling = _read_json(folder / "1_Pooling" / "config.json")
     prompts = _read_json(folder / "config_sentence_transformers.json").get("prompts")
@@ -215,7 +215,7 @@ def _model_name(folder: Path) -> str:
 
 
 def _load_tokenizer(weights: Path) -> Any:
-    with _named_faults(weights):
+    with named_faults(weights):
         tokenizer: Any = AutoTokenizer.from_pretrained(weights, local_files_only=True, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -225,7 +225,7 @@ def _load_tokenizer(weights: Path) -> Any:
 
 def _load_model(weights: Path) -> Any:
     # A head that the folder lacks and nothing uses starts at random: the same on every run.
-    with _named_faults(weights), torch.random.fork_rng():
+    with named_faults(weights), torch.random.fork_rng():
         torch.manual_seed(0)
         model, loading = AutoModel.from_pretrained(
             weights,
@@ -242,7 +242,7 @@ def _load_model(weights: Path) -> Any:
 
 
 @contextmanager
-def _named_faults(weights: Path) -> Generator[None]:
+def named_faults(weights: Path) -> Generator[None]:
     """What transformers finds wrong with a folder, as one sentence."""
     try:
         yield

@@ -1,5 +1,6 @@
 """Lossless early exit: a query whose source document is outscored is dropped, so stop at the first that does it."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -8,9 +9,14 @@ Score = Callable[[Sequence[tuple[int, int]]], np.ndarray]
 """(query, candidate) pairs to their scores."""
 
 
+def best_first(scores: np.ndarray, doc_ids: Sequence[str]) -> np.ndarray:
+    """[n] positions in the order of every scored list: by score, NaN last, ties by doc_id."""
+    return np.lexsort((np.array(doc_ids, dtype=np.str_), -scores, np.isnan(scores)))
+
+
 def beats(score: float, doc_id: str, source_score: float, source_id: str) -> bool:
-    """Whether a document ranks before the source: by score, ties by doc_id as in every table."""
-    return score > source_score or (score == source_score and doc_id < source_id)
+    """Whether a document ranks before the source in that order."""
+    return _rank(score, doc_id) < _rank(source_score, source_id)
 
 
 def score_in_waves(
@@ -46,6 +52,10 @@ def score_in_waves(
                 alive[query] = not beats(at[place], doc_ids[query][place], at[source], sources[query])
         start = stop
     return [scores[query] if alive[query] else None for query in range(len(doc_ids))]
+
+
+def _rank(score: float, doc_id: str) -> tuple[bool, float, str]:
+    return (True, 0.0, doc_id) if math.isnan(score) else (False, -score, doc_id)
 
 
 def _fill(scores: list[np.ndarray], pairs: Sequence[tuple[int, int]], score: Score) -> None:

@@ -1,0 +1,46 @@
+"""Finished results that a test starts from, in a real store."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hone import stage as stage_module
+from hone.stage import Job, Manifest, Plan, Shard, execute, fetch_part, merge, plan, scratch_folder
+from hone.stages import stage
+from hone.store import Store
+
+
+def results(store: Store, name: str = "prepare", facts: dict[str, Any] | None = None, **tables: pa.Table) -> dict[str, Manifest]:
+    """A finished result of a stage that holds these tables: what a plan takes as inputs."""
+    todo = Plan(name, stage(name).Config.model_construct(), {}, {}, "f" * 16)
+    with tempfile.TemporaryDirectory() as scratch:
+        job = Job(todo, store, Path(scratch), Shard())
+        for table, rows in tables.items():
+            with job.writer(table) as writer:
+                writer.write(rows)
+        outputs = {table: stage_module._publish(job, table) for table in tables}
+    manifest = Manifest(
+        stage=name, fingerprint="f" * 16, code="", version="", config={}, sources={}, inputs={},
+        input_digests={}, outputs=outputs, facts=facts or {}, cost={}, seconds=0.0,
+    )  # fmt: skip
+    return dict.fromkeys(tables, manifest)
+
+
+def run(store: Store, name: str, inputs: dict[str, Manifest], shards: int = 1, **settings: Any) -> Manifest:
+    """The result of a stage with these settings on these inputs."""
+    with scratch_folder() as scratch:
+        todo = plan(name, stage(name).Config.model_validate(settings), inputs, scratch)
+    for index in range(shards):
+        with scratch_folder() as scratch:
+            manifest, _ = execute(todo, store, scratch, Shard(index, shards))
+    return merge(todo, store, shards) if shards > 1 else manifest
+
+
+def rows(store: Store, manifest: Manifest, table: str) -> list[dict[str, Any]]:
+    """The rows of an output."""
+    with scratch_folder() as scratch:
+        parts = [fetch_part(store, manifest.prefix, part, scratch) for part in manifest.outputs[table].parts]
+        return [row for part in parts for row in pq.read_table(part).to_pylist()]

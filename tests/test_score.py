@@ -1,0 +1,207 @@
+"""score: the teacher is asked first whether it is any good, and what it says depends on nothing but the pair."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import given
+import slow
+import tiny
+from hone import stage as stage_module
+from hone import tables
+from hone.backends.pair_models import PairModel
+from hone.core.qualification import flaw_of, qualify
+from hone.errors import UserError
+from hone.stage import Manifest
+from hone.store import LocalStore
+
+WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
+DOCS, QUERIES, DEPTH = 60, 90, 6
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("models")
+    teacher = tiny.bert(folder / "teacher", labels=1, vocab_texts=WORDS, seed=1)
+    student = tiny.student(folder / "student", vocab_texts=WORDS)
+    return {"student": {"model": str(student)}, "teacher": {"model": str(teacher), "force": True}}
+
+
+@pytest.fixture
+def many_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_module, "ROWS_PER_BUCKET", 9)
+
+
+def world(*, log: int = 0) -> dict[str, pa.Table]:
+    """Documents of very different lengths, queries of words of one, and candidates that hold it; `log` without it."""
+    draw = random.Random(5)
+    texts = [" ".join(draw.choices(WORDS, k=draw.choice((3, 12, 40)))) for _ in range(DOCS)]
+    ids = [f"d{number}" for number in range(DOCS)]
+    queries = [(f"q{n}", ids[n % DOCS], " ".join(draw.choices(texts[n % DOCS].split(), k=4))) for n in range(QUERIES)]
+    lists = [draw.sample([doc_id, *draw.sample([i for i in ids if i != doc_id], DEPTH - 1)], DEPTH)
+             for _, doc_id, _ in queries]  # fmt: skip
+    sources = ["" if number < log else doc_id for number, (_, doc_id, _) in enumerate(queries)]
+    names, texts_of = [query_id for query_id, _, _ in queries], [text for *_, text in queries]
+    return {
+        "docs": tables.DOCS.of(ids, [""] * DOCS, texts, [False] * DOCS),
+        "judged_queries": tables.JUDGED_QUERIES.of([], [], []),
+        "qrels": tables.QRELS.of([], [], []),
+        "queries": tables.QUERIES.of(names, texts_of, sources, ["x"] * QUERIES, ["search"] * QUERIES),
+        "candidates": tables.CANDIDATES.of(names, lists, [[0.5] * DEPTH] * QUERIES),
+    }
+
+
+def lists_of(store: LocalStore, inputs: dict[str, Manifest], scored: Manifest) -> Manifest:
+    """What curate makes of the scores."""
+    kept = {**inputs, "teacher_scores": scored}
+    return given.run(store, "curate", kept, min_docs=DEPTH, list_size=DEPTH, dev_share=0.0)
+
+
+@pytest.mark.usefixtures("many_buckets")
+def test_lists_are_the_same_for_exhaustive_and_early_exit_and_for_any_number_of_shards(
+    tmp_path: Path, models: dict[str, dict[str, Any]]
+) -> None:
+    results = []
+    for name, exits, shards in (("all", False, 1), ("early", True, 1), ("five", True, 5)):
+        store = LocalStore(tmp_path / name)
+        inputs = given.results(store, **world(log=9))
+        scored = given.run(store, "score", inputs, shards, early_exit=exits, qualify_queries=20, **models)
+        results.append((scored, lists_of(store, inputs, scored)))
+    exhaustive, early, five = results
+    assert exhaustive[1].outputs["lists"].digest == early[1].outputs["lists"].digest
+    assert early[0].outputs == five[0].outputs
+    assert 9 < early[1].outputs["lists"].rows < QUERIES / 2
+    assert exhaustive[0].cost["pairs"] == QUERIES * DEPTH == early[0].cost["pairs_exhaustive"]
+    assert early[0].cost["pairs"] == five[0].cost["pairs"] < 0.7 * QUERIES * DEPTH
+
+
+def test_a_killed_run_goes_on_where_it_was_and_writes_the_same_bytes(
+    tmp_path: Path, models: dict[str, dict[str, Any]]
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    settings = {"early_exit": False, "qualify_queries": 0, **models}
+    child = multiprocessing.get_context("spawn").Process(target=slow.score, args=(str(tmp_path / "store"), world(), settings))
+    child.start()
+    while child.is_alive() and len(list(store.sizes("memo/scores"))) < 3:
+        time.sleep(0.02)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    finished = len(list(store.sizes("memo/scores"))) * slow.PAIRS
+    resumed = given.run(store, "score", given.results(store, **world()), **settings)
+    other = LocalStore(tmp_path / "other")
+    unbroken = given.run(other, "score", given.results(other, **world()), **settings)
+    assert child.exitcode == -signal.SIGKILL
+    assert resumed.outputs == unbroken.outputs
+    assert 150 <= finished < QUERIES * DEPTH
+    assert resumed.cost["pairs_paid"] <= unbroken.cost["pairs_paid"] - finished
+
+
+def test_scores_do_not_depend_on_what_a_pair_is_batched_with(models: dict[str, dict[str, Any]]) -> None:
+    from hone.core.teachers import Teacher
+
+    teacher = Teacher.model_validate(models["teacher"])
+    made = world()
+    queries, docs = made["queries"]["text"].to_pylist()[:DOCS], made["docs"]["text"].to_pylist()
+    together = PairModel(teacher, Path(teacher.model), 4_096).score_pairs(queries, docs)
+    for budget, step in ((1, 1), (100, 7), (16_384, 31)):
+        model = PairModel(teacher, Path(teacher.model), budget)
+        parts = [model.score_pairs(queries[at : at + step], docs[at : at + step]) for at in range(0, DOCS, step)]
+        np.testing.assert_array_equal(np.concatenate(parts), together)
+
+
+LISTS = [["a", "b", "c"], ["c", "a", "b"], ["b", "c", "a"], ["a", "c", "b"]]
+RELEVANT = [{"c": 1}, {"b": 1}, {"a": 1}, {"b": 1}]
+GOOD = [np.array([0.1, 0.2, 0.9]), np.array([0.1, 0.3, 0.7]), np.array([0.3, 0.2, 0.8]), np.array([0.0, 0.4, 0.5])]
+
+
+def verdict(scores: list[np.ndarray]) -> tuple[bool, str]:
+    found = qualify("human", LISTS, scores, RELEVANT)
+    return found.qualified, found.reason
+
+
+def test_a_teacher_that_ranks_better_than_the_student_qualifies() -> None:
+    assert verdict(GOOD) == (True, "")
+
+
+def test_reversed_scores_are_told_from_bad_ones() -> None:
+    qualified, reason = verdict([-part for part in GOOD])
+    assert not qualified
+    assert "reversed: lowest first it reaches 1.0000" in reason
+    qualified, reason = verdict([np.array([0.9, 0.8 - n / 100, 0.7 - n / 100]) for n in range(4)])
+    assert not qualified
+    assert reason == "its nDCG@10 of 0.5655 is not above the student's 0.5655"
+
+
+@pytest.mark.parametrize(
+    ("scores", "phrase"),
+    [
+        ([np.array([0.5, 0.5, 0.5])] * 4, "one and the same score to all documents of 4 of 4"),
+        ([GOOD[0], GOOD[1], GOOD[2], np.array([np.nan, 0.4, 0.5])], "1 of its 12 scores are not finite"),
+        ([np.array([0.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.5]), np.array([0.0, 0.2, 1.0])], "saturated: 7 of its 9"),
+        ([np.array([0.0, 1e-9, 1.0])] * 3, "saturated: 9 of its 9 scores are 0 or 1"),
+        ([], "scored nothing"),
+    ],
+)
+def test_scores_that_cannot_teach_are_named(scores: list[np.ndarray], phrase: str) -> None:
+    assert phrase in flaw_of(scores)
+
+
+def judged(inputs: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    """The same world with the sources of its first queries as dev judgements."""
+    rows = inputs["queries"].slice(0, 30)
+    names = [f"j{query_id}" for query_id in rows["query_id"].to_pylist()]
+    dev = tables.JUDGED_QUERIES.of(names, rows["text"].to_pylist(), ["dev"] * 30)
+    return {**inputs, "judged_queries": dev, "qrels": tables.QRELS.of(names, rows["doc_id"].to_pylist(), [1] * 30)}
+
+
+def test_a_teacher_worse_than_the_student_is_refused_with_its_figures_unless_forced(
+    tmp_path: Path, models: dict[str, dict[str, Any]]
+) -> None:
+    store = LocalStore(tmp_path)
+    inputs = given.results(store, **judged(world()))
+    refusing = {**models, "teacher": {**models["teacher"], "force": False}}
+    with pytest.raises(UserError, match=r"nDCG@10 of 0\.\d{4} is not above .* \(human judgements, 30 queries\)"):
+        given.run(store, "score", inputs, **refusing)
+    assert not [key for key, _ in store.sizes("score")]
+    fact = given.run(store, "score", inputs, **models).facts["qualification"]
+    assert fact["qualified"] is False
+    assert fact["teacher"] < fact["student"]
+
+
+def test_a_score_that_is_no_number_costs_its_query_and_is_named(
+    tmp_path: Path, models: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score_pairs = PairModel.score_pairs
+
+    def faulty(self: PairModel, queries: list[str], docs: list[str]) -> np.ndarray:
+        broken = np.array([text == queries[0] for text in queries])
+        return np.where(broken, np.nan, score_pairs(self, queries, docs)).astype(np.float32)
+
+    monkeypatch.setattr(PairModel, "score_pairs", faulty)
+    store = LocalStore(tmp_path)
+    scored = given.run(store, "score", given.results(store, **world()), early_exit=False, qualify_queries=0, **models)
+    lost = given.rows(store, scored, "dropped_by_score")
+    assert {row["reason"] for row in lost} == {"the teacher gave a score that is no number"}
+    assert scored.outputs["teacher_scores"].rows == QUERIES - len(lost)
+
+
+def test_a_query_whose_source_is_not_among_the_candidates_is_dropped_unscored(
+    tmp_path: Path, models: dict[str, dict[str, Any]]
+) -> None:
+    made = world()
+    made["candidates"] = tables.CANDIDATES.of(["q0"], [["d1", "d2"]], [[0.5, 0.4]])
+    store = LocalStore(tmp_path)
+    scored = given.run(store, "score", given.results(store, **made), qualify_queries=0, **models)
+    [row] = given.rows(store, scored, "dropped_by_score")
+    assert (row["id"], row["detail"]) == ("q0", "d0")
+    assert row["reason"] == "source document is not among the scored candidates"
+    assert "pairs" not in scored.cost
