@@ -13,7 +13,9 @@ from hone.stages import stage
 from hone.store import Store
 
 
-def results(store: Store, name: str = "prepare", facts: dict[str, Any] | None = None, **tables: pa.Table) -> dict[str, Manifest]:
+def results(
+    store: Store, name: str = "prepare", facts: dict[str, Any] | None = None, **tables: pa.Table
+) -> dict[str, Manifest]:
     """A finished result of a stage that holds these tables: what a plan takes as inputs."""
     todo = Plan(name, stage(name).Config.model_construct(), {}, {}, "f" * 16)
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""A teacher over the documents of a job: pairs are paid for once, whole lists scored where a teacher needs them whole."""
+"""A teacher over the documents of a job: pairs are paid for once, whole lists scored where a teacher needs them."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
