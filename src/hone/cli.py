@@ -63,7 +63,7 @@ def stage(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     shard: Annotated[str, typer.Option("--shard", metavar="i/n", help="Do one share of a sharded stage.")] = "0/1",
-    merge: Annotated[int, typer.Option("--merge", metavar="n", help="Join n finished shards instead.")] = 0,
+    merge: Annotated[int, typer.Option("--merge", metavar="n", min=0, help="Join n finished shards instead.")] = 0,
 ) -> None:
     """Run one stage, exactly as its container does; prints the prefix of its result."""
     from hone import console

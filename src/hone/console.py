@@ -141,7 +141,7 @@ def _config(name: str, text: str) -> Any:
     try:
         section = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"--config is not valid JSON: {error}") from error
+        raise UserError(f"--config is not valid JSON ({error}); write an object or name a settings file") from error
     return settings.stage_config(name, cast(dict[str, Any], section), "--config", Path.cwd())
 
 
@@ -151,7 +151,8 @@ def _inputs(store: Store, given: list[str]) -> Mapping[str, Manifest]:
         table, _, prefix = text.partition("=")
         manifest = load_manifest(store, f"{prefix.strip('/')}/manifest.json")
         if manifest is None or table not in manifest.outputs:
-            raise UserError(f"--input {text}: there is no finished {table or 'table'} at {prefix} in {store.uri}")
+            missing = f"there is no finished {table or 'table'} at {prefix} in {store.uri}"
+            raise UserError(f"--input {text}: {missing}; run its stage first")
         found[table] = manifest
     return found
 

@@ -44,7 +44,10 @@ def write_settings(corpus: str, out: Path | None, student: str, name: str) -> Pa
     out = out or Path(f"{name}.yaml")
     if out.exists():
         raise UserError(f"{out} exists already; remove it or give another name with --out")
-    out.write_text(_text(seen, folder, name, student or _student()), "utf-8")
+    try:
+        out.write_text(_text(seen, folder, name, student or _student()), "utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; give another file with --out") from error
     return out
 
 

@@ -3,13 +3,15 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from hone import tables
 from hone.core.verdict import PROMOTE
 from hone.errors import UserError
 from hone.settings import RunSettings
-from hone.stage import Manifest, Plan, Shard, execute, finished, load_manifest, merge, plan, scratch_folder
+from hone.sources import SourceMark, local_path
+from hone.stage import Manifest, Plan, Shard, execute, finished, load_manifest, marked, merge, plan, scratch_folder
 from hone.stages import STAGES, publish, stage
 from hone.store import Store
 
@@ -42,6 +44,7 @@ def run(
     """
     if STAGES.index(last) < STAGES.index(first):
         raise UserError(f"{last} comes before {first}; nothing would be run, give a later --until or an earlier --from")
+    _look_for_sources(settings, last)
     done: dict[str, Manifest] = {}
     for name in _until(last):
         if why := _left_out(name, settings, done):
@@ -57,6 +60,14 @@ def run(
             done[name] = result or _execute(todo, store, shards)
         record(store, settings.name, done)
     return done
+
+
+def _look_for_sources(settings: RunSettings, last: str) -> None:
+    """Looks for every local path before anything runs, so that no work is lost to a misspelt one of a later stage."""
+    for name in _until(last):
+        for reference in marked(settings.stages[name], SourceMark):
+            if not reference.startswith("s3://"):
+                local_path(reference, Path())
 
 
 def explain_run(settings: RunSettings, store: Store, *, last: str = STAGES[-1]) -> list[Step]:

@@ -6,6 +6,8 @@ of that name, so that it is written once.
 """
 
 import difflib
+import reprlib
+from collections.abc import Hashable, Set
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -37,18 +39,36 @@ def load(path: Path) -> RunSettings:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping. Raises UserError naming the file and line."""
     try:
-        data: object = yaml.safe_load(path.read_text("utf-8"))
+        # A SafeLoader: it builds plain values only.
+        data: object = yaml.load(path.read_text("utf-8"), Loader=_EachKeyOnce)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; `hone init FOLDER` writes a settings file") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; name a settings file") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where} is not valid YAML: {getattr(error, 'problem', error)}") from error
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{where} is not valid YAML: {error.problem}; mend the line") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        flaw = str(error).partition("\n")[0]
+        raise UserError(f"{path} is not valid YAML: {flaw}; write it again as plain text") from error
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no settings; write `key: value` lines, see `hone describe`")
     return cast(dict[str, Any], data)
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses a mapping that has one key twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                twice = f"the key {key.value!r} stands there twice"
+                raise yaml.constructor.ConstructorError(problem=twice, problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def check(data: dict[str, Any], file: str, base: Path) -> RunSettings:
@@ -64,12 +84,17 @@ def check(data: dict[str, Any], file: str, base: Path) -> RunSettings:
     return RunSettings(name, configs)
 
 
-def stage_config(name: str, section: dict[str, Any], file: str, base: Path) -> StageConfig:
-    """The checked settings of one stage. Raises UserError naming the key and the mend."""
+def stage_config(
+    name: str, section: dict[str, Any], file: str, base: Path, shared: Set[str] = frozenset()
+) -> StageConfig:
+    """The checked settings of one stage; those named in `shared` stand at the top of the file.
+
+    Raises UserError naming the key and the mend.
+    """
     try:
         return stage(name).Config.model_validate(section, context={"base": base})
     except ValidationError as error:
-        raise UserError(_sentence(error, name, file)) from error
+        raise UserError(_sentence(error, name, file, shared)) from error
 
 
 def load_preset(name: str, file: str) -> dict[str, Any]:
@@ -77,7 +102,7 @@ def load_preset(name: str, file: str) -> dict[str, Any]:
     folder = resources.files("hone.presets")
     known = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     if name not in known:
-        raise UserError(f"{file}: preset: {name!r} is not one of {', '.join(known)}")
+        raise UserError(f"{file}: preset: {name!r} is none of the presets; write one of {', '.join(known)}")
     return cast(dict[str, Any], yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text("utf-8")))
 
 
@@ -92,12 +117,18 @@ def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stage_config(name: str, data: dict[str, Any], shared: dict[str, Any], file: str, base: Path) -> StageConfig:
-    section = data.get(name) or {}
-    if not isinstance(section, dict):
+    found = {} if data.get(name) is None else data[name]
+    if not isinstance(found, dict):
         raise UserError(f"{file}: {name}: write the settings of {name} as indented `key: value` lines")
+    section = cast(dict[str, Any], found)
     fields = stage(name).Config.model_fields
     given = {key: value for key, value in shared.items() if key in fields}
-    return stage_config(name, {**given, **cast(dict[str, Any], section)}, file, base)
+    everywhere = {*given, *(field for field in fields if len(_holders(field)) > 1)} - section.keys()
+    return stage_config(name, {**given, **section}, file, base, everywhere)
+
+
+def _holders(field: str) -> list[str]:
+    return [name for name in STAGES if field in stage(name).Config.model_fields]
 
 
 def _refuse_unknown(shared: dict[str, Any], file: str) -> None:
@@ -107,12 +138,13 @@ def _refuse_unknown(shared: dict[str, Any], file: str) -> None:
             raise UserError(f"{file}: {key}: unknown setting{_hint(str(key), [*STAGES, *OWN, *known])}")
 
 
-def _sentence(error: ValidationError, name: str, file: str) -> str:
+def _sentence(error: ValidationError, name: str, file: str, shared: Set[str]) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in (name, *first["loc"]))
+    place = first["loc"] if first["loc"] and first["loc"][0] in shared else (name, *first["loc"])
+    where = ".".join(map(str, place))
     if first["type"] == "extra_forbidden":
         return f"{file}: {where}: unknown setting{_hint(str(first['loc'][-1]), _fields_at(name, first['loc']))}"
-    got = "" if first["type"] == "missing" else f", not {first['input']!r}"
+    got = "" if first["type"] == "missing" else f", not {reprlib.repr(first['input'])}"
     problem = first["msg"].removeprefix("Value error, ")
     return f"{file}: {where}: {problem}{got}; `hone describe {name}` lists the settings"
 

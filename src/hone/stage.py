@@ -279,7 +279,7 @@ def plan(name: str, config: StageConfig, inputs: Mapping[str, Manifest], scratch
     chosen = {table: inputs[table] for table in module.READS}
     found = {
         reference: sources.content_digest(sources.local_path(reference, scratch))
-        for reference in _marked(config, sources.SourceMark)
+        for reference in marked(config, sources.SourceMark)
     }
     identity = {
         "stage": name,
@@ -311,7 +311,7 @@ def execute(todo: Plan, store: Store, scratch: Path, shard: Shard | None = None)
         _run(job)
         outputs = {name: _publish(job, name) for name in _writes(todo.stage)}
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(f"the disk is full ({error.filename or scratch}); free space and run again") from error
         raise
     manifest = _manifest(todo, outputs, job.facts, job.cost, time.monotonic() - started)
@@ -471,14 +471,14 @@ def _schema(name: str) -> pa.Schema | str:
     return output.name if isinstance(output, Folder) else output.schema
 
 
-def _marked(value: object, mark: type, notes: tuple[object, ...] = ()) -> Iterator[str]:
+def marked(value: object, mark: type, notes: tuple[object, ...] = ()) -> Iterator[str]:
     """The non-empty settings that carry a mark, however deeply nested."""
     if isinstance(value, BaseModel):
         for name, field in type(value).model_fields.items():
-            yield from _marked(getattr(value, name), mark, tuple(field.metadata))
+            yield from marked(getattr(value, name), mark, tuple(field.metadata))
     elif isinstance(value, (tuple, list)):
         for item in cast(tuple[object, ...], value):
-            yield from _marked(item, mark, notes)
+            yield from marked(item, mark, notes)
     elif value and any(isinstance(note, mark) for note in notes):
         yield cast(str, value)
 

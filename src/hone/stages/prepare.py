@@ -119,7 +119,8 @@ def _checked(config: Config, where: str, row: dict[str, Any]) -> tuple[str, str,
             raise UserError(f"{where}: no field {field!r} (it has {have}); set prepare.{setting}")
     doc_id, text = _checked_id(row[config.id_field], where), row[config.text_field]
     if not isinstance(text, str | None):
-        raise UserError(f"{where}: field {config.text_field!r} of {doc_id!r} is not text but {str(text)[:40]!r}")
+        fault = f"{where}: field {config.text_field!r} of {doc_id!r} is not text but {str(text)[:40]!r}"
+        raise UserError(f"{fault}; write text there or set prepare.text_field")
     return doc_id, texts.flat(str(row.get(config.title_field) or "")), text or ""
 
 
