@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from hone.backends.head import Head, load_head, save_head
 from hone.core.families import Family, Student, doc_text, family
 from hone.errors import UserError
 from hone.progress import Task, task
@@ -25,6 +26,8 @@ from hone.stage import Job
 
 TOKEN_BUDGET = 8_192
 ROWS_AT_ONCE = 4_096
+MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
+DENSE, NORMALIZE = "2_Dense", "3_Normalize"
 # Hone shows its own progress; a bar for every loaded weight would hide it.
 disable_progress_bar()
 
@@ -37,6 +40,7 @@ class Declared:
     pooling: str | None
     query_prefix: str | None
     doc_prefix: str | None
+    head: Head | None
 
 
 class Encoder:
@@ -53,7 +57,8 @@ class Encoder:
         self.tokenizer = _load_tokenizer(declared.weights)
         self.model = _load_model(declared.weights)
         self.model.to(self.device).eval()
-        self.dimension = int(self.model.config.hidden_size)
+        self.head = None if declared.head is None else declared.head.to(self.device)
+        self.dimension = int(self.model.config.hidden_size) if self.head is None else len(self.head.base)
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids with special tokens, the query prefix before each, cut to `max_query_tokens`."""
@@ -68,7 +73,13 @@ class Encoder:
         """[n, t] ids and mask to [n, d] unit vectors, float32; keeps the graph if gradients are on."""
         with self.autocast():
             hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return torch.nn.functional.normalize(pool(hidden.float(), attention_mask, self.pooling), dim=-1)
+        pooled = pool(hidden.float(), attention_mask, self.pooling)
+        return torch.nn.functional.normalize(pooled if self.head is None else self.head(pooled), dim=-1)
+
+    def add_head(self) -> Head:
+        """The linear map over pooled vectors, the identity if the student has none yet."""
+        self.head = self.head or Head(torch.eye(self.dimension)).to(self.device)
+        return self.head
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Matrix products in the student's precision."""
@@ -109,6 +120,8 @@ class Encoder:
         # The limit of the last call would be saved with the tokenizer, and other tools obey it.
         self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.save_pretrained(folder)
+        if self.head is not None:
+            save_head(self.head, folder / DENSE)
         declare(self, folder)
 
     def _tokenize(self, texts: Sequence[str], limit: int) -> list[list[int]]:
@@ -182,25 +195,28 @@ def read_declared(folder: Path, setting: str = "student.model") -> Declared:
         _declared_pooling(pooling),
         prompts.get("query"),
         prompts.get("document", prompts.get("passage")) if prompts else None,
+        load_head([folder / entry["path"] for entry in _modules(folder) if _kind(entry) == "Dense"]),
     )
 
 
 def declare(encoder: Encoder, folder: Path) -> None:
     """Writes the files by which sentence-transformers knows pooling, normalisation and prompts."""
     base = "sentence_transformers.models."
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), (NORMALIZE, "Normalize")]
+    if encoder.head is not None:
+        modules.insert(2, (DENSE, "Dense"))
     entries = [
         {"idx": number, "name": str(number), "path": path, "type": base + kind}
         for number, (path, kind) in enumerate(modules)
     ]
     modes = {"cls": "cls_token", "mean": "mean_tokens", "last": "lasttoken"}
-    pooling = {"word_embedding_dimension": encoder.dimension} | {
+    pooling = {"word_embedding_dimension": int(encoder.model.config.hidden_size)} | {
         f"pooling_mode_{name}": encoder.pooling == mode for mode, name in modes.items()
     }
     prompts = {"query": encoder.query_prefix, "document": encoder.doc_prefix}
     _write_json(folder / "modules.json", entries)
     _write_json(folder / "1_Pooling" / "config.json", pooling)
-    _write_json(folder / "2_Normalize" / "config.json", {})
+    _write_json(folder / NORMALIZE / "config.json", {})
     limit = {"max_seq_length": encoder.student.max_doc_tokens, "do_lower_case": False}
     _write_json(folder / "sentence_bert_config.json", limit)
     _write_json(
@@ -266,9 +282,21 @@ def _check_weights(weights: Path) -> None:
 
 
 def _transformer_path(folder: Path) -> str:
+    return next((entry["path"] for entry in _modules(folder) if _kind(entry) == "Transformer"), "")
+
+
+def _modules(folder: Path) -> list[dict[str, str]]:
+    """What modules.json lists. Raises UserError for a module that would be left out silently."""
     path = folder / "modules.json"
     entries = cast(list[dict[str, str]], json.loads(path.read_text("utf-8"))) if path.is_file() else []
-    return next((entry["path"] for entry in entries if entry["type"].endswith("Transformer")), "")
+    unknown = [entry["type"] for entry in entries if _kind(entry) not in MODULES]
+    if unknown:
+        raise UserError(f"{path} lists {unknown[0]}; Hone knows {', '.join(MODULES)}: name another student.model")
+    return entries
+
+
+def _kind(entry: dict[str, str]) -> str:
+    return entry["type"].rpartition(".")[2]
 
 
 def _declared_pooling(config: dict[str, Any]) -> str | None:

@@ -1,6 +1,6 @@
 """The settings of training. Defaults are those of arXiv 2502.19712."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
@@ -20,7 +20,8 @@ class LossSettings(Settings):
     teacher_tau: float = 0.3
     """Temperature of the teacher's normalised scores."""
     student_tau: float = 0.05
-    """Temperature of the student's cosines in the listwise loss."""
+    """Temperature of the student's cosines in the listwise loss; 0 takes the one at which the untrained student comes
+    closest to the teacher, so that training moves ranks and not scales."""
     infonce_tau: float = 0.01
     """Temperature of the cosines in InfoNCE."""
     mask_share: float = 0.6
@@ -60,6 +61,9 @@ class TrainingSettings(Settings):
     """Training stops after this many looks at the dev lists without a lower loss."""
     eval_every: int = 0
     """Steps between looks at the dev lists; 0 looks once an epoch."""
+    train: Literal["layers", "head"] = "layers"
+    """layers: the transformer's own. head: freeze them and train a linear map over their vectors, kept as a Dense
+    module of the student; every text is encoded once, so that a step costs next to nothing and a CPU is enough."""
     train_layers: int = 0
     """Train only this many top layers and freeze the rest; 0 trains all. What enters them is computed once per text."""
     cluster_batches: bool = False

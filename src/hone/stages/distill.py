@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from hone.core import schedule
 from hone.core.families import Student, doc_text
@@ -37,17 +39,15 @@ def run(config: Config, job: Job) -> None:
     """Trains the student and saves it with `training.json`, the record of its curves."""
     from hone.backends.encoder import Encoder
     from hone.backends.training import loop
-    from hone.backends.training.embedders import make_embedder
     from hone.backends.training.gradients import memory_limit
 
     encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
-    examples = read_examples(job, encoder, config)
-    if not examples.train:
-        raise UserError("no training lists are left; see the reasons in dropped_by_curate and loosen mine or curate")
     memory = memory_limit(config.memory_gb, encoder.device)
-    embedder = make_embedder(encoder, examples.tokens, config.train_layers, memory, job.scratch)
+    embedder, examples = read_examples(job, encoder, config, memory)
     dev = loop.dev_batches(examples.dev, encoder.device)
     base = [weight.detach().clone() for weight in embedder.weights]
+    if not config.loss.student_tau:
+        config = config.model_copy(update={"loss": loop.calibrated(embedder, examples.train, config)})
     with _Shown() as shown:
         history = loop.train(embedder, examples.train, dev, config, memory, shown.start)
     curve = choose_alpha(config, embedder, base, dev)
@@ -60,36 +60,55 @@ def run(config: Config, job: Job) -> None:
     job.cost.update({"steps": len(history.steps), "docs": history.encoded, "tokens": history.tokens})
 
 
+@dataclass(frozen=True)
 class Examples:
-    """The lists as numbers into `tokens`, which hold every listed document once, then the queries."""
+    """The lists of both splits. Texts are numbers: every listed document once, then the queries."""
 
-    def __init__(self) -> None:
-        self.tokens: list[list[int]] = []
-        self.train: list[Any] = []
-        self.dev: list[Any] = []
+    train: list[Any]
+    dev: list[Any]
 
 
-def read_examples(job: Job, encoder: Any, config: Config) -> Examples:
-    """The lists of both splits, every listed document tokenised once. Raises UserError on unknown documents."""
+def read_examples(job: Job, encoder: Any, config: Config, memory: float) -> tuple[Any, Examples]:
+    """The embedder over all texts of the lists, and the lists. Raises UserError on unknown documents or no lists."""
+    from hone.backends.training.embedders import HeadOnly, make_embedder
+
+    lists = job.table("lists").read()
+    wanted = {doc_id for ids in lists["doc_ids"].to_pylist() for doc_id in ids[: config.list_size]}
+    queries = lists["text"].to_pylist()
+    if config.train == "head":
+        place, vectors = _encoded(job, config, wanted)
+        examples = _examples(lists, place, config.list_size)
+        return HeadOnly(encoder, np.concatenate([vectors, encoder.queries(queries)])), examples
+    tokens: list[list[int]] = []
+    place = _tokenise(job, partial(encoder.tokenize_docs, limit=config.max_doc_tokens), wanted, tokens)
+    examples = _examples(lists, place, config.list_size)
+    tokens += encoder.tokenize_queries(queries)
+    return make_embedder(encoder, tokens, config.train_layers, memory, job.scratch), examples
+
+
+def _examples(lists: pa.Table, place: dict[str, int], size: int) -> Examples:
     from hone.backends.training.batches import Example
 
-    found = Examples()
-    lists = job.table("lists").read()
-    size = config.list_size
-    wanted = {doc_id for ids in lists["doc_ids"].to_pylist() for doc_id in ids[:size]}
-    place = _tokenise(job, partial(encoder.tokenize_docs, limit=config.max_doc_tokens), wanted, found.tokens)
-    missing = sorted(wanted - place.keys())
-    if missing:
-        unknown = f"{len(missing)} documents that are not in docs, such as {missing[0]!r}"
-        raise UserError(f"lists name {unknown}; curate again")
-    first = len(found.tokens)
-    found.tokens += encoder.tokenize_queries(lists["text"].to_pylist())
+    found: dict[str, list[Any]] = {"train": [], "dev": []}
     columns = (lists[name].to_pylist() for name in ("split", "doc_ids", "scores"))
-    for query, (split, doc_ids, scores) in enumerate(zip(*columns, strict=True), first):
+    for query, (split, doc_ids, scores) in enumerate(zip(*columns, strict=True), len(place)):
+        missing = [doc_id for doc_id in doc_ids[:size] if doc_id not in place]
+        if missing:
+            raise UserError(f"lists name documents that are not in docs, such as {missing[0]!r}; curate again")
         passages = np.array([place[doc_id] for doc_id in doc_ids[:size]], dtype=np.int64)
-        example = Example(query, passages, np.array(scores[:size], dtype=np.float32))
-        (found.dev if split == "dev" else found.train).append(example)
-    return found
+        found[split].append(Example(query, passages, np.array(scores[:size], dtype=np.float32)))
+    if not found["train"]:
+        raise UserError("no training lists are left; see the reasons in dropped_by_curate and loosen mine or curate")
+    return Examples(**found)
+
+
+def _encoded(job: Job, config: Config, wanted: set[str]) -> tuple[dict[str, int], np.ndarray]:
+    """Numbers and vectors [n, d] of the wanted documents, which other stages have encoded already."""
+    from hone.backends.encoder import encode_docs
+
+    ids, vectors = encode_docs(job, config.student, config.student.model, "distill: encode docs", config.token_budget)
+    rows = [row for row, doc_id in enumerate(ids) if doc_id in wanted]
+    return {ids[row]: number for number, row in enumerate(rows)}, np.asarray(vectors[rows])
 
 
 def choose_alpha(config: Config, embedder: Any, base: list[Any], dev: list[Any]) -> list[dict[str, float]]:
@@ -135,6 +154,7 @@ def _summary(config: Config, history: Any, examples: Examples, curve: list[dict[
         "lists_per_step": size,
         "steps": len(history.steps),
         "best_step": history.best_step,
+        "student_tau": config.loss.student_tau,
         "alpha": min(curve, key=lambda point: point["dev_loss"])["alpha"],
         "encoded_share_of_slots": round(history.encoded / max(1, history.slots), 4),
     }

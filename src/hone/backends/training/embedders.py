@@ -1,4 +1,4 @@
-"""Texts to vectors while training: through the whole model, or, with lower layers frozen, through the others alone."""
+"""Texts to vectors while training: through the whole model, or, with what is below frozen, through the rest alone."""
 
 import math
 import uuid
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from hone.backends.encoder import Encoder, token_batches
 from hone.errors import UserError
@@ -126,6 +127,25 @@ class TopLayers:
             return torch.empty(shape, dtype=dtype)
         path = self.folder / f"states-{uuid.uuid4().hex}"
         return torch.from_file(str(path), shared=True, size=count, dtype=dtype).view(shape)
+
+
+class HeadOnly:
+    """The layers are frozen and the head is trained: a text is the vector that the untrained student gives it.
+
+    Unit vectors serve as well as pooled ones: the map has no constant term and what it gives is made a unit vector.
+    A text costs as much as a token.
+    """
+
+    def __init__(self, encoder: Encoder, vectors: np.ndarray) -> None:
+        """`vectors`: [n, d] float32, from `encoder` as it is now."""
+        self.encoder, self.head = encoder, encoder.add_head()
+        self.tokens: list[list[int]] = [[0]] * len(vectors)
+        self.vectors = torch.from_numpy(vectors).to(encoder.device)
+        _train_only(encoder.model, [])
+        self.weights: list[Tensor] = [self.head.change.requires_grad_()]
+
+    def embed(self, numbers: Sequence[int]) -> Tensor:
+        return normalize(self.head.turned(self.vectors[list(numbers)]), dim=-1)
 
 
 def make_embedder(encoder: Encoder, tokens: Sequence[list[int]], top: int, memory: float, folder: Path) -> Embedder:

@@ -11,11 +11,13 @@ from hone.backends.training.batches import Batch, Example, epochs, make_batch
 from hone.backends.training.embedders import Embedder
 from hone.backends.training.gradients import Gradients, dev_losses
 from hone.core import schedule
-from hone.core.training import TrainingSettings
+from hone.core.training import LossSettings, TrainingSettings
 from hone.errors import UserError
 from hone.progress import Task
 
 DEV_LISTS_AT_ONCE = 64
+CALIBRATION_LISTS = 512
+TAUS = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3)
 
 
 @dataclass
@@ -79,6 +81,13 @@ def train(
     history.best_step = best.step
     history.kept_graphs = gradients.kept / max(1, gradients.groups)
     return history
+
+
+def calibrated(embedder: Embedder, lists: Sequence[Example], settings: TrainingSettings) -> LossSettings:
+    """The loss with the student's temperature at which the untrained student's listwise loss is lowest, of TAUS."""
+    batches = dev_batches(lists[:CALIBRATION_LISTS], embedder.encoder.device)
+    losses = [settings.loss.model_copy(update={"student_tau": tau}) for tau in TAUS]
+    return min(losses, key=lambda loss: dev_losses(embedder, batches, loss, settings.token_budget)["kl"])
 
 
 def dev_batches(lists: Sequence[Example], device: torch.device) -> list[Batch]:
