@@ -18,6 +18,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 LONGEST = 512
@@ -79,9 +81,10 @@ def student(
     return folder
 
 
-def llama(folder: Path, *, dim: int = 32, layers: int = 2, seed: int = 0) -> Path:
-    """A causal language model with a chat template; every byte is a token."""
+def llama(folder: Path, *, dim: int = 32, layers: int = 2, words: Sequence[str] = (), seed: int = 0) -> Path:
+    """A causal language model with a chat template; every byte is a token, and each of `words` is one too."""
     tokenizer = byte_tokens()
+    tokenizer.add_tokens(list(words))
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=dim,
@@ -101,6 +104,43 @@ def llama(folder: Path, *, dim: int = 32, layers: int = 2, seed: int = 0) -> Pat
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def t5(folder: Path, *, dim: int = 32, layers: int = 2, words: Sequence[str] = (), seed: int = 0) -> Path:
+    """An encoder-decoder whose tokens are letters and `words`, with T5's marks for gaps."""
+    tokenizer = letter_pieces(words)
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=dim,
+        d_kv=8,
+        d_ff=2 * dim,
+        num_layers=layers,
+        num_heads=4,
+        decoder_start_token_id=tokenizer.pad_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=False,
+        initializer_factor=0.5,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = T5ForConditionalGeneration(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def letter_pieces(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer in the manner of SentencePiece: a word after a space is one piece if it is known, else letters."""
+    pieces = [*string.printable[:95].replace(" ", ""), "▁", *(f"▁{word}" for word in words)]
+    entries = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((piece, -float(len(piece) == 1)) for piece in pieces)]
+    tokenizer = Tokenizer(models.Unigram(entries, unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", None, [("</s>", 1)])
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    made.add_special_tokens({"additional_special_tokens": [f"<extra_id_{number}>" for number in range(20)]})
+    return made
 
 
 def word_pieces(texts: Sequence[str]) -> PreTrainedTokenizerFast:

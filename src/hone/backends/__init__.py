@@ -14,6 +14,7 @@ BACKENDS: dict[str, dict[str, str]] = {
         "rankt5": "hone.backends.pair_models:PairModel",
         "yes_no": "hone.backends.pair_models:PairModel",
         "bge_lightweight": "hone.backends.pair_models:PairModel",
+        "endpoint": "hone.backends.rerank_endpoint:RerankEndpoint",
     },
     "generator": {
         "transformers": "hone.backends.causal_lm:CausalLM",

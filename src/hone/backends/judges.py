@@ -16,6 +16,8 @@ from hone.stage import Job
 
 SHAPES_SCORES = {"kind", "max_tokens", "precision", "instruction"}
 
+SERVED = {"shape", "model", "revision", "probabilities"}
+
 EncodeQueries = Callable[[Sequence[str]], np.ndarray]
 
 
@@ -122,6 +124,9 @@ def _one(teacher: OneTeacher, job: Job, corpus: Corpus, encode: EncodeQueries, t
     make = load("teacher", teacher.kind)
     if teacher.kind == "fusion":
         return ListJudge(make(teacher, corpus.texts, corpus.vectors), encode)
+    if teacher.kind == "endpoint":
+        served = teacher.server.model_dump_json(include=SERVED)
+        return PairJudge(make(teacher), job.memo("scores", f"endpoint {served}", pa.float32()), corpus, job)
     if not teacher.model:
         raise UserError(f"teacher.model is empty: name the folder of the {teacher.kind}")
     model = make(teacher, job.source(teacher.model), token_budget)

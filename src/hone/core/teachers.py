@@ -1,12 +1,39 @@
 """The settings of the teacher."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from hone.backends import BACKENDS
 from hone.sources import Source
-from hone.stage import Settings
+from hone.stage import Resource, Settings
+
+
+class RerankServer(Settings):
+    """A `/rerank` endpoint. Its key comes from the environment, never from the settings."""
+
+    url: Annotated[str, Resource()] = ""
+    """The whole address, such as http://127.0.0.1:8080/rerank."""
+    shape: Literal["tei", "cohere", "jina"] = "tei"
+    """How it talks: text-embeddings-inference (asked for raw scores), Cohere or Jina (vLLM and others talk so too)."""
+    model: str = ""
+    """cohere and jina: the name under which the server offers the model."""
+    revision: str = ""
+    """Which revision of the model that is, in your own words: after a change of it everything is scored anew."""
+    probabilities: bool = False
+    """The server sends sigmoids: they are turned back into logits, so that the scores' spread is that of the model."""
+    docs_per_request: Annotated[int, Resource()] = Field(default=32, ge=1)
+    """Documents sent at once."""
+    concurrency: Annotated[int, Resource()] = Field(default=8, ge=1)
+    """Requests under way at once."""
+    timeout: Annotated[float, Resource()] = Field(default=60.0, gt=0)
+    """Seconds after which a request is given up and sent again."""
+    attempts: Annotated[int, Resource()] = Field(default=8, ge=1)
+    """How often a request is sent before the run stops; what is finished is kept."""
+    first_wait: Annotated[float, Resource()] = Field(default=0.5, ge=0)
+    """Seconds before the second attempt; each further wait is twice as long, up to 8."""
+    key_variable: Annotated[str, Resource()] = "RERANK_API_KEY"
+    """The environment variable that holds the key; without it none is sent."""
 
 
 class OneTeacher(Settings):
@@ -15,9 +42,12 @@ class OneTeacher(Settings):
     kind: str = "cross_encoder"
     """cross_encoder: any sequence-classification folder, raw logits. monot5, rankt5: T5 rerankers. yes_no: a causal
     language model in the form of Qwen3-Reranker. bge_lightweight: BGE gemma2-lightweight, which runs its own code.
-    fusion: BM25 + student, needs no weights. ensemble: the weighted mean of teacher.members."""
+    endpoint: a served reranker, see teacher.server. fusion: BM25 + student, needs no weights. ensemble: the weighted
+    mean of teacher.members."""
     model: Source = ""
-    """The folder of the model; fusion and ensemble need none."""
+    """The folder of the model; fusion, endpoint and ensemble need none."""
+    server: RerankServer = RerankServer()
+    """The server of the kind endpoint."""
     max_tokens: int = Field(default=512, ge=16)
     """Query and document together are cut to this many tokens."""
     precision: Literal["fp32", "bf16"] = "fp32"

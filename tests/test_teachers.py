@@ -1,0 +1,379 @@
+"""Teachers: each kind gives the scores of a plain transformers loop, and no endpoint loses anything."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+
+import given
+import tiny
+from hone.backends.judges import Ensemble
+from hone.backends.pair_models import PairModel, yes_no_prompt
+from hone.backends.rerank_endpoint import RerankEndpoint
+from hone.core.teachers import OneTeacher, Teacher
+from hone.errors import TransientError, UserError
+from hone.sources import content_digest
+from hone.store import LocalStore
+from test_score import world
+
+QUERIES = ["heat flow", "a wing", "shock waves in nozzles", "heat flow", "stall"]
+DOCS = ["heat", "a wing in a slip stream " * 9, "shock waves and flow", "", "the stall of wings " * 3]
+
+
+def teacher(kind: str, folder: Path, **settings: Any) -> PairModel:
+    chosen = OneTeacher.model_validate({"kind": kind, "model": str(folder), "max_tokens": 1024, **settings})
+    return PairModel(chosen, folder, 2_048)
+
+
+def close(found: np.ndarray, expected: list[float]) -> None:
+    assert np.ptp(expected) > 0.01
+    np.testing.assert_allclose(found, expected, atol=2e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_cross_encoder_gives_raw_logits(tmp_path: Path) -> None:
+    folder = tiny.bert(tmp_path / "m", labels=1, vocab_texts=DOCS)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    inputs = [tokenizer([query], [doc], return_tensors="pt") for query, doc in zip(QUERIES, DOCS, strict=True)]
+    scores = teacher("cross_encoder", folder).score_pairs(QUERIES, DOCS)
+    close(scores, [model(**pair).logits.item() for pair in inputs])
+    assert (abs(scores) > 0).all()
+
+
+@torch.no_grad()
+def test_monot5_gives_the_log_probability_of_true_against_false(tmp_path: Path) -> None:
+    folder = tiny.t5(tmp_path / "m", words=["true", "false", "wing", "Relevant:"])
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    both = [tokenizer.convert_tokens_to_ids(piece) for piece in ("▁false", "▁true")]
+    expected = []
+    for query, doc in zip(QUERIES, DOCS, strict=True):
+        inputs = tokenizer(f"Query: {query} Document: {doc} Relevant:", return_tensors="pt").input_ids
+        logits = model(input_ids=inputs, decoder_input_ids=torch.tensor([[0]])).logits[0, 0, both]
+        expected.append(torch.log_softmax(logits, 0)[1].item())
+    close(teacher("monot5", folder).score_pairs(QUERIES, DOCS), expected)
+
+
+@torch.no_grad()
+def test_rankt5_gives_the_logit_of_the_tenth_extra_token(tmp_path: Path) -> None:
+    folder = tiny.t5(tmp_path / "m", words=["wing", "Document:"], seed=3)
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tenth = tokenizer.convert_tokens_to_ids("<extra_id_10>")
+    expected = []
+    for query, doc in zip(QUERIES, DOCS, strict=True):
+        inputs = tokenizer(f"Query: {query} Document: {doc}", return_tensors="pt").input_ids
+        expected.append(model(input_ids=inputs, decoder_input_ids=torch.tensor([[0]])).logits[0, 0, tenth].item())
+    close(teacher("rankt5", folder).score_pairs(QUERIES, DOCS), expected)
+
+
+@torch.no_grad()
+def test_a_language_model_gives_the_log_odds_of_yes(tmp_path: Path) -> None:
+    folder = tiny.llama(tmp_path / "m", words=["yes", "no"])
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    no, yes = (tokenizer.convert_tokens_to_ids(word) for word in ("no", "yes"))
+    expected = []
+    for query, doc in zip(QUERIES, DOCS, strict=True):
+        text = yes_no_prompt("Find it", query, doc)
+        logits = model(**tokenizer(text, return_tensors="pt", return_token_type_ids=False)).logits[0, -1]
+        probability = torch.softmax(logits[[no, yes]].double(), 0)[1]
+        expected.append(torch.logit(probability).item())
+    close(teacher("yes_no", folder, instruction="Find it").score_pairs(QUERIES, DOCS), expected)
+
+
+@pytest.mark.parametrize("kind", ["cross_encoder", "monot5", "yes_no"])
+def test_a_long_document_is_cut_and_neither_the_query_nor_what_follows_the_document(tmp_path: Path, kind: str) -> None:
+    words = ["true", "false", "yes", "no", "wing", "heat"]
+    make: dict[str, Callable[[Path], Path]] = {
+        "cross_encoder": partial(tiny.bert, labels=1, vocab_texts=words),
+        "monot5": partial(tiny.t5, words=words),
+        "yes_no": partial(tiny.llama, words=words),
+    }
+    limit = {"cross_encoder": 40, "monot5": 60, "yes_no": 500}[kind]
+    model = teacher(kind, make[kind](tmp_path / "m"), max_tokens=limit)
+    long, longer = "wing " * 600, "wing " * 600 + "heat"
+    scores = model.score_pairs(["heat", "heat", "wing", "heat " * 800], [long, longer, long, "wing"])
+    rows = model.kind.encode(model, ["heat", "heat " * 800], [long, long])
+    assert all(limit - 12 <= len(row["input_ids"]) <= limit for row in rows)
+    assert scores[0] == scores[1] != scores[2]
+    end = model.tokenizer.decode(rows[0]["input_ids"])
+    assert end.rstrip().endswith({"cross_encoder": "[SEP]", "monot5": "Relevant:</s>", "yes_no": "</think>"}[kind])
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="3 labels; a teacher gives one score a pair"):
+        teacher("cross_encoder", tiny.bert(tmp_path / "three", labels=3)).score_pairs(["a"], ["b"])
+    with pytest.raises(UserError, match=r"the weights in .*plain lack .*: it is no cross_encoder model"):
+        teacher("cross_encoder", tiny.bert(tmp_path / "plain"))
+    with pytest.raises(UserError, match="has no token 'false': it is no monot5 model"):
+        teacher("monot5", tiny.t5(tmp_path / "t5")).score_pairs(["a"], ["b"])
+    with pytest.raises(
+        ValidationError, match="the kinds are bge_lightweight, cross_encoder, endpoint, ensemble, fusion"
+    ):
+        Teacher(kind="colbert")
+
+
+LIGHTWEIGHT = '''
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+
+class LightConfig(PretrainedConfig):
+    model_type = "tiny_lightweight"
+    vocab_size: int = 300
+
+
+class LightForCausalLM(PreTrainedModel):
+    """Merges the document's tokens two by two, as the model it stands for does."""
+
+    config_class = LightConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embedding = torch.nn.Embedding(config.vocab_size, 8)
+        self.head = torch.nn.Linear(8, 1)
+        self.post_init()
+
+    def forward(
+        self, input_ids, attention_mask, return_dict, cutoff_layers, compress_ratio, compress_layer, query_lengths,
+        prompt_lengths,
+    ):
+        assert (return_dict, cutoff_layers, compress_ratio, compress_layer) == (True, [25], 2, [8])
+        rows = []
+        for ids, mask, query, prompt in zip(input_ids, attention_mask, query_lengths, prompt_lengths):
+            states = self.embedding(ids[: mask.sum()])
+            middle = states[query : len(states) - prompt]
+            middle = torch.stack([pair.mean(0) for pair in middle.split(compress_ratio)]) if len(middle) else middle
+            rows.append(torch.cat([2 * states[:query], middle, 3 * states[len(states) - prompt :]]))
+        longest = max(map(len, rows))
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        padded = torch.stack([torch.nn.functional.pad(row, (0, 0, 0, longest - len(row))) for row in rows])
+        return [self.head(padded.cumsum(1))[..., 0]], [mask]
+'''
+
+
+@pytest.fixture(scope="module")
+def lightweight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that brings its own code, with the interface of BGE gemma2-lightweight."""
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("light") / "m"
+    folder.mkdir()
+    (folder / "modeling_light.py").write_text(LIGHTWEIGHT)
+    names = {"AutoConfig": "modeling_light.LightConfig", "AutoModelForCausalLM": "modeling_light.LightForCausalLM"}
+    config = {"model_type": "tiny_lightweight", "auto_map": names, "vocab_size": 300, "pad_token_id": 0}
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["LightForCausalLM"]}))
+    draw = torch.Generator().manual_seed(0)
+    shapes = {"embedding.weight": (300, 8), "head.weight": (1, 8), "head.bias": (1,)}
+    weights = {name: torch.randn(shape, generator=draw) / 4 for name, shape in shapes.items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    tiny.byte_tokens().save_pretrained(folder)
+    return folder
+
+
+def test_code_in_a_model_folder_runs_only_if_the_settings_name_just_that_folder(lightweight: Path) -> None:
+    digest = content_digest(lightweight)
+    with pytest.raises(UserError, match=rf"brings code of its own: read it, and .* set teacher.trust_code to {digest}"):
+        teacher("bge_lightweight", lightweight)
+    with pytest.raises(UserError, match=r"teacher\.trust_code is not the sha256 of"):
+        teacher("bge_lightweight", lightweight, trust_code="0" * 64)
+    assert teacher("bge_lightweight", lightweight, trust_code=digest).score_pairs(["a"], ["b"]).shape == (1,)
+
+
+@torch.no_grad()
+def test_bge_lightweight_gives_the_last_logit_of_its_layout(lightweight: Path) -> None:
+    made = teacher("bge_lightweight", lightweight, trust_code=content_digest(lightweight))
+    expected = []
+    for query, doc in zip(QUERIES, DOCS, strict=True):
+        head, line = [made.tokenizer.bos_token_id], made.tokenizer("\n", add_special_tokens=False)["input_ids"]
+        first, second, ask = (
+            made.tokenizer(text, add_special_tokens=False)["input_ids"]
+            for text in (f"A: {query}", f"B: {doc}", "Predict whether passage B contains an answer to query A.")
+        )
+        ids = torch.tensor([head + first + line + second + line + ask])
+        lengths = {"query_lengths": [1 + len(first) + 1], "prompt_lengths": [1 + len(ask)]}
+        logits, _ = made.model(ids, torch.ones_like(ids), True, [25], 2, [8], **lengths)
+        expected.append(logits[0][0, -1].item())
+    close(made.score_pairs(QUERIES, DOCS), expected)
+
+
+class Fixed:
+    """A judge whose scores are given: one for each document."""
+
+    pairwise = True
+
+    def __init__(self, scores: list[float]) -> None:
+        self.scores = np.array(scores, dtype=np.float32)
+
+    def pairs(self, queries: list[str], places: np.ndarray) -> np.ndarray:
+        return self.scores[places]
+
+    def lists(self, queries: list[str], places: list[np.ndarray]) -> list[np.ndarray]:
+        return [self.scores[part] for part in places]
+
+    def calibrate(self, queries: list[str], places: list[np.ndarray]) -> None: ...
+
+
+def test_an_ensemble_is_the_weighted_mean_of_members_brought_to_one_scale() -> None:
+    small, large = [0.1, 0.2, 0.3, 0.5], [400.0, -100.0, 100.0, 0.0]
+    both = Ensemble([Fixed(small), Fixed(large)], [3, 1])
+    everything = [np.arange(4)]
+    both.calibrate(["q"], everything)
+    expected = 0.75 * (np.array(small) - np.mean(small)) / np.std(small)
+    expected += 0.25 * (np.array(large) - np.mean(large)) / np.std(large)
+    np.testing.assert_allclose(both.pairs(["q"] * 4, np.arange(4)), expected, rtol=1e-5)
+    np.testing.assert_array_equal(both.lists(["q"], everything)[0], both.pairs(["q"] * 4, np.arange(4)))
+
+
+class Reranker(BaseHTTPRequestHandler):
+    """Scores a document by the letters it shares with the query, in one of three shapes, and misbehaves as asked."""
+
+    def do_POST(self) -> None:
+        server: Any = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with server.lock:
+            server.seen.append({**body, "authorization": self.headers.get("Authorization")})
+            fault = server.fault(len(server.seen))
+        docs = body.get("texts", body.get("documents"))
+        scores = [shared(body["query"], doc) for doc in docs]
+        name = "score" if "texts" in body else "relevance_score"
+        rows = [{"index": at, name: score} for at, score in enumerate(scores)][::-1]
+        if fault == "stall":
+            time.sleep(1.5)
+        if fault == "missing":
+            rows = rows[1:]
+        if fault == "twice":
+            rows[0] = rows[-1]
+        if fault == "nan":
+            rows[0][name] = float("nan")
+        if fault == "null":
+            rows[0][name] = None
+        text = json.dumps(rows if "texts" in body else {"results": rows}).encode()
+        self.send_response(fault if isinstance(fault, int) else 200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(b"<html>" + text[6:] if fault == "html" else text)
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+def shared(query: str, doc: str) -> float:
+    return len(set(query) & set(doc)) / 26 + len(doc) / 1_000
+
+
+@contextmanager
+def serving(fault: Callable[[int], Any] = lambda count: None) -> Iterator[Any]:
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Reranker)
+    server.seen, server.fault, server.lock = [], fault, threading.Lock()
+    server.handle_error = lambda *_: None
+    server.url = f"http://127.0.0.1:{server.server_port}/rerank"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def endpoint(url: str, **settings: Any) -> RerankEndpoint:
+    server = {"url": url, "first_wait": 0.001, "timeout": 0.5, "docs_per_request": 2, **settings}
+    return RerankEndpoint(OneTeacher.model_validate({"kind": "endpoint", "server": server}))
+
+
+EXPECTED = np.array([shared(query, doc) for query, doc in zip(QUERIES, DOCS, strict=True)], dtype=np.float32)
+
+
+@pytest.mark.parametrize("shape", ["tei", "cohere", "jina"])
+def test_an_endpoint_of_each_shape_gives_its_scores_in_order(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_API_KEY", "k")
+    with serving() as server:
+        found = endpoint(server.url, shape=shape, model="m").score_pairs(QUERIES * 3, DOCS * 3)
+    np.testing.assert_array_equal(found, np.tile(EXPECTED, 3))
+    assert all(len(body.get("texts", body.get("documents"))) <= 2 for body in server.seen)
+    assert {body["authorization"] for body in server.seen} == {"Bearer k"}
+    if shape == "tei":
+        assert all(body["raw_scores"] and body["truncate"] for body in server.seen)
+    else:
+        assert {body["model"] for body in server.seen} == {"m"}
+
+
+FAULTS = ["stall", 500, 503, 429, "missing", "twice", "nan", "null", "html"]
+
+
+def test_whatever_an_endpoint_does_wrong_is_asked_again() -> None:
+    with serving(lambda count: FAULTS[count // 2 % len(FAULTS)] if count % 2 else None) as server:
+        found = endpoint(server.url, attempts=12, concurrency=2).score_pairs(QUERIES * 4, DOCS * 4)
+    np.testing.assert_array_equal(found, np.tile(EXPECTED, 4))
+    assert len(server.seen) >= 18
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (500, "status 500"),
+        ("missing", "scores for 1 of 2"),
+        ("nan", "no number"),
+        ("html", "no JSON"),
+        ("null", "shape"),
+    ],
+)
+def test_an_endpoint_that_stays_broken_is_a_transient_fault_that_says_what_was_wrong(fault: Any, said: str) -> None:
+    with serving(lambda count: fault) as server, pytest.raises(TransientError, match=said):
+        endpoint(server.url, attempts=3).score_pairs(["a", "a"], ["b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(401, "does not accept the key in RERANK_API_KEY"), (422, "refuses .* 422")]
+)
+def test_what_no_further_try_can_mend_is_the_users_to_mend(status: int, said: str) -> None:
+    with serving(lambda count: status) as server, pytest.raises(UserError, match=said):
+        endpoint(server.url).score_pairs(["a"], ["b"])
+    assert len(server.seen) == 1
+
+
+def test_probabilities_are_turned_back_into_logits() -> None:
+    with serving() as server:
+        found = endpoint(server.url, probabilities=True).score_pairs(QUERIES[:3], DOCS[:3])
+        np.testing.assert_allclose(1 / (1 + np.exp(-found)), EXPECTED[:3], rtol=1e-5)
+        with pytest.raises(UserError, match="which is no probability"):
+            endpoint(server.url, probabilities=True).score_pairs(["a"], ["b" * 2_000])
+
+
+def test_a_run_whose_endpoint_dies_goes_on_with_the_scores_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RerankEndpoint, "pairs_at_once", 64)
+    student = tiny.student(tmp_path / "student")
+    store, dead = LocalStore(tmp_path / "store"), {"from": 60}
+    inputs = given.results(store, **world())
+    with serving(lambda count: 500 if count >= dead["from"] else None) as server:
+        served = {"url": server.url, "attempts": 2, "first_wait": 0.001}
+        settings = {
+            "student": {"model": str(student)}, "early_exit": False, "qualify_queries": 0,
+            "teacher": {"kind": "endpoint", "force": True, "server": served},
+        }  # fmt: skip
+        with pytest.raises(TransientError, match="finished scores are kept, run again"):
+            given.run(store, "score", inputs, **settings)
+        paid = sum(len(body["texts"]) for body in server.seen[:59])
+        dead["from"], asked = 10_000, len(server.seen)
+        scored = given.run(store, "score", inputs, **settings)
+        again = sum(len(body["texts"]) for body in server.seen[asked:])
+    assert scored.outputs["teacher_scores"].rows == world()["queries"].num_rows
+    assert again <= scored.cost["pairs"] - paid + 64
