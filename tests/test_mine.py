@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def test_ranks_count_from_one_and_zero_is_absent() -> None:
     assert [rank_of(position, [7, 3]) for position in (7, 3, 5)] == [1, 2, 0]
 
 
-def miner(fuse: bool, **settings: int) -> Miner:
+def miner(fuse: bool, **settings: Any) -> Miner:
     docs = tables.DOCS.of(["a", "b", "c"], [""] * 3, ["wing flow", "heat", "heat heat"], [False, True, False])
     job = SimpleNamespace(table=lambda name: SimpleNamespace(read=docs.select))
     config = Config(student=Student(model=str(Path("m"))), fuse_bm25=fuse, **settings)
@@ -48,8 +49,13 @@ QUERIES = tables.QUERIES.of(["q1", "q2", "q3"], ["wing", "heat", "heat"], ["a", 
 FOUND = np.array([[0, 2], [2, 0], [2, 0]]), np.array([[0.9, 0.1], [0.8, 0.2], [0.8, 0.2]], dtype=np.float32)
 
 
+def cosines(at: int, places: list[int]) -> np.ndarray:
+    """The student's: each query has its own source at 0.5 and every other document at 0.48."""
+    return np.where(np.array(places) == [0, 0, 9][at], 0.5, 0.48)
+
+
 def test_inconsistent_queries_are_dropped_with_their_rank_and_log_queries_kept() -> None:
-    kept, lost = miner(False, consistency_rank=1).mine(QUERIES, *FOUND)
+    kept, lost = miner(False, consistency_rank=1).mine(QUERIES, [FOUND], cosines)
     assert kept["query_id"].to_pylist() == ["q1", "q3"]
     assert kept["doc_ids"].to_pylist() == [["a", "c"], ["c", "a"]]
     reason = "source document not retrieved near the top"
@@ -57,6 +63,31 @@ def test_inconsistent_queries_are_dropped_with_their_rank_and_log_queries_kept()
 
 
 def test_fused_lists_hold_no_held_out_document_and_score_by_reciprocal_rank() -> None:
-    kept, _ = miner(True, top_k=2).mine(QUERIES, *FOUND)
+    kept, _ = miner(True, top_k=2).mine(QUERIES, [FOUND], cosines)
     assert kept["doc_ids"].to_pylist() == [["a", "c"], ["c", "a"], ["c", "a"]]
     assert kept["scores"].to_pylist()[0] == pytest.approx([2 / 61, 1 / 62])
+
+
+def test_weights_shift_the_fusion_and_missing_ones_are_one() -> None:
+    assert reciprocal_rank_fusion([[1, 2], [2, 1]], 60, [1, 2])[0] == (2, pytest.approx(2 / 61 + 1 / 62))
+    assert reciprocal_rank_fusion([[1, 2], [2, 1]], 60) == reciprocal_rank_fusion([[1, 2], [2, 1]], 60, [1, 1])
+
+
+def test_several_retrievers_are_fused_by_their_weights() -> None:
+    other = np.array([[2, 0], [2, 0], [0, 2]]), FOUND[1]
+    second = {"model": "n", "weight": 3.0}
+    kept, _ = miner(False, retrievers=(second,), consistency_rank=0).mine(QUERIES, [FOUND, other], cosines)
+    assert kept["doc_ids"].to_pylist() == [["c", "a"], ["c", "a"], ["a", "c"]]
+    assert kept["scores"].to_pylist()[0] == pytest.approx([3 / 61 + 1 / 62, 1 / 61 + 3 / 62])
+
+
+def test_a_rank_window_leaves_out_the_nearest_but_never_the_source() -> None:
+    kept, _ = miner(False, first_rank=2).mine(QUERIES, [FOUND], cosines)
+    assert kept["doc_ids"].to_pylist() == [["a", "c"], ["a"], ["a"]]
+
+
+@pytest.mark.parametrize(("margin", "first"), [(0.95, ["a"]), (0.97, ["a", "c"]), (0.0, ["a", "c"])])
+def test_documents_near_the_sources_score_are_left_out_as_likely_answers(margin: float, first: list[str]) -> None:
+    kept, _ = miner(False, positive_margin=margin).mine(QUERIES, [FOUND], cosines)
+    assert kept["doc_ids"].to_pylist()[0] == first
+    assert kept["doc_ids"].to_pylist()[2] == ["c", "a"]  # a query from a log has no source to compare with

@@ -207,3 +207,21 @@ def test_a_query_whose_source_is_not_among_the_candidates_is_dropped_unscored(
     assert (row["id"], row["detail"]) == ("q0", "d0")
     assert row["reason"] == "source document is not among the scored candidates"
     assert "pairs" not in scored.cost
+
+
+def test_own_queries_that_copy_words_are_no_fair_judges_of_a_teacher_that_matches_words(
+    tmp_path: Path, models: dict[str, dict[str, Any]]
+) -> None:
+    made = world()
+    extractive = made["queries"].set_column(3, "source", pa.array(["extractive"] * QUERIES))
+    fusion = {**models, "teacher": {"kind": "fusion", "force": True}}
+    store = LocalStore(tmp_path)
+    for world_of, settings, flattered in (
+        ({**made, "queries": extractive}, fusion, True),
+        ({**made, "queries": extractive}, models, False),
+        (judged({**made, "queries": extractive}), fusion, False),
+        (made, fusion, False),
+    ):
+        inputs = given.results(store, **world_of)
+        fact = given.run(store, "score", inputs, qualify_queries=20, **settings).facts["qualification"]
+        assert ("flatters a teacher that matches words" in fact["caution"]) is flattered

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def reciprocal_rank_fusion(rankings: Sequence[Sequence[int]], k: int = 60) -> list[tuple[int, float]]:
-    """Items with their sum of 1 / (k + rank) over the rankings, best first, ties by item.
+def reciprocal_rank_fusion(
+    rankings: Sequence[Sequence[int]], k: int = 60, weights: Sequence[float] = ()
+) -> list[tuple[int, float]]:
+    """Items with their sum of weight / (k + rank) over the rankings, best first, ties by item; no weights are all 1.
 
     Source: Cormack, Clarke, Buettcher, "Reciprocal rank fusion outperforms Condorcet", SIGIR 2009.
     """
     sums: dict[int, float] = {}
-    for ranking in rankings:
+    for ranking, weight in zip(rankings, weights or [1.0] * len(rankings), strict=True):
         for rank, item in enumerate(ranking, 1):
-            sums[item] = sums.get(item, 0.0) + 1.0 / (k + rank)
+            sums[item] = sums.get(item, 0.0) + weight / (k + rank)
     return sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))
 
 

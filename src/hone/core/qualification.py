@@ -23,17 +23,23 @@ class Qualification:
     queries: int
     qualified: bool
     reason: str
+    caution: str = ""
+    """Why the figures may flatter the teacher, if they may."""
 
     def as_fact(self) -> dict[str, object]:
         return asdict(self)
 
 
 def qualify(
-    judged: str, lists: Sequence[Sequence[str]], scores: Sequence[np.ndarray], relevant: Sequence[Mapping[str, int]]
+    judged: str,
+    lists: Sequence[Sequence[str]],
+    scores: Sequence[np.ndarray],
+    relevant: Sequence[Mapping[str, int]],
+    caution: str = "",
 ) -> Qualification:
     """Compares the student's lists, best first, with the same lists in the order of the teacher's scores.
 
-    `relevant` are doc_id to relevance of each query.
+    `relevant` are doc_id to relevance of each query; `caution` is handed on.
     """
     if not lists:
         return Qualification("none", PRIMARY, 0.0, 0.0, 0, False, "there are no queries to compare them on")
@@ -46,7 +52,7 @@ def qualify(
         reason = f"its {PRIMARY} of {teacher:.4f} is not above the student's {student:.4f}"
         if reversed_teacher > student:
             reason += f"; its scores are reversed: lowest first it reaches {reversed_teacher:.4f}"
-    return Qualification(judged, PRIMARY, round(student, 6), round(teacher, 6), len(lists), not reason, reason)
+    return Qualification(judged, PRIMARY, round(student, 6), round(teacher, 6), len(lists), not reason, reason, caution)
 
 
 def flaw_of(scores: Sequence[np.ndarray]) -> str:

@@ -82,3 +82,8 @@ class Teacher(OneTeacher):
     """ensemble: the teachers it is made of. Each one's scores are standardised over the queries that qualify it."""
     force: bool = False
     """Train even with a teacher that did not beat the student."""
+
+    @property
+    def matches_words(self) -> bool:
+        """Whether its opinion rests on shared words."""
+        return "fusion" in (self.kind, *(member.kind for member in self.members))

@@ -1,10 +1,12 @@
 """mine: finds, with the student about to be tuned, what each query must be told apart from."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from hone import tables
 from hone.core.families import Student, doc_text
@@ -21,6 +23,13 @@ WRITES = ("candidates", "dropped_by_mine")
 QUERIES_AT_ONCE = 2_048
 
 
+class Retriever(Student):
+    """A further retriever whose rankings are fused with the student's."""
+
+    weight: float = Field(default=1.0, gt=0)
+    """Its share beside the others' in reciprocal rank fusion."""
+
+
 class Config(StageConfig):
     """Settings of mine."""
 
@@ -32,20 +41,29 @@ class Config(StageConfig):
     """A query is kept only if its source document is retrieved at this rank or better; 0 keeps all."""
     fuse_bm25: bool = False
     """Fuse the student's ranking with BM25's by reciprocal rank."""
+    retrievers: tuple[Retriever, ...] = ()
+    """Further retrievers to fuse with: a weak student finds hard negatives with the help of strong ones."""
     rrf_k: int = 60
     """The constant of reciprocal rank fusion."""
+    student_weight: float = Field(default=1.0, ge=0)
+    """The student's share in reciprocal rank fusion."""
+    bm25_weight: float = Field(default=1.0, gt=0)
+    """BM25's share in reciprocal rank fusion."""
+    first_rank: int = Field(default=1, ge=1)
+    """Documents ranked before this are left out, the source excepted: the nearest may be unmarked answers."""
+    positive_margin: float = Field(default=0.0, ge=0, le=1)
+    """Documents whose cosine with the query is above this share of the source's are left out as likely answers (0.95
+    is usual); 0 leaves out none. Queries without a source keep all."""
     token_budget: Annotated[int, Resource()] = 8192
     """Tokens encoded at once, padding included."""
 
 
 def run(config: Config, job: Job) -> None:
     """Mines every query, block by block: only ids and vectors are held."""
-    from hone.backends.encoder import Encoder, encode_docs
     from hone.backends.search import top_k
 
-    ids, vectors = encode_docs(job, config.student, config.student.model, "mine: encode docs", config.token_budget)
-    encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
-    miner = Miner(config, job, ids)
+    views = [View(job, student, config.token_budget) for student in (config.student, *config.retrievers)]
+    miner = Miner(config, job, views[0].ids)
     queries = job.table("queries")
     with (
         task("mine: search", queries.rows, "queries") as progress,
@@ -54,16 +72,36 @@ def run(config: Config, job: Job) -> None:
     ):
         for rows in _blocks(queries.batches()):
             texts = rows["text"].to_pylist()
-            positions, scores = top_k(encoder.queries(texts), vectors, config.top_k, miner.allowed)
-            kept, lost = miner.mine(rows, positions, scores)
+            embedded = [view.encoder.queries(texts) for view in views]
+            found = [
+                top_k(vectors, view.vectors, config.top_k, miner.allowed)
+                for vectors, view in zip(embedded, views, strict=True)
+            ]
+            kept, lost = miner.mine(rows, found, partial(_cosines, views[0].vectors, embedded[0]))
             candidates.write(kept)
             dropped.write(lost)
             progress.advance(len(texts))
     job.cost["queries"] += queries.rows
 
 
+class View:
+    """One retriever over the corpus: its encoder and its vectors of all documents."""
+
+    def __init__(self, job: Job, student: Student, token_budget: int) -> None:
+        from hone.backends.encoder import Encoder, encode_docs
+
+        self.ids, self.vectors = encode_docs(job, student, student.model, "mine: encode docs", token_budget)
+        self.encoder = Encoder(job.source(student.model), student, token_budget=token_budget)
+
+
+Found = tuple[np.ndarray, np.ndarray]
+"""What one retriever found for a block of queries: positions and scores, both [q, k], best first."""
+Cosines = Callable[[int, list[int]], np.ndarray]
+"""A query's place in its block and positions of documents to the student's cosines of those."""
+
+
 class Miner:
-    """The lists of a block of queries, from what the student retrieved."""
+    """The lists of a block of queries, from what the retrievers found."""
 
     def __init__(self, config: Config, job: Job, ids: list[str]) -> None:
         self.config, self.ids = config, ids
@@ -71,27 +109,47 @@ class Miner:
         self.allowed = ~np.array(job.table("docs").read(["held_out"])["held_out"].to_pylist(), dtype=bool)
         self.bm25 = _bm25(job) if config.fuse_bm25 else None
 
-    def mine(self, rows: pa.Table, positions: np.ndarray, scores: np.ndarray) -> tuple[pa.Table, pa.Table]:
-        """Queries [q] with retrieved positions and scores [q, k] to rows of candidates and of dropped_by_mine."""
+    def mine(self, rows: pa.Table, found: Sequence[Found], cosines: Cosines) -> tuple[pa.Table, pa.Table]:
+        """Queries [q] with what each retriever found, the student first, to rows of candidates and dropped_by_mine."""
         kept: list[dict[str, object]] = []
         lost: list[dict[str, object]] = []
         columns = (rows[name].to_pylist() for name in ("query_id", "text", "doc_id"))
         for at, (query_id, text, doc_id) in enumerate(zip(*columns, strict=True)):
-            found, values = self._ranking(text, positions[at].tolist(), scores[at].tolist())
-            rank = rank_of(self.place.get(doc_id, -1), found)
+            ranking, values = self._ranking(text, at, found)
+            source = self.place.get(doc_id, -1)
+            rank = rank_of(source, ranking)
             if is_consistent(doc_id, rank, self.config.consistency_rank):
-                names = [self.ids[position] for position in found]
-                kept.append({"query_id": query_id, "doc_ids": names, "scores": values})
+                chosen = self._chosen(ranking, source, partial(cosines, at))
+                names = [self.ids[ranking[place]] for place in chosen]
+                kept.append({"query_id": query_id, "doc_ids": names, "scores": [values[place] for place in chosen]})
             else:
                 lost.append(_drop(query_id, rank, self.config))
         return tables.CANDIDATES.build(kept), tables.DROPPED_BY_MINE.build(lost)
 
-    def _ranking(self, text: str, positions: list[int], scores: list[float]) -> tuple[list[int], list[float]]:
-        if self.bm25 is None:
-            return positions, scores
-        lexical = self.bm25.top_k(text, self.config.top_k, self.allowed).tolist()
-        fused = reciprocal_rank_fusion([positions, lexical], self.config.rrf_k)[: self.config.top_k]
+    def _ranking(self, text: str, at: int, found: Sequence[Found]) -> tuple[list[int], list[float]]:
+        rankings = [positions[at].tolist() for positions, _ in found]
+        weights = [self.config.student_weight, *(retriever.weight for retriever in self.config.retrievers)]
+        if self.bm25 is not None:
+            rankings.append(self.bm25.top_k(text, self.config.top_k, self.allowed).tolist())
+            weights.append(self.config.bm25_weight)
+        if len(rankings) == 1:
+            return rankings[0], found[0][1][at].tolist()
+        fused = reciprocal_rank_fusion(rankings, self.config.rrf_k, weights)[: self.config.top_k]
         return [position for position, _ in fused], [score for _, score in fused]
+
+    def _chosen(self, ranking: list[int], source: int, cosines: Callable[[list[int]], np.ndarray]) -> list[int]:
+        """Places in a ranking that are in the rank window and not likely answers; the source's always is."""
+        margin = self.config.positive_margin
+        window = range(self.config.first_rank - 1, len(ranking))
+        if not margin or source < 0:
+            return [at for at in range(len(ranking)) if at in window or ranking[at] == source]
+        values, limit = cosines(ranking), margin * cosines([source])[0]
+        likely = (values > limit) & (np.array(ranking) != source)
+        return [at for at in range(len(ranking)) if (at in window and not likely[at]) or ranking[at] == source]
+
+
+def _cosines(docs: np.ndarray, queries: np.ndarray, at: int, places: list[int]) -> np.ndarray:
+    return docs[places] @ queries[at]
 
 
 def is_consistent(source: str, rank: int, limit: int) -> bool:

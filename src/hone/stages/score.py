@@ -25,6 +25,10 @@ WRITES = ("teacher_scores", "dropped_by_score")
 OUTSCORED = "a candidate outscores the source document"
 NOT_LISTED = "source document is not among the scored candidates"
 NOT_FINITE = "the teacher gave a score that is no number"
+COPIED = (
+    "its own queries are words of their documents, which flatters a teacher that matches words: judge some queries "
+    "(a dev split) to be sure"
+)
 
 
 class Config(StageConfig):
@@ -116,7 +120,9 @@ def qualification(judge: "Judge", corpus: "Corpus", encoder: "Encoder", config: 
     judge.calibrate(texts, list(places))
     scores = judge.lists(texts, list(places))
     lists = [[corpus.ids[place] for place in row] for row in places]
-    return qualify(judged, lists, scores, [relevant[str(query["query_id"])] for query in chosen])
+    copied = any(query.get("source") == "extractive" for query in chosen)
+    caution = COPIED if copied and config.teacher.matches_words else ""
+    return qualify(judged, lists, scores, [relevant[str(query["query_id"])] for query in chosen], caution)
 
 
 def _judged(job: Job) -> tuple[Rows, dict[str, dict[str, int]], str]:
