@@ -153,8 +153,11 @@ class Site:
         assert found
         return found
 
+    def folder_of(self, prefix: str, name: str) -> Path:
+        return self.store.root / self.manifest(prefix).place(name)
+
     def verdict(self, prefix: str) -> dict[str, Any]:
-        return json.loads((self.store.root / prefix / "verdict/verdict.json").read_text())
+        return json.loads((self.folder_of(prefix, "verdict") / "verdict.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +192,7 @@ def test_an_unchanged_model_is_held_and_not_published(site: Site) -> None:
 
 def test_a_model_trained_on_shuffled_lists_is_rejected(site: Site) -> None:
     stages = site.stages("better")
-    good = site.store.root / stages["distill"] / "model"
+    good = site.folder_of(stages["distill"], "model")
     config = str(run_settings(site.folder, "worse", [1.0], good))
     curate = shuffled_lists(site, stages["curate"])
     reads = {"docs": stages["prepare"], "lists": curate}

@@ -156,3 +156,22 @@ def test_code_digests_differ_between_stages_and_are_stable() -> None:
     digests = [code_digest(f"hone.stages.{name}") for name in STAGES]
     assert len(set(digests)) == len(STAGES)
     assert digests == [code_digest(f"hone.stages.{name}") for name in STAGES]
+
+
+def test_a_damaged_part_of_a_memo_is_left_out_and_paid_for_again(store: LocalStore, tmp_path: Path) -> None:
+    def lengths(keys: list[str]) -> tuple[list[int], list[str]]:
+        memo, worked = Memo(store, "lengths", "x", pa.int64(), tmp_path), list[str]()
+
+        def work(positions: list[int]) -> pa.Array:
+            worked.extend(keys[position] for position in positions)
+            return pa.array([len(keys[position]) for position in positions], pa.int64())
+
+        return memo.compute(keys, work, chunk=2).to_pylist(), worked
+
+    keys = ["a", "bb", "ccc", "dddd"]
+    assert lengths(keys) == ([1, 2, 3, 4], keys)
+    part = next(path for path in store.root.rglob("*.arrow"))
+    part.write_bytes(part.read_bytes()[:-1] + b"!")
+    found, worked = lengths(keys)
+    assert found == [1, 2, 3, 4]
+    assert len(worked) == 2

@@ -57,8 +57,10 @@ def show_result(store: Store, manifest: Manifest) -> None:
         report = fetch_folder(store, manifest, "report", scratch)
         metrics: dict[str, Any] = json.loads((report / "metrics.json").read_text("utf-8"))
     console.print(before_after(metrics))
-    console.print(f"report: {_place(store)}/{manifest.prefix}/report/report.html", soft_wrap=True)
-    console.print(f"model:  {_place(store)}/{manifest.inputs['model']}/model", soft_wrap=True)
+    console.print(f"report: {_place(store)}/{manifest.place('report')}/report.html", soft_wrap=True)
+    distilled = load_manifest(store, f"{manifest.inputs['model']}/manifest.json")
+    if distilled:
+        console.print(f"model:  {_place(store)}/{distilled.place('model')}", soft_wrap=True)
 
 
 def show_verdict(manifest: Manifest) -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from hone import tables
 from hone.core.verdict import PROMOTE
 from hone.errors import UserError
+from hone.log import about
 from hone.settings import RunSettings
 from hone.sources import SourceMark, local_path
 from hone.stage import Manifest, Plan, Shard, execute, finished, load_manifest, marked, merge, plan, scratch_folder
@@ -46,19 +47,20 @@ def run(
         raise UserError(f"{last} comes before {first}; nothing would be run, give a later --until or an earlier --from")
     _look_for_sources(settings, last)
     done: dict[str, Manifest] = {}
-    for name in _until(last):
-        if why := _left_out(name, settings, done):
-            tell(Step(name, None, "", why))
-            continue
-        with scratch_folder() as scratch:
-            todo = plan(name, settings.stages[name], outputs_of(done), scratch)
-            result = finished(store, todo)
-            if result is None and STAGES.index(name) < STAGES.index(first):
-                raise UserError(f"{name} has no result for these settings; run without --from {first}")
-            reason = "" if result else explain(store, settings.name, todo)
-            tell(Step(name, result, reason))
-            done[name] = result or _execute(todo, store, shards)
-        record(store, settings.name, done)
+    with about(run=settings.name):
+        for name in _until(last):
+            if why := _left_out(name, settings, done):
+                tell(Step(name, None, "", why))
+                continue
+            with scratch_folder() as scratch:
+                todo = plan(name, settings.stages[name], outputs_of(done), scratch)
+                result = finished(store, todo)
+                if result is None and STAGES.index(name) < STAGES.index(first):
+                    raise UserError(f"{name} has no result for these settings; run without --from {first}")
+                reason = "" if result else explain(store, settings.name, todo)
+                tell(Step(name, result, reason))
+                done[name] = result or _execute(todo, store, shards)
+            record(store, settings.name, done)
     return done
 
 

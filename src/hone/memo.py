@@ -7,14 +7,19 @@ to its result. A changed corpus pays only for changed texts, and a killed stage 
 import hashlib
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hone.log import log
 from hone.progress import Task
-from hone.store import Store
+from hone.store import Store, sha256_of
+
+FETCHES = 8
+SUFFIX = ".arrow"
 
 
 class Memo:
@@ -24,7 +29,8 @@ class Memo:
         self.store, self.scratch = store, scratch
         self.folder = f"memo/{name}/{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         self.schema = pa.schema([("key", pa.uint64()), ("value", type)])
-        parts = [self._open(found.key) for found in store.objects(self.folder)]
+        with ThreadPoolExecutor(FETCHES) as pool:
+            parts = list(pool.map(self._open, [found.key for found in store.objects(self.folder)]))
         self.known = pa.concat_tables([self.schema.empty_table(), *parts])
         self._index()
 
@@ -62,10 +68,10 @@ class Memo:
 
     def _add(self, hashes: np.ndarray, values: pa.Array | pa.ChunkedArray) -> None:
         table = pa.Table.from_arrays([pa.array(hashes), values], schema=self.schema)
-        path = self.scratch / f"memo-{uuid.uuid4().hex}.arrow"
+        path = self.scratch / f"memo-{uuid.uuid4().hex}{SUFFIX}"
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, self.schema) as writer:
             writer.write_table(table)
-        self.store.put(f"{self.folder}/{path.name}", path)
+        self.store.put(f"{self.folder}/{sha256_of(path)}{SUFFIX}", path)
         self.known = pa.concat_tables([self.known, table])
         self._index()
 
@@ -75,7 +81,11 @@ class Memo:
         self.sorted = keys[self.order]
 
     def _open(self, key: str) -> pa.Table:
+        """One part, which is named by its sha256. A damaged one is left out: what it held is paid for again."""
         path = self.store.fetch(key, self.scratch)
+        if f"{sha256_of(path)}{SUFFIX}" != key.rpartition("/")[2]:
+            log.warning("memo part damaged", part=key)
+            return self.schema.empty_table()
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all().cast(self.schema)
 
 

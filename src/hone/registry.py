@@ -16,8 +16,8 @@ from pathlib import Path
 from pydantic import Field
 
 from hone.errors import UserError
-from hone.stage import Part, Settings, sha256
-from hone.store import Store
+from hone.stage import Part, Settings
+from hone.store import Store, sha256_of
 
 NAME = r"[a-z0-9][a-z0-9_-]*"
 """Domains and versions: plain segments of a key."""
@@ -91,7 +91,7 @@ def parts_of(folder: Path) -> tuple[Part, ...]:
     """Every file of a folder, by its path below it."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return tuple(
-        Part(path=file.relative_to(folder).as_posix(), rows=0, bytes=file.stat().st_size, sha256=sha256(file))
+        Part(path=file.relative_to(folder).as_posix(), rows=0, bytes=file.stat().st_size, sha256=sha256_of(file))
         for file in files
     )
 

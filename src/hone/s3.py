@@ -12,14 +12,16 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from contextvars import copy_context
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from hone.errors import TransientError, UserError
+from hone.log import log
 from hone.store import Object, checked_key
 
 T = TypeVar("T")
@@ -70,15 +72,18 @@ class S3Store:
 
     def fetch(self, key: str, folder: Path) -> Path:
         target = folder / checked_key(key)
+        if target.is_file():
+            return target
         target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{uuid.uuid4().hex}")
         try:
-            with target.open("wb") as file:
+            with temporary.open("wb") as file:
                 size = self._fetch_piece(key, file.fileno(), 0)
                 rest = range(PIECE, size, PIECE)
-                list(self._pool.map(lambda start: self._fetch_piece(key, file.fileno(), start), rest))
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
+                self._in_parallel(lambda start: self._fetch_piece(key, file.fileno(), start), rest)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
         return target
 
     def put(self, key: str, path: Path) -> None:
@@ -121,6 +126,16 @@ class S3Store:
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(TRANSFERS, thread_name_prefix="s3")
+
+    def _in_parallel(self, move: Callable[[int], T], places: Iterable[int]) -> list[T]:
+        """Results in order; every fault is logged with what the caller is about."""
+        running = [self._pool.submit(copy_context().run, move, place) for place in places]
+        try:
+            return [future.result() for future in running]
+        finally:
+            for future in running:
+                future.cancel()
+            wait(running)
 
     def _renew(self) -> None:
         """A fresh client: it asks the chain for credentials anew."""
@@ -167,7 +182,7 @@ class S3Store:
             with path.open("rb") as file:
                 numbers = range(1, -(-size // piece) + 1)
                 send = lambda number: self._put_piece(key, upload, number, file.fileno(), piece)  # noqa: E731
-                parts = list(self._pool.map(send, numbers))
+                parts = self._in_parallel(send, numbers)
             self._complete(key, upload, parts, size)
         except BaseException:
             with suppress(TransientError, UserError):
@@ -229,7 +244,7 @@ class S3Store:
                 return answer
             except (ClientError, BotoCoreError, ResponseParserError, HTTPError) as error:
                 fault = self._refused(error) if isinstance(error, ClientError) else self._broken(error)
-                self._note(fault)
+                self._note(fault, attempt)
                 if attempt >= (self._attempts if self._answered else min(self._attempts, FIRST_ATTEMPTS)):
                     raise self._lasting(fault, attempt) from error
             time.sleep(random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)))
@@ -277,9 +292,10 @@ class S3Store:
         again = "finished work is kept, run the command again"
         return TransientError(f"the store {self.uri} failed {attempts} times in a row ({fault}); {again}")
 
-    def _note(self, fault: str) -> None:
+    def _note(self, fault: str, attempt: int) -> None:
         with self._lock:
             self.faults[fault] += 1
+        log.warning("store fault", store=self.uri, fault=fault, attempt=attempt)
 
     @property
     def _endpoint(self) -> str:

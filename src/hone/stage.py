@@ -10,9 +10,12 @@ import hashlib
 import json
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+import uuid
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -20,19 +23,21 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hone import __version__, sources, tables
 from hone.code import code_digest
 from hone.errors import UserError
+from hone.log import kept, log
 from hone.memo import Memo
-from hone.store import Store
+from hone.store import Store, checked_key, sha256_of
 from hone.tables import Folder, Table
 
 ROWS_PER_GROUP = 8_192
 ROWS_PER_PART = 65_536
 ROWS_PER_BUCKET = 1_024
 MOST_BUCKETS = 256
+AHEAD = 4
 
 
 class Settings(BaseModel):
@@ -105,6 +110,10 @@ class Manifest(Settings):
     def prefix(self) -> str:
         return f"{self.stage}/{self.fingerprint}"
 
+    def place(self, name: str) -> str:
+        """The key of the folder that holds an output's parts."""
+        return f"{self.prefix}/{self.outputs[name].parts[0].path.partition('/')[0]}"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -138,8 +147,7 @@ class TableReader:
 
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All rows in order, a few thousand at a time."""
-        for part in self.output.parts:
-            path = fetch_part(self._store, self._prefix, part, self._scratch)
+        for path in fetch_parts(self._store, self._prefix, self.output.parts, self._scratch):
             with pq.ParquetFile(path) as file:
                 yield from file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns)
 
@@ -303,19 +311,45 @@ def execute(todo: Plan, store: Store, scratch: Path, shard: Shard | None = None)
         raise UserError(f"{todo.stage} is not sharded; leave out --shard")
     done = finished(store, todo, shard)
     if done:
+        log.info("up to date", stage=todo.stage, result=done.prefix)
         return done, False
     store.check_writable()
+    share = f"{shard.index}/{shard.count}"
+    with _disk_full_in_one_sentence(scratch), kept(stage=todo.stage, shard=share) as lines:
+        log.info("started", fingerprint=todo.fingerprint)
+        manifest = _made(todo, store, scratch, shard)
+        _keep_log(store, todo, scratch, lines)
+        return _commit(store, _manifest_key(todo, shard), manifest), True
+
+
+def _made(todo: Plan, store: Store, scratch: Path, shard: Shard) -> Manifest:
+    """Runs a stage and uploads what it wrote, but does not commit it."""
     started = time.monotonic()
     job = Job(todo, store, scratch, shard)
+    _run(job)
+    outputs = {name: _publish(job, name) for name in _writes(todo.stage)}
+    seconds = time.monotonic() - started
+    rows = {name: output.rows for name, output in outputs.items()}
+    log.info("finished", seconds=round(seconds, 3), rows=rows, cost=dict(job.cost), faults=dict(store.faults))
+    return _manifest(todo, outputs, job.facts, job.cost, seconds)
+
+
+def _keep_log(store: Store, todo: Plan, scratch: Path, lines: list[str]) -> None:
+    """The events of a stage, beside its result."""
+    file = scratch / "log.jsonl"
+    file.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    store.put(f"{todo.prefix}/logs/{uuid.uuid4().hex}.jsonl", file)
+
+
+@contextmanager
+def _disk_full_in_one_sentence(scratch: Path) -> Generator[None]:
+    """Turns a full disk into one sentence. Raises UserError."""
     try:
-        _run(job)
-        outputs = {name: _publish(job, name) for name in _writes(todo.stage)}
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(f"the disk is full ({error.filename or scratch}); free space and run again") from error
         raise
-    manifest = _manifest(todo, outputs, job.facts, job.cost, time.monotonic() - started)
-    return _commit(store, _manifest_key(todo, shard), manifest), True
 
 
 def merge(todo: Plan, store: Store, shards: int) -> Manifest:
@@ -358,16 +392,42 @@ def finished(store: Store, todo: Plan, shard: Shard | None = None) -> Manifest |
     for output in manifest.outputs.values():
         for part in output.parts:
             if sizes.get(f"{todo.prefix}/{part.path}") != part.bytes:
-                raise UserError(
-                    f"{todo.prefix}/{part.path} in {store.uri} is missing or cut short; "
-                    f"delete {todo.prefix} and run again"
-                )
+                gone = f"{todo.prefix}/{part.path} in {store.uri} is missing or cut short"
+                raise UserError(f"{gone}; {mend(todo.prefix)}")
     return manifest
 
 
 def load_manifest(store: Store, key: str) -> Manifest | None:
+    """A manifest, or None if there is none. Raises UserError if it is not one that was written under this key."""
     data = store.read(key)
-    return None if data is None else Manifest.model_validate_json(data)
+    if data is None:
+        return None
+    prefix = key.rpartition("/")[0]
+    try:
+        manifest = Manifest.model_validate_json(data)
+        flaw = _flaw(manifest, prefix)
+    except (ValidationError, UserError) as error:
+        flaw = str(error).partition("\n")[0]
+    else:
+        if not flaw:
+            return manifest
+    log.error("manifest damaged", manifest=key, flaw=flaw)
+    raise UserError(f"{key} in {store.uri} is damaged ({flaw}); {mend(prefix)}")
+
+
+def _flaw(manifest: Manifest, prefix: str) -> str:
+    """What shows that a manifest is not as it was written, empty if nothing does. Raises UserError on unsafe paths."""
+    if manifest.prefix != prefix:
+        return f"it belongs to {manifest.prefix[:80]!r}"
+    for key in manifest.inputs.values():
+        checked_key(key)
+    for name, output in manifest.outputs.items():
+        if output != _output(list(output.parts)):
+            return f"{name} is not the sum of its parts"
+        for part in output.parts:
+            if not checked_key(part.path).startswith((f"{name}/", f"{name}-")) or min(part.rows, part.bytes) < 0:
+                return f"{part.path[:80]!r} is no part of {name}"
+    return ""
 
 
 def lineage(store: Store, inputs: Mapping[str, Manifest]) -> dict[str, Manifest]:
@@ -391,15 +451,34 @@ def fetch_part(store: Store, prefix: str, part: Part, scratch: Path) -> Path:
         path = store.fetch(key, scratch)
     except FileNotFoundError:
         path = None
-    if path is None or sha256(path) != part.sha256:
-        raise UserError(f"{key} in {store.uri} is missing or damaged; delete {prefix} and run again")
+    if path is None or sha256_of(path) != part.sha256:
+        log.error("part damaged", part=key, missing=path is None)
+        raise UserError(f"{key} in {store.uri} is missing or damaged; {mend(prefix)}")
     return path
+
+
+def fetch_parts(store: Store, prefix: str, parts: Sequence[Part], scratch: Path) -> Iterator[Path]:
+    """Parts as verified local files, in order; a few are fetched ahead of the reader."""
+    with ThreadPoolExecutor(AHEAD) as pool:
+        waiting: deque[Future[Path]] = deque()
+        for part in parts:
+            waiting.append(pool.submit(copy_context().run, fetch_part, store, prefix, part, scratch))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def mend(prefix: str) -> str:
+    """What to do about a damaged result."""
+    return f"`hone repair {prefix}` makes it again"
 
 
 def fetch_folder(store: Store, manifest: Manifest, name: str, scratch: Path) -> Path:
     """An output folder as a local path, every file verified."""
-    paths = [fetch_part(store, manifest.prefix, part, scratch) for part in manifest.outputs[name].parts]
-    depth = len(Path(manifest.outputs[name].parts[0].path).parts) - 1
+    parts = manifest.outputs[name].parts
+    paths = list(fetch_parts(store, manifest.prefix, parts, scratch))
+    depth = len(Path(parts[0].path).parts) - 1
     return paths[0].parents[depth - 1]
 
 
@@ -416,19 +495,25 @@ def _writes(name: str) -> tuple[str, ...]:
 
 
 def _publish(job: Job, name: str) -> Output:
-    """Uploads the files of one output. Parts of tables carry their hash in their name: no writer meets another's."""
+    """Uploads the files of one output. The content is part of their names: no writer can spoil another's result."""
     folder = job.new_folder(name)
+    is_table = isinstance(tables.OUTPUTS[name], Table)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    hashes = [sha256_of(file) for file in files]
+    whole = _digest_of(hashes)[:8]
     parts: list[Part] = []
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest = sha256(file)
-        relative = file.relative_to(folder)
-        is_table = isinstance(tables.OUTPUTS[name], Table)
-        inside = f"{relative.stem}-{digest[:8]}{relative.suffix}" if is_table else relative.as_posix()
-        path = f"{name}/{inside}"
+    for file, sha256 in zip(files, hashes, strict=True):
+        path = f"{name}/{file.stem}-{sha256[:8]}{file.suffix}" if is_table else f"{name}-{whole}/{_below(file, folder)}"
         rows = pq.read_metadata(file).num_rows if is_table else 0
-        job.store.put(f"{job.plan.prefix}/{path}", file)
-        parts.append(Part(path=path, rows=rows, bytes=file.stat().st_size, sha256=digest))
+        parts.append(Part(path=path, rows=rows, bytes=file.stat().st_size, sha256=sha256))
+    with ThreadPoolExecutor(AHEAD) as pool:
+        keys = [f"{job.plan.prefix}/{part.path}" for part in parts]
+        list(pool.map(job.store.put, keys, files))
     return _output(parts)
+
+
+def _below(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix()
 
 
 def _output(parts: list[Part]) -> Output:
@@ -457,7 +542,9 @@ def _manifest(
 
 def _commit(store: Store, key: str, manifest: Manifest) -> Manifest:
     if store.create(key, manifest.model_dump_json(indent=1).encode()):
+        log.info("committed", manifest=key)
         return manifest
+    log.info("adopted", manifest=key)
     return cast(Manifest, load_manifest(store, key))
 
 
@@ -497,12 +584,6 @@ def _identity(value: object, found: Mapping[str, str], notes: tuple[object, ...]
 
 def _digest_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _bucket(key: str, count: int) -> int:

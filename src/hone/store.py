@@ -3,6 +3,7 @@
 A key is a relative path of plain segments made by Hone (digests, stage names, numbers), never an id from a corpus.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -44,7 +45,8 @@ class Store(Protocol):
         ...
 
     def fetch(self, key: str, folder: Path) -> Path:
-        """A local file with the object's content: the object itself if it is local, else a copy in `folder`.
+        """A local file with the object's content: the object itself if it is local, else a copy in `folder`,
+        made once.
 
         Raises FileNotFoundError if there is no such object.
         """
@@ -96,6 +98,12 @@ def checked_key(key: str) -> str:
     if not plain or len(key.encode(errors="replace")) > LONGEST_KEY or UNSAFE.search(key):
         raise UserError(f"{key[:80]!r} is no key of a store: it must be a relative path of plain names")
     return key
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class LocalStore:

@@ -1,0 +1,61 @@
+"""The whole chain on a few documents with a tiny random student: a second of work that touches every stage."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import corpora
+import tiny
+from hone import local, settings
+from hone.settings import RunSettings
+from hone.stage import Manifest
+from hone.store import Store
+
+TOPICS = ("wing lift drag stall flap slat", "engine thrust fan core inlet nozzle", "sea wave tide reef shore foam")
+COMMON = "test flow data speed angle model value case"
+TIMED = "report"
+"""The one output that tells how long things took, and so differs between runs."""
+SETTINGS: dict[str, Any] = {
+    "student": {"model": "student"},
+    "prepare": {"corpus": "corpus"},
+    "generate": {"extractive": {"styles": {"search": 1}}},
+    "mine": {"top_k": 10},
+    "teacher": {"kind": "fusion", "force": True},
+    "curate": {"min_docs": 4, "list_size": 4, "source_first": False, "weak_percentile": 0},
+    "distill": {"list_size": 4, "batch_size": 16, "max_steps": 3, "eval_every": 1, "learning_rate": 0.01},
+    "evaluate": {"permutations": 20, "bootstrap": 10},
+}
+
+
+def home(folder: Path, docs: int = 40) -> Path:
+    """A folder with a corpus, judgements and a student."""
+    draw = random.Random(7)
+    topics = [draw.choice(TOPICS).split() for _ in range(docs)]
+    rows = corpora.docs(*(" ".join(draw.choices([*topic, *COMMON.split()], k=24)) for topic in topics))
+    asked = {f"q{n}": " ".join(rows[n]["text"].split()[3:8]) for n in range(12)}
+    qrels = {split: [(f"q{n}", f"d{n}", 1) for n in range(at, 12, 2)] for at, split in enumerate(("dev", "test"))}
+    corpora.beir(folder / "corpus", rows, asked, **qrels)
+    tiny.student(folder / "student", dim=16, layers=1, vocab_texts=[*TOPICS, COMMON])
+    return folder
+
+
+def settings_file(home: Path, name: str = "tiny") -> Path:
+    path = home / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"name": name, **SETTINGS}), "utf-8")
+    return path
+
+
+def checked(home: Path, name: str = "tiny") -> RunSettings:
+    return settings.load(settings_file(home, name))
+
+
+def run(home: Path, store: Store, name: str = "tiny", **how: Any) -> dict[str, Manifest]:
+    return local.run(checked(home, name), store, **how)
+
+
+def digests(done: dict[str, Manifest]) -> dict[str, str]:
+    """What must not differ between any two runs: the digests of all outputs but the report."""
+    found = {name: output.digest for manifest in done.values() for name, output in manifest.outputs.items()}
+    return {name: digest for name, digest in found.items() if name != TIMED}

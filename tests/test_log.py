@@ -1,0 +1,58 @@
+"""Events: one line each, with what they belong to, and no secrets."""
+
+import json
+
+import pytest
+
+from hone.log import about, kept, log
+
+
+@pytest.fixture(autouse=True)
+def _json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONE_LOG", "json")
+
+
+def test_an_event_is_one_line_with_what_it_belongs_to(capsys: pytest.CaptureFixture[str]) -> None:
+    with about(run="r"), kept(stage="score", shard="1/4") as lines:
+        log.warning("two\nlines", rows=3)
+    said = capsys.readouterr().err
+    assert said.splitlines() == lines
+    event = json.loads(lines[0])
+    assert event.pop("time").endswith("Z")
+    assert event == {"event": "two\nlines", "level": "warning", "run": "r", "stage": "score", "shard": "1/4", "rows": 3}
+
+
+def test_events_after_a_block_belong_to_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with kept(stage="score") as lines:
+        pass
+    log.info("later")
+    assert not lines
+    assert "stage" not in json.loads(capsys.readouterr().err)
+
+
+def test_people_get_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HONE_LOG", "text")
+    with about(run="r"):
+        log.warning("store fault", fault="SlowDown")
+    assert capsys.readouterr().err[8:] == " r: warning: store fault  fault=SlowDown\n"
+
+
+def test_events_are_kept_even_when_nothing_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HONE_LOG", "off")
+    with kept() as lines:
+        log.info("quiet")
+    assert capsys.readouterr().err == ""
+    assert json.loads(lines[0])["event"] == "quiet"
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_what_the_environment_holds_as_a_secret_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    monkeypatch.setenv("HONE_LOG", form)
+    monkeypatch.setenv("SOME_API_KEY", "planted-secret")
+    with kept() as lines:
+        log.info("said planted-secret", detail={"deep": "x planted-secret y"})
+    assert "planted" not in capsys.readouterr().err + lines[0]
