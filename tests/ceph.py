@@ -65,6 +65,8 @@ class Gateway:
     address: str
     access_key: str
     secret_key: str
+    folder: str
+    """Where the cluster lives; `serve` starts further gateways to it."""
 
 
 def install() -> None:
@@ -97,11 +99,6 @@ class Cluster:
         self.call("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd, *self.own)
         self.spawn("ceph-osd", "-i", "0", "-f", *self.own)
 
-    def gateway(self, port: int) -> subprocess.Popen[bytes]:
-        """Starts a gateway process at a port; several may serve one cluster."""
-        frontend = f"beast endpoint=127.0.0.1:{port}"
-        return self.spawn("radosgw", "-f", "-n", "client.rgw", "--rgw-frontends", frontend, *self.own)
-
     def user(self) -> tuple[str, str]:
         """Access and secret key of a new user."""
         name = f"u{uuid.uuid4().hex[:8]}"
@@ -131,6 +128,12 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def serve(folder: str | Path, name: str, port: int) -> list[str]:
+    """The command that runs a gateway of a cluster at a port; several, each with its name, may run at once."""
+    frontend = f"beast endpoint=127.0.0.1:{port}"
+    return ["radosgw", "-f", "-n", f"client.{name}", "--rgw-frontends", frontend, "-c", str(Path(folder) / "ceph.conf")]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -155,11 +158,12 @@ def main(arguments: Sequence[str]) -> None:
     try:
         cluster.start()
         port = free_port()
-        cluster.gateway(port)
+        cluster.spawn(*serve(cluster.folder, "rgw", port))
         keys = cluster.user()
         wait_for(port)
-        print(json.dumps(asdict(Gateway(f"http://127.0.0.1:{port}", *keys))), flush=True)
-        signal.pause()
+        print(json.dumps(asdict(Gateway(f"http://127.0.0.1:{port}", *keys, str(cluster.folder)))), flush=True)
+        while Path(f"/proc/{arguments[1]}").exists():
+            time.sleep(0.5)
     finally:
         cluster.stop()
 

@@ -1,11 +1,54 @@
 """What all tests share."""
 
+import fcntl
+import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
-# Tests run side by side, a process for each core: threads of their own would only get in each other's way.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from ceph import Gateway
+
 # No test is timed: a busy machine would make it fail.
 settings.register_profile("hone", deadline=None)
 settings.load_profile("hone")
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The usual AWS settings, empty: what the machine has of its own is out of the way."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return monkeypatch
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Gateway:
+    """A real S3 server (`tests/ceph.py`), started once and shared by all workers until the test run ends."""
+    if os.geteuid() != 0 and not os.environ.get("CI"):
+        pytest.skip("Ceph is installed and started by root; CI does so")
+    several = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if several else base
+    with (shared / "ceph.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told = shared / "ceph.json"
+        if not told.exists():
+            _start_ceph(shared, told, os.getppid() if several else os.getpid())
+    return Gateway(**json.loads(told.read_text("utf-8")))
+
+
+def _start_ceph(shared: Path, told: Path, owner: int) -> None:
+    command = [sys.executable, str(Path(__file__).with_name("ceph.py")), str(shared / "ceph"), str(owner)]
+    with (shared / "ceph.err").open("w") as errors:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
+    assert child.stdout
+    line = child.stdout.readline()
+    assert line, f"Ceph did not start: {(shared / 'ceph.err').read_text('utf-8')}"
+    told.write_text(line, "utf-8")

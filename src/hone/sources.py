@@ -6,6 +6,7 @@ A reference is a path, `s3://bucket/prefix`, or `package:NAME`: the model folder
 import hashlib
 import importlib.util
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from hone.errors import UserError
 from hone.store import open_store
 
 CHUNK = 1 << 20
+FETCHES = 8
 
 
 class SourceMark:
@@ -79,8 +81,8 @@ def _download(reference: str, scratch: Path) -> Path:
     store = open_store(parent)
     keys = [found.key for found in store.objects(name)] or [name]
     try:
-        for key in keys:
-            store.fetch(key, scratch)
+        with ThreadPoolExecutor(FETCHES) as pool:
+            list(pool.map(lambda key: store.fetch(key, scratch), keys))
     except FileNotFoundError:
         raise UserError(f"{reference} does not exist; correct the address in the settings") from None
     return scratch / name
