@@ -3,7 +3,8 @@
     python benchmarks/quality.py FOLDER... [--log] [--seeds 17,18] [--store DIR] [--set distill.max_steps=50]
 
 Without `--log` no human query is seen in training. With it the dev (or train) queries are given as a query log: their
-texts, never their judgements. Test queries are only ever used to report.
+texts, never their judgements; a log of few queries is helped out by queries cut from the documents. Test queries are
+only ever used to report.
 """
 
 import argparse
@@ -20,6 +21,8 @@ from hone import local, settings
 from hone.errors import UserError
 from hone.stage import Manifest, fetch_folder, scratch_folder
 from hone.store import Store, open_store
+
+ENOUGH_QUERIES = 300
 
 
 def main() -> int:
@@ -69,8 +72,9 @@ def run_settings(name: str, collection: Path, seed: int, arguments: argparse.Nam
     }
     if arguments.log:
         log = Path(arguments.store).resolve() / "logs" / f"{corpus.name}-{dev}.txt"
-        write_log(corpus, dev, log)
-        data = settings.overlay(data, {"generate": {"sources": ["log"], "query_log": str(log)}})
+        count = write_log(corpus, dev, log)
+        sources = ["log"] if count >= ENOUGH_QUERIES else ["log", "extractive"]
+        data = settings.overlay(data, {"generate": {"sources": sources, "query_log": str(log)}})
     for text in arguments.set:
         key, _, value = text.partition("=")
         for part in reversed(key.split(".")):
@@ -79,12 +83,14 @@ def run_settings(name: str, collection: Path, seed: int, arguments: argparse.Nam
     return data
 
 
-def write_log(corpus: Path, split: str, log: Path) -> None:
-    """The texts of a split's queries, one per line."""
+def write_log(corpus: Path, split: str, log: Path) -> int:
+    """The texts of a split's queries, one per line; returns how many."""
     judged = {line.split("\t")[0] for line in (corpus / f"qrels/{split}.tsv").read_text().splitlines()[1:]}
     queries = map(json.loads, (corpus / "queries.jsonl").read_text().splitlines())
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("\n".join(" ".join(query["text"].split()) for query in queries if query["_id"] in judged) + "\n")
+    texts = [" ".join(query["text"].split()) for query in queries if query["_id"] in judged]
+    log.write_text("\n".join(texts) + "\n")
+    return len(texts)
 
 
 def figures(store: Store, done: dict[str, Manifest]) -> dict[str, Any]:
