@@ -2,6 +2,7 @@
 
 import csv
 import json
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hone import tables
-from hone.stage import Manifest, TableReader, execute, plan, scratch_folder
+from hone.stage import Job, Manifest, Plan, Shard, TableReader, execute, plan, scratch_folder
+from hone.stage import _publish as publish
 from hone.stages import stage
 from hone.store import LocalStore
 from hone.tables import Table
@@ -75,3 +77,19 @@ def rows_of(store: LocalStore, manifest: Manifest, name: str) -> list[dict[str, 
     table = cast(Table, tables.OUTPUTS[name])
     with scratch_folder() as scratch:
         return TableReader(table, manifest.outputs[name], manifest.prefix, store, scratch).read().to_pylist()
+
+
+def finished(store: LocalStore, name: str, **outputs: pa.Table) -> dict[str, Manifest]:
+    """A finished result of a stage that holds these tables, by table, as what reads them takes it."""
+    with scratch_folder() as scratch:
+        todo = Plan(name, stage(name).Config.model_construct(), {}, {}, uuid.uuid4().hex[:16])
+        job = Job(todo, store, scratch, Shard())
+        for table, rows in outputs.items():
+            with job.writer(table) as writer:
+                writer.write(rows)
+        made = {table: publish(job, table) for table in outputs}
+    manifest = Manifest(
+        stage=name, fingerprint=todo.fingerprint, code="", version="", config={}, sources={}, inputs={},
+        input_digests={}, outputs=made, facts={}, cost={}, seconds=0.0,
+    )  # fmt: skip
+    return dict.fromkeys(outputs, manifest)

@@ -131,6 +131,10 @@ CASES: dict[str, tuple[Callable[[Home], object], str]] = {
         r"preset: 'gpu' is none of the presets; write one of cpu, paper",
     ),
     "no name": (lambda h: h.settings(name="../x"), r"name: give the run a name of letters, digits"),
+    "an unknown backend": (
+        lambda h: h.settings(teacher={"kind": "oracle"}),
+        r"s\.yaml: teacher\.kind: no such teacher; the kinds are .*fusion",
+    ),
     "an unknown source of queries": (
         lambda h: h.settings(generate={"sources": ["gpt"]}),
         r"generate\.sources: name each",

@@ -40,6 +40,7 @@ def schema_json() -> str:
         schema = stage(name).Config.model_json_schema(ref_template="#/$defs/{model}")
         definitions.update(schema.pop("$defs", {}))
         schema.pop("required", None)
+        schema["type"] = ["object", "null"]  # a heading with nothing below it keeps all defaults
         properties[name] = schema
     for key, name in shared_settings().items():
         properties[key] = properties[name]["properties"][key]

@@ -5,6 +5,8 @@ import re
 import shutil
 from pathlib import Path
 
+import yaml
+
 from hone.errors import UserError
 from hone.readers import Look, look
 
@@ -45,7 +47,7 @@ def write_settings(corpus: str, out: Path | None, student: str, name: str) -> Pa
     if out.exists():
         raise UserError(f"{out} exists already; remove it or give another name with --out")
     try:
-        out.write_text(_text(seen, folder, name, student or _student()), "utf-8")
+        out.write_text(_text(seen, folder, name, student), "utf-8")
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; give another file with --out") from error
     return out
@@ -56,11 +58,11 @@ def _text(seen: Look, folder: Path, name: str, student: str) -> str:
     return TEMPLATE.format(
         seen=seen,
         device="GPU" if gpu else "CPU only; the teacher is a fusion of BM25 and the student, which needs no weights",
-        name=name,
+        name=_scalar(name),
         presets="cpu: minutes on a laptop; paper: the published recipe on a GPU",
         preset="paper" if gpu else "cpu",
-        student=student,
-        corpus=folder.resolve(),
+        student=_scalar(student) if student else _student(),
+        corpus=_scalar(str(folder.resolve())),
         fields=_fields(seen),
         sources="# sources: [log, extractive]",
     )
@@ -70,8 +72,18 @@ def _fields(seen: Look) -> str:
     """The settings by which prepare finds its fields, where they differ from what it expects; the choice is shown."""
     usual = {"id_field": "_id", "title_field": "title", "text_field": "text"}
     found = {name: value for name in usual if (value := getattr(seen, name)) and value != usual[name]}
-    lines = [f"  # Fields seen: {', '.join(seen.fields)}", *(f"  {name}: {value}" for name, value in found.items())]
+    lines = [
+        f"  # Fields seen: {', '.join(seen.fields)}",
+        *(f"  {name}: {_scalar(value)}" for name, value in found.items()),
+    ]
+    if not seen.text_field:
+        lines.append("  # None of them looks like the text; name it:\n  # text_field: NAME")
     return "\n".join(lines) + "\n"
+
+
+def _scalar(text: str) -> str:
+    """A value as YAML reads it back, in quotes where it would mean something else without."""
+    return yaml.safe_dump([text], default_flow_style=True, allow_unicode=True, width=1 << 20).strip()[1:-1]
 
 
 def _student() -> str:

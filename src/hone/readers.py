@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hone.core import languages
 from hone.core.text import Chunking, chunks
 from hone.errors import UserError
 
@@ -33,6 +34,7 @@ TABLE_SUFFIXES = tuple(suffix for format in SUFFIXES if format != "text" for suf
 LARGEST_FIELD = 64 << 20
 LARGEST_RELEVANCE = 2**31 - 1
 ROWS_AT_ONCE = 1_024
+ENOUGH_FOR_LANGUAGE = 200
 USUAL_FIELDS = {
     "id": ("_id", "id", "doc_id", "docid", "document_id", "pid", "uuid", "url"),
     "title": ("title", "headline", "heading", "name", "subject"),
@@ -53,6 +55,7 @@ class Look:
     docs: int
     whole: bool
     mean_words: float
+    language: str
     fields: tuple[str, ...]
     id_field: str
     title_field: str
@@ -63,7 +66,8 @@ class Look:
     def __str__(self) -> str:
         count = f"{self.docs:,}" if self.whole else f"{self.docs:,} or more"
         judged = f"judgements: {', '.join(self.splits)}" if self.splits else "no judgements"
-        return f"{self.format} format, {count} documents, {self.mean_words:.0f} words on average, {judged}"
+        size = f"{count} documents, {self.mean_words:.0f} words on average"
+        return f"{self.format} format, {size}, language: {self.language}, {judged}"
 
 
 def look(path: Path, most: int = 5_000) -> Look:
@@ -75,12 +79,13 @@ def look(path: Path, most: int = 5_000) -> Look:
     seen = [row for _, row in found[:most]]
     fields = tuple(map(str, seen[0])) if seen else ()
     guess = {role: next((name for name in names if name in fields), "") for role, names in USUAL_FIELDS.items()}
-    words = sum(len(str(row.get(guess["text"]) or "").split()) for row in seen)
+    texts = [str(row.get(guess["text"]) or "") for row in seen]
     return Look(
         format=format,
         docs=len(seen),
         whole=len(found) <= most,
-        mean_words=words / max(1, len(seen)),
+        mean_words=sum(len(text.split()) for text in texts) / max(1, len(seen)),
+        language=languages.guess(texts[:ENOUGH_FOR_LANGUAGE]),
         fields=fields,
         id_field=guess["id"],
         title_field=guess["title"],

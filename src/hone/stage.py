@@ -14,7 +14,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,18 +258,21 @@ class Job:
         mine = range(self.shard.index, count, self.shard.count)
         folder = self.scratch / f"buckets-{name}"
         folder.mkdir(exist_ok=True)
-        writers = {number: TableWriter(reader.table, folder, number) for number in mine}
-        for batch in reader.batches():
-            places = np.array([_bucket(key, count) for key in batch.column(by).to_pylist()])
-            for number in mine:
-                chosen = np.flatnonzero(places == number)
-                if len(chosen):
-                    writers[number].write(batch.take(pa.array(chosen)))
-        for number, writer in writers.items():
-            writer.close()
-            files = sorted(folder.glob(f"{number:05d}-*.parquet"))
-            parts = [pq.read_table(file, schema=reader.table.schema) for file in files]
-            yield Bucket(number, pa.concat_tables([reader.table.schema.empty_table(), *parts]))
+        files = {number: folder / f"{number:05d}.arrow" for number in mine}
+        with ExitStack() as open_files:
+            # Streams that hold no rows back: memory does not grow with the table.
+            streams = {number: open_files.enter_context(_stream(file, reader)) for number, file in files.items()}
+            for batch in reader.batches():
+                places = np.array([_bucket(key, count) for key in batch.column(by).to_pylist()])
+                for number in mine:
+                    chosen = np.flatnonzero(places == number)
+                    if len(chosen):
+                        streams[number].write_batch(batch.take(pa.array(chosen)).cast(reader.table.schema))
+        for number, file in files.items():
+            with pa.OSFile(str(file)) as source, pa.ipc.open_stream(source) as stream:
+                rows = stream.read_all()
+            file.unlink()
+            yield Bucket(number, rows)
 
     def memo(self, name: str, identity: str, type: pa.DataType) -> Memo:
         """The memo called `name` of one identity; see `hone.memo`."""
@@ -584,6 +587,13 @@ def _identity(value: object, found: Mapping[str, str], notes: tuple[object, ...]
 
 def _digest_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@contextmanager
+def _stream(file: Path, reader: TableReader) -> Generator[pa.RecordBatchStreamWriter]:
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, reader.table.schema, options=options) as stream:
+        yield stream
 
 
 def _bucket(key: str, count: int) -> int:

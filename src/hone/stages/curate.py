@@ -1,19 +1,27 @@
 """curate: keeps the lists that teach, normalises their scores and says why the rest does not teach."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+from pydantic import Field
 
 from hone import tables
 from hone.core import curation
+from hone.progress import task
 from hone.stage import Job, StageConfig
 
 IMAGE = "cpu"
 READS = ("queries", "teacher_scores")
 WRITES = ("lists", "dropped_by_curate")
 
+pc: Any = pyarrow.compute  # its functions are made at run time
 Row = dict[str, Any]
+Cut = tuple[float, float, float]
+"""The low, weak and high percentile of a style's scores."""
 
 
 class Config(StageConfig):
@@ -23,7 +31,7 @@ class Config(StageConfig):
     """Divides source documents between train and dev."""
     list_size: int = 20
     """Documents kept of each list, the teacher's best."""
-    min_docs: int = 20
+    min_docs: int = Field(20, ge=1)
     """A query with fewer scored documents is dropped."""
     source_first: bool = True
     """Drop a query whose source document is not the teacher's first."""
@@ -43,46 +51,61 @@ class Config(StageConfig):
 
 def run(config: Config, job: Job) -> None:
     """Two passes over the scores: percentiles of each style first, then the lists."""
-    queries = {row["query_id"]: row for row in job.table("queries").read().to_pylist()}
-    by_style: dict[str, list[np.ndarray]] = {}
-    for row in _scored(job, queries):
-        if not refusal(config, row):
-            by_style.setdefault(_group(config, row), []).append(np.array(row["scores"], dtype=np.float32))
-    cuts = {
-        style: curation.bounds(
-            np.concatenate(parts), config.low_percentile, config.weak_percentile, config.high_percentile
-        )
-        for style, parts in sorted(by_style.items())
-    }
-    with job.writer("lists") as lists, job.writer("dropped_by_curate") as dropped:
-        for row in _scored(job, queries):
-            reason, detail = refusal(config, row) or weakness(row, cuts[_group(config, row)]) or ("", "")
-            if reason:
-                lost = {"id": row["query_id"], "stage": "curate", "reason": reason, "detail": detail}
-                dropped.write(tables.DROPPED_BY_CURATE.build([lost]))
-            else:
-                lists.write(tables.LISTS.build([training_list(config, row, cuts[_group(config, row)])]))
+    cuts = percentiles(config, job)
+    counts: Counter[str] = Counter()
+    with (
+        task("curate", job.table("teacher_scores").rows, "queries") as progress,
+        job.writer("lists") as lists,
+        job.writer("dropped_by_curate") as dropped,
+    ):
+        for rows in _scored(job):
+            reasons = [refusal(config, row) or weakness(row, cuts[_group(config, row)]) for row in _heads(rows)]
+            kept = pa.array([reason is None for reason in reasons], pa.bool_())
+            made = [training_list(config, row, cuts[_group(config, row)]) for row in _bodies(rows.filter(kept), config)]
+            lists.write(tables.LISTS.build(made))
+            lost = [
+                (row["query_id"], "curate", *reason)
+                for row, reason in zip(_heads(rows), reasons, strict=True)
+                if reason
+            ]
+            if lost:
+                dropped.write(tables.DROPPED_BY_CURATE.of(*zip(*lost, strict=True)))
+            counts.update(row["split"] for row in made)
+            progress.advance(rows.num_rows)
     job.facts["percentiles"] = {style: list(cut) for style, cut in cuts.items()}
+    job.facts["lists"] = dict(counts)
+
+
+def percentiles(config: Config, job: Job) -> dict[str, Cut]:
+    """The percentiles of each style over all scores of the queries that are not refused: 4 bytes a score are held."""
+    by_style: dict[str, list[np.ndarray]] = {}
+    for rows in _scored(job):
+        groups = [None if refusal(config, row) else _group(config, row) for row in _heads(rows)]
+        for style in {group for group in groups if group is not None}:
+            chosen = rows["scores"].filter(pa.array([group == style for group in groups]))
+            by_style.setdefault(style, []).append(pc.list_flatten(chosen).to_numpy())
+    levels = (config.low_percentile, config.weak_percentile, config.high_percentile)
+    return {style: curation.bounds(np.concatenate(by_style.pop(style)), *levels) for style in sorted(by_style)}
 
 
 def refusal(config: Config, row: Row) -> tuple[str, str] | None:
-    """The reason and detail why a query cannot teach, judged by itself."""
-    if len(row["doc_ids"]) < config.min_docs:
-        return "too few documents", f"{len(row['doc_ids'])} of {config.min_docs}"
-    if config.source_first and not curation.source_is_first(row["doc_id"], row["doc_ids"]):
-        return "source document is not the teacher's first", row["doc_ids"][0]
+    """The reason and detail why a query cannot teach, judged by itself; `row` is one of `_heads`."""
+    if row["docs"] < config.min_docs:
+        return "too few documents", f"{row['docs']} of {config.min_docs}"
+    if config.source_first and not curation.source_is_first(row["doc_id"], row["first"]):
+        return "source document is not the teacher's first", row["first"][0]
     return None
 
 
-def weakness(row: Row, cut: tuple[float, float, float]) -> tuple[str, str] | None:
-    """The reason and detail why a query is weak among those of its style."""
-    if row["scores"][0] < cut[1]:
-        return "best score is low for its style", f"{row['scores'][0]:.4f} < {cut[1]:.4f}"
+def weakness(row: Row, cut: Cut) -> tuple[str, str] | None:
+    """The reason and detail why a query is weak among those of its style; `row` is one of `_heads`."""
+    if row["best"][0] < cut[1]:
+        return "best score is low for its style", f"{row['best'][0]:.4f} < {cut[1]:.4f}"
     return None
 
 
-def training_list(config: Config, row: Row, cut: tuple[float, float, float]) -> Row:
-    """The list of one kept query, a row of the table lists."""
+def training_list(config: Config, row: Row, cut: Cut) -> Row:
+    """The list of one kept query, a row of the table lists; `row` is one of `_bodies`."""
     pairs = zip(row["doc_ids"], row["scores"], strict=True)
     kept = [pair for pair in pairs if not (config.mask_source and pair[0] == row["doc_id"])][: config.list_size]
     scores = curation.normalised(np.array([score for _, score in kept]), cut[0], cut[2])
@@ -100,7 +123,29 @@ def _group(config: Config, row: Row) -> str:
     return str(row["style"]) if config.normalise == "style" else "all"
 
 
-def _scored(job: Job, queries: dict[str, Row]) -> Iterator[Row]:
-    for batch in job.table("teacher_scores").batches():
-        for row in batch.to_pylist():
-            yield {**queries[row["query_id"]], **row}
+def _scored(job: Job) -> Iterator[pa.Table]:
+    """Queries beside their scores, some thousand at a time."""
+    queries = job.buckets("queries", by="query_id")
+    scores = job.buckets("teacher_scores", by="query_id", like="queries")
+    for asked, scored in zip(queries, scores, strict=True):
+        at = pc.index_in(scored.rows["query_id"], asked.rows["query_id"].combine_chunks())
+        rows = scored.rows
+        for name in ("text", "style", "doc_id"):
+            rows = rows.append_column(name, asked.rows[name].take(at))
+        yield rows
+
+
+def _heads(rows: pa.Table) -> list[Row]:
+    """What decides over each query, without its list: docs is how many there are, first and best hold the first."""
+    heads = rows.select(["query_id", "style", "doc_id"])
+    heads = heads.append_column("docs", pc.list_value_length(rows["doc_ids"]))
+    heads = heads.append_column("first", pc.list_slice(rows["doc_ids"], 0, 1))
+    return heads.append_column("best", pc.list_slice(rows["scores"], 0, 1)).to_pylist()
+
+
+def _bodies(rows: pa.Table, config: Config) -> list[Row]:
+    """Queries with as much of their lists as can be kept: one more where the source may be taken out."""
+    for name in ("doc_ids", "scores"):
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, name, pc.list_slice(rows[name], 0, config.list_size + 1))
+    return rows.to_pylist()

@@ -1,0 +1,157 @@
+"""Peak memory of prepare, generate, mine and curate over corpora of growing size.
+
+    python benchmarks/memory.py 10000 100000 1000000
+
+Every stage runs through its one door in a process of its own, on synthetic short documents; the student of mine is a
+tiny random model, whose vectors are small. Peak RSS counts the imports too: the column `start` is what they take.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+DOCS_PER_QUERY = 20
+ASKED = 2_000
+STAGES = ("prepare", "generate", "mine", "curate")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sizes", type=int, nargs="*", default=[10_000, 100_000])
+    parser.add_argument("--stages", nargs="*", default=STAGES, choices=STAGES)
+    options = parser.parse_args()
+    print(f"{'docs':>10} {'stage':<10} {'start MB':>9} {'peak MB':>9} {'seconds':>9}", flush=True)
+    for size in options.sizes:
+        with tempfile.TemporaryDirectory(prefix="hone-memory-") as folder:
+            write_inputs(Path(folder), size)
+            for stage in ("prepare", *(name for name in options.stages if name != "prepare")):
+                print(f"{size:>10,} {stage:<10} {measured(Path(folder), stage, size)}", flush=True)
+
+
+def write_inputs(folder: Path, size: int) -> None:
+    with (folder / "corpus.jsonl").open("w") as file:
+        file.writelines(f'{{"_id": "d{number}", "text": "{text_of(number)}"}}\n' for number in range(size))
+
+
+WORDS = [f"word{chr(97 + number // 26)}{chr(97 + number % 26)}" for number in range(600)]
+
+
+def text_of(number: int) -> str:
+    """Twelve words that depend on the number; no two numbers below 600 ** 12 give the same."""
+    picks = np.random.default_rng(number).integers(0, len(WORDS), 12)
+    return " ".join(WORDS[pick] for pick in picks)
+
+
+def measured(folder: Path, stage: str, size: int) -> str:
+    command = [sys.executable, __file__, "--child", str(folder), stage, str(size)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def child(folder: Path, stage: str, size: int) -> None:
+    """Runs one stage and prints what it took; what it reads is made by another process."""
+    from hone.store import LocalStore
+
+    store = LocalStore(folder / "store")
+    if stage == "curate" and not (folder / "scored").exists():
+        (folder / "scored").touch()
+        subprocess.run([sys.executable, __file__, "--child", str(folder), "scores", str(size)], check=True)
+    if stage == "scores":
+        write_scores(store, size)
+        return
+    from hone.stage import execute, plan, scratch_folder
+    from hone.stages import stage as module
+
+    if stage == "mine":
+        import tiny
+
+        tiny.student(folder / "student", dim=16, layers=1, vocab_texts=WORDS)
+        import hone.backends.encoder  # what it imports is not what it holds
+        import hone.backends.search  # noqa: F401
+    before, started = peak(), time.monotonic()
+    config = module(stage).Config.model_validate(settings_of(folder)[stage])
+    with scratch_folder() as scratch:
+        execute(plan(stage, config, inputs_of(store), scratch), store, scratch)
+    print(f"{before:>9,.0f} {peak():>9,.0f} {time.monotonic() - started:>9,.1f}")
+
+
+def settings_of(folder: Path) -> Mapping[str, Mapping[str, object]]:
+    return {
+        "prepare": {"corpus": str(folder / "corpus.jsonl")},
+        "generate": {"extractive": {"styles": {"search": 1}}, "max_docs": ASKED},
+        "mine": {"student": {"model": str(folder / "student"), "max_doc_tokens": 16}, "consistency_rank": 0},
+        "curate": {"source_first": False},
+    }
+
+
+def inputs_of(store: object) -> dict[str, object]:
+    """Every table of every finished result in the store, the latest of each stage."""
+    from hone.stage import Manifest, load_manifest
+    from hone.store import LocalStore
+
+    assert isinstance(store, LocalStore)
+    paths = sorted(store.root.glob("*/*/manifest.json"), key=lambda path: path.stat().st_mtime)
+    found = [load_manifest(store, path.relative_to(store.root).as_posix()) for path in paths]
+    return {name: manifest for manifest in found if isinstance(manifest, Manifest) for name in manifest.outputs}
+
+
+def write_scores(store: object, size: int) -> None:
+    """As many queries as documents with the scores of twenty documents each: what curate reads."""
+    from hone import stage as machinery
+    from hone.store import LocalStore
+
+    assert isinstance(store, LocalStore)
+    config = machinery.StageConfig()
+    for name, table, batches in (
+        ("generate", "queries", query_rows(size)),
+        ("score", "teacher_scores", score_rows(size)),
+    ):
+        todo = machinery.Plan(name, config, {}, {}, "f" * 16)
+        with machinery.scratch_folder() as scratch:
+            job = machinery.Job(todo, store, scratch, machinery.Shard())
+            with job.writer(table) as writer:
+                for batch in batches:
+                    writer.write(batch)
+            outputs = {table: machinery._publish(job, table)}
+        machinery._commit(store, f"{todo.prefix}/manifest.json", machinery._manifest(todo, outputs, {}, {}, 0.0))
+
+
+def query_rows(size: int) -> Iterator[pa.Table]:
+    from hone import tables
+
+    for start in range(0, size, 8_192):
+        numbers = range(start, min(start + 8_192, size))
+        texts = [text_of(number)[:40] for number in numbers]
+        ids, sources = [f"q{number}" for number in numbers], [f"d{number}" for number in numbers]
+        yield tables.QUERIES.of(ids, texts, sources, ["x"] * len(ids), [f"style{number % 3}" for number in numbers])
+
+
+def score_rows(size: int) -> Iterator[pa.Table]:
+    from hone import tables
+
+    for start in range(0, size, 8_192):
+        numbers = range(start, min(start + 8_192, size))
+        lists = [[f"d{(number + at * 7) % size}" for at in range(DOCS_PER_QUERY)] for number in numbers]
+        draws = np.random.default_rng(start).normal(size=(len(lists), DOCS_PER_QUERY))
+        scores = (-np.sort(-draws, axis=1)).astype(np.float32)
+        yield tables.TEACHER_SCORES.of([f"q{number}" for number in numbers], lists, list(scores))
+
+
+def peak() -> float:
+    """Megabytes of memory this process has had at most. Unlike getrusage, this knows nothing of its parent."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    else:
+        main()

