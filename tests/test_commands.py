@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import corpora
 from hone import settings
 from hone.cli import app
-from hone.core.languages import guess
+from hone.core.scripts import guess
 from hone.describe import schema_json
 from hone.init import write_settings
 from hone.stages import STAGES, stage

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +18,17 @@ import tiny
 from hone import stage as stage_module
 from hone import tables
 from hone.core import extractive, styles
-from hone.core.cleaning import Cleaner, Draft, answered, copied_words, is_complete, normalised
+from hone.core.cleaning import Cleaner, Draft, Rules, answered, copied_words, is_complete, normalised
 from hone.core.llm import LanguageModel
-from hone.core.styles import Request
+from hone.core.near import NearDuplicates, shingles, similarity
+from hone.core.prompts import Prompts, Request
 from hone.errors import UserError
 from hone.stage import Job, Manifest, Plan, Shard, execute, fetch_part, merge, plan, scratch_folder
 from hone.stages import stage
 from hone.stages.generate import Config, read_log
 from hone.store import LocalStore
 
+RULES = Rules(2, 64, 8, near_duplicate=0.8, check_language=True)
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
 SENTENCES = st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=20), min_size=1, max_size=5)
 
@@ -149,7 +152,7 @@ def test_a_log_reads_the_same_from_every_kind_of_file(tmp_path: Path, suffix: st
         path.write_text("\n".join(["text", *quoted]), "utf-8")
     else:
         pq.write_table(pa.table({"text": queries}), path)
-    assert list(read_log(path, "text")) == queries
+    assert [text for text, _ in read_log(path, "text")] == queries
 
 
 def test_a_log_that_cannot_be_read_is_named_with_its_line(tmp_path: Path) -> None:
@@ -212,7 +215,8 @@ def test_an_answer_is_complete_with_its_first_line_after_any_reasoning() -> None
         ("", "empty"),
         ("?!", "empty"),
         ("Here is a question about flutter", "preamble"),
-        ("I cannot help with that request", "preamble"),
+        ("I cannot help with that request", "refused"),
+        ("I'm sorry, but that is unsafe", "refused"),
         ("What does the passage say about flutter?", "refers to the passage"),
         ("flutter " * 21, "too long"),
         ("the flow over a flat plate with heat transfer is studied", "copies a long span"),
@@ -221,7 +225,7 @@ def test_an_answer_is_complete_with_its_first_line_after_any_reasoning() -> None
     ],
 )
 def test_a_faulty_answer_is_dropped_with_its_reason(text: str, reason: str) -> None:
-    cleaner = Cleaner({"mach wedge"}, min_words=2, max_words=64, max_copied_words=8)
+    cleaner = Cleaner({"mach wedge"}, RULES)
     doc = "Here the flow over a flat plate with heat transfer is studied."
     draft = Draft("transformers", "question", "d", "flutter of blades", doc, 20, by_model=True)
     assert cleaner.judge(draft) is None
@@ -230,8 +234,84 @@ def test_a_faulty_answer_is_dropped_with_its_reason(text: str, reason: str) -> N
     assert fault.reason == reason
 
 
+def test_a_query_that_is_nearly_another_is_dropped_and_names_it() -> None:
+    cleaner = Cleaner(set(), RULES)
+    queries = ["what causes stall flutter in compressor blades", "What causes stall flutter in compressor blade?"]
+    faults = [cleaner.judge(Draft("vllm", "question", "d", text, by_model=True)) for text in [*queries, "mach wedge"]]
+    assert [fault and fault.reason for fault in faults] == [None, "near duplicate", None]
+    assert faults[1] is not None
+    assert faults[1].detail.endswith("| what causes stall flutter in compressor blades")
+
+
+NEAR = st.lists(st.lists(st.sampled_from(WORDS), min_size=3, max_size=9).map(" ".join), min_size=2, max_size=40)
+
+
+@given(NEAR)
+def test_hashing_finds_the_near_duplicates_that_comparing_all_finds(queries: list[str]) -> None:
+    found, slow, least = NearDuplicates(0.8), list[str](), 0.8
+    for text in dict.fromkeys(queries):
+        near = [one for one in slow if similarity(shingles(text), shingles(one)) >= least]
+        assert found.find(text) == min(near, default="")
+        slow.append(text)
+        found.add(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "kept"),
+    [
+        ("Was verursacht das Flattern der Schaufeln?", "", False),
+        ("What causes the blades to flutter?", "", True),
+        ("zebrafish heart regeneration", "", True),
+        ("Was verursacht das Flattern der Schaufeln?", "de", True),
+        ("What causes the blades to flutter?", "de", False),
+    ],
+)
+def test_a_model_must_write_in_the_language_asked_for_or_the_documents(text: str, language: str, kept: bool) -> None:
+    rules = Rules(2, 64, 8, check_language=True, language=language)
+    doc = "The flow over the blades of a compressor was studied in order to find what causes them to flutter."
+    fault = Cleaner(set(), rules).judge(Draft("vllm", "question", "d", text, doc, by_model=True))
+    assert (fault is None) == kept
+    assert kept or (fault and fault.reason == "wrong language")
+
+
+def test_a_model_that_ran_out_of_tokens_or_refused_is_told_by_its_reason() -> None:
+    cleaner = Cleaner(set(), RULES)
+    cut = Draft("vllm", "claim", "d", "The flow over a", by_model=True, cut=True)
+    refusal = Draft("vllm", "claim", "d", "I can't assist with creating content about this", by_model=True, cut=True)
+    assert [fault and fault.reason for fault in map(cleaner.judge, (cut, refusal))] == ["truncated", "refused"]
+    assert cleaner.judge(Draft("log", "log", "", "I cannot log in")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "private"),
+    [
+        ("who is jane.doe@example.org", True),
+        ("call +44 20 7946 0958 refund", True),
+        ("card 4111 1111 1111 1111 declined", True),
+        ("transfer from DE89 3704 0044 0532 0130 00", True),
+        ("sales between 2019 and 2024", False),
+        ("boeing 747 400 range in km", False),
+        ("error 0x80070057 windows", False),
+    ],
+)
+def test_personal_data_is_dropped_on_request_and_not_repeated(text: str, private: bool) -> None:
+    assert Cleaner(set(), RULES).judge(Draft("log", "log", "", text)) is None
+    fault = Cleaner(set(), Rules(2, 64, 8, personal_data=True)).judge(Draft("log", "log", "", text))
+    assert (fault is not None) == private
+    assert fault is None or text not in fault.detail
+
+
+def test_blocked_words_are_found_as_whole_words(store: LocalStore, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("Dämn\nmach wave\n\n", "utf-8")
+    path = log(tmp_path, "damn rotor", "damned rotor", "what is a Mach-wave", "mach waves")
+    sections = {"sources": ("log",), "query_log": path, "clean": {"blocked_words": str(words)}}
+    manifest = generated(store, prepared(store, corpus(10)), **sections)
+    assert [row["text"] for row in rows(store, manifest)] == ["damned rotor", "mach waves"]
+
+
 def test_what_people_type_about_documents_is_kept() -> None:
-    cleaner = Cleaner(set(), min_words=2, max_words=64, max_copied_words=8)
+    cleaner = Cleaner(set(), RULES)
     assert cleaner.judge(Draft("log", "log", "", "who signed this document")) is None
 
 
@@ -243,23 +323,69 @@ def test_every_style_with_examples_has_a_pool_that_keeps_its_own_rules() -> None
         assert all(len(example.split()) <= row.max_words for example in row.examples)
 
 
-def test_the_examples_of_a_prompt_depend_on_document_style_and_seed() -> None:
-    drawn = {styles.request("claim", "text", seed, doc_id, 0).examples for seed in (1, 2) for doc_id in "ab"}
+def asked(doc_id: str, doc: str = "The mach wedge.", seed: int = 17, **llm: Any) -> list[Request]:
+    return [request for _, request in Prompts(LanguageModel(**llm), seed).requests(doc_id, doc)]
+
+
+def test_a_document_is_asked_for_every_style_in_one_guide_that_it_shares_with_others() -> None:
+    prompts = [request.prompt("The mach") for request in asked("d1")]
+    assert [prompt.rpartition("Now write: ")[2] for prompt in prompts] == list(styles.STYLES)
+    assert len({prompt.rpartition("Now write: ")[0] for prompt in prompts}) == 1
+    guides = {asked(f"d{n}")[0].prompt("").partition("Document:")[0] for n in range(300)}
+    assert len(guides) == 16
+    assert prompts[0].partition("Document:\nThe mach\n")[0] in guides
+
+
+@pytest.mark.parametrize(("layout", "start"), [("document", "Document:\nThe mach\n"), ("examples", "Write one claim.")])
+def test_other_layouts_begin_with_what_they_are_named_for(layout: str, start: str) -> None:
+    defined = {"claim": {"instruction": "Write one claim.", "examples": ("a b", "c d", "e f")}}
+    (request,) = asked("d1", layout=layout, styles={"claim": 1}, define=defined)
+    prompt = request.prompt("The mach")
+    assert prompt.startswith(start)
+    assert all(f"\n- {example}\n" in f"{prompt}\n" for example in ("a b", "c d", "e f"))
+
+
+def test_examples_depend_on_document_and_seed_and_a_zero_shot_style_shows_none() -> None:
+    claim = {"styles": {"claim": 1}, "example_sets": 0}
+    drawn = {asked(doc_id, seed=seed, **claim)[0].style.examples for seed in (1, 2) for doc_id in "ab"}
     assert len(drawn) == 4
     assert all(len(set(examples)) == 3 for examples in drawn)
+    assert "Examples" not in asked("d", layout="examples", styles={"free search": 1})[0].prompt("text")
 
 
-def test_a_prompt_starts_with_the_document_and_shows_its_examples() -> None:
-    asked = styles.request("keywords", "The mach wedge.", 17, "d", 0)
-    prompt = asked.prompt("The mach")
-    assert prompt.startswith("Document:\nThe mach\n")
-    assert all(f"\n- {example}\n" in prompt for example in asked.examples)
-    assert "Examples" not in styles.request("free search", "The mach wedge.", 17, "d", 0).prompt("The mach")
+def test_a_share_of_a_style_asks_that_share_of_the_documents() -> None:
+    counts = [len(asked(f"d{n}", styles={"claim": 0.25, "title": 1.5, "question": 0})) for n in range(2_000)]
+    assert 1.65 < sum(counts) / len(counts) < 1.85
+
+
+def test_a_template_of_the_users_is_filled_and_cannot_leave_its_sandbox() -> None:
+    template = "{{ document }}|{{ style.name }}|{{ styles | length }}|{{ language }}"
+    (request,) = asked("d", styles={"claim": 1}, template=template, language="de")
+    assert request.prompt("{{ 7 * 7 }}") == "{{ 7 * 7 }}|claim|1|the language with the ISO code de"
+
+
+@pytest.mark.parametrize(
+    ("llm", "problem"),
+    [
+        ({"template": "{{ document }} {{ styl }}"}, "unknown placeholder styl; the placeholders are document"),
+        ({"template": "{{ document }}"}, "needs {{ document }} and something of style"),
+        ({"template": "{{ document }} {{ style.words }}"}, "a style has name, instruction"),
+        ({"template": "{{ document }}\n{% if style.name %}"}, "line 2"),
+        ({"template": "{{ document }} {{ style.__class__.__mro__ }}"}, "is unsafe"),
+        ({"define": {"mine": {"instruction": "Ask."}}, "styles": {"mine": 1}}, "at least 3 different examples"),
+        ({"styles": {"mine": 1}}, "of question, claim"),
+        ({"language": "German"}, "pattern"),
+    ],
+)
+def test_settings_that_make_no_prompt_are_refused_when_they_are_read(llm: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        LanguageModel(**llm)
 
 
 def requests(count: int, doc: str = "") -> Iterator[Request]:
+    prompts = Prompts(LanguageModel(styles={"question": 1}), 17)
     for number in range(count):
-        yield styles.request("question", doc or " ".join(WORDS[: number + 1]), 17, f"d{number}", 0)
+        yield from (request for _, request in prompts.requests(f"d{number}", doc or " ".join(WORDS[: number + 1])))
 
 
 def test_an_answer_depends_neither_on_its_batch_nor_on_its_neighbours(llama: Path) -> None:
@@ -294,14 +420,14 @@ def test_a_long_document_is_cut_until_prompt_and_answer_fit_the_context(llama: P
     from hone.backends.causal_lm import CausalLM
 
     model = CausalLM(llama, LanguageModel(max_doc_tokens=100_000))
-    asked = styles.request("question", "flutter " * 4_000, 17, "d", 0)
-    prompt = model.prompt(asked)
+    request = next(requests(1, doc="flutter " * 4_000))
+    prompt = model.prompt(request)
     length = len(model.tokenizer(prompt, add_special_tokens=False)["input_ids"])
     assert model.chat.context - 60 <= length + 50 <= model.chat.context
     assert prompt.endswith("<|assistant|>")
-    assert all(example in prompt for example in asked.examples)
+    assert all(example in prompt for example in request.style.examples)
     with pytest.raises(UserError, match="has no room for a document"):
-        CausalLM(llama, LanguageModel(max_new_tokens=4_000)).prompt(asked)
+        CausalLM(llama, LanguageModel(max_new_tokens=4_000), [request])
 
 
 def test_a_chat_template_that_knows_no_system_role_will_do(llama: Path, tmp_path: Path) -> None:
@@ -311,7 +437,7 @@ def test_a_chat_template_that_knows_no_system_role_will_do(llama: Path, tmp_path
     refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     (folder / "chat_template.jinja").write_text(refusal + tiny.CHAT_TEMPLATE, "utf-8")
     prompt = CausalLM(folder, LanguageModel()).prompt(next(requests(1)))
-    assert prompt.startswith("<|user|>Document:")
+    assert prompt.startswith("<|user|>You write search queries")
     assert prompt.endswith("<|end|><|assistant|>")
 
 
@@ -336,8 +462,9 @@ def test_a_language_model_writes_the_same_queries_for_any_shards_and_is_paid_onc
         store = LocalStore(tmp_path / f"store{count}")
         results.append(generated(store, prepared(store, docs), count, **sections))
     assert results[0].outputs == results[1].outputs
-    assert results[0].cost == results[1].cost
-    assert results[0].cost["prompt_tokens"] > 24 * 100
+    costs = [{key: value for key, value in r.cost.items() if key != "model_seconds"} for r in results]
+    assert costs[0] == costs[1]
+    assert costs[0]["prompt_tokens"] > 24 * 100
     seen = [row for name in ("queries", "dropped_by_generate") for row in rows(store, results[1], name)]
     assert len(seen) == 24
     again = generated(store, prepared(store, docs), **{**sections, "min_words": 2})
@@ -354,3 +481,60 @@ def test_sources_that_make_no_sense_are_refused(sources: tuple[str, ...]) -> Non
 def test_a_language_model_must_be_named() -> None:
     with pytest.raises(UserError, match=r"generate\.llm\.model is empty"):
         Config(sources=("transformers",))
+
+
+def test_of_a_log_rare_and_late_queries_are_held_back_and_all_are_counted(store: LocalStore, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    asked_on = [("mach wave", 3), ("stall flutter", 1), ("Stall flutter", 2), ("heat shield", 9), ("mach wave", 10)]
+    path.write_text("\n".join(["text,day", *(f"{text},2026-05-{day:02}" for text, day in asked_on)]))
+    late = {"time_field": "day", "holdout": 0.4}
+    sections = {"sources": ("log",), "query_log": str(path)}
+    inputs = prepared(store, corpus(10))
+    manifest = generated(store, inputs, **sections, log=late)
+    assert [row["text"] for row in rows(store, manifest)] == ["mach wave", "stall flutter"]
+    reasons = [row["reason"] for row in rows(store, manifest, "dropped_by_generate")]
+    assert reasons == ["duplicate", "held out: first asked lately", "duplicate"]
+    assert manifest.facts["log"] == {"rows": 5, "distinct": 3}
+    manifest = generated(store, inputs, **sections, log={"min_count": 2})
+    assert [row["text"] for row in rows(store, manifest)] == ["mach wave", "stall flutter"]
+    assert "asked too rarely" in {row["reason"] for row in rows(store, manifest, "dropped_by_generate")}
+
+
+def test_queries_of_people_keep_their_documents_unless_these_are_unknown_or_held_out(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "clicks.jsonl"
+    clicks = [("stall flutter", "d1"), ("mach wedge", "d0"), ("heat shield", "gone"), ("swept wing", "d2")]
+    path.write_text("\n".join(json.dumps({"text": text, "doc_id": doc_id}) for text, doc_id in clicks))
+    inputs = prepared(store, corpus(10), tests=("swept wing",))
+    manifest = generated(store, inputs, sources=("human",), human={"file": str(path)})
+    assert [(row["text"], row["doc_id"], row["source"]) for row in rows(store, manifest)] == [
+        ("stall flutter", "d1", "human")
+    ]
+    reasons = [row["reason"] for row in rows(store, manifest, "dropped_by_generate")]
+    assert reasons == ["held-out document", "unknown document", "test query"]
+
+
+def test_sources_are_mixed_by_weight(store: LocalStore, tmp_path: Path) -> None:
+    asked_for = [f"{one} {other} {third}" for one in WORDS for other in WORDS for third in WORDS][:1_000]
+    sections = {"sources": ("log", "extractive"), "query_log": log(tmp_path, *asked_for)}
+    manifest = generated(store, prepared(store, corpus(500)), **sections, mix={"log": 1, "extractive": 3})
+    kept = manifest.facts["kept"]
+    assert 0.25 < kept["log"]["log"] / sum(kept["extractive"].values()) < 0.42
+    assert sum(kept["extractive"].values()) > 1_100
+    with pytest.raises(ValueError, match=r"give every one of generate\.sources"):
+        Config.model_validate({**sections, "mix": {"log": 1}})
+
+
+def test_no_model_sees_a_test_query_or_a_judged_document_as_an_example(llama: Path, store: LocalStore) -> None:
+    pool = ("how do wings stall", "what is the mach number", "why do rotors flutter", "who built the first jet")
+    defined = {"ours": {"instruction": "Ask.", "examples": pool}}
+    llm = {"model": str(llama), "max_new_tokens": 2, "define": defined, "styles": {"ours": 1}}
+    docs = tables.DOCS.of(["d0", "d1"], ["", ""], ["He asked how do wings stall.", "x y"], [True, False])
+    inputs = prepared(store, docs, tests=("What is the Mach number?",))
+    manifest = generated(store, inputs, sources=("transformers",), llm=llm)
+    assert manifest.facts["examples_left_out"] == ["how do wings stall", "what is the mach number"]
+    shown = Prompts(LanguageModel(**llm), 17, left_out=frozenset(pool[:2])).rows
+    assert set(shown) == {"ours"}
+    with pytest.raises(UserError, match="every example of 'ours'"):
+        Prompts(LanguageModel(**llm), 17, left_out=frozenset(pool))

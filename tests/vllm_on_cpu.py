@@ -34,13 +34,14 @@ def through_the_stage(folder: Path, model: Path) -> dict[str, Any]:
     store = LocalStore(folder / "store")
     inputs = prepared(store, corpus(40))
     llm = {"model": str(model), "max_new_tokens": 8, "batch": 64}
-    costs = []
+    costs, drafts = [], []
     for min_words in (1, 2):
         with scratch_folder() as scratch:
             config = Config(sources=("vllm",), llm=LanguageModel(**llm), min_words=min_words)
             manifest, _ = execute(stage.plan("generate", config, inputs, scratch), store, scratch)
         costs.append(manifest.cost)
-    return {"costs": costs}
+        drafts.append(sum(output.rows for output in manifest.outputs.values()))
+    return {"costs": costs, "drafts": drafts}
 
 
 def by_hand(model: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hone.core import languages
+from hone.core import scripts
 from hone.core.text import Chunking, chunks
 from hone.errors import UserError
 
@@ -85,7 +85,7 @@ def look(path: Path, most: int = 5_000) -> Look:
         docs=len(seen),
         whole=len(found) <= most,
         mean_words=sum(len(text.split()) for text in texts) / max(1, len(seen)),
-        language=languages.guess(texts[:ENOUGH_FOR_LANGUAGE]),
+        language=scripts.guess(texts[:ENOUGH_FOR_LANGUAGE]),
         fields=fields,
         id_field=guess["id"],
         title_field=guess["title"],

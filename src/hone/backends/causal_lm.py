@@ -27,6 +27,7 @@ from hone.backends.encoder import token_batches
 from hone.core.answers import Answer
 from hone.core.cleaning import is_complete
 from hone.core.llm import LanguageModel
+from hone.core.prompts import Request
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -36,11 +37,16 @@ class CausalLM:
 
     local: ClassVar[bool] = True
 
-    def __init__(self, folder: Path, settings: LanguageModel) -> None:
-        """Raises UserError if `folder` is no chat model with safetensors weights."""
-        self.chat, self.settings = Chat(folder, settings), settings
+    def __init__(self, folder: Path, settings: LanguageModel, probes: Sequence[Request] = ()) -> None:
+        """Refuses as `Chat` does, before any weights are read."""
+        self.chat, self.settings = Chat(folder, settings, probes), settings
         self.tokenizer, self.prompt = self.chat.tokenizer, self.chat.prompt
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that are busy while it generates."""
+        return int(self.device.type == "cuda")
 
     @cached_property
     def model(self) -> Any:

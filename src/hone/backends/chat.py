@@ -8,15 +8,19 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer
 
 from hone.core.llm import LanguageModel
-from hone.core.styles import Request
+from hone.core.prompts import Request
 from hone.errors import UserError
+
+LEAST_ROOM = 32
+"""A document of fewer tokens says too little to be asked about."""
 
 
 class Chat:
     """A chat model's template and tokens."""
 
-    def __init__(self, folder: Path, settings: LanguageModel) -> None:
-        """Raises UserError if `folder` is no chat model with safetensors weights."""
+    def __init__(self, folder: Path, settings: LanguageModel, probes: Sequence[Request] = ()) -> None:
+        """`probes` are the longest prompts without a document. Raises UserError if `folder` is no chat model with
+        safetensors weights, or if its context has no room for a document."""
         _check(folder)
         self.folder, self.settings = folder, settings
         self.tokenizer = open_tokenizer(folder)
@@ -25,6 +29,11 @@ class Chat:
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self._ends = lru_cache(1)(self._token_ends)
+        lengths = self.tokens([self._render(probe.prompt("")) for probe in probes]) if probes else [[]]
+        least = max(map(len, lengths)) + settings.max_new_tokens
+        if least + LEAST_ROOM > self.context:
+            raise UserError(self._no_room())
+        self.limit = min(self.context, least + settings.max_doc_tokens) if probes else self.context
 
     @cached_property
     def context(self) -> int:
@@ -42,19 +51,22 @@ class Chat:
         room = len(ends)
         while True:
             text = self._render(request.prompt(request.doc[: ends[room - 1]] if room else ""))
-            excess = len(self.tokens([text])[0]) + self.settings.max_new_tokens - self.context
+            excess = len(self.tokens([text])[0]) + self.settings.max_new_tokens - self.limit
             if excess <= 0:
                 return text
             if excess >= room:
-                raise UserError(
-                    f"the context of {self.folder} ({self.context} tokens) has no room for a document; "
-                    "lower generate.llm.max_new_tokens or name another model"
-                )
+                raise UserError(self._no_room())
             room -= excess
 
     def tokens(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids; the template has written the special tokens already."""
         return self.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+
+    def _no_room(self) -> str:
+        return (
+            f"the context of {self.folder} ({self.context} tokens) has no room for a document beside prompt and "
+            "answer; lower generate.llm.max_new_tokens or name another model"
+        )
 
     def _render(self, content: str) -> str:
         """Only a user's turn, as some templates know no system role; templates that can switch thinking off do."""

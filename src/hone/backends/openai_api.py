@@ -13,7 +13,7 @@ import openai
 
 from hone.core.answers import Answer, Interrupted
 from hone.core.llm import Endpoint, LanguageModel
-from hone.core.styles import Request
+from hone.core.prompts import Request
 from hone.errors import TransientError, UserError
 
 BYTES_PER_TOKEN = 3
@@ -32,6 +32,7 @@ class OpenAIServer:
     """A served language model; the server applies its own chat template."""
 
     local: ClassVar[bool] = False
+    gpus: ClassVar[int] = 0
 
     def __init__(self, tokenizer: Path | None, settings: LanguageModel) -> None:
         """`tokenizer`: the folder by which documents are cut. Raises UserError on a key file that cannot be read."""

@@ -10,6 +10,7 @@ from hone.backends.chat import Chat
 from hone.core.answers import Answer
 from hone.core.cleaning import is_complete
 from hone.core.llm import LanguageModel
+from hone.core.prompts import Request
 
 DTYPES: dict[str, Any] = {"fp32": "float32", "bf16": "bfloat16"}
 LARGEST_SEED = 2**63 - 1
@@ -22,10 +23,17 @@ class VLLM:
 
     local: ClassVar[bool] = True
 
-    def __init__(self, folder: Path, settings: LanguageModel) -> None:
-        """Raises UserError if `folder` is no chat model with safetensors weights."""
-        self.chat, self.settings = Chat(folder, settings), settings
+    def __init__(self, folder: Path, settings: LanguageModel, probes: Sequence[Request] = ()) -> None:
+        """Refuses as `Chat` does, before any weights are read."""
+        self.chat, self.settings = Chat(folder, settings, probes), settings
         self.prompt = self.chat.prompt
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that are busy while it generates."""
+        import torch
+
+        return self.settings.tensor_parallel if torch.cuda.is_available() else 0
 
     @cached_property
     def engine(self) -> Any:
@@ -43,7 +51,7 @@ class VLLM:
             trust_remote_code=False,
             generation_config="vllm",  # the folder's own sampling settings must not mix with ours
             dtype=DTYPES[self.settings.precision],
-            max_model_len=self.chat.context,
+            max_model_len=self.chat.limit,
             enable_prefix_caching=True,
             tensor_parallel_size=self.settings.tensor_parallel,
             gpu_memory_utilization=self.settings.gpu_memory,

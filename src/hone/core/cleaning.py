@@ -5,6 +5,9 @@ import unicodedata
 from collections.abc import Set
 from dataclasses import dataclass
 
+from hone.core.languages import foreign
+from hone.core.near import NearDuplicates
+
 QUOTES = (('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("‘", "’"), ("«", "»"), ("**", "**"))
 
 _REASONING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
@@ -12,9 +15,14 @@ _LABEL = re.compile(
     r"^(?:(?:search |web )*(?:query|question|claim|title|keywords?)\s*:|[-*•]\s|\d{1,2}[.)]\s)\s*", re.I
 )
 _PREAMBLE = re.compile(
-    r"^(?:sure|certainly|of course|okay|here(?:'s| is| are)|as an ai|i(?:'m| am) sorry|sorry|i (?:cannot|can't)"
+    r"^(?:sure|certainly|of course|okay|here(?:'s| is| are)"
     r"|(?:a|the|one) (?:possible |suitable |good )?(?:search )?(?:query|question|claim|title)"
     r" (?:is|could be|would be|might be))\b",
+    re.I,
+)
+_REFUSAL = re.compile(
+    r"^(?:as an ai|(?:i(?:'m| am) )?(?:sorry|afraid)|i (?:cannot|can['’]?t|am unable|won['’]?t)\b.{0,30}"
+    r"\b(?:help|assist|provide|generate|create|write|answer|comply|fulfil)|unfortunately, i)\b",
     re.I,
 )
 _PASSAGE = re.compile(
@@ -24,17 +32,10 @@ _PASSAGE = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Draft:
-    """A query before it is judged. `max_words` is the limit of its style; `doc` is empty for queries from a log."""
-
-    source: str
-    style: str
-    doc_id: str
-    text: str
-    doc: str = ""
-    max_words: int = 0
-    by_model: bool = False
+_EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+\.[\w.-]*\w")
+_NUMBER = re.compile(r"\+?\d(?:[ ()./-]{0,2}\d){8,18}\b")
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")
+_HTTP = re.compile(r"https?://\S+", re.I)
 
 
 @dataclass(frozen=True)
@@ -45,47 +46,104 @@ class Fault:
     detail: str
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A query before it is judged. `max_words` is the limit of its style; `doc` is empty for queries from a log; `cut`
+    says that a model ran out of tokens; `fault` is what its source found already."""
+
+    source: str
+    style: str
+    doc_id: str
+    text: str
+    doc: str = ""
+    max_words: int = 0
+    by_model: bool = False
+    cut: bool = False
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The limits of `Cleaner`. `near_duplicate` 0 and empty sets switch their rules off."""
+
+    min_words: int
+    max_words: int
+    max_copied_words: int
+    near_duplicate: float = 0.0
+    check_language: bool = False
+    language: str = ""
+    blocked: Set[str] = frozenset()
+    personal_data: bool = False
+
+
 class Cleaner:
     """Judges drafts one after another and remembers those it kept, so that none is kept twice."""
 
-    def __init__(self, tests: Set[str], min_words: int, max_words: int, max_copied_words: int) -> None:
-        self.tests, self.min_words, self.max_words = tests, min_words, max_words
-        self.max_copied_words = max_copied_words
+    def __init__(self, tests: Set[str], rules: Rules) -> None:
+        """`tests` are the normalised texts of the test queries."""
+        self.tests, self.rules = tests, rules
         self._kept: set[str] = set()
+        self._near = NearDuplicates(rules.near_duplicate) if rules.near_duplicate else None
 
     def judge(self, draft: Draft) -> Fault | None:
-        """The first fault of a draft, or None. `tests` are the normalised texts of the test queries."""
+        """The first fault of a draft, or None."""
         plain = normalised(draft.text)
-        fault = self._length(draft) or self._model_habit(draft)
-        if fault is None and plain in self.tests:
-            fault = Fault("test query", draft.text)
-        if fault is None and plain in self._kept:
-            fault = Fault("duplicate", draft.text)
+        fault = draft.fault or self._model_habit(draft) or self._length(draft) or self._content(draft, plain)
+        fault = fault or self._known(draft, plain)
         if fault is None:
             self._kept.add(plain)
+            if self._near and draft.by_model:
+                self._near.add(plain)
         return fault
 
     def _length(self, draft: Draft) -> Fault | None:
         words = len(draft.text.split())
-        limit = min(self.max_words, draft.max_words or self.max_words)
+        limit = min(self.rules.max_words, draft.max_words or self.rules.max_words)
         if not normalised(draft.text):
             return Fault("empty", draft.text)
-        if words < self.min_words:
+        if words < self.rules.min_words:
             return Fault("too short", f"{words} words: {draft.text}")
         return Fault("too long", f"{words} words, at most {limit}: {draft.text}") if words > limit else None
 
     def _model_habit(self, draft: Draft) -> Fault | None:
         """Faults that only language models have: users do type "this document", and extracts do copy."""
-        if not draft.by_model:
+        if not draft.by_model or not normalised(draft.text):
             return None
-        if _PREAMBLE.match(draft.text):
-            return Fault("preamble", draft.text)
+        for reason, pattern in (("refused", _REFUSAL), ("preamble", _PREAMBLE)):
+            if pattern.match(draft.text):
+                return Fault(reason, draft.text)
+        if draft.cut:
+            return Fault("truncated", draft.text)
         if _PASSAGE.search(draft.text):
             return Fault("refers to the passage", draft.text)
         copied = copied_words(draft.text, draft.doc)
-        if copied > self.max_copied_words:
+        if copied > self.rules.max_copied_words:
             return Fault("copies a long span", f"{copied} words: {draft.text}")
         return None
+
+    def _content(self, draft: Draft, plain: str) -> Fault | None:
+        """What users ask to have left out, which details must not repeat, and the language."""
+        if any(f" {term} " in f" {plain} " for term in self.rules.blocked):
+            return Fault("blocked word", f"in the query of {draft.doc_id or 'the log'}")
+        if self.rules.personal_data and has_personal_data(draft.text):
+            return Fault("personal data", f"in the query of {draft.doc_id or 'the log'}")
+        check = self.rules.check_language and draft.by_model
+        found = foreign(draft.text, draft.doc, self.rules.language) if check else ""
+        return Fault("wrong language", f"{found}: {draft.text}") if found else None
+
+    def _known(self, draft: Draft, plain: str) -> Fault | None:
+        if plain in self.tests:
+            return Fault("test query", draft.text)
+        if plain in self._kept:
+            return Fault("duplicate", draft.text)
+        near = self._near.find(plain) if self._near and draft.by_model else ""
+        return Fault("near duplicate", f"{draft.text} | {near}") if near else None
+
+
+def has_personal_data(text: str) -> bool:
+    """Whether a text holds an e-mail address, a telephone or card number (9 digits and more) or an IBAN."""
+    bare = _HTTP.sub(" ", text)
+    return any(pattern.search(bare) for pattern in (_EMAIL, _NUMBER, _IBAN))
 
 
 def normalised(text: str) -> str:
@@ -104,10 +162,11 @@ def is_complete(answer: str) -> bool:
     return "\n" in without_reasoning(answer)
 
 
-def answered(answer: str) -> str:
+def answered(answer: str, style: str = "query") -> str:
     """The one line that a language model meant as its query: no reasoning, label, list mark or outer quotes."""
-    line = without_reasoning(answer).partition("\n")[0]
-    return unquoted(_LABEL.sub("", unquoted(" ".join(line.split()))))
+    line = unquoted(" ".join(without_reasoning(answer).partition("\n")[0].split()))
+    named = line[len(style) + 1 :].lstrip() if line.lower().startswith(f"{style.lower()}:") else line
+    return unquoted(_LABEL.sub("", named))
 
 
 def unquoted(text: str) -> str:

@@ -1,40 +1,33 @@
-"""A guess at the language of texts: by script, and by the commonest words where the script is Latin."""
+"""Whether a query is in the language it should be in, by character statistics that py3langid ships."""
 
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable
+from functools import cache, lru_cache
+from typing import Any
 
-SCRIPTS = {
-    "CYRILLIC": "Cyrillic", "GREEK": "Greek", "ARABIC": "Arabic", "HEBREW": "Hebrew", "DEVANAGARI": "Devanagari",
-    "THAI": "Thai", "HANGUL": "Korean", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "CJK": "Chinese",
-}  # fmt: skip
-COMMON = {
-    "English": "the of and to in is that for it with as be are this",
-    "German": "der die und das ist nicht ein eine zu den mit von auf für",
-    "French": "le la les des et est une du dans que pour qui pas sur",
-    "Spanish": "el los las y es una que del por con para se como su",
-    "Italian": "il di che è una per non sono del della con gli nel anche",
-    "Portuguese": "o os uma que não do da em para com por mais são ao",
-    "Dutch": "het een van en is dat niet op te zijn voor met aan de",
-}
-WORDS = {language: frozenset(words.split()) for language, words in COMMON.items()}
-LEAST_SHARE = 0.05
-"""Fewer words than this share are common ones: code, tables or a language that is not listed."""
+CERTAIN = 20.0
+"""Difference of log-likelihoods (nats) between two languages. Of 5,400 English queries of four collections, terse
+keywords and code among them, none came over 15; German and French queries of 3 to 10 words came to 35 and more."""
+LONGEST = 2_000
 
 
-def guess(texts: Iterable[str]) -> str:
-    """The likeliest language, or the script where it has several, or "unknown"."""
-    whole = " ".join(texts)
-    scripts = Counter(unicodedata.name(char, "").split(" ")[0] for char in whole if char.isalpha())
-    if not scripts:
-        return "unknown"
-    # Japanese is written with Chinese characters too.
-    if scripts["HIRAGANA"] + scripts["KATAKANA"] > scripts.total() / 10:
-        return "Japanese"
-    script = scripts.most_common(1)[0][0]
-    if script != "LATIN":
-        return SCRIPTS.get(script.partition("-")[0], "unknown")
-    words = whole.lower().split()
-    counts = {language: sum(word in common for word in words) for language, common in WORDS.items()}
-    best = max(counts, key=lambda language: counts[language])
-    return best if counts[best] >= LEAST_SHARE * len(words) else "unknown"
+def foreign(query: str, doc: str, language: str) -> str:
+    """The language (ISO 639-1) a query is certainly in if that is not `language`, or the document's where none is
+    given; else empty."""
+    expected = language or (_language(doc[:LONGEST]) if doc else "")
+    if not expected:
+        return ""
+    ranked = dict(_identifier().rank(query))
+    found = next(iter(ranked))
+    return found if float(ranked[found]) - float(ranked.get(expected, ranked[found])) > CERTAIN else ""
+
+
+@lru_cache(8)
+def _language(text: str) -> str:
+    """Of a document; its styles ask in a row."""
+    return str(_identifier().rank(text)[0][0])
+
+
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE)

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from hone.core.styles import STYLES, counts_of
+from hone.core.prompts import checked_template
+from hone.core.styles import STYLES, Style, counts_of
 from hone.sources import Source
 from hone.stage import Resource, Settings
 
@@ -43,8 +44,20 @@ class LanguageModel(Settings):
     """The folder of a causal language model with a chat template and safetensors weights."""
     endpoint: Annotated[Endpoint, Field(validate_default=True)] = Endpoint()
     """The server of the source openai."""
-    styles: dict[str, int] = dict.fromkeys(STYLES, 1)
-    """How many queries of each style a document is asked for."""
+    define: dict[str, Style] = Field(default={})
+    """Styles of your own by name, or another instruction and examples for those that come with Hone."""
+    styles: dict[str, float] = dict.fromkeys(STYLES, 1.0)
+    """How many queries of each style a document is asked for; 0.25 asks every fourth document."""
+    layout: Literal["guide", "examples", "document"] = "guide"
+    """What comes first in a prompt: a guide to all styles, the examples of the one style, or the document."""
+    example_sets: int = Field(default=16, ge=0)
+    """Into how many sets the examples are drawn; a document's hash picks one, so that many documents share the
+    beginning of their prompts. 0 draws for every document anew."""
+    template: str = ""
+    """A Jinja template of your own in place of the layout, with document, style (name, instruction, max_words,
+    examples), styles (all of them) and language."""
+    language: str = Field(default="", pattern="^([a-z]{2})?$")
+    """ISO 639-1 code of the language to write in, such as de; empty for that of the document."""
     temperature: float = Field(default=0.8, ge=0)
     """Sampling temperature; 0 always takes the likeliest token."""
     max_new_tokens: int = Field(default=50, ge=1)
@@ -66,5 +79,15 @@ class LanguageModel(Settings):
 
     @field_validator("styles")
     @classmethod
-    def _known(cls, value: dict[str, int]) -> dict[str, int]:
-        return counts_of(STYLES, value)
+    def _known(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        return dict(counts_of({**STYLES, **info.data.get("define", {})}, value))
+
+    @field_validator("template")
+    @classmethod
+    def _usable(cls, value: str) -> str:
+        return checked_template(value) if value else value
+
+    @property
+    def known_styles(self) -> dict[str, Style]:
+        """Hone's styles and the user's."""
+        return {**STYLES, **self.define}

@@ -1,30 +1,43 @@
-"""What a language model is asked for: query styles as rows, and the prompt they make.
+"""What a language model can be asked for: query styles as rows.
 
-The six styles, 3 examples drawn per document and the decoding follow section 3.1 of arXiv 2502.19712; the wording is
-Hone's own. Free search is zero-shot by design, so its pool is empty.
+The six styles and 3 examples shown of each follow section 3.1 of arXiv 2502.19712; the wording is Hone's own. Free
+search is zero-shot by design, so its pool is empty.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from random import Random
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from pydantic import Field, model_validator
+
+from hone.stage import Settings
 
 EXAMPLES_SHOWN = 3
 
 
-@dataclass(frozen=True)
-class Style:
-    """One row: what to ask for, how long the answer may be, and examples to draw from."""
+class Style(Settings):
+    """One kind of query."""
 
-    instruction: str
-    max_words: int
+    instruction: str = Field(min_length=1)
+    """What to ask for."""
+    max_words: int = Field(default=20, ge=1)
+    """Longer answers are dropped."""
     examples: tuple[str, ...] = ()
+    """Queries of this style about many other subjects, of which three are shown."""
+    zero_shot: bool = False
+    """Ask without examples."""
+
+    @model_validator(mode="after")
+    def _enough_examples(self) -> "Style":
+        if not self.zero_shot and len(set(self.examples)) < EXAMPLES_SHOWN:
+            raise ValueError(f"give a style at least {EXAMPLES_SHOWN} different examples, or zero_shot: true")
+        return self
 
 
 STYLES: dict[str, Style] = {
     "question": Style(
-        "Write one question that a person without the document would ask, and that the document answers.",
-        20,
-        (
+        instruction="Write one question that a person without the document would ask, and that the document answers.",
+        max_words=20,
+        examples=(
             "how long does a landlord have to return a security deposit after the lease ends",
             "Why does bread dough need a second rise before baking?",
             "What causes stall flutter in the blades of an axial compressor?",
@@ -45,9 +58,11 @@ STYLES: dict[str, Style] = {
         ),
     ),
     "claim": Style(
-        "Write one factual claim that somebody might want to verify, and that the document supports or refutes.",
-        20,
-        (
+        instruction=(
+            "Write one factual claim that somebody might want to verify, and that the document supports or refutes."
+        ),
+        max_words=20,
+        examples=(
             "Daily low-dose aspirin raises the risk of gastric bleeding in older adults.",
             "Glaciers in the Karakoram have lost less mass than those of the neighbouring Himalaya.",
             "A consumer may cancel an online purchase within fourteen days without giving a reason.",
@@ -67,9 +82,11 @@ STYLES: dict[str, Style] = {
         ),
     ),
     "title": Style(
-        "Write a title under which the document's content could be published, specific enough to find it again.",
-        20,
-        (
+        instruction=(
+            "Write a title under which the document's content could be published, specific enough to find it again."
+        ),
+        max_words=20,
+        examples=(
             "Repairing Spalled Concrete in Post-War Parking Structures",
             "A Beginner's Guide to Pruning Espaliered Fruit Trees",
             "Deep-Sea Mining and the Law of the Sea",
@@ -89,10 +106,10 @@ STYLES: dict[str, Style] = {
         ),
     ),
     "keywords": Style(
-        "Write up to five keywords or key phrases under which somebody would look for the document, "
+        instruction="Write up to five keywords or key phrases under which somebody would look for the document, "
         "separated by spaces and without commas.",
-        12,
-        (
+        max_words=12,
+        examples=(
             "roof truss snow load calculation",
             "gluten-free sourdough starter hydration",
             "mitral valve repair mortality",
@@ -112,9 +129,12 @@ STYLES: dict[str, Style] = {
         ),
     ),
     "web search": Style(
-        "Write what somebody would type into a web search engine to find the document: short, plain, often lower case.",
-        20,
-        (
+        instruction=(
+            "Write what somebody would type into a web search engine to find the document: short, plain, often "
+            "lower case."
+        ),
+        max_words=20,
+        examples=(
             "average cost to replace a boiler",
             "symptoms of low iron in teenagers",
             "what is a reverse mortgage",
@@ -135,42 +155,32 @@ STYLES: dict[str, Style] = {
         ),
     ),
     "free search": Style(
-        "Write one search query to which the document is the best answer, in whatever form suits the subject.", 20
+        instruction=(
+            "Write one search query to which the document is the best answer, in whatever form suits the subject."
+        ),
+        zero_shot=True,
     ),
 }
 
 
-def counts_of(known: Iterable[str], counts: dict[str, int]) -> dict[str, int]:
+def counts_of(known: Iterable[str], counts: Mapping[str, float]) -> Mapping[str, float]:
     """`counts` of queries by style, checked. Raises ValueError on an unknown style or a negative number."""
     if not set(counts) <= set(known) or any(count < 0 for count in counts.values()):
         raise ValueError(f"give a number for each style you want, of {', '.join(known)}")
     return counts
 
 
-@dataclass(frozen=True)
-class Request:
-    """One question to a language model. What repeats comes first, so that servers may cache the document's prefix."""
-
-    style: str
-    doc: str
-    examples: tuple[str, ...]
-
-    def prompt(self, doc: str) -> str:
-        """The user's turn of the chat; `doc` is the document as far as it fits."""
-        row = STYLES[self.style]
-        lines = [
-            f"Document:\n{doc}\n",
-            row.instruction,
-            f"Use at most {row.max_words} words and the language of the document. It must make sense to a reader who "
-            "does not see the document, so do not mention it, and do not copy long passages from it.",
-        ]
-        if self.examples:
-            lines += ["Examples of the form, about other subjects:", *(f"- {example}" for example in self.examples)]
-        return "\n".join([*lines, "Answer with that alone, on one line."])
+def numbered(counts: Mapping[str, float], seed: int, doc_id: str) -> list[tuple[str, int]]:
+    """The styles a document is asked for, each with a number from 0; half a query is asked of every second document."""
+    wanted = ((style, int(count), count % 1) for style, count in counts.items())
+    return [
+        (style, number)
+        for style, whole, rest in wanted
+        for number in range(whole + (rest > 0 and drawn(seed, doc_id, style) < rest))
+    ]
 
 
-def request(style: str, doc: str, seed: int, doc_id: str, number: int) -> Request:
-    """The `number`-th request of a style for a document, with examples drawn by seed and document."""
-    pool = STYLES[style].examples
-    rng = Random(f"{seed}\0{doc_id}\0{style}\0{number}")
-    return Request(style, doc, tuple(rng.sample(pool, min(EXAMPLES_SHOWN, len(pool)))))
+def drawn(*parts: object) -> float:
+    """A number in [0, 1) that depends on `parts` alone."""
+    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64

@@ -1,7 +1,8 @@
-"""generate: queries to train with, cut from documents, written by a language model or taken from a log."""
+"""generate: queries to train with, cut from documents, written by a language model, or asked by people."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Set
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -14,37 +15,30 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from hone import readers, tables
 from hone.backends import BACKENDS, load
-from hone.core import answers, extractive, styles
+from hone.core import answers, extractive
 from hone.core.answers import Answer, Interrupted
-from hone.core.cleaning import Cleaner, Draft, Fault, answered, normalised
+from hone.core.cleaning import Cleaner, Draft, Fault, Rules, answered, normalised
 from hone.core.families import doc_text
+from hone.core.generation import Cleaning, Extractive, Human, Log
 from hone.core.llm import LanguageModel
-from hone.core.styles import counts_of
+from hone.core.prompts import Prompts
+from hone.core.querylog import QueryLog
+from hone.core.styles import drawn, numbered
 from hone.errors import UserError
 from hone.progress import Task, task
 from hone.sources import Source
-from hone.stage import MOST_BUCKETS, Job, Settings, StageConfig
+from hone.stage import MOST_BUCKETS, Job, StageConfig
 
 IMAGE = "train"
 READS = ("docs", "judged_queries")
 WRITES = ("queries", "dropped_by_generate")
 
-LOG_BUCKET = MOST_BUCKETS
+PEOPLE_BUCKET = MOST_BUCKETS
 DRAFTS_AT_ONCE = 1_024
 TOKEN_COSTS = ("prompt_tokens", "cached_tokens", "new_tokens")
 EXAMPLES_KEPT = 3
-
-
-class Extractive(Settings):
-    """Queries cut from the documents, without any model."""
-
-    styles: dict[str, int] = Field(default={"search": 2, "span": 1})
-    """How many queries of each style are drawn per document: search, span, sentence, title."""
-
-    @field_validator("styles")
-    @classmethod
-    def _known(cls, value: dict[str, int]) -> dict[str, int]:
-        return counts_of(extractive.STYLES, value)
+MADE = ("extractive",)
+PEOPLE = ("log", "human")
 
 
 class Config(StageConfig):
@@ -53,16 +47,26 @@ class Config(StageConfig):
     sharded = True
 
     sources: tuple[str, ...] = ("extractive",)
-    """Where queries come from, any of: extractive (cut from documents), log (a file of real queries), or a language
-    model: transformers or vllm (in this process) or openai (any OpenAI-compatible server)."""
+    """Where queries come from, any of: extractive (cut from documents), log (a file of real queries), human (real
+    queries with their documents), or a language model: transformers or vllm (in this process) or openai (any
+    OpenAI-compatible server)."""
+    mix: dict[str, float] = Field(default={})
+    """Relative weight of each source among the drafts, such as {log: 1, vllm: 2}; empty takes all that each source
+    has."""
     query_log: Annotated[Source, Field(validate_default=True)] = ""
     """Real queries without judgements: .txt with one per line, or .jsonl, .csv or .parquet with a field."""
     query_field: str = "text"
     """The field of the query log that holds the query."""
+    log: Log = Log()
+    """Settings of the source log."""
+    human: Annotated[Human, Field(validate_default=True)] = Human()
+    """Settings of the source human."""
     extractive: Extractive = Extractive()
     """Settings of the source extractive."""
     llm: Annotated[LanguageModel, Field(validate_default=True)] = LanguageModel()
     """Settings of the language model."""
+    clean: Cleaning = Cleaning()
+    """What makes a query unusable."""
     max_docs: int = Field(default=100_000, ge=1)
     """At most so many documents are asked about, a sample by seed; held-out ones never are."""
     min_words: int = 2
@@ -75,9 +79,16 @@ class Config(StageConfig):
     @field_validator("sources")
     @classmethod
     def _known_sources(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = ("extractive", "log", *BACKENDS["generator"])
+        known = (*MADE, *PEOPLE, *BACKENDS["generator"])
         if not value or not set(value) <= set(known) or len(set(value)) < len(value):
             raise ValueError(f"name each source once, of {', '.join(known)}")
+        return value
+
+    @field_validator("mix")
+    @classmethod
+    def _weights_of_sources(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        if value and (set(value) != set(info.data.get("sources", ())) or min(value.values()) <= 0):
+            raise ValueError("give every one of generate.sources, and nothing else, a weight above 0")
         return value
 
     @field_validator("query_log")
@@ -85,6 +96,13 @@ class Config(StageConfig):
     def _log_as_source(cls, value: str, info: ValidationInfo) -> str:
         if ("log" in info.data.get("sources", ())) != bool(value):
             raise ValueError("a query log needs both the file here and log among generate.sources")
+        return value
+
+    @field_validator("human")
+    @classmethod
+    def _human_as_source(cls, value: Human, info: ValidationInfo) -> Human:
+        if ("human" in info.data.get("sources", ())) != bool(value.file):
+            raise ValueError("human queries need both human.file and human among generate.sources")
         return value
 
     @field_validator("llm")
@@ -96,6 +114,12 @@ class Config(StageConfig):
         if "openai" in backends and not (value.endpoint.url and value.endpoint.model):
             raise UserError("generate.llm.endpoint needs the url of the server and the name of its model")
         return value
+
+    @property
+    def per_doc(self) -> dict[str, float]:
+        """Drafts that each source makes of a document, on average."""
+        of_model, of_text = sum(self.llm.styles.values()), sum(self.extractive.styles.values())
+        return {source: of_text if source in MADE else of_model for source in self.sources if source not in PEOPLE}
 
 
 @dataclass(frozen=True)
@@ -116,18 +140,32 @@ Ask = Callable[[list[Doc], Task], Iterator[Draft]]
 
 def run(config: Config, job: Job) -> None:
     """Drafts queries bucket by bucket, judges every draft, and writes what is kept and what is dropped."""
-    asks = [_ask(source, config, job) for source in config.sources if source != "log"]
     tests = _test_queries(job)
-    if "log" in config.sources and job.shard.index == 0:
-        _write(config, job, LOG_BUCKET, tests, _log_drafts(config, job))
+    sample = Sample.draw(config, job)
+    people = People(config, job)
+    shares = shares_of(config, {**people.counts(), **{name: sample.size * n for name, n in config.per_doc.items()}})
+    asks = [_ask(source, config, job, shares[source], tests) for source in config.per_doc]
+    rules = _rules(config, job)
+    if people.sources and job.shard.index == 0:
+        thinned = (draft for draft in people.drafts() if drawn(config.seed, draft.text) < shares[draft.source])
+        _write(job, PEOPLE_BUCKET, Cleaner(tests, rules), thinned)
     if not asks:
         return
-    sample = Sample.draw(config, job)
-    with task("generate", -(-sample.size * _per_doc(config) // job.shard.count), "drafts") as progress:
+    total = sum(sample.size * count * shares[source] for source, count in config.per_doc.items())
+    with task("generate", -(-round(total) // job.shard.count), "drafts") as progress:
         for bucket in job.buckets("docs", by="doc_id"):
             docs = list(sample.chosen(bucket.rows))
             drafts = (draft for ask in asks for draft in ask(docs, progress))
-            _write(config, job, bucket.number, tests, drafts)
+            _write(job, bucket.number, Cleaner(tests, rules), drafts)
+
+
+def shares_of(config: Config, drafts: Mapping[str, float]) -> dict[str, float]:
+    """The share of its drafts that each source gives: all, or with `mix` as many as its weight allows while the source
+    that is short for its weight gives all it has."""
+    if not config.mix:
+        return dict.fromkeys(drafts, 1.0)
+    scale = min(count / config.mix[source] for source, count in drafts.items())
+    return {source: scale * config.mix[source] / max(count, 1) for source, count in drafts.items()}
 
 
 @dataclass(frozen=True)
@@ -162,15 +200,16 @@ class Sample:
                 yield Doc(doc_id, "" if _hash("title", title) in self.shared_titles else title, text)
 
 
-def _ask(source: str, config: Config, job: Job) -> Ask:
-    if source == "extractive":
-        return partial(_extracts, config)
-    return ModelAsks(source, config, job).drafts
+def _ask(source: str, config: Config, job: Job, share: float, tests: Set[str]) -> Ask:
+    if source in MADE:
+        return partial(_extracts, config, share)
+    return ModelAsks(source, config, job, share, tests).drafts
 
 
-def _extracts(config: Config, docs: list[Doc], progress: Task) -> Iterator[Draft]:
-    wanted = _numbered(config.extractive.styles)
+def _extracts(config: Config, share: float, docs: list[Doc], progress: Task) -> Iterator[Draft]:
+    counts = {style: count * share for style, count in config.extractive.styles.items()}
     for doc in docs:
+        wanted = numbered(counts, config.seed, doc.doc_id)
         for style, number in wanted:
             text = extractive.draw(style, doc.title, doc.text, seed=config.seed, doc_id=doc.doc_id, number=number)
             if text is not None:
@@ -181,35 +220,40 @@ def _extracts(config: Config, docs: list[Doc], progress: Task) -> Iterator[Draft
 class ModelAsks:
     """A language model as a source of drafts. An answer is paid for once: it is kept by prompt, model and decoding."""
 
-    def __init__(self, source: str, config: Config, job: Job) -> None:
+    def __init__(self, source: str, config: Config, job: Job, share: float, tests: Set[str]) -> None:
+        """Refuses what cannot work before any weights are read: a UserError."""
         self.source, self.config, self.job = source, config, job
-        self.generator, model = _generator(source, config.llm, job)
+        left_out = examples_left_out(config.llm, job, tests)
+        self.prompts = Prompts(config.llm, config.seed, share, frozenset(left_out))
+        self.generator, model = _generator(source, self.prompts, job)
         decoding = config.llm.model_dump_json(include={"temperature", "max_new_tokens", "precision"})
         self.answers = job.memo("answers", f"{source} {model} {decoding} {config.seed}", answers.TYPE)
+        if left_out:
+            job.facts["examples_left_out"] = left_out
 
     def drafts(self, docs: list[Doc], progress: Task) -> Iterator[Draft]:
         """One draft per document, style and number."""
-        asked = [(doc, style, number) for doc in docs for style, number in _numbered(self.config.llm.styles)]
-        seed = self.config.seed
-        prompts = [
-            self.generator.prompt(styles.request(style, doc.whole, seed, doc.doc_id, number))
-            for doc, style, number in asked
-        ]
-        keys = [f"{number}\0{prompt}" for (_, _, number), prompt in zip(asked, prompts, strict=True)]
-        found = self._answers(keys, prompts, progress)
-        for (doc, style, _), answer in zip(asked, found, strict=True):
-            limit = styles.STYLES[style].max_words
-            yield Draft(self.source, style, doc.doc_id, answered(answer.text), doc.whole, limit, by_model=True)
+        asked = [(doc, *request) for doc in docs for request in self.prompts.requests(doc.doc_id, doc.whole)]
+        texts = [self.generator.prompt(request) for _, _, request in asked]
+        keys = [f"{number}\0{text}" for (_, number, _), text in zip(asked, texts, strict=True)]
+        found = self._answers(keys, texts, progress)
+        for (doc, _, request), answer in zip(asked, found, strict=True):
+            style = request.style
+            text = answered(answer.text, style.name)
+            draft = Draft(self.source, style.name, doc.doc_id, text, doc.whole, style.max_words, True, answer.cut)
+            yield draft
 
     def _answers(self, keys: list[str], prompts: list[str], progress: Task) -> Iterator[Answer]:
         """The answer of every prompt; what is finished when the model fails is kept. Raises what it failed with."""
 
         def work(positions: list[int]) -> pa.Array:
             seeds = [_hash(self.config.seed, keys[position]) for position in positions]
+            started = time.monotonic()
             try:
                 found = self.generator.generate([prompts[position] for position in positions], seeds)
             except Interrupted as stop:
                 raise Interrupted({positions[at]: answer for at, answer in stop.answers.items()}, stop.cause) from stop
+            self._count(time.monotonic() - started)
             return self._paid(found)
 
         try:
@@ -220,6 +264,11 @@ class ModelAsks:
             raise stop.cause from stop
         return (Answer(**row) for row in rows.to_pylist())
 
+    def _count(self, seconds: float) -> None:
+        gpu_seconds = seconds * self.generator.gpus
+        spent: dict[str, Any] = {"model_seconds": seconds, **({"gpu_seconds": gpu_seconds} if gpu_seconds else {})}
+        self.job.cost.update(spent)
+
     def _paid(self, found: Iterable[Answer]) -> pa.Array:
         rows = [vars(answer) for answer in found]
         sums = {key: sum(row[key] for row in rows) for key in TOKEN_COSTS}
@@ -227,18 +276,45 @@ class ModelAsks:
         return pa.array(rows, answers.TYPE)
 
 
-def _generator(source: str, llm: LanguageModel, job: Job) -> tuple[Any, str]:
+def examples_left_out(llm: LanguageModel, job: Job, tests: Set[str]) -> list[str]:
+    """Examples that no model may see, since they are test queries or stand in documents judged for one."""
+    asked = (llm.known_styles[name] for name, count in llm.styles.items() if count)
+    waiting = {example: f" {normalised(example)} " for row in asked for example in row.examples}
+    found = {example for example, plain in waiting.items() if plain.strip() in tests}
+    for batch in job.table("docs").batches(["title", "text", "held_out"]):
+        for title, text, held_out in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if held_out:
+                plain = f" {normalised(doc_text(title, text))} "
+                found |= {example for example, words in waiting.items() if words in plain}
+    return sorted(found)
+
+
+def _generator(source: str, prompts: Prompts, job: Job) -> tuple[Any, str]:
     """A backend, and what identifies its model."""
-    backend = load("generator", source)
+    backend, llm = load("generator", source), prompts.llm
     if backend.local:
-        return backend(job.source(llm.model), llm), job.digest(llm.model)
+        return backend(job.source(llm.model), llm, prompts.probes()), job.digest(llm.model)
     tokenizer = job.source(llm.endpoint.tokenizer) if llm.endpoint.tokenizer else None
     return backend(tokenizer, llm), llm.endpoint.model_dump_json(include={"model", "revision", "extra_body"})
 
 
-def _write(config: Config, job: Job, number: int, tests: Set[str], drafts: Iterable[Draft]) -> None:
+def _rules(config: Config, job: Job) -> Rules:
+    file = config.clean.blocked_words
+    blocked = (normalised(line) for _, line in readers.lines(job.source(file))) if file else ()
+    return Rules(
+        config.min_words,
+        config.max_words,
+        config.llm.max_copied_words,
+        near_duplicate=config.clean.near_duplicate,
+        check_language=config.clean.wrong_language,
+        language=config.llm.language,
+        blocked=frozenset(filter(None, blocked)),
+        personal_data=config.clean.personal_data,
+    )
+
+
+def _write(job: Job, number: int, cleaner: Cleaner, drafts: Iterable[Draft]) -> None:
     """Judges the drafts of one bucket and writes its rows. Duplicates are looked for within the bucket."""
-    cleaner = Cleaner(tests, config.min_words, config.max_words, config.llm.max_copied_words)
     waiting = iter(drafts)
     with job.writer("queries", number) as queries, job.writer("dropped_by_generate", number) as dropped:
         while block := list(islice(waiting, DRAFTS_AT_ONCE)):
@@ -287,33 +363,66 @@ def _test_queries(job: Job) -> Set[str]:
     return {normalised(row["text"]) for row in rows if row["split"] == "test"}
 
 
-def _log_drafts(config: Config, job: Job) -> Iterator[Draft]:
-    for text in read_log(job.source(config.query_log), config.query_field):
-        yield Draft("log", "log", "", " ".join(text.split()))
+class People:
+    """Queries that people asked: from a log, and with known documents."""
+
+    def __init__(self, config: Config, job: Job) -> None:
+        self.config, self.job = config, job
+        self.sources = [source for source in PEOPLE if source in config.sources]
+        if "log" in self.sources:
+            self.log = QueryLog.read(self._logged())
+            job.facts["log"] = {"rows": self.log.rows, "distinct": len(self.log.keys)} if not job.shard.index else {}
+
+    def counts(self) -> dict[str, float]:
+        """How many drafts each of these sources has."""
+        counts = {"log": lambda: float(len(self.log.keys)), "human": lambda: float(sum(1 for _ in self._known()))}
+        return {source: counts[source]() for source in self.sources}
+
+    def drafts(self) -> Iterator[Draft]:
+        """All of them; those that their source leaves out carry the reason."""
+        if "log" in self.sources:
+            for text, _ in self._logged():
+                flat = " ".join(text.split())
+                fault = self.log.fault(text, self.config.log.min_count, self.config.log.holdout)
+                yield Draft("log", "log", "", flat, fault=fault)
+        if "human" in self.sources:
+            held_out = self._held_out()
+            for text, doc_id in self._known():
+                reason = "unknown document" if doc_id not in held_out else "held-out document"
+                fault = Fault(reason, f"{doc_id}: {text}") if held_out.get(doc_id, True) else None
+                yield Draft("human", "human", doc_id, " ".join(text.split()), fault=fault)
+
+    def _logged(self) -> Iterator[tuple[str, str]]:
+        path = self.job.source(self.config.query_log)
+        return read_log(path, self.config.query_field, self.config.log.time_field)
+
+    def _known(self) -> Iterator[tuple[str, str]]:
+        human = self.config.human
+        return read_log(self.job.source(human.file), human.text_field, human.doc_field, "generate.human")
+
+    def _held_out(self) -> dict[str, bool]:
+        """Of the documents that human queries name, whether they are held out."""
+        wanted = {doc_id for _, doc_id in self._known()}
+        batches = self.job.table("docs").batches(["doc_id", "held_out"])
+        pairs = (pair for batch in batches for pair in zip(*(c.to_pylist() for c in batch.columns), strict=True))
+        return {doc_id: held_out for doc_id, held_out in pairs if doc_id in wanted}
 
 
-def read_log(path: Path, field: str) -> Iterator[str]:
-    """The queries of a log, in order; empty ones are skipped. Raises UserError naming file and line."""
-    if path.suffix == ".txt":
-        yield from (line for _, line in readers.lines(path) if line.strip())
+def read_log(path: Path, field: str, also: str = "", setting: str = "generate") -> Iterator[tuple[str, str]]:
+    """(query, field `also`) of a file, in order; empty queries are skipped. Raises UserError naming file and line."""
+    if path.suffix == ".txt" and not also:
+        yield from ((line, "") for _, line in readers.lines(path) if line.strip())
         return
     if path.suffix not in readers.TABLE_SUFFIXES:
-        raise UserError(f"the query log {path} is none of .txt, {', '.join(readers.TABLE_SUFFIXES)}; save it as one")
+        kinds = ", ".join(readers.TABLE_SUFFIXES)
+        raise UserError(f"the queries in {path} are none of {'' if also else '.txt, '}{kinds}; save them as one")
     for where, row in readers.rows(path):
-        text = row.get(field)
-        if not isinstance(text, str):
-            raise UserError(f"{where}: no text in the field {field!r}; set generate.query_field")
+        text, other = row.get(field), row.get(also) if also else ""
+        if not isinstance(text, str) or other is None:
+            missing = field if not isinstance(text, str) else also
+            raise UserError(f"{where}: no text in the field {missing!r}; set the fields in {setting}")
         if text.strip():
-            yield text
-
-
-def _numbered(counts: dict[str, int]) -> list[tuple[str, int]]:
-    return [(style, number) for style, count in counts.items() for number in range(count)]
-
-
-def _per_doc(config: Config) -> int:
-    written = len(set(config.sources) & set(BACKENDS["generator"])) * len(_numbered(config.llm.styles))
-    return written + len(_numbered(config.extractive.styles)) * ("extractive" in config.sources)
+            yield text, str(other)
 
 
 def _repeated(titles: list[np.ndarray]) -> Set[int]:

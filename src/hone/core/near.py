@@ -1,0 +1,45 @@
+"""Near duplicates: queries that share most of their letter sequences, found by MinHash and checked exactly."""
+
+from datasketch import MinHash, MinHashLSH
+
+SHINGLE = 4
+PERMUTATIONS = 64
+
+
+class NearDuplicates:
+    """Remembers queries, and finds one among them that a new one is close to."""
+
+    def __init__(self, least: float) -> None:
+        """`least`: the Jaccard similarity of their shingles from which two queries are near."""
+        self.least = least
+        # Candidates are looked for well below the limit, so that hashing misses next to none, and then compared.
+        self._index = MinHashLSH(threshold=0.75 * least, num_perm=PERMUTATIONS, weights=(0.2, 0.8))
+        self._shingles: dict[str, frozenset[bytes]] = {}
+
+    def find(self, text: str) -> str:
+        """A remembered query near `text`, both normalised; the first by order of the alphabet, empty if none."""
+        own = shingles(text)
+        near = map(str, self._index.query(_hashed(own)))
+        return min((key for key in near if similarity(own, self._shingles[key]) >= self.least), default="")
+
+    def add(self, text: str) -> None:
+        """Remembers a query that was not remembered before."""
+        self._shingles[text] = shingles(text)
+        self._index.insert(text, _hashed(self._shingles[text]), check_duplication=False)
+
+
+def shingles(text: str) -> frozenset[bytes]:
+    """All runs of 4 characters, of a text padded by one space at each end."""
+    padded = f" {text} "
+    return frozenset(padded[at : at + SHINGLE].encode() for at in range(max(1, len(padded) - SHINGLE + 1)))
+
+
+def similarity(one: frozenset[bytes], other: frozenset[bytes]) -> float:
+    """Jaccard: what two sets share, as a share of what is in either."""
+    return len(one & other) / len(one | other)
+
+
+def _hashed(parts: frozenset[bytes]) -> MinHash:
+    hashed = MinHash(num_perm=PERMUTATIONS, seed=1)
+    hashed.update_batch(sorted(parts))
+    return hashed
