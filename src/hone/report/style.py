@@ -51,6 +51,13 @@ rect:hover { opacity: .6; }
 .line polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .line0 polyline { stroke: var(--flat); } .line0 text, .line0 circle { fill: var(--flat); }
 .line1 polyline { stroke: var(--blue); } .line1 text, .line1 circle { fill: var(--blue); }
+.shape polygon { fill-opacity: .22; stroke-width: 1.5; }
+.shape0 polygon { fill: var(--blue); stroke: var(--blue); } .shape0 text { fill: var(--blue); }
+.shape1 polygon { fill: var(--flat); stroke: var(--flat); } .shape1 text { fill: var(--flat); }
+.verdict { display: inline-block; margin: 0 0 14px; padding: 3px 12px; border-radius: 4px; font-weight: 650;
+  color: var(--paper); background: var(--flat); }
+.verdict.promote { background: var(--up); } .verdict.reject { background: var(--down); }
+header ul.plain { margin: 0 0 16px; } header ul.plain li { color: var(--soft); }
 details { border-bottom: 1px solid var(--rule); padding: 8px 0; } summary { cursor: pointer; font-weight: 500; }
 details .scroll { margin: 8px 0 0; }
 footer { margin-top: 56px; padding-top: 16px; padding-bottom: 56px; font-size: 13px; }
