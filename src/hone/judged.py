@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from hone.core.summary import Measured, Role, Values
 from hone.core.text import flat
 from hone.errors import UserError
 from hone.sources import Source
-from hone.stage import Job, Settings, TableWriter
+from hone.stage import Docs, Job, Settings, TableWriter
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_STYLE = "search"
@@ -38,16 +38,6 @@ class JudgedSet(Settings):
     """Which of its judgements."""
     role: Literal["domain", "guard"] = "guard"
     """domain: the model must gain here too. guard: it must not degrade here."""
-
-
-class Docs(Protocol):
-    """Documents that are searched: the table docs, or those of another test set."""
-
-    rows: int
-
-    def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """All rows in order, a few thousand at a time."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -149,7 +139,7 @@ def _own(job: Job) -> Judged:
         judgements[row["query_id"]][row["doc_id"]] = row["relevance"]
     rows = [row for row in job.table("judged_queries").read().to_pylist() if row["query_id"] in judgements]
     ids, texts, splits = ([row[name] for row in rows] for name in ("query_id", "text", "split"))
-    roles = {name: OWN[name] for name in ("test", "dev") if name in splits}
+    roles: dict[str, Role] = {name: OWN[name] for name in ("test", "dev") if name in splits}
     return Judged(job.table("docs"), roles, ids, texts, splits, [judgements[query_id] for query_id in ids])
 
 
@@ -159,10 +149,10 @@ def _synthetic(job: Job, seed: int) -> Judged:
     texts: list[str] = []
     for batch in job.table("docs").batches(["doc_id", "title", "text", "held_out"]):
         for row in batch.to_pylist():
-            of = {"seed": seed, "doc_id": row["doc_id"], "number": 0}
-            text = extractive.draw(SYNTHETIC_STYLE, row["title"], row["text"], **of) if row["held_out"] else None
-            if text:
-                ids.append(row["doc_id"])
+            words, doc_id = (row["title"], row["text"]), row["doc_id"]
+            text = extractive.draw(SYNTHETIC_STYLE, *words, seed=seed, doc_id=doc_id, number=0)
+            if row["held_out"] and text:
+                ids.append(doc_id)
                 texts.append(text)
     roles: dict[str, Role] = {SYNTHETIC: "domain"} if ids else {}
     names = [f"{SYNTHETIC}:{doc_id}" for doc_id in ids]

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-QUESTION_WORDS = frozenset(
-    "who whom whose what which when where why how is are was were do does did can could should would will may".split()
-)
+_QUESTION_WORDS = """
+    who whom whose what which when where why how is are was were do does did can could should would will may
+"""
+QUESTION_WORDS = frozenset(_QUESTION_WORDS.split())
 LENGTHS = ((3, "1 to 3 words"), (7, "4 to 7 words"), (15, "8 to 15 words"))
 LONGEST = "16 words or more"
 

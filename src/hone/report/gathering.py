@@ -34,7 +34,7 @@ def gather(job: Job, metrics: dict[str, Any], main: Result | None, examples: int
         dropped=dropped(job),
         training=json.loads(training.read_text("utf-8")) if training.is_file() else {},
         config=config,
-        histograms=tuple([*_teacher_scores(job), *(_student_scores(main) if main else ())]),
+        histograms=(*_teacher_scores(job), *(_student_scores(main) if main else ())),
         licences=licences(job, config),
     )
     return replace(findings, **queries_of(job, main, examples)) if main else findings

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from hone.core.metrics import PRIMARY
-from hone.report import charts
 from hone.core.verdict import Criterion, shown
+from hone.report import charts
 from hone.report.findings import Findings, Histogram, Move, QueryGain, caveats, headline, interval, p_cell, points
 from hone.report.markup import Html, anchor, element, join, section, table
 from hone.report.style import CSS
