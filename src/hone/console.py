@@ -44,21 +44,23 @@ def run(path: Path, store_uri: str, first: str, last: str, shards: int, *, expla
     if not ran:
         console.print("Everything is up to date: nothing was run.")
     if "evaluate" in done:
-        show_result(store, done["evaluate"])
-    if "gate" in done:
-        show_verdict(done["gate"])
+        show_result(store, done)
 
 
-def show_result(store: Store, manifest: Manifest) -> None:
-    """The before/after table and where the report and the model are."""
+def show_result(store: Store, done: Mapping[str, Manifest]) -> None:
+    """The before/after table, the verdict if there is one, and where the report and the model are."""
     from hone.report import before_after
 
+    evaluate, gate = done["evaluate"], done.get("gate")
     with scratch_folder() as scratch:
-        report = fetch_folder(store, manifest, "report", scratch)
+        report = fetch_folder(store, evaluate, "report", scratch)
         metrics: dict[str, Any] = json.loads((report / "metrics.json").read_text("utf-8"))
     console.print(before_after(metrics))
-    console.print(f"report: {_place(store)}/{manifest.prefix}/report/report.html", soft_wrap=True)
-    console.print(f"model:  {_place(store)}/{manifest.inputs['model']}/model", soft_wrap=True)
+    if gate:
+        show_verdict(gate)
+    place = f"{gate.prefix}/verdict" if gate else f"{evaluate.prefix}/report"
+    console.print(f"report: {_place(store)}/{place}/report.html", soft_wrap=True)
+    console.print(f"model:  {_place(store)}/{evaluate.inputs['model']}/model", soft_wrap=True)
 
 
 def show_verdict(manifest: Manifest) -> None:

@@ -13,7 +13,7 @@ import yaml
 from hone.core.metrics import PRIMARY
 from hone.judged import Result
 from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain
-from hone.stage import Job, Manifest
+from hone.stage import Docs, Job, Manifest
 
 DROPPED = ("dropped_by_prepare", "dropped_by_generate", "dropped_by_mine", "dropped_by_score", "dropped_by_curate")
 MOST_MOVES = 3
@@ -37,17 +37,17 @@ def gather(job: Job, metrics: dict[str, Any], main: Result | None, examples: int
         histograms=(*_teacher_scores(job), *(_student_scores(main) if main else ())),
         licences=licences(job, config),
     )
-    return replace(findings, **queries_of(job, main, examples)) if main else findings
+    return replace(findings, **queries_of(main, examples)) if main else findings
 
 
-def queries_of(job: Job, main: Result, examples: int) -> dict[str, tuple[QueryGain, ...]]:
+def queries_of(main: Result, examples: int) -> dict[str, tuple[QueryGain, ...]]:
     """The gain of every query, best first, and the examples won and lost with where their documents went."""
     base, tuned = (main.values[system][PRIMARY] for system in ("base", "tuned"))
     order = sorted(range(len(base)), key=lambda at: base[at] - tuned[at])
     gains = {at: QueryGain(main.judged.texts[at], float(base[at]), float(tuned[at])) for at in order}
     won = [at for at in order if gains[at].gain > 0][:examples]
     lost = [at for at in reversed(order) if gains[at].gain < 0][:examples]
-    moves = moves_of([*won, *lost], main, job)
+    moves = moves_of([*won, *lost], main)
     shown = {at: replace(gains[at], moves=moves[at]) for at in (*won, *lost)}
     return {
         "gains": tuple(gains.values()),
@@ -56,7 +56,7 @@ def queries_of(job: Job, main: Result, examples: int) -> dict[str, tuple[QueryGa
     }
 
 
-def moves_of(positions: Sequence[int], main: Result, job: Job) -> dict[int, tuple[Move, ...]]:
+def moves_of(positions: Sequence[int], main: Result) -> dict[int, tuple[Move, ...]]:
     """For each query its relevant documents and where the systems rank them: the few that either student ranks best."""
     chosen: dict[int, list[tuple[str, int, int, int]]] = {}
     for at in positions:
@@ -65,7 +65,7 @@ def moves_of(positions: Sequence[int], main: Result, job: Job) -> dict[int, tupl
         teacher = _ranks(main, "teacher", at)
         rows = [(d, ranks[0].get(d, 0), ranks[1].get(d, 0), teacher.get(d, 0) if teacher else -1) for d in relevant]
         chosen[at] = sorted(rows, key=lambda row: min(row[1] or np.inf, row[2] or np.inf))[:MOST_MOVES]
-    titles = _titles({row[0] for rows in chosen.values() for row in rows}, main)
+    titles = titles_of({row[0] for rows in chosen.values() for row in rows}, main.judged.docs)
     return {at: tuple(Move(titles.get(row[0], row[0]), *row[1:]) for row in rows) for at, rows in chosen.items()}
 
 
@@ -74,15 +74,22 @@ def _ranks(main: Result, system: str, at: int) -> dict[str, int]:
     return {doc_id: rank for rank, doc_id in enumerate(answer.doc_ids, 1)} if answer else {}
 
 
-def _titles(doc_ids: set[str], main: Result) -> dict[str, str]:
+def titles_of(doc_ids: set[str], docs: Docs) -> dict[str, str]:
     """Title of each document, or the start of its text if it has none."""
-    found: dict[str, str] = {}
-    for batch in main.judged.docs.batches(["doc_id", "title", "text"]):
-        for doc_id, title, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if doc_id in doc_ids:
-                words = title or text
-                found[doc_id] = words if len(words) <= TITLE_CHARS else f"{words[:TITLE_CHARS].rstrip()}…"
-    return found
+    return {doc_id: cut(title or text, TITLE_CHARS) for doc_id, title, text in find(doc_ids, docs)}
+
+
+def find(doc_ids: set[str], docs: Docs) -> Iterator[tuple[str, str, str]]:
+    """(doc_id, title, text) of these documents."""
+    for batch in docs.batches(["doc_id", "title", "text"]):
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if row[0] in doc_ids:
+                yield row
+
+
+def cut(words: str, most: int) -> str:
+    """The start of a text, with a mark if there is more."""
+    return words if len(words) <= most else f"{words[:most].rstrip()}…"
 
 
 def origins(job: Job) -> tuple[Origin, ...]:

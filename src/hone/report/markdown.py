@@ -1,5 +1,6 @@
 """The finding as Markdown: for a pull request, and as the card of a model."""
 
+import html
 import re
 
 from hone.report.findings import Findings, caveats, headline
@@ -73,4 +74,4 @@ def _made(findings: Findings) -> list[str]:
 
 def escaped(text: str) -> str:
     """Text that Markdown and HTML inside it take literally."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|<>&])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]()#+!|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

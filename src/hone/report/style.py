@@ -69,3 +69,21 @@ footer { margin-top: 56px; padding-top: 16px; padding-bottom: 56px; font-size: 1
   tr, figure, svg { break-inside: avoid; } h2, h3, caption { break-after: avoid; } h2 { margin-top: 28px; }
   details::details-content { content-visibility: visible; display: block; } .scroll { overflow: visible; } }
 """
+
+SERVE_CSS = """
+header, main { max-width: 1180px; }
+form[role=search] { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; margin-bottom: 18px; }
+form[role=search] label { flex-basis: 100%; color: var(--soft); font-size: 13px; }
+input[type=search] { flex: 1; min-width: 16em; padding: 8px 12px; font: inherit; color: var(--ink);
+  background: var(--tint); border: 1px solid var(--rule); border-radius: 6px; }
+button { font: inherit; font-size: 13px; padding: 6px 14px; color: var(--ink); background: var(--tint);
+  border: 1px solid var(--rule); border-radius: 6px; cursor: pointer; }
+button:hover { border-color: var(--blue); }
+.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 36px; padding-bottom: 48px; }
+@media (max-width: 760px) { .sides { grid-template-columns: 1fr; } }
+.sides h2 { margin-top: 18px; } .sides ol { margin: 0; padding-left: 1.6em; }
+.sides li { margin: 0 0 18px; padding-left: 4px; overflow-wrap: anywhere; }
+.sides h3 { margin: 0; } .sides p { margin: 2px 0 4px; font-size: 14px; } .sides p.soft { font-size: 12.5px; }
+.judge { display: flex; gap: 6px; } .judge button { padding: 2px 10px; font-size: 12.5px; }
+.judge button[aria-pressed=true] { color: var(--paper); background: var(--blue); border-color: var(--blue); }
+"""
