@@ -107,10 +107,11 @@ def test_a_click_in_the_browser_becomes_a_judgement_on_disk(served: Server, tmp_
         page.goto(f"http://127.0.0.1:{served.server_address[1]}/")
         page.get_by_role("searchbox").fill("read <b>a</b> file")
         page.get_by_role("button", name="Search").click()
+        page.locator("section li").first.wait_for()
         assert page.locator("section li").count() == 6
         assert page.locator("script").count() == 0
         page.locator("section[aria-labelledby=tuned] li").nth(1).get_by_role("button", name="relevant").first.click()
-        page.wait_for_load_state()
+        page.locator("button[aria-pressed=true]").first.wait_for()
         assert page.locator("button[aria-pressed=true]").count() == 2  # the document stands on both sides
         assert faults(page) == []
         page.screenshot(path=tmp_path / "serve.png", full_page=True)

@@ -70,6 +70,8 @@ BETTER = {"test": measured(0.03, 0.001)}
         (evidence(BETTER, leaks=1), "hold", ["training lists that leak test data"]),
         (evidence(BETTER, qualified=False), "hold", ["teacher"]),
         (evidence(BETTER, tuned={**SHAPE, "dimension": 64}), "reject", ["dimension unchanged"]),
+        (evidence(BETTER, tuned={**SHAPE, "parameters": 1020}), "promote", []),
+        (evidence(BETTER, tuned={**SHAPE, "parameters": 1021}), "reject", ["parameters"]),
     ],
 )
 def test_shown_harm_rejects_missing_proof_holds_and_the_rest_promotes(

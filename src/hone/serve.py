@@ -99,13 +99,14 @@ class Handler(BaseHTTPRequestHandler):
         self._send(page(self.server.title, query, hits, judged, self.server.token))
 
     def do_POST(self) -> None:
-        if not self._is_ours():
-            return
         length = self.headers.get("Content-Length", "")
         if not (length.isdecimal() and int(length) <= LARGEST_FORM):
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the form is too large")
             return
+        # Read before any refusal: closing a connection with unread bytes resets it, and the answer is lost.
         body = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace"), keep_blank_values=True)
+        if not self._is_ours():
+            return
         form = {key: values[0] for key, values in body.items()}
         if not hmac.compare_digest(form.get("token", "").encode(), self.server.token.encode()):
             self._refuse(HTTPStatus.FORBIDDEN, "this form is not from this page; load it again")

@@ -12,6 +12,7 @@ from hone.report.style import CSS
 from hone.stage import Manifest
 
 DIGITS = 12
+DRAWN = element("span", "interval, drawn", class_="hidden")
 SYSTEMS = {
     "bm25": "BM25",
     "base+bm25": "base + BM25, fused",
@@ -95,7 +96,7 @@ def _before_after(findings: Findings) -> Html:
     tables = [
         table(
             _set_name(name, found),
-            ("measure", "base", "tuned", "points", "95% interval", "", "p", "p (Holm)"),
+            ("measure", "base", "tuned", "points", "95% interval", DRAWN, "p", "p (Holm)"),
             [_measure_row(measure, values, reach) for measure, values in found["measures"].items()],
             numeric="base|tuned|points|95% interval|p|p (Holm)",
         )
@@ -149,7 +150,7 @@ def _groups(findings: Findings) -> Html:
 def _group_table(by: str, rows: Sequence[Mapping[str, Any]]) -> Html:
     reach = max((abs(bound) for row in rows for bound in row["ci95"]), default=1.0)
     body = [[row["group"], f"{row['queries']:,}", *_gain_cells(row, reach)] for row in rows]
-    columns = (by, "queries", "base", "tuned", "points", "95% interval", "")
+    columns = (by, "queries", "base", "tuned", "points", "95% interval", DRAWN)
     return table(f"{PRIMARY} by {by} of the query", columns, body, "queries|base|tuned|points|95% interval")
 
 

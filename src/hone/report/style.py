@@ -51,6 +51,7 @@ rect:hover { opacity: .6; }
 .line polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .line0 polyline { stroke: var(--flat); } .line0 text, .line0 circle { fill: var(--flat); }
 .line1 polyline { stroke: var(--blue); } .line1 text, .line1 circle { fill: var(--blue); }
+.hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .shape polygon { fill-opacity: .22; stroke-width: 1.5; }
 .shape0 polygon { fill: var(--blue); stroke: var(--blue); } .shape0 text { fill: var(--blue); }
 .shape1 polygon { fill: var(--flat); stroke: var(--flat); } .shape1 text { fill: var(--flat); }

@@ -133,9 +133,10 @@ def dense(system: str, judged: Judged, config: Config, job: Job, models: Models)
 
 def shape(encoder: "Encoder") -> dict[str, int]:
     """What an index, a memory budget and a latency depend on."""
+    head = 0 if encoder.head is None else encoder.head.weight.numel()
     return {
         "dimension": encoder.dimension,
-        "parameters": sum(weight.numel() for weight in encoder.model.parameters()),
+        "parameters": head + sum(weight.numel() for weight in encoder.model.parameters()),
         "layers": int(encoder.model.config.num_hidden_layers),
         "max_doc_tokens": min(encoder.student.max_doc_tokens, int(encoder.tokenizer.model_max_length)),
     }
@@ -173,7 +174,7 @@ def fused(one: Ranking, other: Ranking, depth: int) -> Ranking:
 
 def has_teacher(teacher: Teacher) -> bool:
     """Whether the settings name a teacher that can be asked."""
-    return bool(teacher.kind == "fusion" or teacher.model or teacher.members)
+    return bool(teacher.kind == "fusion" or teacher.model or teacher.server.url or teacher.members)
 
 
 def reranked(judged: Judged, base: Sequence[Ranking], config: Config, job: Job) -> dict[int, Ranking]:
