@@ -59,8 +59,8 @@ def versus(store: Store, one: Manifest, other: Manifest) -> list[Versus]:
             first, second = (found[name, measure] for found in values)
             shared = sorted(first.keys() & second.keys())
             if shared:
-                columns = (np.array([found[query] for query in shared]) for found in (first, second))
-                pairs.append((name, measure, *columns))
+                before, after = (np.array([found[query] for query in shared]) for found in (first, second))
+                pairs.append((name, measure, before, after))
     if not pairs:
         raise UserError("the two runs measured no query in common; evaluate both on the same test set")
     found = [

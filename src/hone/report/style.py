@@ -21,7 +21,7 @@ p { margin: 0 0 12px; max-width: 68ch; text-wrap: pretty; }
 nav ul { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 22px 0 0; padding: 12px 0; list-style: none;
   border-block: 1px solid var(--rule); font-size: 13px; }
 a { color: var(--blue); text-decoration: none; } a:hover { text-decoration: underline; }
-.scroll { overflow-x: auto; margin: 0 0 20px; }
+.scroll { position: relative; overflow-x: auto; margin: 0 0 20px; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 caption { text-align: left; padding: 0 0 8px; font-size: 13px; }
 th, td { padding: 7px 14px 7px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule);
