@@ -30,6 +30,7 @@ demo: $(VENV)/.run ## specialise MiniLM to the standard library's documentation
 	@$(BIN)/hone run $(DEMO)/demo.yaml --store $(DEMO)/store
 
 test: $(VENV)/.dev ## style, types and all tests
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || (apt-get update -q && apt-get install -qy chromium)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q .
 	@$(BIN)/pyright
 	@$(BIN)/pytest
