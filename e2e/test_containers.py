@@ -1,0 +1,178 @@
+"""The compiled pipeline in containers: kfp's own Docker runner runs every task, and its result is the laptop's.
+
+Tasks run as user 1001 with a read-only root, no capabilities and 4 GiB; data is in S3. `make e2e` starts the engine and
+builds the images before.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from google.protobuf import json_format
+from kfp import local as kfp_local
+from kfp.local import status, task_dispatcher
+from kfp.local.config import LocalExecutionConfig
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+import ir
+from conftest import BUCKET, settings, text
+from hone import local
+from hone.kubeflow import profile as profiles
+from hone.kubeflow.compile import compile
+from hone.settings import check
+from hone.stage import Manifest
+from hone.stages import STAGES
+from hone.store import LocalStore, Store, open_store
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The specialize pipeline as compiled for a cluster without GPUs, in two shards."""
+    out = tmp_path_factory.mktemp("compiled") / "specialize.yaml"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        compile("specialize", profiles.load("dev-cpu"), out)
+    return ir.load(out)[0]
+
+
+class Containers:
+    """Runs the tasks of a pipeline as containers and keeps what they printed."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        folder.mkdir()
+        folder.chmod(0o777)  # tasks run as another user
+        kfp_local.init(
+            runner=kfp_local.DockerRunner(
+                network_mode="host",
+                user="1001:1001",
+                read_only=True,
+                tmpfs={"/tmp": "mode=1777"},
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+                mem_limit="4g",
+                environment={**environment, "OMP_NUM_THREADS": "1"},
+            ),
+            pipeline_root=str(folder),
+            raise_on_error=False,
+        )
+        self.seen: list[tuple[str, bool]] = []
+
+    def __call__(
+        self, name: str, component: dict[str, Any], executor: dict[str, Any], given: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        config = LocalExecutionConfig.instance
+        command = executor["container"]["command"][-1]
+        outputs, ended = task_dispatcher.run_single_task_implementation(
+            pipeline_resource_name="e2e",
+            component_name=f"comp-{command}-{len(self.seen)}",
+            component_spec=json_format.ParseDict(component, pipeline_spec_pb2.ComponentSpec()),
+            executor_spec=json_format.ParseDict(executor, pipeline_spec_pb2.PipelineDeploymentConfig.ExecutorSpec()),
+            arguments=given,
+            pipeline_root=config.pipeline_root,
+            runner=config.runner,
+            raise_on_error=False,
+            block_input_artifact=True,
+            unique_pipeline_id="e2e",
+        )
+        # The runner takes a container that was gone before it looked for one that succeeded.
+        good = ended == status.Status.SUCCESS and (command in ("preflight", "notify", "publish") or "prefix" in outputs)
+        self.seen.append((command, good))
+        return outputs if good else None
+
+
+@contextmanager
+def killer(stage: str, times: int) -> Iterator[list[str]]:
+    """Kills the containers of a stage with SIGKILL, the first `times` of them, as soon as they have printed a line."""
+    client, killed, stop = docker.from_env(), list[str](), threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.05):
+            for container in client.containers.list():
+                command = container.attrs["Config"]["Cmd"]
+                if stage in command and container.id not in killed and len(killed) < times and container.logs():
+                    killed.append(container.id)
+                    container.kill("SIGKILL")
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield killed
+    stop.set()
+    thread.join()
+
+
+def follow(
+    spec: dict[str, Any], data: dict[str, Any], folder: Path, s3: dict[str, str]
+) -> tuple[str, Containers, Store]:
+    """Runs the pipeline with these settings in a store of its own."""
+    containers = Containers(folder / "tasks", s3)
+    store = f"s3://{BUCKET}/{data['name']}"
+    state = ir.interpret(spec, containers, {"settings": text(data), "store": store})
+    return state, containers, open_store(store)
+
+
+def digests(done: dict[str, Manifest]) -> dict[str, str]:
+    """Of every table and folder; a report says how long things took and is left out, and what follows from it too."""
+    outputs = {name: output for manifest in done.values() for name, output in manifest.outputs.items()}
+    return {name: outputs[name].digest for name in outputs if name not in ("report", "verdict", "published")}
+
+
+@pytest.fixture(scope="session")
+def on_laptop(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
+    """The same run without containers, on files."""
+    store = LocalStore(tmp_path_factory.mktemp("laptop"))
+    return local.run(check(settings("laptop", str(home), {}), "settings", home), store)
+
+
+def test_containers_make_the_tables_and_the_model_of_the_laptop_and_publish_it(
+    spec: dict[str, Any], home: Path, s3: dict[str, str], on_laptop: dict[str, Manifest], tmp_path: Path, capfd: Any
+) -> None:
+    state, containers, store = follow(spec, settings("whole", f"s3://{BUCKET}/in", {}), tmp_path, s3)
+    printed = capfd.readouterr().out
+    assert state == "SUCCEEDED", printed[-4000:]
+    done = local.results(store, "whole")
+    assert list(dict.fromkeys(name for name, _ in containers.seen)) == ["preflight", *STAGES, "notify"]
+    assert digests(done) == digests(on_laptop)
+    assert done["distill"].prefix == on_laptop["distill"].prefix
+    assert store.read("runs/whole.json")
+    assert '"state": "SUCCEEDED"' in printed
+    again, _, _ = follow(spec, settings("whole", f"s3://{BUCKET}/in", {}), tmp_path / "again", s3)
+    assert again == "SUCCEEDED"
+    assert capfd.readouterr().out.count("was finished already, nothing is computed again") >= len(STAGES) - 1
+
+
+def test_a_task_killed_in_its_container_is_run_again_to_the_same_result(
+    spec: dict[str, Any], home: Path, s3: dict[str, str], on_laptop: dict[str, Manifest], tmp_path: Path
+) -> None:
+    with killer("score", 1) as killed:
+        state, containers, store = follow(spec, settings("killed", f"s3://{BUCKET}/in", {}), tmp_path, s3)
+    assert len(killed) == 1
+    assert [good for name, good in containers.seen if name == "score"] == [False, True, True, True]
+    assert state == "SUCCEEDED"
+    assert digests(local.results(store, "killed")) == digests(on_laptop)
+
+
+def test_a_shard_that_is_killed_every_time_fails_the_run_and_notify_says_so(
+    spec: dict[str, Any], home: Path, s3: dict[str, str], tmp_path: Path, capfd: Any
+) -> None:
+    with killer("generate", 3):
+        state, containers, store = follow(spec, settings("failing", f"s3://{BUCKET}/in", {}), tmp_path, s3)
+    assert state == "FAILED"
+    assert [name for name, _ in containers.seen] == ["preflight", "prepare", *["generate"] * 3, "notify"]
+    assert '"state": "FAILED"' in capfd.readouterr().out
+    assert set(local.results(store, "failing")) == {"prepare"}
+
+
+def test_a_model_that_the_gate_does_not_promote_is_not_published(
+    spec: dict[str, Any], home: Path, s3: dict[str, str], tmp_path: Path
+) -> None:
+    changes = {"gate": {"min_gain": 0.9, "min_lists": 0}}
+    state, containers, store = follow(spec, settings("held", f"s3://{BUCKET}/in", changes), tmp_path, s3)
+    assert state == "SUCCEEDED"
+    assert "publish" not in [name for name, _ in containers.seen]
+    assert local.results(store, "held")["gate"].facts["verdict"] in ("hold", "reject")

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# The images and the extras of pyproject.toml that each holds.
+#   images/images.sh pins              resolves what each image holds into images/*.txt (Linux, CUDA where torch is)
+#   images/images.sh build [NAME ...]  builds them with the Docker engine at DOCKER_HOST; without NAME: cpu and train
+# WHEELS: a folder of wheels to take first, such as a torch without CUDA. CA: the certificate authorities of the network.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+declare -A extras=([cpu]= [train]=train,openai [vllm]=train,vllm [pipeline]=pipeline)
+version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/hone/__init__.py)
+docker=${DOCKER:-/usr/bin/docker}
+
+pins() {
+    local resolve=(.venv/bin/uv pip compile -q --no-header --no-annotate --python-version 3.11
+        --python-platform x86_64-unknown-linux-gnu)
+    for name in "${!extras[@]}"; do
+        local chosen=()
+        for extra in ${extras[$name]//,/ }; do chosen+=(--extra "$extra"); done
+        echo hatchling | "${resolve[@]}" "${chosen[@]}" pyproject.toml - -o "images/$name.txt"
+    done
+    echo cyclonedx-bom | "${resolve[@]}" - -o images/sbom.txt
+}
+
+build() {
+    rm -rf build/wheels
+    if [ -n "${WHEELS:-}" ]; then mkdir -p build/wheels && cp "$WHEELS"/torch-*.whl build/wheels/; fi
+    for name in "$@"; do
+        DOCKER_BUILDKIT=1 "$docker" build -q --network=host -f images/Dockerfile -t "hone-$name:$version" \
+            --secret "id=ca,src=${CA:-/etc/ssl/certs/ca-certificates.crt}" \
+            --build-arg "IMAGE=$name" --build-arg "EXTRAS=${extras[$name]}" --build-arg "VERSION=$version" \
+            --build-arg "REVISION=$(git rev-parse HEAD)" .
+    done
+}
+
+case "$1" in
+pins) pins ;;
+build)
+    shift
+    [ $# -gt 0 ] || set -- cpu train
+    build "$@"
+    ;;
+esac

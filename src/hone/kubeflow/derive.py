@@ -1,0 +1,128 @@
+"""The files of components/: a component.yaml and a README per component, written from the stages by `make derive`."""
+
+import ast
+import inspect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hone import stages, tables
+from hone.describe import setting_rows
+from hone.kubeflow.components import COMPONENTS, TOOLS, Component, Port, component, component_yaml, parents
+
+NOTE = "Written by `make derive` from the stage itself: change that, not this."
+EXITS = (
+    ("0", "done, or the finished result was found", "nothing"),
+    ("2", "a mistake in settings or data: the log's last line says what, where and what to do", "mend it, run again"),
+    (
+        "75",
+        "a fault outside (S3, an endpoint) that lasted through every retry in the process",
+        "the task's retry does it",
+    ),
+    (
+        "137",
+        "killed: preemption, or more memory than the profile gives",
+        "the retry goes on at the last finished chunk",
+    ),
+    ("other", "a defect of Hone; the log ends with the traceback", "report it"),
+)
+
+
+def write(root: Path) -> list[Path]:
+    """Writes every derived file below `root` and returns those whose content changed."""
+    changed: list[Path] = []
+    for name, text in files().items():
+        path = root / name
+        if not path.is_file() or path.read_text("utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+            changed.append(path)
+    return changed
+
+
+def files() -> dict[str, str]:
+    """Path below the repository's root to content, of every derived file."""
+    found = {"components/README.md": _index()}
+    for name in COMPONENTS:
+        item = component(name)
+        found[f"components/{name}/component.yaml"] = f"# {NOTE}\n{component_yaml(item)}"
+        found[f"components/{name}/README.md"] = _readme(item)
+    return found
+
+
+def _index() -> str:
+    rows = [(f"[{name}]({name}/README.md)", component(name).image, component(name).meaning) for name in COMPONENTS]
+    return "\n".join(
+        [
+            "# Components",
+            "",
+            f"{NOTE} Each loads on its own: `kfp.components.load_component_from_file`.",
+            "",
+            *_table(("component", "image", "what it does"), rows),
+            "",
+            "## How a task ends",
+            "",
+            *_table(("exit code", "meaning", "what to do"), EXITS),
+            "",
+        ]
+    )
+
+
+def _readme(item: Component) -> str:
+    lines = [f"# {item.name}", "", f"{item.meaning}", "", f"Image: `{item.image}`. {NOTE}", ""]
+    lines += ["## Inputs", "", *_inputs(item.inputs), ""]
+    if item.outputs:
+        lines += ["## Outputs", "", *_outputs(item.outputs), ""]
+    if item.name not in TOOLS:
+        lines += [*_settings(item.name), *_data(item.name), *_refusals(item.name)]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _inputs(ports: Sequence[Port]) -> list[str]:
+    meanings = (port.meaning.partition(" Read from it:")[0] for port in ports)
+    defaults = ("required" if port.default is None else f"`{port.default}`" for port in ports)
+    rows = [(f"`{p.name}`", p.type, default, text) for p, default, text in zip(ports, defaults, meanings, strict=True)]
+    return _table(("name", "type", "default", "meaning"), rows)
+
+
+def _outputs(ports: Sequence[Port]) -> list[str]:
+    return _table(("name", "type", "meaning"), [(f"`{port.name}`", port.type, port.meaning) for port in ports])
+
+
+def _settings(name: str) -> list[str]:
+    rows = [(f"`{name}.{key}`", *rest) for key, *rest in setting_rows("", stages.stage(name).Config)]
+    return ["## Settings", "", *_table(("setting", "type", "default", "meaning"), rows), ""]
+
+
+def _data(name: str) -> list[str]:
+    lines = ["## Reads", ""]
+    lines += [f"- from {parent}: {', '.join(read)}" for parent, read in parents(name).items()] or ["The corpus."]
+    lines += ["", "## Writes", ""]
+    for output in (tables.OUTPUTS[written] for written in stages.stage(name).WRITES):
+        if isinstance(output, tables.Folder):
+            lines += [f"### {output.name}/", "", f"{output.meaning}.", ""]
+        else:
+            key = ", ".join(f"`{column}`" for column in output.key)
+            columns = [(f"`{column.name}`", f"`{column.type}`", column.meaning) for column in output.columns]
+            lines += [f"### {output.name}", "", f"One row is {output.row}; key: {key}.", ""]
+            lines += [*_table(("column", "type", "meaning"), columns), ""]
+    return lines
+
+
+def _refusals(name: str) -> list[str]:
+    found = [f"- {sentence}" for sentence in _sentences(inspect.getsource(stages.stage(name)))]  # type: ignore[arg-type]
+    return ["## Refuses", "", "With exit code 2 and nothing written, among others:", "", *found, ""] if found else []
+
+
+def _sentences(source: str) -> Iterator[str]:
+    """The sentences of the refusals in a module, with … for what is filled in."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and ast.unparse(node.exc.func) == "UserError":
+            text = node.exc.args[0]
+            parts = text.values if isinstance(text, ast.JoinedStr) else [text]
+            words = "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
+            yield words
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    escaped = (" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in rows)
+    return [f"| {' | '.join(header)} |", "|---" * len(header) + "|", *(f"| {row} |" for row in escaped)]

@@ -1,0 +1,58 @@
+"""Notify: what came of a run, in its last log line and at a webhook; runs also when a stage failed."""
+
+import json
+import os
+import urllib.request
+from collections.abc import Mapping
+from typing import Any, cast
+
+from hone import local
+from hone.errors import TransientError, UserError
+from hone.settings import RunSettings
+from hone.stage import Settings
+from hone.store import Store
+
+TRIES = 3
+SECONDS_TO_ANSWER = 10
+
+
+class Notice(Settings):
+    """Says what came of a run, also when a stage failed: the last task of the pipeline."""
+
+    webhook: str = "HONE_WEBHOOK"
+    """The environment variable that holds the address to which the message is posted as JSON; unset: none is."""
+
+
+def notify(settings: RunSettings, store: Store, given: Mapping[str, Any]) -> None:
+    """Prints the message as one line of JSON and posts it. Raises TransientError if the webhook keeps refusing it."""
+    text = json.dumps(message(settings, store, given.get("status") or {}))
+    print(text, flush=True)
+    if address := os.environ.get(str(given.get("webhook", ""))):
+        _post(address, text.encode())
+
+
+def message(settings: RunSettings, store: Store, status: Mapping[str, Any]) -> dict[str, Any]:
+    """How the run ended, the stages that have a result, and what was found."""
+    done = local.results(store, settings.name) if local.recorded(store, settings.name) else {}
+    facts = {
+        key: manifest.facts[key]
+        for manifest in done.values()
+        for key in ("finding", "verdict")
+        if key in manifest.facts
+    }
+    error = cast(Mapping[str, Any], status.get("error") or {}).get("message", "")
+    results = {name: manifest.prefix for name, manifest in done.items()}
+    return {"run": settings.name, "state": status.get("state", ""), **facts, "error": error, "results": results}
+
+
+def _post(address: str, body: bytes) -> None:
+    if not address.startswith(("http://", "https://")):
+        raise UserError("the webhook's address is neither http:// nor https://")
+    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    for attempt in range(1, TRIES + 1):
+        try:
+            urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER).close()
+            return
+        except OSError as error:
+            if attempt == TRIES:
+                raise TransientError(f"the webhook did not take the message: {error}") from error

@@ -1,0 +1,221 @@
+"""Where tasks run: a profile says what each asks the cluster for, and never what it computes.
+
+The platform wires no resource that is a pipeline parameter inside a loop or a condition: one pipeline is compiled per
+profile instead.
+"""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from hone.errors import UserError
+from hone.kubeflow.components import COMPONENTS, component
+from hone.settings import overlay, read_yaml
+from hone.stage import Settings
+
+if TYPE_CHECKING:
+    from kfp.dsl import PipelineTask
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
+USER = 1001
+FOLDER = Path("pipelines/profiles")
+JOIN = "join"
+"""What by_task calls the tasks that join the shares of a sharded stage: they move no data and need no GPU."""
+
+Size = Annotated[str, StringConstraints(pattern=r"^\d+(Mi|Gi|Ti)$")]
+Duration = Annotated[str, StringConstraints(pattern=r"^[1-9]\d*[smhd]$")]
+
+
+class Toleration(Settings):
+    """A taint that tasks put up with."""
+
+    key: str
+    """The taint's key."""
+    operator: Literal["Exists", "Equal"] = "Exists"
+    """Exists takes any value."""
+    value: str = ""
+    """The value that Equal compares with."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
+    """The effect that is put up with."""
+
+
+class Place(Settings):
+    """What one task asks for."""
+
+    image: str = ""
+    """The image to run in, where it is not the stage's own: cpu, train or vllm."""
+    cpu: str = Field(default="1", pattern=r"^\d+(\.\d+)?$")
+    """Cores, requested and not limited."""
+    memory: Size = "2Gi"
+    """Memory, requested and limited to the same."""
+    scratch: Size = "10Gi"
+    """Disk for temporary files, mounted at /tmp; a task that writes more is evicted."""
+    shm: Size = "64Mi"
+    """Shared memory at /dev/shm; it counts as memory of the task."""
+    gpus: int = Field(default=0, ge=0)
+    """GPUs, or slices of one."""
+    gpu_type: str = "nvidia.com/gpu"
+    """The resource that is counted, such as nvidia.com/mig-3g.40gb."""
+    gpu_gib: int = Field(default=0, ge=0)
+    """Memory of each, in GiB: preflight checks it."""
+    timeout: Duration = "1h"
+    """The task is stopped after this long."""
+    retries: int = Field(default=2, ge=0)
+    """How often the platform starts the task again after it failed."""
+    node_selector: dict[str, str] = Field(default={})
+    """Labels that the node must have."""
+    tolerations: tuple[Toleration, ...] = ()
+    """Taints that the task puts up with."""
+
+
+class SecretKeys(Settings):
+    """Environment variables from a Secret or ConfigMap."""
+
+    name: str
+    """The name of the Secret or ConfigMap."""
+    env: dict[str, str]
+    """Key to environment variable."""
+    optional: bool = False
+    """Whether tasks start without it."""
+
+
+class Cache(Settings):
+    """A volume that holds models, filled beforehand; mounted by every task, since their content names its result."""
+
+    claim: str = ""
+    """The PersistentVolumeClaim; empty for none."""
+    path: str = "/models"
+    """Where it is mounted."""
+
+
+class Profile(Settings):
+    """A cluster, or a part of one, as tasks see it."""
+
+    name: str
+    """The file's name without .yaml."""
+    shards: int = Field(default=1, ge=1, le=32)
+    """Into how many tasks a sharded stage is cut. Every task costs driver pods: few fat ones are best."""
+    parallel: int = Field(default=0, ge=0)
+    """How many of them run at once; 0 for all."""
+    digests: bool = True
+    """Refuse images that are not named by digest."""
+    images: dict[str, str] = Field(default={})
+    """Image to its address, such as registry.example/hone-cpu@sha256:…; given as --images at most places."""
+    every: Place = Place()
+    """What every task asks for."""
+    by_image: dict[str, dict[str, Any]] = Field(default={})
+    """Laid over that for the tasks of one image: cpu, train, vllm."""
+    by_task: dict[str, dict[str, Any]] = Field(default={})
+    """Laid over both for one task."""
+    queue: str = ""
+    """The Kueue LocalQueue that admits the tasks; empty for none."""
+    env: dict[str, str] = Field(default={})
+    """Environment variables of every task."""
+    secrets: tuple[SecretKeys, ...] = ()
+    """Secrets that every task gets as environment variables."""
+    config_maps: tuple[SecretKeys, ...] = ()
+    """ConfigMaps that every task gets as environment variables."""
+    model_cache: Cache = Cache()
+    """The volume of models."""
+
+    def place(self, name: str) -> Place:
+        """What a task asks for. Raises UserError naming the key."""
+        base = {key: getattr(self.every, key) for key in self.every.model_fields_set}
+        own = self.by_task.get(name, {})
+        image = str(own.get("image") or ("cpu" if name == JOIN else component(name).image))
+        merged = overlay(overlay(base, self.by_image.get(image, {})), {**own, "image": image})
+        try:
+            return Place.model_validate(merged)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UserError(
+                f"profile {self.name}: {where} of {name}: {first['msg']}, not {first['input']!r}"
+            ) from error
+
+    def image(self, name: str) -> str:
+        """The address of an image, or its local tag. Raises UserError if it must be a digest and is not."""
+        address = self.images.get(name, "")
+        if self.digests and not DIGEST.fullmatch(address):
+            got = f"is {address!r}" if address else "is not given"
+            raise UserError(f"profile {self.name} wants images by digest and {name} {got}; write it in --images FILE")
+        return address
+
+
+def load(name: str, images: Path | None = None) -> Profile:
+    """The profile pipelines/profiles/NAME.yaml, or one by its path, with the images of a file. Raises UserError."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    data = {"name": path.stem, **_read(path)}
+    if images:
+        data = overlay(data, {"images": read_yaml(images)})
+    try:
+        profile = Profile.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: {where}: {first['msg']}, not {first['input']!r}") from error
+    unknown = [key for key in profile.by_task if key not in (*COMPONENTS, JOIN)]
+    if unknown:
+        raise UserError(f"{path}: by_task.{unknown[0]}: no such task; the tasks are {', '.join(COMPONENTS)}")
+    return profile
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A profile laid over the one that it extends, which lies beside it."""
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml"))) or "none here"
+        raise UserError(f"there is no profile {path.stem}; the profiles in {FOLDER} are {known}")
+    data = read_yaml(path)
+    below: object = data.pop("extends", "")
+    return overlay(_read(path.parent / f"{below}.yaml"), data) if below else data
+
+
+def seconds(duration: str) -> int:
+    """From 90m, 12h and the like."""
+    return int(duration[:-1]) * UNITS[duration[-1]]
+
+
+def settle(task: "PipelineTask", name: str, profile: Profile) -> "PipelineTask":
+    """Writes into a task what the profile asks for it."""
+    place = profile.place(name)
+    # The platform's cache compares names, not bytes; Hone's own results are found by content instead.
+    task.set_caching_options(False)
+    task.set_cpu_request(place.cpu).set_memory_request(place.memory).set_memory_limit(place.memory)
+    if place.gpus:
+        task.set_accelerator_type(place.gpu_type).set_accelerator_limit(place.gpus)
+    _settle_pod(task, place, profile)
+    _settle_environment(task, place, profile)
+    if name != "notify":
+        task.set_retry(place.retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
+    return task
+
+
+def _settle_pod(task: "PipelineTask", place: Place, profile: Profile) -> None:
+    from kfp import kubernetes
+
+    kubernetes.set_timeout(task, seconds(place.timeout))
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    kubernetes.empty_dir_mount(task, "scratch", "/tmp", size_limit=place.scratch)
+    kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=place.shm)
+    for key, value in sorted(place.node_selector.items()):
+        kubernetes.add_node_selector(task, key, value)
+    for taint in place.tolerations:
+        kubernetes.add_toleration(task, taint.key, taint.operator, taint.value or None, taint.effect)
+    if profile.queue:
+        kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", profile.queue)
+
+
+def _settle_environment(task: "PipelineTask", place: Place, profile: Profile) -> None:
+    from kfp import kubernetes
+
+    for key, value in sorted(profile.env.items()):
+        task.set_env_variable(key, value)
+    for keys in profile.secrets:
+        kubernetes.use_secret_as_env(task, keys.name, keys.env, keys.optional)
+    for keys in profile.config_maps:
+        kubernetes.use_config_map_as_env(task, keys.name, keys.env, keys.optional)
+    if profile.model_cache.claim:
+        kubernetes.mount_pvc(task, profile.model_cache.claim, profile.model_cache.path)

@@ -1,0 +1,110 @@
+"""A server on loopback that speaks as much of the Kubeflow Pipelines v2beta1 API as kfp's client calls here.
+
+Pipelines, versions, experiments and runs are kept in memory; a run ends after it has been looked at a few times.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+LOOKS = 3
+
+
+class Platform(ThreadingHTTPServer):
+    """What the platform holds, and every request that came."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.held: dict[str, list[dict[str, Any]]] = {
+            key: [] for key in ("pipelines", "versions", "experiments", "runs")
+        }
+        self.uploads: list[bytes] = []
+        self.looks = 0
+        self.ends = "SUCCEEDED"
+        self.tokens: list[str] = []
+
+    @property
+    def host(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def add(self, kind: str, key: str, item: dict[str, Any]) -> dict[str, Any]:
+        item = {**item, key: f"{kind}-{len(self.held[kind])}", "created_at": "2026-01-01T00:00:00Z"}
+        self.held[kind].append(item)
+        return item
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Platform
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        path = url.path.removeprefix("/apis/v2beta1")
+        self.server.tokens.append(self.headers.get("authorization", ""))
+        if path == "/healthz":
+            self.answer({"multi_user": False})
+        elif path.endswith("/versions"):
+            self.answer({"pipeline_versions": self.server.held["versions"]})
+        elif path.startswith("/runs/"):
+            self.answer(self.looked_at(path.removeprefix("/runs/")))
+        else:
+            kind = path.strip("/")
+            self.answer({kind: _matching(self.server.held[kind], query.get("filter", ""))})
+
+    def do_POST(self) -> None:
+        url = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        path = url.path.removeprefix("/apis/v2beta1")
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if path == "/pipelines/upload":
+            self.server.uploads.append(body)
+            self.answer(self.server.add("pipelines", "pipeline_id", {"display_name": query["name"]}))
+        elif path == "/pipelines/upload_version":
+            self.server.uploads.append(body)
+            made = {"display_name": query["name"], "pipeline_id": query["pipelineid"]}
+            self.answer(self.server.add("versions", "pipeline_version_id", made))
+        elif path == "/experiments":
+            self.answer(self.server.add("experiments", "experiment_id", json.loads(body)))
+        else:
+            assert path == "/runs", path
+            self.answer(self.server.add("runs", "run_id", {**json.loads(body), "state": "PENDING"}))
+
+    def looked_at(self, run_id: str) -> dict[str, Any]:
+        run = next(run for run in self.server.held["runs"] if run["run_id"] == run_id)
+        self.server.looks += 1
+        run["state"] = "RUNNING" if self.server.looks < LOOKS else self.server.ends
+        tasks = [{"display_name": "prepare", "state": "SUCCEEDED"}, {"display_name": "mine", "state": run["state"]}]
+        return {**run, "run_details": {"task_details": tasks}}
+
+    def answer(self, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def _matching(items: list[dict[str, Any]], wanted: str) -> list[dict[str, Any]]:
+    predicates = json.loads(wanted)["predicates"] if wanted else []
+    values = {row["stringValue"] if "stringValue" in row else row["string_value"] for row in predicates}
+    return [item for item in items if not values or item["display_name"] in values]
+
+
+@contextmanager
+def running() -> Iterator[Platform]:
+    server = Platform()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()

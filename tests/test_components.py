@@ -1,0 +1,111 @@
+"""Components derive from the stages, load alone, and run in their containers as the stages do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp import components, dsl
+from kfp.local import executor_input_utils, executor_output_utils
+
+from hone import local, settings
+from hone.errors import UserError
+from hone.kubeflow import derive
+from hone.kubeflow.components import COMPONENTS, component, parents, producers
+from hone.kubeflow.launcher import launch, local_file
+from hone.stages import STAGES, stage
+from hone.store import LocalStore
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_derived_file_is_fresh() -> None:
+    stale = [name for name, text in derive.files().items() if (ROOT / name).read_text("utf-8") != text]
+    assert not stale, f"run `make derive`: {', '.join(stale)}"
+
+
+def test_no_component_is_left_from_a_stage_that_is_gone() -> None:
+    assert sorted(path.name for path in (ROOT / "components").iterdir() if path.is_dir()) == sorted(COMPONENTS)
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_kfp_loads_each_component_alone(name: str) -> None:
+    loaded = components.load_component_from_file(str(ROOT / "components" / name / "component.yaml"))
+    spec = loaded.component_spec
+    assert list(spec.inputs or {}) == [port.name for port in component(name).inputs]
+    assert list(spec.outputs or {}) == [port.name for port in component(name).outputs]
+    assert spec.implementation.container.command == ["python", "-m", "hone", "launch", name]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_reads_the_results_of_stages_before_it(name: str) -> None:
+    assert set(parents(name)) <= set(STAGES[: STAGES.index(name)])
+    assert {table for read in parents(name).values() for table in read} == set(stage(name).READS)
+
+
+def test_every_table_is_written_by_one_stage() -> None:
+    assert len(producers()) == sum(len(stage(name).WRITES) for name in STAGES)
+
+
+def corpus(folder: Path) -> Path:
+    folder.mkdir()
+    words = ["".join(chr(97 + (n * step) % 26) for step in range(1, 9)) for n in range(30)]
+    rows = [{"_id": f"d{n}", "title": word, "text": f"All about {word}, seen by {n}."} for n, word in enumerate(words)]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return folder
+
+
+def settings_of(tmp_path: Path) -> dict[str, Any]:
+    source = str(corpus(tmp_path / "corpus"))
+    return {"name": "small", "preset": "cpu", "student": {"model": source}, "prepare": {"corpus": source}}
+
+
+def call(name: str, root: Path, **arguments: Any) -> dict[str, Any]:
+    """Runs a component with the executor input that kfp itself makes, and reads its outputs as kfp does."""
+    spec = components.load_component_from_file(str(ROOT / "components" / name / "component.yaml"))
+    ir = next(iter(spec.pipeline_spec.components.values()))
+    given = executor_input_utils.construct_executor_input(ir, arguments, str(root), block_input_artifact=True)
+    launch(name, json.dumps(executor_input_utils.executor_input_to_dict(given, ir)))
+    return executor_output_utils.get_outputs_for_task(given, ir)
+
+
+def test_a_launched_stage_gives_the_result_of_the_laptop_and_shows_its_manifest(tmp_path: Path) -> None:
+    data, store = settings_of(tmp_path), LocalStore(tmp_path / "store")
+    outputs = call("prepare", tmp_path / "task", settings=json.dumps(data), store=store.uri)
+    on_laptop = local.run(settings.check(data, "settings", tmp_path), LocalStore(tmp_path / "other"), last="prepare")
+    assert outputs["prefix"] == on_laptop["prepare"].prefix
+    manifest: dsl.Artifact = outputs["manifest"]
+    assert json.loads(Path(manifest.path).read_text("utf-8"))["fingerprint"] == on_laptop["prepare"].fingerprint
+    assert manifest.metadata["docs_digest"] == on_laptop["prepare"].outputs["docs"].digest
+    assert outputs["metrics"].metadata["rows.docs"] == on_laptop["prepare"].outputs["docs"].rows > 20
+    assert local.recorded(store, "small") == {"prepare": outputs["prefix"]}
+
+
+def test_shards_launched_one_by_one_are_joined_to_the_result_of_the_laptop(tmp_path: Path) -> None:
+    data, store = settings_of(tmp_path), LocalStore(tmp_path / "store")
+    given = {"settings": json.dumps(data), "store": store.uri}
+    given["prepare"] = call("prepare", tmp_path / "prepare", **given)["prefix"]
+    for shard in ("0/2", "1/2"):
+        call("generate", tmp_path / shard, shard=shard, merge=0, **given)
+    outputs = call("generate", tmp_path / "join", shard="0/1", merge=2, **given)
+    other = LocalStore(tmp_path / "other")
+    on_laptop = local.run(settings.check(data, "settings", tmp_path), other, last="generate")["generate"]
+    assert outputs["prefix"] == on_laptop.prefix
+    assert outputs["manifest"].metadata["queries_digest"] == on_laptop.outputs["queries"].digest
+
+
+def test_a_task_without_an_input_or_with_an_unfinished_one_is_refused(tmp_path: Path) -> None:
+    data, root = settings_of(tmp_path), tmp_path / "task"
+    given = {"settings": json.dumps(data), "store": str(tmp_path / "store")}
+    with pytest.raises(UserError, match="no finished prepare at 'prepare/none'"):
+        call("generate", root, shard="0/1", merge=0, prepare="prepare/none", **given)
+    with pytest.raises(UserError, match="no value for the input store"):
+        launch("prepare", json.dumps({"inputs": {"parameterValues": {"settings": "x"}}, "outputs": {}}))
+    with pytest.raises(UserError, match="not one of Kubeflow"):
+        launch("prepare", "{}")
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/a/b", "gs://bucket/a", "minio://bucket/a/b", "/tmp/a/b"])
+def test_artifacts_lie_where_kfp_looks_for_them(uri: str) -> None:
+    assert str(local_file(uri)) == dsl.Artifact(uri=uri).path

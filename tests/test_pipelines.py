@@ -1,0 +1,172 @@
+"""Compiled pipelines: what every task asks for, the paths through the DAG, and the same result as on the laptop."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import ir
+from hone import settings
+from hone.errors import UserError
+from hone.kubeflow import profile as profiles
+from hone.kubeflow.compile import compile
+from hone.kubeflow.components import COMPONENTS
+from hone.stages import STAGES
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = Path(__file__).parent / "golden"
+PIPELINES = sorted(path.stem for path in (ROOT / "pipelines").glob("*.py"))
+PROFILES = sorted(path.stem for path in (ROOT / "pipelines/profiles").glob("*.yaml"))
+IMAGES = {
+    name: f"registry.example/hone-{name}@sha256:{mark * 64}"
+    for name, mark in zip(("cpu", "train", "vllm"), "abc", strict=True)
+}
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "images.yaml"
+    path.write_text(yaml.safe_dump(IMAGES), "utf-8")
+    return path
+
+
+def compiled(pipeline: str, profile: str, folder: Path, images: Path | None = None) -> Path:
+    out = folder / f"{pipeline}-{profile}.yaml"
+    compile(pipeline, profiles.load(profile, images), out)
+    return out
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_every_task_asks_for_what_it_asked_for_before(
+    pipeline: str, profile: str, tmp_path: Path, images: Path
+) -> None:
+    """HONE_GOLDEN=write pytest tests/test_pipelines.py renews the files; read their difference."""
+    found = yaml.safe_dump(dict(ir.asks(compiled(pipeline, profile, tmp_path, images))), sort_keys=False)
+    golden = GOLDEN / f"{pipeline}-{profile}.yaml"
+    if os.environ.get("HONE_GOLDEN") == "write":
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(found, "utf-8")
+    assert found == golden.read_text("utf-8")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_task_has_a_timeout_shared_memory_scratch_space_and_a_user_that_is_not_root(
+    profile: str, tmp_path: Path, images: Path
+) -> None:
+    for name, wanted in ir.asks(compiled("specialize", profile, tmp_path, images)):
+        assert wanted["timeout"] > 0
+        assert "memory" in wanted["/dev/shm"]
+        assert wanted["/tmp"]
+        assert wanted["user"] == {"runAsGroup": "1001", "runAsUser": "1001", "runAsNonRoot": True}
+        assert wanted["retries"] > 0 or name == "notify"
+
+
+def test_compiling_gives_the_same_bytes_in_any_process_and_imports_no_torch(tmp_path: Path) -> None:
+    code = "import sys; from hone.cli import app; app(standalone_mode=False); assert 'torch' not in sys.modules"
+    outs = [tmp_path / f"{seed}.yaml" for seed in (1, 2)]
+    for seed, out in enumerate(outs):
+        command = [sys.executable, "-c", code, "compile", "specialize", "--out", str(out)]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": str(seed)})
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("profile", "change", "message"),
+    [
+        ("a100", {}, "wants images by digest and cpu is not given"),
+        ("a100", {"images": {"cpu": "hone-cpu:latest"}}, "cpu is 'hone-cpu:latest'"),
+        ("dev-cpu", {"by_task": {"distil": {}}}, "by_task.distil: no such task"),
+        ("dev-cpu", {"shards": 64}, "shards: Input should be less than or equal to 32, not 64"),
+        ("dev-cpu", {"every": {"memory": "2G"}}, "every.memory: String should match"),
+        ("dev-cpu", {"by_task": {"mine": {"timeout": "soon"}}}, "timeout of mine"),
+        ("dev-cpu", {"gpu": 1}, "gpu: Extra inputs are not permitted"),
+    ],
+)
+def test_a_profile_that_cannot_be_meant_is_refused(
+    profile: str, change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    below = yaml.safe_load((ROOT / f"pipelines/profiles/{profile}.yaml").read_text("utf-8"))
+    path = ROOT / "pipelines/profiles" / f"{profile}.yaml"
+    changed = tmp_path / path.name
+    below.pop("extends", None)
+    changed.write_text(yaml.safe_dump(settings.overlay({**below, "digests": profile != "dev-cpu"}, change)), "utf-8")
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
+        compile("specialize", profiles.load(str(changed)), tmp_path / "out.yaml")
+    assert not (tmp_path / "out.yaml").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "pipelines/settings").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_example_settings_are_settings(path: Path) -> None:
+    assert settings.load(path).stages.keys() == set(STAGES)
+
+
+def pretend(verdict: str, fails: Callable[[str, dict[str, Any]], bool]) -> tuple[list[tuple[str, Any]], ir.Run]:
+    """A run of a task that only notes it, with a verdict and failures of our choice."""
+    seen: list[tuple[str, Any]] = []
+
+    def run(name: str, component: Any, executor: Any, given: dict[str, Any]) -> dict[str, Any] | None:
+        command = executor["container"]["command"][-1]
+        seen.append((command, given.get("shard") or given.get("shares") or given.get("status", {}).get("state", "")))
+        return None if fails(command, given) else {"prefix": f"{command}/0", "verdict": verdict}
+
+    return seen, run
+
+
+def follow(
+    verdict: str, fails: Callable[[str, dict[str, Any]], bool], tmp_path: Path
+) -> tuple[str, list[tuple[str, Any]]]:
+    spec, _ = ir.load(compiled("specialize", "dev-cpu", tmp_path))
+    seen, run = pretend(verdict, fails)
+    return ir.interpret(spec, run, {"settings": "{}", "store": "s3://bucket/x"}), seen
+
+
+def test_a_promoted_model_is_published_after_every_stage_has_run_once(tmp_path: Path) -> None:
+    state, seen = follow("promote", lambda name, given: False, tmp_path)
+    assert state == "SUCCEEDED"
+    assert seen[-1] == ("notify", "SUCCEEDED")
+    order = [name for name, _ in seen]
+    assert list(dict.fromkeys(order)) == list(COMPONENTS)
+    assert [how for name, how in seen if name == "score"] == ["0/2", "1/2", ["score/0", "score/0"]]
+
+
+@pytest.mark.parametrize("verdict", ["hold", "reject"])
+def test_a_model_that_is_not_promoted_is_not_published_and_the_run_ends_well(verdict: str, tmp_path: Path) -> None:
+    state, seen = follow(verdict, lambda name, given: False, tmp_path)
+    assert (state, seen[-1]) == ("SUCCEEDED", ("notify", "SUCCEEDED"))
+    assert "publish" not in dict(seen)
+
+
+def test_a_shard_that_keeps_failing_fails_the_run_and_is_told(tmp_path: Path) -> None:
+    state, seen = follow("promote", lambda name, given: given.get("shard") == "1/2", tmp_path)
+    assert (state, seen[-1]) == ("FAILED", ("notify", "FAILED"))
+    assert [how for name, how in seen if name == "generate"] == ["0/2", "1/2", "1/2", "1/2"]
+    assert "mine" not in dict(seen)
+
+
+def test_a_task_that_fails_once_is_run_again(tmp_path: Path) -> None:
+    failed: list[str] = []
+
+    def once(name: str, given: dict[str, Any]) -> bool:
+        first = name == "distill" and not failed
+        failed.extend([name] if first else [])
+        return first
+
+    state, seen = follow("promote", once, tmp_path)
+    assert (state, [name for name, _ in seen].count("distill")) == ("SUCCEEDED", 2)
+
+
+def test_a_run_that_preflight_stops_does_nothing_but_tell(tmp_path: Path) -> None:
+    state, seen = follow("promote", lambda name, given: name == "preflight", tmp_path)
+    assert state == "FAILED"
+    assert set(dict(seen)) == {"preflight", "notify"}
