@@ -14,7 +14,7 @@ import twin
 from hone.backends.encoder import Encoder
 from hone.backends.training.batches import make_batch
 from hone.backends.training.embedders import HeadOnly, WholeModel
-from hone.backends.training.gradients import Gradients, dev_losses
+from hone.backends.training.gradients import Gradients, dev_figures
 from hone.backends.training.loop import TAUS, calibrated, dev_batches
 from hone.core.training import LossSettings, TrainingSettings
 from hone.errors import UserError
@@ -95,7 +95,8 @@ def test_a_calibrated_temperature_is_the_one_of_lowest_loss_before_training(fold
     settings = TrainingSettings(loss=LossSettings(student_tau=0.0))
     dev = dev_batches(lists(10, 20), student.device)
     losses = {
-        tau: dev_losses(embedder, dev, LossSettings(student_tau=tau), settings.token_budget)["kl"] for tau in TAUS
+        tau: dev_figures(embedder, dev, LossSettings(student_tau=tau), settings.token_budget)["dev_loss"]
+        for tau in TAUS
     }
     assert calibrated(embedder, lists(10, 20), settings).student_tau == min(losses, key=losses.__getitem__)
 

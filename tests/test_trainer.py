@@ -1,7 +1,11 @@
 """Training: the shortcuts that save work change no gradient, and the loop does what the settings say."""
 
+import io
+import multiprocessing
+import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import killed
 import tiny
 import twin
+from hone.backends.encoder import Encoder
 from hone.backends.training.batches import Batch, Example, cluster, epochs, make_batch
+from hone.backends.training.checkpoints import Checkpoints
 from hone.backends.training.embedders import Embedder, TopLayers, WholeModel, embed_all
-from hone.backends.training.gradients import Gradients
-from hone.core.training import LossSettings
+from hone.backends.training.gradients import Gradients, dev_figures
+from hone.backends.training.loop import dev_batches, train
+from hone.backends.training.state import State
+from hone.core.training import LossSettings, TrainingSettings
 from hone.errors import UserError
+from hone.progress import Task
+from hone.store import LocalStore
 from twin import encoder, lists, texts
 
 LOSS = LossSettings(margin_mse_weight=0.5)
@@ -176,3 +187,130 @@ def test_clustered_batches_hold_fewer_distinct_passages() -> None:
             sum(make_batch([examples[at] for at in next(order)], torch.device("cpu")).passages for _ in range(10))
         )
     assert distinct[1] < 0.3 * distinct[0]
+
+
+def trained(student: Encoder, examples: Sequence[Example], dev: Sequence[Example], tokens: int, **how: Any) -> State:
+    settings = TrainingSettings.model_validate({"batch_size": 4, "learning_rate": 1e-3, "token_budget": 100, **how})
+    embedder = WholeModel(student, student.tokenize_docs(texts(tokens)))
+    gradients = Gradients(embedder, settings.loss, settings.token_budget, PLENTY)
+    return train(gradients, examples, dev_batches(dev, student.device), settings, lambda total: quiet(total))
+
+
+def quiet(total: int) -> Task:
+    return Task("train", total, "steps", io.StringIO())
+
+
+def weights(student: Encoder) -> dict[str, Tensor]:
+    return {name: weight.clone() for name, weight in student.model.state_dict().items()}
+
+
+@pytest.mark.parametrize(("count", "batch", "steps"), [(1, 4096, 3), (3, 4096, 9), (40, 8, 30), (45, 4, 36)])
+def test_a_small_corpus_takes_real_steps(folder: Path, count: int, batch: int, steps: int) -> None:
+    student = encoder(folder)
+    before = weights(student)
+    state = trained(student, lists(count, 8), [], 60, batch_size=batch, max_epochs=3)
+    assert state.step == len(state.history.steps) == steps
+    assert not torch.equal(before["embeddings.word_embeddings.weight"], student.model.embeddings.word_embeddings.weight)
+
+
+def test_training_lowers_the_dev_loss_and_raises_the_dev_ndcg(folder: Path) -> None:
+    examples = lists(40, 12, seed=3)
+    state = trained(encoder(folder), examples, examples, 60, max_epochs=6, patience=9)
+    first, last = state.history.looks[0], state.history.looks[-1]
+    assert last["dev_loss"] < 0.7 * first["dev_loss"]
+    assert last["dev_total"] < first["dev_total"]
+    assert first["dev_ndcg"] < last["dev_ndcg"] <= 1.0
+
+
+@pytest.mark.parametrize("choose_by", ["listwise", "total", "ndcg"])
+def test_the_best_weights_are_kept_and_training_stops_when_it_gets_no_better(folder: Path, choose_by: str) -> None:
+    student = encoder(folder)
+    dev = lists(10, 12, seed=5)
+    how = {"choose_by": choose_by, "learning_rate": 0.02, "max_epochs": 30}
+    state = trained(student, lists(40, 12), dev, 60, **how)
+    name, sign = {"listwise": ("dev_loss", 1), "total": ("dev_total", 1), "ndcg": ("dev_ndcg", -1)}[choose_by]
+    values = [sign * look[name] for look in state.history.looks]
+    best = values.index(min(values))
+    assert len(values) == best + 1 + 2, "two looks after the best were no better"
+    assert state.best.step == state.history.looks[best]["step"]
+    embedder = WholeModel(student, student.tokenize_docs(texts(60)))
+    again = dev_figures(embedder, dev_batches(dev, student.device), LossSettings(), 100)
+    assert sign * again[name] == pytest.approx(min(values), rel=1e-5)
+
+
+def test_a_running_average_is_what_is_kept(folder: Path) -> None:
+    plain, averaged = encoder(folder), encoder(folder)
+    trained(plain, lists(40, 12), [], 60, max_steps=1)
+    trained(averaged, lists(40, 12), [], 60, max_steps=1, average=0.75)
+    base = weights(encoder(folder))
+    for name, weight in weights(averaged).items():
+        expected = base[name] + 0.25 * (weights(plain)[name] - base[name])
+        torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_that_is_no_number_is_a_clear_error(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+; lower distill\.learning_rate"):
+        trained(encoder(folder), lists(40, 12), [], 60, learning_rate=1e30, clip=1e30)
+
+
+def test_two_trainings_give_the_same_weights_and_another_seed_does_not(folder: Path) -> None:
+    students = [encoder(folder) for _ in range(3)]
+    for student, seed in zip(students, (1, 1, 2), strict=True):
+        trained(student, lists(40, 12), [], 60, max_steps=5, seed=seed)
+    first, same, other = (weights(student) for student in students)
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize(("top", "lives"), [(0, 10), (1, 4)])
+def test_a_training_killed_at_random_steps_ends_with_the_bytes_of_an_uninterrupted_one(
+    folder: Path, tmp_path: Path, top: int, lives: int
+) -> None:
+    for home in ("whole", "torn"):
+        (tmp_path / home).mkdir()
+    killed.training(folder, tmp_path / "whole", top)
+    random = np.random.default_rng(top)
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["hone.backends.training.loop"])
+    for life in range(lives):
+        fate = {"die_at_save": 1} if life == 3 else {"die_at_step": int(random.integers(1, 6))}
+        child = processes.Process(target=killed.training, args=(folder, tmp_path / "torn", top), kwargs=fate)
+        child.start()
+        child.join()
+        assert child.exitcode in (-signal.SIGKILL, 0)
+    killed.training(folder, tmp_path / "torn", top)
+    whole, torn = (tmp_path / home / "model" / "model.safetensors" for home in ("whole", "torn"))
+    assert whole.read_bytes() == torn.read_bytes()
+
+
+def checkpoints(folder: Path, every: int = 1) -> Checkpoints:
+    return Checkpoints(LocalStore(folder / "store"), "distill/x/checkpoints", folder, every)
+
+
+def test_the_last_two_checkpoints_stay_and_none_after_the_end(tmp_path: Path) -> None:
+    kept = checkpoints(tmp_path)
+    for step in range(1, 5):
+        kept.save(step, {"a": torch.full((3,), float(step))}, {"step": step})
+    names = [found.key.split("/")[-1] for found in kept.store.objects("distill")]
+    assert names == ["00000003.json", "00000003.safetensors", "00000004.json", "00000004.safetensors"]
+    kept.clear()
+    assert list(kept.store.objects("distill")) == []
+    assert kept.latest() is None
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "gone", "json"])
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(tmp_path: Path, harm: str) -> None:
+    kept = checkpoints(tmp_path)
+    for step in (1, 2):
+        kept.save(step, {"a": torch.full((300,), float(step))}, {"step": step})
+    file = tmp_path / "store/distill/x/checkpoints/00000002.safetensors"
+    data = file.read_bytes()
+    if harm == "json":
+        file.with_suffix(".json").write_text('{"step": 2')
+    elif harm == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(data[:-40] if harm == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
+    found = kept.latest()
+    assert found is not None
+    assert (found[1]["step"], found[0]["a"][0].item()) == (1, 1.0)

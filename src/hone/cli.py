@@ -267,7 +267,10 @@ def describe(
 def main() -> None:
     """The `hone` command: mistakes of the user end with one sentence and exit code 2, lasting faults with 75."""
     from hone.errors import TransientError, UserError
+    from hone.launch import is_helper
 
+    if is_helper():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     # Hone loads models from folders only; nothing may be fetched while it runs.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

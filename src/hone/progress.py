@@ -6,6 +6,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TextIO
 
+from hone.launch import is_helper
+
 LOG_EVERY_SECONDS = 10.0
 
 
@@ -29,6 +31,8 @@ class Task:
             self.show()
 
     def show(self, *, last: bool = False) -> None:
+        if is_helper():
+            return
         seconds = time.monotonic() - self.started
         rate = self.done / seconds if seconds > 0 else 0.0
         share = self.done / self.total if self.total else float(last)

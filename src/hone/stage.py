@@ -12,7 +12,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hone import __version__, sources, tables
+from hone import __version__, launch, sources, tables
 from hone.code import code_digest
 from hone.errors import UserError
 from hone.log import kept, log
@@ -33,6 +33,7 @@ from hone.memo import Memo
 from hone.store import Store, checked_key, sha256_of
 from hone.tables import Folder, Table
 
+HELPER_SECONDS = 0.5
 ROWS_PER_GROUP = 8_192
 ROWS_PER_PART = 65_536
 ROWS_PER_BUCKET = 1_024
@@ -50,6 +51,8 @@ class StageConfig(Settings):
     """The settings of one stage."""
 
     sharded: ClassVar[bool] = False
+    together: ClassVar[bool] = False
+    """Several processes of one launch (`torchrun`) work on the stage together."""
 
 
 class Resource:
@@ -219,6 +222,8 @@ class Job:
         self.plan, self.store, self.scratch, self.shard = plan, store, scratch, shard
         self.facts: dict[str, Any] = {}
         self.cost: Counter[str] = Counter()
+        self.afterwards: list[Callable[[], None]] = []
+        """What to do once the result is in the store, such as clearing up."""
         self.ancestors: dict[str, Manifest] = lineage(store, plan.inputs)
         self._out = scratch / "outputs"
         self._digests = dict(plan.sources)
@@ -326,19 +331,24 @@ def execute(todo: Plan, store: Store, scratch: Path, shard: Shard | None = None)
     if done:
         log.info("up to date", stage=todo.stage, result=done.prefix)
         return done, False
+    if launch.is_helper():
+        return _help(todo, store, scratch, shard), False
     store.check_writable()
     share = f"{shard.index}/{shard.count}"
     with _disk_full_in_one_sentence(scratch), kept(stage=todo.stage, shard=share) as lines:
         log.info("started", fingerprint=todo.fingerprint)
-        manifest = _made(todo, store, scratch, shard)
+        job = Job(todo, store, scratch, shard)
+        manifest = _made(todo, store, job)
         _keep_log(store, todo, scratch, lines)
-        return _commit(store, _manifest_key(todo, shard), manifest), True
+        committed = _commit(store, _manifest_key(todo, shard), manifest)
+        for task in job.afterwards:
+            task()
+        return committed, True
 
 
-def _made(todo: Plan, store: Store, scratch: Path, shard: Shard) -> Manifest:
+def _made(todo: Plan, store: Store, job: Job) -> Manifest:
     """Runs a stage and uploads what it wrote, but does not commit it."""
     started = time.monotonic()
-    job = Job(todo, store, scratch, shard)
     _run(job)
     outputs = {name: _publish(job, name) for name in _writes(todo.stage)}
     seconds = time.monotonic() - started
@@ -499,6 +509,18 @@ def _run(job: Job) -> None:
     from hone.stages import stage
 
     stage(job.plan.stage).run(job.plan.config, job)
+
+
+def _help(todo: Plan, store: Store, scratch: Path, shard: Shard) -> Manifest:
+    """What a process does that is not the first of its launch: its part of the work, then wait for the result.
+
+    If the first fails, whoever launched them ends this one too.
+    """
+    if todo.config.together:
+        _run(Job(todo, store, scratch, shard))
+    while not (done := finished(store, todo, shard)):
+        time.sleep(HELPER_SECONDS)
+    return done
 
 
 def _writes(name: str) -> tuple[str, ...]:

@@ -1,5 +1,32 @@
 """How many steps a training takes, and the learning rate of each. Source: arXiv 2502.19712 and its scripts."""
 
+from dataclasses import dataclass
+
+from hone.core.training import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Course:
+    """The lists of a step, the steps of an epoch and of the whole training, and of the warm-up."""
+
+    batch: int
+    epoch: int
+    steps: int
+    warmup: int
+
+    def rate_factor(self, step: int) -> float:
+        """The share of the peak learning rate at a step (0-based)."""
+        return rate_factor(step, self.warmup, self.steps)
+
+
+def course(lists: int, settings: TrainingSettings) -> Course:
+    """What these settings come to with this many lists."""
+    batch = batch_size(lists, settings.batch_size, settings.min_steps_per_epoch)
+    epoch = steps_per_epoch(lists, batch)
+    longest = settings.max_epochs * epoch
+    steps = min(longest, settings.max_steps or longest)
+    return Course(batch, epoch, steps, warmup_steps(epoch, settings.warmup_steps, steps))
+
 
 def batch_size(lists: int, wanted: int, min_steps: int) -> int:
     """The lists of one step: as wanted, but few enough that an epoch of a small corpus has `min_steps` steps."""

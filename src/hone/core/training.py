@@ -58,7 +58,10 @@ class TrainingSettings(Settings):
     clip: float = 1.0
     """Gradients are cut to this norm."""
     patience: int = 2
-    """Training stops after this many looks at the dev lists without a lower loss."""
+    """Training stops after this many looks at the dev lists that were no better than the best."""
+    choose_by: Literal["listwise", "total", "ndcg"] = "listwise"
+    """What says which weights are best on the dev lists: the listwise loss, the whole loss, or nDCG@10 with the
+    teacher's scores as gains."""
     eval_every: int = 0
     """Steps between looks at the dev lists; 0 looks once an epoch."""
     train: Literal["layers", "head"] = "layers"
@@ -75,3 +78,5 @@ class TrainingSettings(Settings):
     memory_gb: Annotated[float, Resource()] = 0.0
     """Gigabytes that activations may take (and kept states of frozen layers); what does not fit is computed twice.
     0 takes half of what is free."""
+    checkpoint_every: Annotated[int, Resource()] = 20
+    """Steps between checkpoints, from which a training that was cut off goes on to the same weights; 0 makes none."""

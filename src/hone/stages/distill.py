@@ -5,10 +5,11 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from hone.core import schedule
 from hone.core.families import Student, doc_text
@@ -25,10 +26,12 @@ WRITES = ("model",)
 class Config(StageConfig, TrainingSettings):
     """Settings of distill."""
 
+    together: ClassVar[bool] = True
+
     student: Student
     """The retriever that is specialised."""
-    alphas: tuple[float, ...] = (1.0,)
-    """Shares of the way from the base to the trained weights; the one of lowest dev loss is kept."""
+    alphas: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0,)
+    """Shares of the way from the base to the trained weights; the best on the dev lists by `choose_by` is kept."""
     list_size: int = 20
     """Documents taken from each list, best first."""
     max_doc_tokens: int = 0
@@ -37,27 +40,38 @@ class Config(StageConfig, TrainingSettings):
 
 def run(config: Config, job: Job) -> None:
     """Trains the student and saves it with `training.json`, the record of its curves."""
+    from hone.backends.training import processes
+
+    with processes.joined():
+        _train(config, job)
+
+
+def _train(config: Config, job: Job) -> None:
     from hone.backends.encoder import Encoder
     from hone.backends.training import loop
-    from hone.backends.training.gradients import memory_limit
+    from hone.backends.training.checkpoints import Checkpoints
+    from hone.backends.training.gradients import Gradients, memory_limit
 
     encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
     memory = memory_limit(config.memory_gb, encoder.device)
     embedder, examples = read_examples(job, encoder, config, memory)
     dev = loop.dev_batches(examples.dev, encoder.device)
+    checkpoints = Checkpoints(job.store, f"{job.plan.prefix}/checkpoints", job.scratch, config.checkpoint_every)
     base = [weight.detach().clone() for weight in embedder.weights]
     if not config.loss.student_tau:
         config = config.model_copy(update={"loss": loop.calibrated(embedder, examples.train, config)})
+    gradients = Gradients(embedder, config.loss, config.token_budget, memory)
     with _Shown() as shown:
-        history = loop.train(embedder, examples.train, dev, config, memory, shown.start)
-    curve = choose_alpha(config, embedder, base, dev)
+        state = loop.train(gradients, examples.train, dev, config, shown.start, checkpoints)
+    alpha, curve = choose_alpha(config, embedder, base, dev)
     folder = job.new_folder("model")
     encoder.save(folder)
-    summary = _summary(config, history, examples, curve)
-    job.facts.update(summary, kept_graphs=round(history.kept_graphs, 4))
-    record = {"summary": summary, "steps": history.steps, "looks": history.looks, "alphas": curve}
+    summary = _summary(config, state, examples, alpha)
+    job.facts.update(summary, kept_graphs=round(gradients.kept / max(1, gradients.groups), 4))
+    record = {"summary": summary, "steps": state.history.steps, "looks": state.history.looks, "alphas": curve}
     (folder / "training.json").write_text(json.dumps(_finite(record), indent=1), "utf-8")
-    job.cost.update({"steps": len(history.steps), "docs": history.encoded, "tokens": history.tokens})
+    job.cost.update({"steps": state.step, "docs": state.history.encoded, "tokens": state.history.tokens})
+    job.afterwards.append(checkpoints.clear)
 
 
 @dataclass(frozen=True)
@@ -111,11 +125,15 @@ def _encoded(job: Job, config: Config, wanted: set[str]) -> tuple[dict[str, int]
     return {ids[row]: number for number, row in enumerate(rows)}, np.asarray(vectors[rows])
 
 
-def choose_alpha(config: Config, embedder: Any, base: list[Any], dev: list[Any]) -> list[dict[str, float]]:
-    """Leaves base + alpha (trained - base) in the student for the alpha of lowest dev loss; returns the curve."""
+def choose_alpha(
+    config: Config, embedder: Any, base: list[Any], dev: list[Any]
+) -> tuple[float, list[dict[str, float]]]:
+    """Leaves base + alpha (trained - base) in the student for the alpha that is best on the dev lists (the last one
+    without any); returns it and the figures of each."""
     import torch
 
-    from hone.backends.training.gradients import dev_losses
+    from hone.backends.training.gradients import dev_figures
+    from hone.backends.training.loop import badness
 
     trained = [weight.detach().clone() for weight in embedder.weights]
 
@@ -124,16 +142,16 @@ def choose_alpha(config: Config, embedder: Any, base: list[Any], dev: list[Any])
         for weight, start, end in zip(embedder.weights, base, trained, strict=True):
             weight.copy_(torch.lerp(start, end, alpha))
 
+    curve: list[dict[str, float]] = []
     if not dev or len(config.alphas) == 1:
         place(config.alphas[-1])
-        return [{"alpha": config.alphas[-1], "dev_loss": math.nan}]
-    curve: list[dict[str, float]] = []
+        return config.alphas[-1], curve
     for alpha in config.alphas:
         place(alpha)
-        losses = dev_losses(embedder, dev, config.loss, config.token_budget)
-        curve.append({"alpha": alpha, "dev_loss": losses["kl"]})
-    place(min(curve, key=lambda point: point["dev_loss"])["alpha"])
-    return curve
+        curve.append({"alpha": alpha, **dev_figures(embedder, dev, config.loss, config.token_budget)})
+    best = min(curve, key=lambda point: badness(point, config))["alpha"]
+    place(best)
+    return best, curve
 
 
 def _tokenise(job: Job, tokenize: Any, wanted: set[str], tokens: list[list[int]]) -> dict[str, int]:
@@ -146,17 +164,17 @@ def _tokenise(job: Job, tokenize: Any, wanted: set[str], tokens: list[list[int]]
     return place
 
 
-def _summary(config: Config, history: Any, examples: Examples, curve: list[dict[str, float]]) -> dict[str, Any]:
-    size = schedule.batch_size(len(examples.train), config.batch_size, config.min_steps_per_epoch)
+def _summary(config: Config, state: Any, examples: Examples, alpha: float) -> dict[str, Any]:
+    size = schedule.course(len(examples.train), config).batch
     summary: dict[str, Any] = {
         "train_lists": len(examples.train),
         "dev_lists": len(examples.dev),
         "lists_per_step": size,
-        "steps": len(history.steps),
-        "best_step": history.best_step,
+        "steps": state.step,
+        "best_step": state.best.step,
         "student_tau": config.loss.student_tau,
-        "alpha": min(curve, key=lambda point: point["dev_loss"])["alpha"],
-        "encoded_share_of_slots": round(history.encoded / max(1, history.slots), 4),
+        "alpha": alpha,
+        "encoded_share_of_slots": round(state.history.encoded / max(1, state.history.slots), 4),
     }
     if size < config.batch_size:
         summary["note"] = f"{len(examples.train)} lists: {size} to a step instead of {config.batch_size}"

@@ -6,6 +6,7 @@ The graphs of as many micro-batches as fit the limit are kept from the first pas
 Processes share the micro-batches and the queries' rows of the loss; negatives are those of the whole batch.
 """
 
+import math
 import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from hone.backends.training import processes
 from hone.backends.training.batches import Batch
 from hone.backends.training.embedders import Embedder, embed_all, micro_batches
-from hone.backends.training.losses import Lists, names, terms
+from hone.backends.training.losses import Lists, names, ndcg, terms
 from hone.core.training import LossSettings
 
 SIMILARITIES_AT_ONCE = 1 << 24
@@ -108,16 +109,18 @@ def vector_gradients(vectors: Tensor, batch: Batch, settings: LossSettings) -> t
 
 
 @torch.no_grad()
-def dev_losses(embedder: Embedder, batches: Sequence[Batch], settings: LossSettings, budget: int) -> dict[str, float]:
-    """The mean losses over the dev lists; every process takes some of the batches."""
-    sums = dict.fromkeys(names(settings), 0.0)
+def dev_figures(embedder: Embedder, batches: Sequence[Batch], settings: LossSettings, budget: int) -> dict[str, float]:
+    """Means over the dev lists, nan without any: `dev_loss` (listwise), `dev_total` (the loss that is trained) and
+    `dev_ndcg` (nDCG@10 of each list's order, with the teacher's scores as gains)."""
+    count = sum(batch.queries for batch in batches)
+    sums = {"dev_loss": 0.0, "dev_total": 0.0, "dev_ndcg": 0.0}
     for batch in processes.mine(batches):
-        vectors = embed_all(embedder, batch.texts, budget)
-        for name, values in terms(_lists(vectors, batch, slice(None)), settings).items():
+        lists = _lists(embed_all(embedder, batch.texts, budget), batch, slice(None))
+        found = terms(lists, settings)
+        for name, values in zip(sums, (found["kl"], found["loss"], ndcg(lists)), strict=True):
             sums[name] += float(values.sum())
     sums = processes.add_up_figures(sums, embedder.encoder.device)
-    count = sum(batch.queries for batch in batches)
-    return {name: total / count for name, total in sums.items()}
+    return {name: total / count if count else math.nan for name, total in sums.items()}
 
 
 def memory_limit(gb: float, device: torch.device) -> float:

@@ -1,16 +1,18 @@
 """The training loop: steps, looks at the dev lists, early stopping, the best weights kept."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 
 import torch
-from torch import Tensor
 
+from hone.backends.training import processes
 from hone.backends.training.batches import Batch, Example, epochs, make_batch
+from hone.backends.training.checkpoints import Checkpoints
 from hone.backends.training.embedders import Embedder
-from hone.backends.training.gradients import Gradients, dev_losses
-from hone.core import schedule
+from hone.backends.training.gradients import Gradients, dev_figures
+from hone.backends.training.state import State
+from hone.core.schedule import course
 from hone.core.training import LossSettings, TrainingSettings
 from hone.errors import UserError
 from hone.progress import Task
@@ -20,74 +22,75 @@ CALIBRATION_LISTS = 512
 TAUS = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3)
 
 
-@dataclass
-class History:
-    """What training did, step by step and at every look at the dev lists."""
-
-    steps: list[dict[str, float]] = field(default_factory=list)
-    looks: list[dict[str, float]] = field(default_factory=list)
-    best_step: int = 0
-    slots: int = 0
-    encoded: int = 0
-    tokens: int = 0
-    kept_graphs: float = 1.0
-    """Share of micro-batches whose graph was kept, so that they were encoded once and not twice."""
-
-
 def train(
-    embedder: Embedder,
+    gradients: Gradients,
     train_lists: Sequence[Example],
     dev: Sequence[Batch],
     settings: TrainingSettings,
-    memory: float,
     progress: Callable[[int], Task],
-) -> History:
+    checkpoints: Checkpoints | None = None,
+) -> State:
     """Trains the student in place, leaving the weights of the best look at the dev lists (the last without any).
 
-    `memory` in bytes is what kept graphs may take; it changes no result. Raises UserError if the loss is no number.
+    Goes on at the last checkpoint, if there is one. Raises UserError if the loss is no number.
     """
     torch.manual_seed(settings.seed)
-    history, weights = History(), embedder.weights
-    size = schedule.batch_size(len(train_lists), settings.batch_size, settings.min_steps_per_epoch)
-    epoch = schedule.steps_per_epoch(len(train_lists), size)
-    total = min(settings.max_epochs * epoch, settings.max_steps or settings.max_epochs * epoch)
-    warmup = schedule.warmup_steps(epoch, settings.warmup_steps, total)
-    optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    gradients = Gradients(embedder, settings.loss, settings.token_budget, memory)
-    averaged = [weight.detach().clone() for weight in weights]
-    best = Best(weights)
-    look(embedder, dev, settings, history, 0, 0, best)
-    task = progress(total)
-    order = epochs(train_lists, size, settings.seed, clustered=settings.cluster_batches)
-    for step, chosen in zip(range(total), order, strict=False):
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * schedule.rate_factor(step, warmup, total)
+    embedder = gradients.embedder
+    plan = course(len(train_lists), settings)
+    state = State(embedder.weights, settings)
+    if found := checkpoints and checkpoints.latest():
+        state.restore(*found)
+    else:
+        look(embedder, dev, settings, state, 0)
+    task = progress(plan.steps)
+    task.advance(state.step)
+    order = epochs(train_lists, plan.batch, settings.seed, clustered=settings.cluster_batches)
+    for chosen in islice(order, state.step, plan.steps):
+        if dev and state.best.misses >= settings.patience:
+            break
         batch = make_batch([train_lists[number] for number in chosen], embedder.encoder.device)
-        losses = gradients.add(batch)
-        _check(losses["loss"], step)
-        norm = torch.nn.utils.clip_grad_norm_(weights, settings.clip)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        _average(averaged, weights, settings.average)
-        _count(history, embedder, batch, step, losses, float(norm), optimiser.param_groups[0]["lr"])
+        losses = take_step(gradients, batch, state, settings, plan.rate_factor(state.step))
         task.advance(1, f"loss {losses['loss']:.4f}")
-        every = settings.eval_every or epoch
-        if (step + 1) % every == 0 or step + 1 == total:
-            with _swapped(weights, averaged if settings.average else None):
-                look(embedder, dev, settings, history, step + 1, (step + 1) // epoch, best)
-            if dev and best.misses >= settings.patience:
-                break
-    best.restore(weights)
-    history.best_step = best.step
-    history.kept_graphs = gradients.kept / max(1, gradients.groups)
-    return history
+        if state.step % (settings.eval_every or plan.epoch) == 0 or state.step == plan.steps:
+            with state.judged():
+                look(embedder, dev, settings, state, state.step // plan.epoch)
+        if checkpoints and checkpoints.due(state.step) and processes.rank() == 0:
+            checkpoints.save(state.step, state.tensors(), state.record())
+    with torch.no_grad():
+        for weight, kept in zip(embedder.weights, state.best.kept, strict=True):
+            weight.copy_(kept)
+    return state
+
+
+def take_step(
+    gradients: Gradients, batch: Batch, state: State, settings: TrainingSettings, rate_factor: float
+) -> dict[str, float]:
+    """One step of the optimiser; returns the losses before it. Raises UserError if they are no numbers."""
+    for group in state.optimiser.param_groups:
+        group["lr"] = settings.learning_rate * rate_factor
+    losses = gradients.add(batch)
+    state.step += 1
+    if not math.isfinite(losses["loss"]):
+        raise UserError(
+            f"the loss is {losses['loss']} at step {state.step}; lower distill.learning_rate or raise the temperatures"
+        )
+    norm = torch.nn.utils.clip_grad_norm_(state.weights, settings.clip)
+    state.optimiser.step()
+    state.optimiser.zero_grad(set_to_none=True)
+    state.average()
+    rate = settings.learning_rate * rate_factor
+    state.history.steps.append({"step": state.step, **losses, "gradient_norm": float(norm), "learning_rate": rate})
+    state.history.slots += batch.listed
+    state.history.encoded += batch.passages
+    state.history.tokens += sum(len(gradients.embedder.tokens[number]) for number in batch.texts)
+    return losses
 
 
 def calibrated(embedder: Embedder, lists: Sequence[Example], settings: TrainingSettings) -> LossSettings:
     """The loss with the student's temperature at which the untrained student's listwise loss is lowest, of TAUS."""
     batches = dev_batches(lists[:CALIBRATION_LISTS], embedder.encoder.device)
     losses = [settings.loss.model_copy(update={"student_tau": tau}) for tau in TAUS]
-    return min(losses, key=lambda loss: dev_losses(embedder, batches, loss, settings.token_budget)["kl"])
+    return min(losses, key=lambda loss: dev_figures(embedder, batches, loss, settings.token_budget)["dev_loss"])
 
 
 def dev_batches(lists: Sequence[Example], device: torch.device) -> list[Batch]:
@@ -96,86 +99,17 @@ def dev_batches(lists: Sequence[Example], device: torch.device) -> list[Batch]:
     return [make_batch(lists[start : start + DEV_LISTS_AT_ONCE], device) for start in starts]
 
 
-class Best:
-    """The weights of the best look so far, and how many looks since were no better."""
-
-    def __init__(self, weights: Sequence[Tensor]) -> None:
-        self.weights = weights
-        self.kept = [weight.detach().clone() for weight in weights]
-        self.loss, self.step, self.misses = math.inf, 0, 0
-
-    def offer(self, loss: float, step: int) -> None:
-        """Keeps the present weights if their loss is lower; without dev lists (nan) the latest are best."""
-        if math.isnan(loss) or loss < self.loss:
-            self.loss, self.step, self.misses = loss, step, 0
-            self.kept = [weight.detach().clone() for weight in self.weights]
-        else:
-            self.misses += 1
-
-    @torch.no_grad()
-    def restore(self, weights: Sequence[Tensor]) -> None:
-        for weight, kept in zip(weights, self.kept, strict=True):
-            weight.copy_(kept)
+def look(embedder: Embedder, dev: Sequence[Batch], settings: TrainingSettings, state: State, epoch: int) -> None:
+    """Measures the student on the dev lists, notes it and offers the weights as the best."""
+    figures = dev_figures(embedder, dev, settings.loss, settings.token_budget)
+    state.history.looks.append({"step": state.step, "epoch": epoch, **figures})
+    state.best.offer(embedder.weights, badness(figures, settings), state.step)
 
 
-def look(
-    embedder: Embedder,
-    dev: Sequence[Batch],
-    settings: TrainingSettings,
-    history: History,
-    step: int,
-    epoch: int,
-    best: Best,
-) -> None:
-    """Measures the dev loss, notes it and offers the weights as the best."""
-    loss = dev_losses(embedder, dev, settings.loss, settings.token_budget)["kl"] if dev else math.nan
-    history.looks.append({"step": step, "epoch": epoch, "dev_loss": loss})
-    best.offer(loss, step)
-
-
-def _check(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise UserError(f"the loss is {loss} at step {step + 1}; lower distill.learning_rate or raise the temperatures")
-
-
-@torch.no_grad()
-def _average(averaged: list[Tensor], weights: Sequence[Tensor], decay: float) -> None:
-    """Moves the running average of the weights; a decay of 0 keeps none."""
-    if decay:
-        for mean, weight in zip(averaged, weights, strict=True):
-            mean.lerp_(weight, 1.0 - decay)
-
-
-class _swapped:
-    """Puts other weights in place for the time of a block."""
-
-    def __init__(self, weights: Sequence[Tensor], others: Sequence[Tensor] | None) -> None:
-        self.weights, self.others = weights, others
-
-    def __enter__(self) -> None:
-        self._swap()
-
-    def __exit__(self, *_: object) -> None:
-        self._swap()
-
-    @torch.no_grad()
-    def _swap(self) -> None:
-        for weight, other in zip(self.weights, self.others or (), strict=bool(self.others)):
-            held = weight.clone()
-            weight.copy_(other)
-            other.copy_(held)
-
-
-def _count(
-    history: History,
-    embedder: Embedder,
-    batch: Batch,
-    step: int,
-    losses: dict[str, float],
-    norm: float,
-    rate: float,
-) -> None:
-    history.slots += batch.listed
-    history.encoded += batch.passages
-    history.tokens += sum(len(embedder.tokens[number]) for number in batch.texts)
-    history.steps.append({"step": step + 1, **losses, "gradient_norm": norm, "learning_rate": rate})
+def badness(figures: Mapping[str, float], settings: TrainingSettings) -> float:
+    """What the best weights have least of, by distill.choose_by."""
+    return {
+        "listwise": figures["dev_loss"],
+        "total": figures["dev_total"],
+        "ndcg": -figures["dev_ndcg"],
+    }[settings.choose_by]

@@ -107,6 +107,21 @@ def margin_errors(cosines: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return (errors.square() * negatives).sum(-1) / negatives.sum(-1).clamp(min=1)
 
 
+def ndcg(lists: Lists, depth: int = 10) -> Tensor:
+    """[q]: nDCG of the order that the student gives each list, with the teacher's scores as gains; 1 where all are 0.
+
+    Gain / log2(rank + 1), as trec_eval. The student's ties are broken in the order of the list, which is the teacher's.
+    """
+    off = torch.finfo(lists.teacher.dtype).min
+    order = lists.cosines.masked_fill(~lists.mask, off).argsort(dim=-1, descending=True, stable=True)
+    gains = lists.teacher.masked_fill(~lists.mask, 0.0)
+    ranks = torch.arange(2, min(depth, gains.shape[1]) + 2, device=gains.device)
+    discounts = 1.0 / torch.log2(ranks.float())
+    best = (gains.sort(dim=-1, descending=True).values[:, :depth] * discounts).sum(-1)
+    found = (gains.gather(1, order)[:, :depth] * discounts).sum(-1)
+    return torch.where(best > 0, found / best, torch.ones_like(best))
+
+
 def likely_relevant(slots: Tensor, teacher: Tensor, mask: Tensor, passages: int, share: float) -> Tensor:
     """[q, p] bool: passages of a query's own list that the teacher scores above `share` of its top score.
 

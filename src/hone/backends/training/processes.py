@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from hone import launch
+
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=60)
 """One process may do what only it does (saving) this long while the others wait."""
@@ -21,7 +23,7 @@ PATIENCE = timedelta(minutes=60)
 @contextmanager
 def joined() -> Generator[None]:
     """Joins the processes of this launch for the time of a block, each with a GPU of its own where there are any."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if launch.processes() == 1:
         yield
         return
     on_gpu = torch.cuda.is_available()

@@ -1,0 +1,62 @@
+"""Checkpoints of a training in the store: tensors as safetensors, then a JSON that vouches for them. Two stay."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hone.store import Store, sha256_of
+
+KEPT = 2
+
+
+class Checkpoints:
+    """Those of one training, under one folder of the store. A checkpoint is there when its JSON is, written last."""
+
+    def __init__(self, store: Store, folder: str, scratch: Path, every: int) -> None:
+        self.store, self.folder, self.scratch, self.every = store, folder, scratch, every
+
+    def due(self, step: int) -> bool:
+        """Whether there should be a checkpoint after this step."""
+        return self.every > 0 and step % self.every == 0
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+        """Stores a checkpoint and then removes all but the last two."""
+        path = self.scratch / "checkpoint.safetensors"
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+        self.store.put(self._key(step, "safetensors"), path)
+        self.store.replace(self._key(step, "json"), json.dumps({**record, "sha256": sha256_of(path)}).encode())
+        path.unlink()
+        self._remove(before=sorted(self._steps())[-KEPT:][0])
+
+    def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and record of the last checkpoint that is whole; a damaged one is passed over."""
+        for step in sorted(self._steps(), reverse=True):
+            try:
+                record = cast(dict[str, Any], json.loads(self.store.read(self._key(step, "json")) or b""))
+                path = self.store.fetch(self._key(step, "safetensors"), self.scratch)
+                if sha256_of(path) == record["sha256"]:
+                    return load_file(path), record
+            except (ValueError, KeyError, FileNotFoundError):
+                continue
+        return None
+
+    def clear(self) -> None:
+        """Removes all: the training is through."""
+        self._remove(before=1 << 62)
+
+    def _steps(self) -> set[int]:
+        keys = (found.key for found in self.store.objects(self.folder))
+        return {int(Path(key).stem) for key in keys if key.endswith(".json")}
+
+    def _remove(self, before: int) -> None:
+        # The JSON of a checkpoint sorts before its tensors, so that it never vouches for what is gone.
+        for found in list(self.store.objects(self.folder)):
+            if int(Path(found.key).stem) < before:
+                self.store.delete(found)
+
+    def _key(self, step: int, kind: str) -> str:
+        return f"{self.folder}/{step:08d}.{kind}"

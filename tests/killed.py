@@ -1,0 +1,76 @@
+"""A small training in a process that kills itself, to see that the next one goes on where it stopped."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import twin
+from hone.backends.training.checkpoints import Checkpoints
+from hone.backends.training.embedders import make_embedder
+from hone.backends.training.gradients import Gradients
+from hone.backends.training.loop import dev_batches, train
+from hone.core.training import TrainingSettings
+from hone.progress import Task
+from hone.store import LocalStore
+
+SETTINGS = TrainingSettings(
+    batch_size=6,
+    min_steps_per_epoch=1,
+    max_epochs=4,
+    eval_every=4,
+    patience=100,
+    average=0.8,
+    learning_rate=1e-3,
+    token_budget=60,
+    cluster_batches=True,
+)
+STEPS = 28
+
+
+class Fatal(Task):
+    """Progress that ends the process, as `kill -9` does, when so many steps are done."""
+
+    def __init__(self, total: int, fatal: int) -> None:
+        super().__init__("train", total, "steps", sys.stderr)
+        self.left = fatal
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.left -= bool(note)
+        if note and not self.left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FatalStore(LocalStore):
+    """A store whose process dies when the JSON of a checkpoint would be written: its tensors are there alone."""
+
+    fatal = 0
+
+    def replace(self, key: str, data: bytes) -> None:
+        self.fatal -= 1
+        if not self.fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().replace(key, data)
+
+
+def training(model: Path, home: Path, top: int = 0, die_at_step: int = 0, die_at_save: int = 0) -> None:
+    """Trains on lists of its own with a checkpoint every third step; saves the student in `home`/model."""
+    student = twin.encoder(model)
+    embedder = make_embedder(student, student.tokenize_docs(twin.texts(90)), top, 1e9, home)
+    store = FatalStore(home / "store")
+    store.fatal = die_at_save
+    examples = twin.lists(50, 40)
+    scratch = home / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    state = train(
+        Gradients(embedder, SETTINGS.loss, SETTINGS.token_budget, 1e9),
+        examples[:40],
+        dev_batches(examples[40:], student.device),
+        SETTINGS,
+        lambda total: Fatal(total, die_at_step),
+        Checkpoints(store, "distill/x/checkpoints", scratch, every=3),
+    )
+    assert state.step == STEPS
+    assert len(state.history.steps) == STEPS
+    assert [step["step"] for step in state.history.steps] == list(range(1, STEPS + 1))
+    student.save(home / "model")
