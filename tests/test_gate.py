@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from sentence_transformers import SentenceTransformer
 from typer.testing import CliRunner
 
 from hone import stage as machinery
@@ -17,9 +18,11 @@ from hone import tables
 from hone.cli import app
 from hone.core.metrics import MEASURES
 from hone.core.verdict import Evidence, Policy, judge, reasons
+from hone.report.findings import Findings
 from hone.stage import Job, Manifest, Plan, Shard, TableReader, load_manifest
 from hone.stages import stage
 from hone.store import LocalStore
+from hone.versus import versus
 from tiny import student as tiny_student
 
 SHAPE = {"dimension": 32, "parameters": 1000, "layers": 2, "max_doc_tokens": 512}
@@ -67,6 +70,8 @@ BETTER = {"test": measured(0.03, 0.001)}
         (evidence(BETTER, leaks=1), "hold", ["training lists that leak test data"]),
         (evidence(BETTER, qualified=False), "hold", ["teacher"]),
         (evidence(BETTER, tuned={**SHAPE, "dimension": 64}), "reject", ["dimension unchanged"]),
+        (evidence(BETTER, tuned={**SHAPE, "parameters": 1020}), "promote", []),
+        (evidence(BETTER, tuned={**SHAPE, "parameters": 1021}), "reject", ["parameters"]),
     ],
 )
 def test_shown_harm_rejects_missing_proof_holds_and_the_rest_promotes(
@@ -176,9 +181,20 @@ def test_a_better_model_is_promoted_and_published(site: Site) -> None:
     assert found["verdict"] == "promote", found["reasons"]
     assert found["model"] == site.manifest(stages["distill"]).outputs["model"].digest
     assert found["reasons"] == []
+    report = site.folder_of(stages["gate"], "verdict")
+    findings = Findings.from_json((site.folder_of(stages["evaluate"], "report") / "findings.json").read_bytes())
+    assert findings.won
+    assert all(move.teacher >= 0 for gain in findings.won for move in gain.moves)
+    assert "Verdict: promote" in (report / "report.html").read_text()
     assert "verdict: promote" in site.hone("gate", "better", "--strict")
     published = site.manifest(stages["publish"]).facts
-    assert (site.store.root / published["prefix"] / "model.safetensors").is_file()
+    folder = site.store.root / published["prefix"]
+    assert "**Verdict: promote.**" in (folder / "README.md").read_text()
+    vectors = SentenceTransformer(str(folder), device="cpu").encode(["bab", "bel"])
+    tuned = SentenceTransformer(
+        str(site.store.root / site.manifest(stages["distill"]).place("model")), device="cpu"
+    ).encode(["bab", "bel"])
+    assert (vectors == tuned).all()
     assert published["version"] in site.hone("registry", "show", "words")
 
 
@@ -232,3 +248,16 @@ def shuffled_lists(site: Site, prefix: str) -> str:
     made = manifest.model_copy(update={"fingerprint": "5" * 16, "outputs": outputs})
     site.store.create(f"{made.prefix}/manifest.json", made.model_dump_json().encode())
     return made.prefix
+
+
+def test_two_runs_are_compared_on_what_both_measured(site: Site) -> None:
+    site.hone("run", str(run_settings(site.folder, "unchanged", [0.0], domain="words")))
+    told = site.hone("compare", "unchanged", "better")
+    assert "better against unchanged" in told
+    assert "distill: alphas" in told
+    manifests = [site.manifest(site.stages(name)["evaluate"]) for name in ("unchanged", "better")]
+    found = versus(site.store, *manifests)
+    assert [row.measure for row in found] == list(MEASURES)
+    metrics = json.loads((site.store.root / manifests[1].place("report") / "metrics.json").read_text())
+    assert found[0].found.delta == pytest.approx(metrics["delta"]["nDCG@10"])
+    assert found[0].found.p_value < 0.001

@@ -14,7 +14,7 @@ DOCS = st.sampled_from([f"d{number}" for number in range(30)] + ["é", "z", "Z",
 QRELS = st.dictionaries(DOCS, st.integers(-1, 3), min_size=1, max_size=15)
 # Few distinct scores make ties; the close pair differs in double precision only.
 RUN = st.dictionaries(DOCS, st.sampled_from([0.0, 0.25, 0.5, 0.5 + 1e-12, -1.0, 3.0]), max_size=25)
-TREC = {"nDCG@10": "ndcg_cut_10", "Recall@100": "recall_100", "MRR@10": "recip_rank"}
+TREC = {"nDCG@10": "ndcg_cut_10", "Recall@100": "recall_100", "MRR@10": "recip_rank", "MAP@100": "map_cut_100"}
 
 
 def ours(run: dict[str, dict[str, float]], qrels: dict[str, dict[str, int]]) -> dict[str, dict[str, float]]:
@@ -30,7 +30,7 @@ def test_every_measure_equals_trec_eval_with_ties_grades_and_unjudged_documents(
 ) -> None:
     qrels = {f"q{number}": judged for number, (judged, _) in enumerate(queries)}
     run = {f"q{number}": found for number, (_, found) in enumerate(queries) if found}
-    theirs = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut", "recall", "recip_rank"}).evaluate(run)
+    theirs = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut", "recall", "recip_rank", "map_cut"}).evaluate(run)
     for query, values in ours(run, qrels).items():
         for name, value in values.items():
             expected = theirs[query][TREC[name]] if query in run else 0.0
@@ -51,7 +51,7 @@ def test_ndcg_equals_its_definition_written_out(judged: dict[str, int], found: d
 
 def test_a_query_without_results_counts_as_zero() -> None:
     values = effectiveness([[], ["a"]], [{"a": 1}, {"a": 1}])
-    assert [values[name].tolist() for name in MEASURES] == [[0.0, 1.0]] * 3
+    assert [values[name].tolist() for name in MEASURES] == [[0.0, 1.0]] * len(MEASURES)
 
 
 def test_a_query_without_relevant_documents_counts_as_zero() -> None:

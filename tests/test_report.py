@@ -1,21 +1,27 @@
 """evaluate end to end with a tiny student, and what the report says, escapes and leaves out."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from rich.console import Console
 
 from hone import stage as machinery
 from hone import tables
 from hone.core.families import Student
 from hone.core.metrics import MEASURES
+from hone.core.teachers import Teacher
+from hone.errors import UserError
+from hone.judged import JudgedSet
 from hone.report import before_after, charts
 from hone.report.findings import Findings, Move, QueryGain, headline
-from hone.report.markdown import markdown
+from hone.report.gathering import _declared
+from hone.report.markdown import card, markdown
 from hone.report.markup import element
 from hone.report.page import page
 from hone.report.table import rows
@@ -41,22 +47,33 @@ def measured(
     delta: float = 0.031, p_value: float = 0.004, split: str = "test", ci95: tuple[float, float] = (0.012, 0.05)
 ) -> dict[str, Any]:
     """metrics.json of 237 queries."""
-    values = {"base": 0.481, "tuned": 0.481 + delta, "delta": delta, "ci95": ci95, "p_value": p_value}
+    values = {
+        "base": 0.481,
+        "tuned": 0.481 + delta,
+        "delta": delta,
+        "ci95": ci95,
+        "p_value": p_value,
+        "p_holm": p_value,
+    }
     found = {
         "role": "domain",
         "synthetic": False,
         "queries": 237,
         "minimal_detectable_effect": 0.021,
         "measures": dict.fromkeys(MEASURES, values),
+        "systems": {"base": dict.fromkeys(MEASURES, 0.4)},
+        "ceiling": None,
+        "groups": {"style": [{**values, "group": "question", "queries": 3}]},
     }
     return {
         **{key: dict.fromkeys(MEASURES, values[key]) for key in ("base", "tuned", "delta")},
-        "p_value": p_value, "ci95": ci95, "queries": 237, "split": split, "significant": p_value < 0.05,
+        "p_value": p_value, "ci95": ci95, "queries": 237, "split": split, "synthetic": False,
+        "significant": p_value < 0.05,
         "sets": {split: found}, "models": {},
     }  # fmt: skip
 
 
-UNMEASURED = {"queries": 0, "split": "", "significant": False, "sets": {}}
+UNMEASURED = {"queries": 0, "split": "", "synthetic": False, "models": {}, "significant": False, "sets": {}}
 
 
 class Chain:
@@ -68,7 +85,7 @@ class Chain:
 
     def finish(self, name: str, rows: dict[str, list[dict[str, Any]]], model: Path | None = None) -> None:
         scratch = self.folder / name
-        scratch.mkdir()
+        scratch.mkdir(parents=True)
         todo = Plan(name, stage(name).Config.model_construct(), dict(self.inputs), {}, "f" * 16)
         job = Job(todo, self.store, scratch, Shard())
         for output in CHAIN[name]:
@@ -107,10 +124,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return base, tuned
 
 
-def chain(folder: Path, tuned: Path, splits: tuple[str, ...]) -> dict[str, Any]:
+def chain(folder: Path, tuned: Path, splits: tuple[str, ...], held_out: bool = False) -> dict[str, Any]:
     made = Chain(folder)
     docs = [
-        {"doc_id": f"d{n}", "title": text if n == 3 else "", "text": text, "held_out": False}
+        {"doc_id": f"d{n}", "title": text if n == 3 else "", "text": text, "held_out": held_out}
         for n, text in enumerate([*TEXTS, *(f"filler text number {n}" for n in range(8))])
     ]
     judged = [{"query_id": f"q{n}", "text": TEXTS[n], "split": splits[n % len(splits)]} for n in range(4) if splits]
@@ -132,10 +149,15 @@ def chain(folder: Path, tuned: Path, splits: tuple[str, ...]) -> dict[str, Any]:
     return {"store": made.store, "inputs": {name: made.inputs[name] for name in evaluate.READS}}
 
 
-def evaluated(folder: Path, models: tuple[Path, Path], splits: tuple[str, ...]) -> Job:
+def evaluated(
+    folder: Path, models: tuple[Path, Path], splits: tuple[str, ...], held_out: bool = False, **settings: Any
+) -> Job:
     base, tuned = models
-    done = chain(folder, tuned, splits)
-    config = evaluate.Config(student=Student(model=str(base)), permutations=200, bootstrap=200, examples=2)
+    done = chain(folder, tuned, splits, held_out)
+    config = evaluate.Config(
+        student=Student(model=str(base)), teacher=Teacher(kind="fusion"), permutations=200, bootstrap=200, examples=2,
+        **settings,
+    )  # fmt: skip
     scratch = folder / "evaluate"
     scratch.mkdir()
     job = Job(Plan("evaluate", config, done["inputs"], {}, "e" * 16), done["store"], scratch, Shard())
@@ -152,12 +174,22 @@ def output(job: Job, name: str) -> list[dict[str, Any]]:
 def test_evaluate_measures_both_systems_on_every_split(tmp_path: Path, models: tuple[Path, Path]) -> None:
     job = evaluated(tmp_path, models, ("test", "dev"))
     metrics = json.loads((job.new_folder("report") / "metrics.json").read_text())
-    assert {"base", "tuned", "delta", "p_value", "ci95", "queries", "split", "significant", "sets", "models"} == set(
-        metrics
-    )
+    assert {
+        "base",
+        "tuned",
+        "delta",
+        "p_value",
+        "ci95",
+        "queries",
+        "split",
+        "synthetic",
+        "significant",
+        "sets",
+        "models",
+    } == set(metrics)
     assert (metrics["split"], metrics["queries"], metrics["sets"]["dev"]["queries"]) == ("test", 3, 2)
     measures = output(job, "measures")
-    assert len(measures) == 2 * 5 * len(MEASURES)
+    assert len(measures) == (5 * 5 + 5) * len(MEASURES)
     mean = np.mean(
         [
             row["value"]
@@ -167,14 +199,14 @@ def test_evaluate_measures_both_systems_on_every_split(tmp_path: Path, models: t
     )
     assert metrics["tuned"]["nDCG@10"] == pytest.approx(mean)
     assert job.facts["finding"].startswith(("Tuned", "No significant gain", "Worse"))
-    assert job.cost == {"queries": 5, "docs": 13}
+    assert job.cost == {"queries": 5, "docs": 13, "pairs": 5 * 13 - 1}
 
 
 def test_a_querys_own_document_is_left_out_of_its_results(tmp_path: Path, models: tuple[Path, Path]) -> None:
     runs = output(evaluated(tmp_path, models, ("test",)), "runs")
     assert {(row["system"], len(row["doc_ids"])) for row in runs if row["query_id"] == "d4"} == {
-        ("base", 12),
-        ("tuned", 12),
+        (system, 0 if system == "bm25" else 12)
+        for system in ("base", "tuned", "bm25", "base+bm25", "tuned+bm25", "teacher")
     }
     assert all("d4" not in row["doc_ids"] for row in runs if row["query_id"] == "d4")
 
@@ -200,6 +232,67 @@ def test_without_judged_queries_the_report_says_that_nothing_was_measured(
     assert "Not measured: no judged queries" in (report / "report.html").read_text()
     assert (report / "report.md").read_text().startswith("Not measured: no judged queries\n")
     assert job.cost["queries"] == 0
+
+
+def beir(folder: Path) -> Path:
+    """A test set of its own, whose query has an id that the corpus uses too."""
+    (folder / "qrels").mkdir(parents=True)
+    docs = [{"_id": f"g{n}", "title": f"T{n}", "text": text} for n, text in enumerate(TEXTS)]
+    (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, docs)))
+    (folder / "queries.jsonl").write_text(json.dumps({"_id": "q0", "text": TEXTS[1]}))
+    (folder / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\tg1\t1\n")
+    return folder
+
+
+def test_guard_sets_are_measured_beside_the_corpus_with_documents_of_their_own(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    guard = JudgedSet(name="general", folder=str(beir(tmp_path / "general")))
+    job = evaluated(tmp_path, models, ("test", "dev"), tests=(guard,))
+    metrics = json.loads((job.new_folder("report") / "metrics.json").read_text())
+    assert {name: found["role"] for name, found in metrics["sets"].items()} == {
+        "test": "domain", "dev": "dev", "general": "guard",
+    }  # fmt: skip
+    assert (metrics["split"], metrics["sets"]["general"]["queries"]) == ("test", 1)
+    assert set(metrics["sets"]["test"]["systems"]) == {"base", "tuned", "bm25", "base+bm25", "tuned+bm25", "teacher"}
+    assert set(metrics["sets"]["general"]["systems"]) == {"base", "tuned", "bm25", "base+bm25", "tuned+bm25"}
+    assert metrics["sets"]["general"]["systems"]["bm25"]["MRR@10"] == 1.0
+    found = [row for row in output(job, "runs") if row["set"] == "general"]
+    assert len(found) == 5
+    assert all(doc_id.startswith("g") for row in found for doc_id in row["doc_ids"])
+    p_values = [v for found in metrics["sets"].values() for v in found["measures"].values()]
+    assert all(values["p_value"] <= values["p_holm"] <= 1 for values in p_values)
+
+
+def test_a_test_set_that_lacks_something_is_refused_by_name(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    folder = beir(tmp_path / "general")
+    with pytest.raises(UserError, match=r"evaluate\.tests: general: .*dev\.tsv does not exist"):
+        evaluated(tmp_path / "a", models, (), tests=(JudgedSet(name="general", folder=str(folder), split="dev"),))
+    (folder / "queries.jsonl").write_text(json.dumps({"_id": "other", "text": "x"}))
+    with pytest.raises(UserError, match=r"evaluate\.tests: general: .*unknown query 'q0'"):
+        evaluated(tmp_path / "b", models, (), tests=(JudgedSet(name="general", folder=str(folder)),))
+    with pytest.raises(UserError, match="the name 'test' is taken"):
+        evaluated(tmp_path / "c", models, ("test",), tests=(JudgedSet(name="test", folder=str(folder)),))
+
+
+def test_without_judgements_held_out_documents_make_a_test_set_labelled_synthetic(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    job = evaluated(tmp_path, models, (), held_out=True)
+    report = job.new_folder("report")
+    metrics = json.loads((report / "metrics.json").read_text())
+    assert (metrics["split"], metrics["synthetic"], metrics["queries"]) == ("synthetic", True, 12)
+    assert {row["query_id"].split(":")[0] for row in output(job, "runs")} == {"synthetic"}
+    assert "12 synthetic queries" in job.facts["finding"]
+    for name in ("report.html", "report.md"):
+        assert "These queries are synthetic" in (report / name).read_text()
+
+
+def test_what_gate_reads_back_is_what_evaluate_found(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    report = evaluated(tmp_path, models, ("test",)).new_folder("report")
+    findings = Findings.from_json((report / "findings.json").read_bytes())
+    assert page(findings) == (report / "report.html").read_text()
+    assert findings.histograms[0].shares["the teacher's first"][-1] == 1.0
 
 
 def test_the_report_tells_the_whole_story_and_escapes_every_text(tmp_path: Path, models: tuple[Path, Path]) -> None:
@@ -285,9 +378,42 @@ def test_the_first_line_is_the_finding_in_plain_words(metrics: dict[str, Any], k
     assert markdown(Findings(metrics, "m")).startswith(start)
 
 
+VERDICT = {
+    "verdict": "hold", "model": "m", "reasons": [f"training lists: 3, wanted 100 ({EVIL})"],
+    "criteria": [{"name": "training lists", "value": 3, "threshold": 100, "outcome": "hold", "note": EVIL}],
+}  # fmt: skip
+
+
+def test_the_verdict_comes_before_everything_else() -> None:
+    findings = replace(story(measured()), verdict=VERDICT)
+    text = page(findings)
+    assert text.index("Verdict: hold") < text.index("<h1")
+    assert text.index('id="verdict"') < text.index('id="before-and-after"')
+    assert "<script" not in text
+    assert markdown(findings).startswith("**Verdict: hold.** Tuned is better")
+
+
+def test_a_models_card_has_front_matter_that_tools_read_and_says_what_was_found() -> None:
+    text = card(replace(story(measured()), verdict=VERDICT, licences={"model": "apache-2.0", "corpus": "not declared"}))
+    front = yaml.safe_load(text.split("---")[1])
+    assert (front["license"], front["library_name"]) == ("apache-2.0", "sentence-transformers")
+    assert "**Verdict: hold.**" in text
+    assert "nDCG@10 | 0.481 | 0.512" in text
+    assert "licence of the corpus: not declared" in text
+    assert "<script" not in text
+
+
+def test_a_licence_is_what_the_settings_or_the_models_readme_declare(tmp_path: Path) -> None:
+    assert _declared(tmp_path) == "not declared"
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# model")
+    assert _declared(tmp_path) == "mit"
+    (tmp_path / "README.md").write_text("---\n: [\n---\n")
+    assert _declared(tmp_path) == "not declared"
+
+
 def test_the_terminal_table_has_a_row_for_each_measure_of_each_split() -> None:
     console = Console(width=160, record=True, quiet=True)
-    assert before_after(measured()).row_count == len(rows(measured())) == 3
+    assert before_after(measured()).row_count == len(rows(measured())) == len(MEASURES)
     console.print(before_after(measured()))
     assert before_after(UNMEASURED).row_count == 0
 

@@ -12,6 +12,8 @@ from hone.core.statistics import (
     ALPHA,
     bootstrap_interval,
     compare,
+    gap_closed,
+    holm,
     minimal_detectable_effect,
     randomisation_test,
 )
@@ -89,3 +91,25 @@ def test_a_comparison_holds_means_difference_interval_and_p_value() -> None:
     assert found.tuned - found.base == pytest.approx(found.delta) == pytest.approx(0.1)
     assert found.ci95 == (pytest.approx(0.1), pytest.approx(0.1))
     assert found.p_value < 0.01
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_rejects_exactly_what_stepping_down_rejects(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    rejected = set[int]()
+    for place, at in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
+        if p_values[at] * (len(p_values) - place) > ALPHA:
+            break
+        rejected.add(at)
+    assert {at for at, value in enumerate(adjusted) if value <= ALPHA} == rejected
+
+
+def test_a_family_of_true_nulls_is_rejected_at_all_in_five_of_a_hundred_cases() -> None:
+    families = np.random.default_rng(2).random((2_000, 6))
+    assert np.mean([min(holm(row.tolist())) <= ALPHA for row in families]) == pytest.approx(0.05, abs=0.015)
+
+
+def test_the_share_of_the_gap_that_is_closed() -> None:
+    base, ceiling = np.array([0.2, 0.4]), np.array([0.6, 0.8])
+    assert gap_closed(base, base + 0.1, ceiling) == pytest.approx(0.25)
+    assert gap_closed(ceiling, ceiling, base) is None

@@ -173,6 +173,18 @@ def search(
 
 
 @app.command()
+def compare(
+    one: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with.")],
+    other: Annotated[str, typer.Argument(metavar="RUN", help="The run that is compared.")],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Compare the tuned models of two runs on every test set that both measured."""
+    from hone.versus import show
+
+    show(one, other, store)
+
+
+@app.command()
 def gate(
     run_name: RunName,
     store: StoreOption = DEFAULT_STORE,

@@ -10,7 +10,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-COVERED = ("hone.stages.", "hone.core.", "hone.backends", "hone.report", "hone.readers")
+COVERED = ("hone.stages.", "hone.core.", "hone.backends", "hone.report", "hone.readers", "hone.judged")
 
 
 @cache

@@ -43,21 +43,23 @@ def run(path: Path, store_uri: str, first: str, last: str, shards: int, *, expla
     if not ran:
         console.print("Everything is up to date: nothing was run.")
     if "evaluate" in done:
-        show_result(store, done["evaluate"])
-    if "gate" in done:
-        show_verdict(done["gate"])
+        show_result(store, done)
 
 
-def show_result(store: Store, manifest: Manifest) -> None:
-    """The before/after table and where the report and the model are."""
+def show_result(store: Store, done: Mapping[str, Manifest]) -> None:
+    """The before/after table, the verdict if there is one, and where the report and the model are."""
     from hone.report import before_after
 
+    evaluate, gate = done["evaluate"], done.get("gate")
     with scratch_folder() as scratch:
-        report = fetch_folder(store, manifest, "report", scratch)
+        report = fetch_folder(store, evaluate, "report", scratch)
         metrics: dict[str, Any] = json.loads((report / "metrics.json").read_text("utf-8"))
     console.print(before_after(metrics))
-    console.print(f"report: {_place(store)}/{manifest.place('report')}/report.html", soft_wrap=True)
-    distilled = load_manifest(store, f"{manifest.inputs['model']}/manifest.json")
+    if gate:
+        show_verdict(gate)
+    place = gate.place("verdict") if gate else evaluate.place("report")
+    console.print(f"report: {_place(store)}/{place}/report.html", soft_wrap=True)
+    distilled = load_manifest(store, f"{evaluate.inputs['model']}/manifest.json")
     if distilled:
         console.print(f"model:  {_place(store)}/{distilled.place('model')}", soft_wrap=True)
 

@@ -122,7 +122,7 @@ def explain(store: Store, run_name: str, todo: Plan) -> str:
         return "no result yet"
     same = before.sources.values()
     changes = [
-        *_differences("", _settings(before.config, before.sources), _settings(todo.config.model_dump(), todo.sources)),
+        *differences("", _settings(before.config, before.sources), _settings(todo.config.model_dump(), todo.sources)),
         *(f"{reference} has other content" for reference, digest in todo.sources.items() if digest not in same),
         *(
             f"{table} changed"
@@ -196,9 +196,10 @@ def _settings(config: Any, references: Mapping[str, str]) -> Any:
     return "" if isinstance(config, str) and config in references else config
 
 
-def _differences(path: str, before: Any, after: Any) -> list[str]:
+def differences(path: str, before: Any, after: Any) -> list[str]:
+    """What differs between two settings, one line for each key."""
     if isinstance(before, dict) and isinstance(after, dict):
         old, new = cast(dict[str, Any], before), cast(dict[str, Any], after)
         keys = sorted({*old, *new})
-        return [line for key in keys for line in _differences(f"{path}.{key}", old.get(key), new.get(key))]
+        return [line for key in keys for line in differences(f"{path}.{key}", old.get(key), new.get(key))]
     return [] if before == after else [f"{path.lstrip('.')} {before!r} -> {after!r}"]

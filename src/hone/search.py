@@ -1,17 +1,22 @@
 """`hone search`: the base and the tuned model's answers to one query, side by side."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from hone import local
 from hone.errors import UserError
+from hone.report.gathering import TITLE_CHARS, cut, find
 from hone.stage import Job, Manifest, Plan, Shard, fetch_folder, scratch_folder
-from hone.stages.evaluate import titles_of
 from hone.store import Store, open_store
+
+if TYPE_CHECKING:
+    from hone.backends.encoder import Encoder
 
 TOP = 10
 
@@ -22,6 +27,7 @@ class Hit:
 
     doc_id: str
     title: str
+    text: str
     score: float
     other_rank: int
 
@@ -42,15 +48,40 @@ def show(run_name: str, query: str, store_uri: str) -> None:
 
 def top_tens(store: Store, run_name: str, query: str) -> tuple[list[Hit], list[Hit]]:
     """The ten best documents of the base and of the tuned student, best first. Raises UserError."""
-    done = local.results(store, run_name)
-    if "evaluate" not in done:
-        raise UserError(f"run {run_name!r} is not finished; `hone run` its settings first")
     with scratch_folder() as scratch:
+        return Searcher(store, run_name, scratch).top_tens(query)
+
+
+class Searcher:
+    """Both students over the documents of a finished run, loaded once for any number of queries."""
+
+    def __init__(self, store: Store, run_name: str, scratch: Path) -> None:
+        """Raises UserError if the run is not finished."""
+        from hone.backends.encoder import Encoder, encode_docs
+
+        done = local.results(store, run_name)
+        if "evaluate" not in done:
+            raise UserError(f"run {run_name!r} is not finished; `hone run` its settings first")
         job = Job(_plan(done["evaluate"], done), store, scratch, Shard())
-        base = _best(job, None, query)
-        tuned = _best(job, fetch_folder(store, done["distill"], "model", scratch), query)
-        titles = titles_of({doc_id for doc_id, _ in (*base, *tuned)}, job)
-    return _hits(base, tuned, titles), _hits(tuned, base, titles)
+        student = cast(Any, job.plan.config).student
+        self.docs = job.table("docs")
+        self.sides: list[tuple[Encoder, list[str], np.ndarray]] = []
+        for model in (student.model, fetch_folder(store, done["distill"], "model", scratch)):
+            folder = job.source(model) if isinstance(model, str) else model
+            self.sides.append((Encoder(folder, student), *encode_docs(job, student, model, "search: encode docs")))
+
+    def top_tens(self, query: str) -> tuple[list[Hit], list[Hit]]:
+        """The ten best documents of the base and of the tuned student, best first."""
+        base, tuned = (self._best(*side, query) for side in self.sides)
+        found = find({doc_id for doc_id, _ in (*base, *tuned)}, self.docs)
+        texts = {doc_id: (title, text) for doc_id, title, text in found}
+        return _hits(base, tuned, texts), _hits(tuned, base, texts)
+
+    def _best(self, encoder: "Encoder", ids: list[str], vectors: np.ndarray, query: str) -> list[tuple[str, float]]:
+        from hone.backends.search import top_k
+
+        positions, scores = top_k(encoder.queries([query]), vectors, min(TOP, len(ids)))
+        return [(ids[position], float(score)) for position, score in zip(positions[0], scores[0], strict=True)]
 
 
 def _plan(evaluate: Manifest, done: dict[str, Manifest]) -> Plan:
@@ -61,23 +92,18 @@ def _plan(evaluate: Manifest, done: dict[str, Manifest]) -> Plan:
     return Plan("evaluate", config, inputs, dict(evaluate.sources), evaluate.fingerprint)
 
 
-def _best(job: Job, model: Any, query: str) -> list[tuple[str, float]]:
-    import numpy as np
-
-    from hone.backends.encoder import Encoder, encode_docs
-    from hone.backends.search import top_k
-
-    student = cast(Any, job.plan.config).student
-    folder = model or job.source(student.model)
-    ids, vectors = encode_docs(job, student, model or student.model, "search: encode docs")
-    queries = Encoder(folder, student).queries([query])
-    positions, scores = top_k(np.asarray(queries), vectors, min(TOP, len(ids)))
-    return [(ids[position], float(score)) for position, score in zip(positions[0], scores[0], strict=True)]
-
-
-def _hits(own: list[tuple[str, float]], other: list[tuple[str, float]], titles: dict[str, str]) -> list[Hit]:
+def _hits(own: list[tuple[str, float]], other: list[tuple[str, float]], texts: dict[str, tuple[str, str]]) -> list[Hit]:
     ranks = {doc_id: rank for rank, (doc_id, _) in enumerate(other, 1)}
-    return [Hit(doc_id, titles[doc_id], score, ranks.get(doc_id, 0)) for doc_id, score in own]
+    return [
+        Hit(
+            doc_id,
+            cut(texts[doc_id][0] or texts[doc_id][1], TITLE_CHARS),
+            texts[doc_id][1],
+            score,
+            ranks.get(doc_id, 0),
+        )
+        for doc_id, score in own
+    ]
 
 
 def _cell(hit: Hit | None) -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
@@ -156,6 +156,16 @@ class TableReader:
         schema = self.table.schema
         wanted = pa.schema([schema.field(name) for name in columns]) if columns else schema
         return pa.Table.from_batches([batch.cast(wanted) for batch in self.batches(columns)], schema=wanted)
+
+
+class Docs(Protocol):
+    """Documents that are searched: the table docs, or rows like its from elsewhere."""
+
+    rows: int
+
+    def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """All rows in order, a few thousand at a time."""
+        ...
 
 
 class TableWriter:

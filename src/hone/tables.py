@@ -91,7 +91,7 @@ QRELS = Table(
     "one human judgement",
     ("query_id", "doc_id"),
     (
-        Column("query_id", pa.string(), "a query of judged_queries"),
+        Column("query_id", pa.string(), "a query of judged_queries, or of another test set"),
         Column("doc_id", pa.string(), "the judged document"),
         Column("relevance", pa.int32(), "0 is not relevant; higher is better"),
     ),
@@ -144,10 +144,13 @@ LISTS = Table(
 RUNS = Table(
     "runs",
     "what one system retrieved for one judged query",
-    ("system", "query_id"),
+    ("set", "system", "query_id"),
     (
-        Column("system", pa.string(), "base, tuned or teacher"),
-        Column("query_id", pa.string(), "a query of judged_queries"),
+        Column(
+            "set", pa.string(), "the test set: test, dev or synthetic of the corpus itself, else the name of another"
+        ),
+        Column("system", pa.string(), "base, tuned, bm25, base+bm25, tuned+bm25 or teacher"),
+        Column("query_id", pa.string(), "a query of judged_queries, or of another test set"),
         Column("doc_ids", IDS, "best first, ties by doc_id"),
         Column("scores", SCORES, "the system's scores"),
     ),
@@ -155,11 +158,12 @@ RUNS = Table(
 MEASURES = Table(
     "measures",
     "the effectiveness of one system on one judged query",
-    ("system", "query_id", "measure"),
+    ("set", "system", "query_id", "measure"),
     (
-        Column("system", pa.string(), "base, tuned or teacher"),
-        Column("query_id", pa.string(), "a query of judged_queries"),
-        Column("measure", pa.string(), "nDCG@10, Recall@100 or MRR@10"),
+        Column("set", pa.string(), "the test set, as in runs"),
+        Column("system", pa.string(), "as in runs"),
+        Column("query_id", pa.string(), "a query of judged_queries, or of another test set"),
+        Column("measure", pa.string(), "nDCG@10, Recall@100, MRR@10 or MAP@100"),
         Column("value", pa.float64(), "as trec_eval computes it, in [0, 1]"),
     ),
 )
@@ -171,9 +175,7 @@ DROPPED_BY_CURATE = _dropped_by("curate")
 
 MODEL = Folder("model", "the tuned student, in sentence-transformers format, with training.json (its curves)")
 REPORT = Folder("report", "report.html for people, metrics.json for programs")
-VERDICT = Folder(
-    "verdict", "verdict.json: promote, hold or reject, with every criterion; about the model of its digest"
-)
+VERDICT = Folder("verdict", "verdict.json: promote, hold or reject, by criterion; the whole report; the model's card")
 PUBLISHED = Folder("published", "published.json: the version of the registry that holds the model")
 
 OUTPUTS: dict[str, Table | Folder] = {

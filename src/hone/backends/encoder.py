@@ -22,7 +22,7 @@ from hone.backends.head import Head, load_head, save_head
 from hone.core.families import Family, Student, doc_text, family
 from hone.errors import UserError
 from hone.progress import Task, task
-from hone.stage import Job
+from hone.stage import Docs, Job
 
 TOKEN_BUDGET = 8_192
 ROWS_AT_ONCE = 4_096
@@ -155,9 +155,14 @@ def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 
 def encode_docs(
-    job: Job, student: Student, model: str | Path, label: str, token_budget: int = TOKEN_BUDGET
+    job: Job,
+    student: Student,
+    model: str | Path,
+    label: str,
+    token_budget: int = TOKEN_BUDGET,
+    docs: Docs | None = None,
 ) -> tuple[list[str], np.ndarray]:
-    """Ids and [n, d] float32 unit vectors of the table docs, by a student's reference or folder.
+    """Ids and [n, d] float32 unit vectors of the table docs, or of other `docs`, by a student's reference or folder.
 
     A document is paid for once per model: vectors are kept by the content of the text, the model and its settings.
     """
@@ -167,11 +172,12 @@ def encode_docs(
     digest = content_digest(folder) if isinstance(model, Path) else job.digest(model)
     encoder = Encoder(folder, student, token_budget=token_budget)
     memo = job.memo("vectors", _identity(encoder, digest), pa.list_(pa.float32(), encoder.dimension))
-    total = job.table("docs").rows
+    docs = docs or job.table("docs")
+    total = docs.rows
     ids: list[str] = []
     vectors = _room(job, (total, encoder.dimension))
     with task(label, total, "docs") as progress:
-        for rows in _document_chunks(job):
+        for rows in _document_chunks(docs):
             texts = [doc_text(title, text) for title, text in zip(*(rows[1:3]), strict=True)]
             known = memo.compute(texts, partial(_as_arrow, encoder, texts), task=progress)
             vectors[len(ids) : len(ids) + len(texts)] = _as_numpy(known, encoder.dimension)
@@ -318,8 +324,8 @@ def _chosen(setting: str, declared: str | None, row: str) -> str:
     return setting if setting != "auto" else declared if declared is not None else row
 
 
-def _document_chunks(job: Job) -> Iterator[list[list[str]]]:
-    for batch in job.table("docs").batches(["doc_id", "title", "text"]):
+def _document_chunks(docs: Docs) -> Iterator[list[list[str]]]:
+    for batch in docs.batches(["doc_id", "title", "text"]):
         for start in range(0, batch.num_rows, ROWS_AT_ONCE):
             yield [column.to_pylist() for column in batch.slice(start, ROWS_AT_ONCE).columns]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 PRIMARY = "nDCG@10"
-MEASURES = (PRIMARY, "Recall@100", "MRR@10")
+MEASURES = (PRIMARY, "Recall@100", "MRR@10", "MAP@100")
 SHALLOW, DEEP = 10, 100
 
 
@@ -26,7 +26,12 @@ def effectiveness(rankings: Sequence[Sequence[str]], judgements: Sequence[Mappin
     """
     gains = _gains(rankings, judgements)
     relevant = np.array([sum(grade > 0 for grade in judged.values()) for judged in judgements], dtype=np.float64)
-    values = (ndcg(gains, _ideal(judgements)), recall(gains, relevant), reciprocal_rank(gains))
+    values = (
+        ndcg(gains, _ideal(judgements)),
+        recall(gains, relevant),
+        reciprocal_rank(gains),
+        average_precision(gains, relevant),
+    )
     return dict(zip(MEASURES, values, strict=True))
 
 
@@ -50,6 +55,17 @@ def reciprocal_rank(gains: np.ndarray) -> np.ndarray:
     """MRR@10 of each query: 1 / rank of the first relevant document among ten, else 0. gains [q, k]."""
     hits = gains[:, :SHALLOW] > 0
     return np.where(hits.any(axis=1), 1.0 / (hits.argmax(axis=1) + 1), 0.0)
+
+
+def average_precision(gains: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """MAP@100 of each query: precision at the rank of every relevant document among 100, averaged over all relevant.
+
+    gains [q, k] and the number of relevant documents [q]; 0 if there are none. As trec_eval's `map_cut`.
+    """
+    hits = gains[:, :DEEP] > 0
+    precision = hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1)
+    total = (precision * hits).sum(axis=1)
+    return np.divide(total, relevant, out=np.zeros_like(relevant), where=relevant > 0)
 
 
 def _dcg(gains: np.ndarray) -> np.ndarray:

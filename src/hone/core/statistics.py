@@ -1,6 +1,7 @@
 """Is a difference between two systems more than chance? Paired over queries, without assuming a distribution."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -73,6 +74,29 @@ def minimal_detectable_effect(differences: np.ndarray) -> float:
         return math.inf
     factor = NormalDist().inv_cdf(1 - ALPHA / 2) + NormalDist().inv_cdf(POWER)
     return factor * float(differences.std(ddof=1)) / math.sqrt(len(differences))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for being several: rejecting those up to 5% errs on any of them in at most 5 of 100 cases.
+
+    Source: Holm, Scandinavian Journal of Statistics 1979.
+    """
+    order = sorted(range(len(p_values)), key=lambda at: p_values[at])
+    adjusted = [1.0] * len(p_values)
+    highest = 0.0
+    for place, at in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[at]))
+        adjusted[at] = highest
+    return adjusted
+
+
+def gap_closed(base: np.ndarray, tuned: np.ndarray, ceiling: np.ndarray) -> float | None:
+    """Share of the way from base to ceiling that tuned has gone, from means over the same queries [q].
+
+    None where the ceiling is not above the base: there is no way to go.
+    """
+    gap = float(ceiling.mean() - base.mean())
+    return float(tuned.mean() - base.mean()) / gap if gap > 0 else None
 
 
 def _blocks(total: int, width: int) -> list[int]:

@@ -14,7 +14,7 @@ from hone.stage import Settings
 
 Outcome = Literal["pass", "hold", "reject"]
 PROMOTE, HOLD, REJECT = "promote", "hold", "reject"
-SHAPE = ("dimension", "parameters", "layers", "max_doc_tokens")
+SHAPE = ("dimension", "layers", "max_doc_tokens")
 
 
 class Policy(Settings):
@@ -34,6 +34,8 @@ class Policy(Settings):
     """The gain must be measured on human judgements; a synthetic test set holds."""
     test_split: bool = True
     """The gain must be measured on test queries; dev queries, which may have chosen settings, hold."""
+    max_growth: float = Field(0.02, ge=0)
+    """Most growth in the number of parameters; dimension, layers and length must be those of the base."""
     max_leaks: int = Field(0, ge=0)
     """Most training lists that may show a test query or a document judged relevant for one."""
 
@@ -69,7 +71,7 @@ def judge(evidence: Evidence, policy: Policy) -> tuple[str, list[Criterion]]:
         _teacher(evidence.teacher, policy),
         _at_least("training lists", evidence.train_lists, policy.min_lists),
         _leaks(evidence.leaks, policy),
-        *_shape(evidence.metrics.get("models", {})),
+        *_shape(evidence.metrics["models"], policy),
     ]
     outcomes = {criterion.outcome for criterion in criteria}
     return REJECT if "reject" in outcomes else HOLD if "hold" in outcomes else PROMOTE, criteria
@@ -129,11 +131,14 @@ def _leaks(leaks: int, policy: Policy) -> Criterion:
     )
 
 
-def _shape(models: Mapping[str, Mapping[str, Any]]) -> Iterator[Criterion]:
+def _shape(models: Mapping[str, Mapping[str, Any]], policy: Policy) -> Iterator[Criterion]:
     """An index, a memory budget and a latency that fit the base must fit the tuned model too."""
     for key in SHAPE if models else ():
         base, tuned = models["base"][key], models["tuned"][key]
         yield Criterion(f"{key.replace('_', ' ')} unchanged", tuned, base, _pass(base == tuned, "reject"))
+    if models:
+        tuned, most = models["tuned"]["parameters"], int(models["base"]["parameters"] * (1 + policy.max_growth))
+        yield Criterion("parameters", tuned, most, _pass(tuned <= most, "reject"))
 
 
 def _pass(passed: bool, otherwise: Outcome = "hold") -> Outcome:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from hone.report.findings import Histogram
 from hone.report.markup import Html, element
 
 WIDTH = 720
@@ -35,7 +36,7 @@ def gain_bars(gains: Sequence[float], labels: Sequence[str], title: str) -> Html
     return _svg(height, title, *grid, *bars)
 
 
-def line_chart(lines: Sequence[Line], title: str, x_name: str) -> Html:
+def line_chart(lines: Sequence[Line], title: str, x_name: str, x_format: str = "{:,.0f}") -> Html:
     """Curves on common axes, each named at its last point."""
     height, bottom = 240, 34
     points = [point for line in lines for point in line.points]
@@ -49,12 +50,44 @@ def line_chart(lines: Sequence[Line], title: str, x_name: str) -> Html:
 
     ticks = [low + (high - low) * share for share in (0.05, 0.5, 0.95)]
     grid = [_grid(place(0, tick)[1], f"{tick:.3g}", right) for tick in ticks]
-    axis = [
-        _text(place(x, low)[0], height - 14, f"{x:,.0f}", "middle") for x in sorted({0, round(last / 2), round(last)})
-    ]
+    axis = [_text(place(x, low)[0], height - 14, x_format.format(x), "middle") for x in _x_ticks(last)]
     names = _apart([place(*line.points[-1])[1] for line in lines])
     drawn = [_curve(line, number, place, names[number], WIDTH - right + 10) for number, line in enumerate(lines)]
     return _svg(height, title, *grid, *axis, _text((LEFT + WIDTH - right) / 2, height, x_name, "middle"), *drawn)
+
+
+def _x_ticks(last: float) -> list[float]:
+    """Start, middle and end; whole numbers where the axis is long."""
+    return sorted({0.0, last / 2, last} if last <= 2 else {0.0, float(round(last / 2)), float(round(last))})
+
+
+def histogram(found: Histogram) -> Html:
+    """Two distributions as stepped outlines over one axis, each named in its colour."""
+    height, bottom, top = 170, 34, 26
+    most = max((share for row in found.shares.values() for share in row), default=1.0) or 1.0
+    width = WIDTH - LEFT - RIGHT
+
+    def outline(shares: Sequence[float]) -> str:
+        step = width / len(shares)
+        heights = [height - bottom - (height - bottom - top) * share / most for share in shares]
+        spots = [(LEFT + (at + side) * step, y) for at, y in enumerate(heights) for side in (0, 1)]
+        floor = height - bottom
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in [(LEFT, floor), *spots, (WIDTH - RIGHT, floor)])
+
+    drawn = [
+        element(
+            "g",
+            element("polygon", points=outline(shares)),
+            _text(LEFT + 8 + 150 * number, 14, f"■ {name}", "start"),
+            class_=f"shape shape{number}",
+        )
+        for number, (name, shares) in enumerate(found.shares.items())
+    ]
+    ticks = [(LEFT, found.low, "start"), (LEFT + width / 2, (found.low + found.high) / 2, "middle")]
+    ticks.append((WIDTH - RIGHT, found.high, "end"))
+    axis = [_text(x, height - 14, f"{value:.2f}", where) for x, value, where in ticks]
+    grid = [_grid(height - bottom, "0%"), _grid(top, f"{most:.0%}")]
+    return _svg(height, found.title, *grid, *axis, *drawn)
 
 
 def interval_mark(value: float, low: float, high: float, reach: float) -> Html:

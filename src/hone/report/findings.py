@@ -4,17 +4,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from hone.core.metrics import PRIMARY
 from hone.stage import Manifest
 
 
 @dataclass(frozen=True)
 class Move:
-    """Where a relevant document stood with each system: 1-based ranks, 0 if it was not retrieved."""
+    """Where a relevant document stood with each system: 1-based ranks, 0 if it was not retrieved.
+
+    `teacher` is its rank when the teacher re-ranks what the base retrieved, -1 if the teacher was not asked.
+    """
 
     title: str
     before: int
     after: int
+    teacher: int = -1
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,16 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """How often scores fall into equal steps from low to high, for two kinds of document: shares that add up to 1."""
+
+    title: str
+    low: float
+    high: float
+    shares: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
 class Findings:
     """Everything the report says. `metrics` is metrics.json; `history` the stages before, in order."""
 
@@ -58,6 +74,21 @@ class Findings:
     """training.json of the model folder."""
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The settings of evaluate itself."""
+    histograms: tuple[Histogram, ...] = ()
+    licences: Mapping[str, str] = field(default_factory=dict[str, str])
+    """model, teacher, generator and corpus to the licence that was declared."""
+    verdict: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """verdict.json; empty before gate."""
+
+    def to_json(self) -> bytes:
+        return _JSON.dump_json(self)
+
+    @staticmethod
+    def from_json(data: bytes) -> "Findings":
+        return _JSON.validate_json(data)
+
+
+_JSON = TypeAdapter(Findings)
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:
@@ -85,13 +116,21 @@ def caveats(metrics: Mapping[str, Any]) -> list[str]:
     """What a reader must know before trusting the first line."""
     if not metrics["queries"]:
         return ["Add judged queries (queries and qrels) to the corpus to measure the model and to gate it."]
-    effect = metrics["sets"][metrics["split"]]["minimal_detectable_effect"]
+    main = metrics["sets"][metrics["split"]]
+    effect = main["minimal_detectable_effect"]
     notes = [
         "A single query shows no significance."
         if effect is None
-        else f"With this many queries, a true difference of {100 * effect:.1f} points is found four times out of five."
+        else f"With {metrics['queries']:,} queries a gain under {100 * effect:.1f} points is likely to go unseen: "
+        "one of that size is found four times out of five."
     ]
-    if metrics["split"] != "test":
+    if main["synthetic"]:
+        notes.insert(
+            0,
+            "These queries are synthetic: each was cut from a document that training never saw, which is taken as its "
+            "one answer. They show a tendency; people's queries and judgements are needed for proof.",
+        )
+    if main["role"] == "dev":
         notes.insert(0, "There is no test split: these are dev queries, which may have chosen settings or the teacher.")
     return notes
 
@@ -107,3 +146,8 @@ def interval(bounds: tuple[float, float]) -> str:
 
 def p_value(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def p_cell(value: float) -> str:
+    """A p-value under a heading that says so."""
+    return p_value(value).removeprefix("p = ").removeprefix("p ")

@@ -1,14 +1,77 @@
-"""The finding as Markdown, for a pull request or a model card."""
+"""The finding as Markdown: for a pull request, and as the card of a model."""
+
+import html
+import re
 
 from hone.report.findings import Findings, caveats, headline
+from hone.report.gathering import UNDECLARED
 from hone.report.table import rows
+
+CARD = """\
+---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags: [sentence-transformers, feature-extraction, dense-retrieval, hone]
+{licence}---
+# {model}, specialised
+
+A dense retriever specialised to one corpus by listwise distillation. It is meant for that corpus; elsewhere use the
+model it was made from, unless a test set below shows otherwise.
+
+{report}
+## Use
+
+```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("PATH/OF/THIS/FOLDER")
+queries = model.encode_query(["what you would type"])
+documents = model.encode_document(["what is searched"])
+```
+
+Query and document prefixes, pooling and normalisation are declared in the folder and applied by these calls.
+
+## How it was made
+
+{made}
+"""
 
 
 def markdown(findings: Findings) -> str:
-    """First line, table and caveats."""
+    """Verdict, first line, table and caveats."""
+    verdict = findings.verdict
     lines = [headline(findings.metrics), ""]
+    if verdict:
+        lines = [f"**Verdict: {verdict['verdict']}.** {lines[0]}", ""]
+        lines += [f"- {escaped(reason)}" for reason in verdict["reasons"]] + [""] * bool(verdict["reasons"])
     body = rows(findings.metrics)
     if body:
-        lines += ["| split (queries) | measure | base | tuned | points | 95% CI | p |", "|---|---|--:|--:|--:|--:|--:|"]
+        lines += ["| set (queries) | measure | base | tuned | points | 95% CI | p | p (Holm) |"]
+        lines += ["|---|---|--:|--:|--:|--:|--:|--:|"]
         lines += [f"| {' | '.join(row)} |" for row in body] + [""]
     return "\n".join([*lines, *caveats(findings.metrics)]) + "\n"
+
+
+def card(findings: Findings) -> str:
+    """The README.md of a model folder."""
+    licence = findings.licences.get("model", UNDECLARED)
+    return CARD.format(
+        licence="" if licence == UNDECLARED else f"license: {re.sub(r'[^A-Za-z0-9.+-]', '-', licence)}\n",
+        model=escaped(findings.model),
+        report=markdown(findings),
+        made="\n".join(_made(findings)),
+    )
+
+
+def _made(findings: Findings) -> list[str]:
+    summary = findings.training.get("summary", {})
+    facts = [("base model", findings.model), *((key.replace("_", " "), value) for key, value in summary.items())]
+    facts += [(f"licence of the {name}", licence) for name, licence in findings.licences.items()]
+    lines = [f"- {name}: {escaped(str(value))}" for name, value in facts]
+    digests = [f"`{m.stage}` {m.fingerprint}" for m in findings.history]
+    return [*lines, f"- results it rests on: {', '.join(digests) or 'none'}"]
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown and HTML inside it take literally."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -4,13 +4,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from hone.core.metrics import PRIMARY
+from hone.core.verdict import Criterion, shown
 from hone.report import charts
-from hone.report.findings import Findings, Move, QueryGain, caveats, headline, interval, p_value, points
+from hone.report.findings import Findings, Histogram, Move, QueryGain, caveats, headline, interval, p_cell, points
 from hone.report.markup import Html, anchor, element, join, section, table
 from hone.report.style import CSS
 from hone.stage import Manifest
 
 DIGITS = 12
+DRAWN = element("span", "interval, drawn", class_="hidden")
+SYSTEMS = {
+    "bm25": "BM25",
+    "base+bm25": "base + BM25, fused",
+    "tuned+bm25": "tuned + BM25, fused",
+    "teacher": "teacher, re-ranking base",
+}
 FUNNEL = (
     ("prepare", "docs", "documents"),
     ("generate", "queries", "training queries"),
@@ -40,7 +48,31 @@ def _header(findings: Findings, finding: str) -> Html:
     kind = "flat" if not sure else "up" if metrics["delta"][PRIMARY] > 0 else "down"
     about = f"Retriever specialisation report: {findings.model}{_corpus(findings)}"
     notes = [element("p", note, class_="soft") for note in caveats(metrics)]
-    return element("header", element("p", about, class_="kind"), element("h1", finding, class_=kind), *notes)
+    verdict = _banner(findings.verdict)
+    return element("header", element("p", about, class_="kind"), verdict, element("h1", finding, class_=kind), *notes)
+
+
+def _banner(verdict: Mapping[str, Any]) -> Html:
+    """The verdict in a word, and what kept the model from being promoted."""
+    if not verdict:
+        return Html()
+    word = element("p", f"Verdict: {verdict['verdict']}", class_=f"verdict {verdict['verdict']}")
+    return join([word, _lines(verdict["reasons"])]) if verdict["reasons"] else word
+
+
+def _verdict(findings: Findings) -> Html:
+    criteria = [Criterion(**row) for row in findings.verdict.get("criteria", [])]
+    body = [
+        [found.name, shown(found.value), shown(found.threshold), _outcome(found.outcome), found.note]
+        for found in criteria
+    ]
+    columns = ("criterion", "value", "wanted", "outcome", "note")
+    return table("Every criterion of the policy", columns, body, "value|wanted")
+
+
+def _outcome(outcome: str) -> Html:
+    kind = {"pass": "better", "reject": "worse"}.get(outcome, "")
+    return element("span", outcome, class_=f"main {kind}".strip())
 
 
 def _corpus(findings: Findings) -> str:
@@ -63,27 +95,76 @@ def _before_after(findings: Findings) -> Html:
     reach = max((abs(bound) for values in every for bound in values["ci95"]), default=1.0)
     tables = [
         table(
-            f"{split} split, {found['queries']:,} queries; points are hundredths",
-            ("measure", "base", "tuned", "points", "95% interval", "", "p"),
-            [_measure_row(name, values, reach) for name, values in found["measures"].items()],
-            numeric="base|tuned|points|95% interval|p",
+            _set_name(name, found),
+            ("measure", "base", "tuned", "points", "95% interval", DRAWN, "p", "p (Holm)"),
+            [_measure_row(measure, values, reach) for measure, values in found["measures"].items()],
+            numeric="base|tuned|points|95% interval|p|p (Holm)",
         )
-        for split, found in sorted(sets.items(), key=lambda item: item[0] != findings.metrics["split"])
+        for name, found in sorted(sets.items(), key=lambda item: item[0] != findings.metrics["split"])
     ]
     method = (
         f"Means over queries, as trec_eval computes them. The verdict rests on {PRIMARY} alone. Intervals are "
-        "percentile bootstrap; p is a two-sided paired randomisation test."
+        "percentile bootstrap; p is a two-sided paired randomisation test, p (Holm) the same adjusted for all the "
+        "comparisons on this page."
     )
     return join([*tables, element("p", method, class_="soft")]) if tables else Html()
 
 
+def _set_name(name: str, found: Mapping[str, Any]) -> str:
+    role = {"domain": "in-domain", "dev": "in-domain, dev", "guard": "guard: must not degrade"}[found["role"]]
+    kind = "synthetic queries" if found["synthetic"] else "queries"
+    return f"{name} ({role}), {found['queries']:,} {kind}; points are hundredths"
+
+
+def _systems(findings: Findings) -> Html:
+    parts: list[object] = []
+    for name, found in findings.metrics["sets"].items():
+        body = [[SYSTEMS.get(system, system), *_means(values)] for system, values in found["systems"].items()]
+        measures = tuple(next(iter(found["systems"].values()), {}))
+        parts.append(table(f"{name}: means of every system", ("system", *measures), body, "|".join(measures)))
+        if found["ceiling"]:
+            parts.append(element("p", _ceiling(found["ceiling"]), class_="soft"))
+    return join(parts)
+
+
+def _means(values: Mapping[str, float]) -> list[str]:
+    return [f"{value:.3f}" for value in values.values()]
+
+
+def _ceiling(found: Mapping[str, Any]) -> str:
+    gap = found["gap_closed"]
+    way = "the teacher is no better here" if gap is None else f"{gap:.0%} of the way is gone"
+    return (
+        f"The ceiling: on {found['queries']:,} queries the teacher re-ranks the base's documents to {PRIMARY} "
+        f"{found['teacher']:.3f}; base {found['base']:.3f}, tuned {found['tuned']:.3f}: {way}."
+    )
+
+
+def _groups(findings: Findings) -> Html:
+    if not findings.metrics["queries"]:
+        return Html()
+    main = findings.metrics["sets"][findings.metrics["split"]]
+    return join([_group_table(by, rows) for by, rows in main["groups"].items()])
+
+
+def _group_table(by: str, rows: Sequence[Mapping[str, Any]]) -> Html:
+    reach = max((abs(bound) for row in rows for bound in row["ci95"]), default=1.0)
+    body = [[row["group"], f"{row['queries']:,}", *_gain_cells(row, reach)] for row in rows]
+    columns = (by, "queries", "base", "tuned", "points", "95% interval", DRAWN)
+    return table(f"{PRIMARY} by {by} of the query", columns, body, "queries|base|tuned|points|95% interval")
+
+
 def _measure_row(name: str, values: Mapping[str, Any], reach: float) -> list[object]:
+    return [name, *_gain_cells(values, reach), p_cell(values["p_value"]), p_cell(values["p_holm"])]
+
+
+def _gain_cells(values: Mapping[str, Any], reach: float) -> list[object]:
+    """Base, tuned, difference, its interval in figures and drawn."""
     low, high = values["ci95"]
     kind = "better" if low > 0 else "worse" if high < 0 else ""
     delta = element("span", points(values["delta"]), class_=f"main {kind}".strip())
     mark = charts.interval_mark(values["delta"], low, high, reach)
-    p = p_value(values["p_value"]).removeprefix("p = ").removeprefix("p ")
-    return [name, f"{values['base']:.3f}", f"{values['tuned']:.3f}", delta, interval((low, high)), mark, p]
+    return [f"{values['base']:.3f}", f"{values['tuned']:.3f}", delta, interval((low, high)), mark]
 
 
 def _gains(findings: Findings) -> Html:
@@ -99,7 +180,7 @@ def _gains(findings: Findings) -> Html:
 
 
 def _examples(findings: Findings) -> Html:
-    columns = ("query", "relevant documents, with their rank before → after", PRIMARY)
+    columns = ("query", "relevant documents: rank before → after, and the teacher's", PRIMARY)
     won = table("Queries that gained most", columns, _example_rows(findings.won), PRIMARY)
     lost = table("Queries that lost most", columns, _example_rows(findings.lost), PRIMARY)
     return join([won, lost])
@@ -120,7 +201,9 @@ def _moved(move: Move) -> Html:
     better = move.after and (not move.before or move.after < move.before)
     kind = "" if move.before == move.after else "better" if better else "worse"
     ranks = element("span", f"{move.before or '–'} → {move.after or '–'}", class_=f"rank {kind}".strip())
-    return join([ranks, move.title])
+    teacher = {-1: "", 0: "not among what the teacher saw"}.get(move.teacher, f"teacher: {move.teacher}")
+    note = element("span", f" ({teacher})", class_="soft") if teacher else ""
+    return join([ranks, element("span", move.title, note)])
 
 
 def _lines(items: Sequence[object]) -> Html:
@@ -135,18 +218,30 @@ def _training(findings: Findings) -> Html:
     curves = [curve for curve in curves if curve.points]
     title = "Listwise loss (KL to the teacher) against training step"
     chart = _figure(charts.line_chart(curves, title, "step"), f"{title}.") if curves else Html()
-    alphas = table(
-        "Share of the way from the base to the trained weights, and dev loss there", ("share", "dev loss"),
-        [[f"{a['alpha']:g}", f"{a['dev_loss']:.4f}"] for a in training.get("alphas", []) if a["dev_loss"] is not None],
-        numeric="dev loss",
-    )  # fmt: skip
-    return join([chart, alphas, _facts("What training did", training.get("summary", {}))])
+    return join([chart, _alphas(training), _facts("What training did", training.get("summary", {}))])
+
+
+def _alphas(training: Mapping[str, Any]) -> Html:
+    curve = [(a["alpha"], a["dev_loss"]) for a in training.get("alphas", []) if a["dev_loss"] is not None]
+    if len(curve) < 2:
+        return Html()
+    title = "Dev loss against alpha, the share of the way from the base to the trained weights"
+    chart = charts.line_chart([charts.Line("dev", curve, dots=True)], title, "alpha", "{:.2f}")
+    best = min(curve, key=lambda point: point[1])
+    values = ", ".join(f"{alpha:g}: {loss:.4f}" for alpha, loss in curve)
+    return _figure(chart, f"{title}. Lowest at {best[0]:g}, which was kept. {values}.")
 
 
 def _teacher(findings: Findings) -> Html:
     score = next((manifest for manifest in findings.history if manifest.stage == "score"), None)
     facts = cast(dict[str, Any], score.facts.get("qualification", {})) if score else {}
-    return _facts("Was the teacher better than the student before training?", facts)
+    found = [_figure(charts.histogram(part), _shares(part)) for part in findings.histograms]
+    return join([_facts("Was the teacher better than the student before training?", facts), *found])
+
+
+def _shares(found: Histogram) -> str:
+    names = " and ".join(found.shares)
+    return f"{found.title}: share of documents by score, for {names}. Apart is good."
 
 
 def _facts(caption: str, facts: Mapping[str, Any]) -> Html:
@@ -216,6 +311,11 @@ def _flat(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
             yield f"{path}{key}", value
 
 
+def _licences(findings: Findings) -> Html:
+    body = [[name, licence] for name, licence in findings.licences.items()]
+    return table("Licences as their owners declare them", ("part", "licence"), body)
+
+
 def _lineage(findings: Findings) -> Html:
     body = [
         [manifest.stage, element("code", manifest.fingerprint), _digests(manifest), manifest.version]
@@ -253,14 +353,18 @@ def _footer(findings: Findings) -> Html:
 
 
 SECTIONS = {
+    "Verdict": _verdict,
     "Before and after": _before_after,
+    "Systems side by side": _systems,
     "Gain per query": _gains,
+    "By style and length": _groups,
     "Examples won and lost": _examples,
     "Training": _training,
-    "Teacher": _teacher,
+    "Teacher and student": _teacher,
     "From documents to training lists": _funnel,
     "Training queries by source and style": _origins,
     "Cost": _cost,
     "Settings": _settings,
     "Lineage": _lineage,
+    "Licences": _licences,
 }

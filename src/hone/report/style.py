@@ -21,7 +21,7 @@ p { margin: 0 0 12px; max-width: 68ch; text-wrap: pretty; }
 nav ul { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 22px 0 0; padding: 12px 0; list-style: none;
   border-block: 1px solid var(--rule); font-size: 13px; }
 a { color: var(--blue); text-decoration: none; } a:hover { text-decoration: underline; }
-.scroll { overflow-x: auto; margin: 0 0 20px; }
+.scroll { position: relative; overflow-x: auto; margin: 0 0 20px; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 caption { text-align: left; padding: 0 0 8px; font-size: 13px; }
 th, td { padding: 7px 14px 7px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule);
@@ -51,6 +51,14 @@ rect:hover { opacity: .6; }
 .line polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .line0 polyline { stroke: var(--flat); } .line0 text, .line0 circle { fill: var(--flat); }
 .line1 polyline { stroke: var(--blue); } .line1 text, .line1 circle { fill: var(--blue); }
+.hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+.shape polygon { fill-opacity: .22; stroke-width: 1.5; }
+.shape0 polygon { fill: var(--blue); stroke: var(--blue); } .shape0 text { fill: var(--blue); }
+.shape1 polygon { fill: var(--flat); stroke: var(--flat); } .shape1 text { fill: var(--flat); }
+.verdict { display: inline-block; margin: 0 0 14px; padding: 3px 12px; border-radius: 4px; font-weight: 650;
+  color: var(--paper); background: var(--flat); }
+.verdict.promote { background: var(--up); } .verdict.reject { background: var(--down); }
+header ul.plain { margin: 0 0 16px; } header ul.plain li { color: var(--soft); }
 details { border-bottom: 1px solid var(--rule); padding: 8px 0; } summary { cursor: pointer; font-weight: 500; }
 details .scroll { margin: 8px 0 0; }
 footer { margin-top: 56px; padding-top: 16px; padding-bottom: 56px; font-size: 13px; }
@@ -61,4 +69,22 @@ footer { margin-top: 56px; padding-top: 16px; padding-bottom: 56px; font-size: 1
   header, main, footer { max-width: none; padding-inline: 0; }
   tr, figure, svg { break-inside: avoid; } h2, h3, caption { break-after: avoid; } h2 { margin-top: 28px; }
   details::details-content { content-visibility: visible; display: block; } .scroll { overflow: visible; } }
+"""
+
+SERVE_CSS = """
+header, main { max-width: 1180px; }
+form[role=search] { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; margin-bottom: 18px; }
+form[role=search] label { flex-basis: 100%; color: var(--soft); font-size: 13px; }
+input[type=search] { flex: 1; min-width: 16em; padding: 8px 12px; font: inherit; color: var(--ink);
+  background: var(--tint); border: 1px solid var(--rule); border-radius: 6px; }
+button { font: inherit; font-size: 13px; padding: 6px 14px; color: var(--ink); background: var(--tint);
+  border: 1px solid var(--rule); border-radius: 6px; cursor: pointer; }
+button:hover { border-color: var(--blue); }
+.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 36px; padding-bottom: 48px; }
+@media (max-width: 760px) { .sides { grid-template-columns: 1fr; } }
+.sides h2 { margin-top: 18px; } .sides ol { margin: 0; padding-left: 1.6em; }
+.sides li { margin: 0 0 18px; padding-left: 4px; overflow-wrap: anywhere; }
+.sides h3 { margin: 0; } .sides p { margin: 2px 0 4px; font-size: 14px; } .sides p.soft { font-size: 12.5px; }
+.judge { display: flex; gap: 6px; } .judge button { padding: 2px 10px; font-size: 12.5px; }
+.judge button[aria-pressed=true] { color: var(--paper); background: var(--blue); border-color: var(--blue); }
 """

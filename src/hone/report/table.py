@@ -5,15 +5,15 @@ from typing import Any
 
 from rich.table import Table
 
-from hone.report.findings import headline, interval, p_value, points
+from hone.report.findings import headline, interval, p_cell, points
 
 
 def before_after(metrics: Mapping[str, Any]) -> Table:
-    """metrics.json as a table: a row for each measure of each split, under the finding."""
+    """metrics.json as a table: a row for each measure of each set, under the finding."""
     table = Table(title=headline(metrics), title_justify="left", title_style="bold")
-    table.add_column("split")
+    table.add_column("set")
     table.add_column("measure")
-    for heading in ("base", "tuned", "points", "95% CI", "p"):
+    for heading in ("base", "tuned", "points", "95% CI", "p", "p (Holm)"):
         table.add_column(heading, justify="right")
     for row in rows(metrics):
         table.add_row(*row)
@@ -21,17 +21,18 @@ def before_after(metrics: Mapping[str, Any]) -> Table:
 
 
 def rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Split with queries, measure, base, tuned, difference in points, interval and p, as text."""
+    """Set with queries, measure, base, tuned, difference in points, interval, p and adjusted p, as text."""
     return [
         (
-            f"{split} ({found['queries']:,})",
+            f"{name} ({found['queries']:,})",
             measure,
             f"{values['base']:.3f}",
             f"{values['tuned']:.3f}",
             points(values["delta"]),
             interval(values["ci95"]),
-            p_value(values["p_value"]).removeprefix("p = ").removeprefix("p "),
+            p_cell(values["p_value"]),
+            p_cell(values["p_holm"]),
         )
-        for split, found in metrics["sets"].items()
+        for name, found in metrics["sets"].items()
         for measure, values in found["measures"].items()
     ]

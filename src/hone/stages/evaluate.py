@@ -1,127 +1,125 @@
-"""evaluate: the student before and after, query by query, and the report."""
+"""evaluate: the student before and after, beside other systems, on every test set, query by query."""
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from hone import tables
-from hone.core.families import Student
-from hone.core.metrics import MEASURES, PRIMARY, effectiveness, trec_order
-from hone.core.statistics import ALPHA, compare, minimal_detectable_effect
+from hone.core.families import Student, doc_text
+from hone.core.fusion import reciprocal_rank_fusion
+from hone.core.metrics import MEASURES, trec_order
+from hone.core.summary import Draws, main_set, summarise
+from hone.core.teachers import Teacher
+from hone.judged import Answers, Judged, JudgedSet, Ranking, Result, by_set, read_judged
 from hone.progress import task
-from hone.report.findings import Findings, Move, Origin, QueryGain, headline
+from hone.report.findings import Findings, headline
+from hone.report.gathering import DROPPED, gather
 from hone.report.markdown import markdown
 from hone.report.page import page
-from hone.stage import Job, Manifest, Resource, StageConfig
+from hone.stage import Job, Resource, Settings, StageConfig
 
 if TYPE_CHECKING:
     from hone.backends.encoder import Encoder
 
-DROPPED = ("dropped_by_prepare", "dropped_by_generate", "dropped_by_mine", "dropped_by_score", "dropped_by_curate")
 IMAGE = "train"
 READS = ("docs", "judged_queries", "qrels", "queries", "lists", "model", *DROPPED)
 WRITES = ("runs", "measures", "report")
-SYSTEMS = ("base", "tuned")
-MOST_MOVES = 3
-TITLE_CHARS = 110
+RRF_K = 60
+
+Models = dict[str, dict[str, int]]
+"""System to what its model is like: see `shape`."""
+
+
+class Licences(Settings):
+    """What the owner of each part declares; empty takes what the README of a model folder says."""
+
+    model: str = ""
+    """Licence of the student."""
+    teacher: str = ""
+    """Licence of the teacher."""
+    generator: str = ""
+    """Licence of the model that wrote queries."""
+    corpus: str = ""
+    """Licence of the documents."""
 
 
 class Config(StageConfig):
     """Settings of evaluate."""
 
     seed: int = 17
-    """Draws the permutations and the bootstrap samples."""
+    """Draws the permutations, the bootstrap samples, synthetic queries and the queries that the teacher is asked."""
     student: Student
     """The retriever before it was specialised."""
+    teacher: Teacher = Teacher()
+    """The teacher, which re-ranks what the base retrieves: the ceiling of what training can reach."""
+    tests: tuple[JudgedSet, ...] = ()
+    """More test sets, beside the judged queries of the corpus itself."""
+    ceiling_queries: int = Field(200, ge=0)
+    """Most queries of the corpus itself that the teacher is asked; 0 leaves the ceiling out."""
+    lexical: bool = True
+    """Measure BM25 too, alone and fused with either student."""
     depth: int = Field(100, ge=100)
     """Documents retrieved for each query; Recall@100 needs 100."""
     permutations: int = Field(100_000, ge=1)
     """Random sign assignments of the paired randomisation test."""
     bootstrap: int = Field(10_000, ge=1)
     """Resamples for the 95% interval."""
-    examples: int = 10
+    examples: int = Field(10, ge=0)
     """Queries shown in the report that gained most, and as many that lost most."""
+    licences: Licences = Licences()
+    """Licences to state in the report and the model card."""
     token_budget: Annotated[int, Resource()] = 8192
     """Tokens encoded at once, padding included."""
 
 
-@dataclass(frozen=True)
-class Judged:
-    """The queries that have judgements, by position: ids, texts, splits and doc_id to relevance."""
-
-    ids: list[str]
-    texts: list[str]
-    splits: list[str]
-    judgements: list[dict[str, int]]
-
-    def of(self, split: str) -> list[int]:
-        """Positions of the queries of one split."""
-        return [at for at, own in enumerate(self.splits) if own == split]
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """One system's answer to one query, in trec_eval's order."""
-
-    doc_ids: list[str]
-    scores: list[float]
-
-
-Values = dict[str, dict[str, np.ndarray]]
-"""System to measure to values of all judged queries [q]."""
-Shapes = dict[str, dict[str, int]]
-"""System to what its model is like: see `shape`."""
-
-
 def run(config: Config, job: Job) -> None:
-    """Retrieves with both systems, measures, compares and writes the report."""
-    judged = read_judged(job)
-    models: Shapes = {}
-    rankings = {system: retrieve(system, judged, models, config, job) for system in SYSTEMS if judged.ids}
-    values = {
-        system: effectiveness([answer.doc_ids for answer in found], judged.judgements)
-        for system, found in rankings.items()
-    }
+    """Retrieves with every system, measures, compares and writes the report."""
+    models: Models = {}
+    results: list[Result] = []
     with job.writer("runs") as runs, job.writer("measures") as measures:
-        for system in rankings:
-            runs.write(run_rows(system, judged, rankings[system]))
-            measures.write(measure_rows(system, judged, values[system]))
-    metrics = summary(judged, values, models, config)
-    findings = describe(job, config, metrics, judged, rankings, values)
-    write_report(findings, job.new_folder("report"))
-    job.facts.update({key: value for key, value in metrics.items() if key != "sets"}, finding=headline(metrics))
-    job.cost.update({"queries": len(judged.ids), "docs": job.table("docs").rows if judged.ids else 0})
+        for judged in read_judged(job, config.tests, config.seed):
+            for result in by_set(judged, retrieve(judged, config, job, models)):
+                for system in result.answers:
+                    runs.write(run_rows(result, system))
+                    measures.write(measure_rows(result, system))
+                results.append(result)
+            job.cost.update({"queries": len(judged.ids), "docs": judged.docs.rows})
+    sets = [result.measured() for result in results]
+    metrics = summarise(sets, models, Draws(config.permutations, config.bootstrap, config.seed))
+    main = next((result for result in results if result.name == main_set(sets)), None)
+    write_report(gather(job, metrics, main, config.examples), job.new_folder("report"))
+    shown = {key: value for key, value in metrics.items() if key not in ("sets", "models")}
+    job.facts.update(shown, finding=headline(metrics))
 
 
-def read_judged(job: Job) -> Judged:
-    """The judged queries in table order; one without any judgement measures nothing and is left out."""
-    judgements: dict[str, dict[str, int]] = defaultdict(dict)
-    for row in job.table("qrels").read().to_pylist():
-        judgements[row["query_id"]][row["doc_id"]] = row["relevance"]
-    rows = [row for row in job.table("judged_queries").read().to_pylist() if row["query_id"] in judgements]
-    ids, texts, splits = ([row[name] for row in rows] for name in ("query_id", "text", "split"))
-    return Judged(ids, texts, splits, [judgements[query_id] for query_id in ids])
+def retrieve(judged: Judged, config: Config, job: Job, models: Models) -> Answers:
+    """What every system retrieves for every query; notes in `models` what the students are like."""
+    found = {system: dense(system, judged, config, job, models) for system in ("base", "tuned")}
+    if config.lexical:
+        found["bm25"] = lexical(judged, config.depth)
+        for student in ("base", "tuned"):
+            pairs = zip(found[student], found["bm25"], strict=True)
+            found[f"{student}+bm25"] = [fused(*pair, config.depth) for pair in pairs]
+    answers = {system: dict(enumerate(rankings)) for system, rankings in found.items()}
+    if judged.own and has_teacher(config.teacher) and config.ceiling_queries:
+        answers["teacher"] = reranked(judged, found["base"], config, job)
+    return answers
 
 
-def retrieve(system: str, judged: Judged, models: Shapes, config: Config, job: Job) -> list[Ranking]:
-    """What the base or the tuned student retrieves for every judged query: exact search over all docs.
-
-    Notes in `models` what the student is like.
-    """
+def dense(system: str, judged: Judged, config: Config, job: Job, models: Models) -> list[Ranking]:
+    """What the base or the tuned student retrieves: exact search over all documents."""
     from hone.backends.encoder import Encoder, encode_docs
     from hone.backends.search import top_k
 
     model = config.student.model if system == "base" else job.folder("model")
     folder = job.source(model) if isinstance(model, str) else model
     label = f"evaluate: encode docs ({system})"
-    doc_ids, vectors = encode_docs(job, config.student, model, label, config.token_budget)
+    doc_ids, vectors = encode_docs(job, config.student, model, label, config.token_budget, judged.docs)
     encoder = Encoder(folder, config.student, token_budget=config.token_budget)
     models[system] = shape(encoder)
     with task(f"evaluate: encode queries ({system})", len(judged.ids), "queries") as progress:
@@ -135,11 +133,70 @@ def retrieve(system: str, judged: Judged, models: Shapes, config: Config, job: J
 
 def shape(encoder: "Encoder") -> dict[str, int]:
     """What an index, a memory budget and a latency depend on."""
+    head = 0 if encoder.head is None else encoder.head.weight.numel()
     return {
         "dimension": encoder.dimension,
-        "parameters": sum(weight.numel() for weight in encoder.model.parameters()),
+        "parameters": head + sum(weight.numel() for weight in encoder.model.parameters()),
         "layers": int(encoder.model.config.num_hidden_layers),
         "max_doc_tokens": min(encoder.student.max_doc_tokens, int(encoder.tokenizer.model_max_length)),
+    }
+
+
+def lexical(judged: Judged, depth: int) -> list[Ranking]:
+    """What BM25 retrieves."""
+    from hone.backends.bm25 import BM25
+
+    ids: list[str] = []
+    texts: list[str] = []
+    for batch in judged.docs.batches(["doc_id", "title", "text"]):
+        for doc_id, title, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            ids.append(doc_id)
+            texts.append(doc_text(title, text))
+    index = BM25(texts)
+    found: list[Ranking] = []
+    with task("evaluate: BM25", len(judged.ids), "queries") as progress:
+        for query_id, text in zip(judged.ids, judged.texts, strict=True):
+            places = index.top_k(text, depth + 1)
+            scores = index.scores(text)[places].tolist()
+            found.append(ranking(query_id, [ids[place] for place in places], scores, depth))
+            progress.advance()
+    return found
+
+
+def fused(one: Ranking, other: Ranking, depth: int) -> Ranking:
+    """Two rankings of one query, fused by reciprocal rank."""
+    ids = sorted({*one.doc_ids, *other.doc_ids})
+    places = {doc_id: place for place, doc_id in enumerate(ids)}
+    pairs = reciprocal_rank_fusion([[places[doc_id] for doc_id in of.doc_ids] for of in (one, other)], RRF_K)
+    ordered = trec_order([ids[place] for place, _ in pairs], [score for _, score in pairs])
+    return Ranking(ordered[0][:depth], ordered[1][:depth])
+
+
+def has_teacher(teacher: Teacher) -> bool:
+    """Whether the settings name a teacher that can be asked."""
+    return bool(teacher.kind == "fusion" or teacher.model or teacher.server.url or teacher.members)
+
+
+def reranked(judged: Judged, base: Sequence[Ranking], config: Config, job: Job) -> dict[int, Ranking]:
+    """The base's documents in the teacher's order, for a sample of the queries of each set: position to ranking."""
+    from hone.backends.corpus import Corpus
+    from hone.backends.encoder import Encoder
+    from hone.backends.judges import judge_of
+
+    corpus = Corpus(job, config.student, "evaluate: encode docs (teacher)", config.token_budget)
+    encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
+    judge = judge_of(config.teacher, job, corpus, encoder.queries, config.token_budget)
+    draw = np.random.default_rng(config.seed)
+    samples = [draw.permutation(judged.of(name))[: config.ceiling_queries] for name in judged.roles]
+    chosen = sorted(int(at) for sample in samples for at in sample)
+    texts = [judged.texts[at] for at in chosen]
+    places = [corpus.places(base[at].doc_ids) for at in chosen]
+    judge.calibrate(texts, places)
+    job.cost["pairs"] += sum(map(len, places))
+    scores = judge.lists(texts, places)
+    return {
+        at: ranking(judged.ids[at], base[at].doc_ids, values.tolist(), config.depth)
+        for at, values in zip(chosen, scores, strict=True)
     }
 
 
@@ -150,168 +207,22 @@ def ranking(query_id: str, doc_ids: Sequence[str], scores: Sequence[float], dept
     return Ranking(ids[:depth], values[:depth])
 
 
-def run_rows(system: str, judged: Judged, rankings: Sequence[Ranking]) -> pa.Table:
-    """Rows of the table runs."""
+def run_rows(result: Result, system: str) -> pa.Table:
+    """Rows of the table runs, query by query."""
+    found = sorted(result.answers[system].items())
+    ids = [result.judged.ids[at] for at, _ in found]
+    rankings = [answer for _, answer in found]
     columns = [r.doc_ids for r in rankings], [r.scores for r in rankings]
-    return tables.RUNS.of([system] * len(rankings), judged.ids, *columns)
+    return tables.RUNS.of([result.name] * len(ids), [system] * len(ids), ids, *columns)
 
 
-def measure_rows(system: str, judged: Judged, values: Mapping[str, np.ndarray]) -> pa.Table:
+def measure_rows(result: Result, system: str) -> pa.Table:
     """Rows of the table measures, query by query."""
-    queries = [query_id for query_id in judged.ids for _ in MEASURES]
-    stacked = np.stack([values[name] for name in MEASURES], axis=1)
-    return tables.MEASURES.of(
-        [system] * len(queries), queries, list(MEASURES) * len(judged.ids), pa.array(stacked.ravel())
-    )
-
-
-def summary(judged: Judged, values: Values, models: Shapes, config: Config) -> dict[str, Any]:
-    """metrics.json: the verdict's figures (on test, else on dev), and all figures of every set."""
-    sets = {name: compare_split(name, judged.of(name), values, config) for name in sorted(set(judged.splits))}
-    if not sets:
-        return {"queries": 0, "split": "", "significant": False, "sets": {}}
-    split = "test" if "test" in sets else min(sets)
-    found = sets[split]["measures"]
-    return {
-        **{key: {name: found[name][key] for name in MEASURES} for key in ("base", "tuned", "delta")},
-        "p_value": found[PRIMARY]["p_value"],
-        "ci95": found[PRIMARY]["ci95"],
-        "queries": sets[split]["queries"],
-        "split": split,
-        "significant": found[PRIMARY]["p_value"] < ALPHA,
-        "sets": sets,
-        "models": models,
-    }
-
-
-def compare_split(split: str, positions: list[int], values: Values, config: Config) -> dict[str, Any]:
-    """The figures of one split: every measure compared, and the smallest difference its queries could show."""
-    measured = {
-        name: asdict(
-            compare(
-                values["base"][name][positions],
-                values["tuned"][name][positions],
-                permutations=config.permutations,
-                resamples=config.bootstrap,
-                seed=config.seed,
-            )
-        )
-        for name in MEASURES
-    }
-    effect = minimal_detectable_effect((values["tuned"][PRIMARY] - values["base"][PRIMARY])[positions])
-    found = effect if np.isfinite(effect) else None
-    return {
-        "role": "domain" if split == "test" else "dev",
-        "synthetic": False,
-        "queries": len(positions),
-        "measures": measured,
-        "minimal_detectable_effect": found,
-    }
-
-
-def describe(
-    job: Job,
-    config: Config,
-    metrics: dict[str, Any],
-    judged: Judged,
-    rankings: Mapping[str, Sequence[Ranking]],
-    values: Values,
-) -> Findings:
-    """Everything the report says."""
-    training = job.folder("model") / "training.json"
-    findings = Findings(
-        metrics=metrics,
-        model=Path(config.student.model.removeprefix("package:")).name,
-        history=history(job.ancestors),
-        origins=origins(job),
-        dropped=dropped(job),
-        training=json.loads(training.read_text("utf-8")) if training.is_file() else {},
-        config=config.model_dump(mode="json"),
-    )
-    if not judged.ids:
-        return findings
-    order = by_gain(judged.of(metrics["split"]), values)
-    gains = {at: gain_of(at, judged, values) for at in order}
-    won = [at for at in order if gains[at].gain > 0][: config.examples]
-    lost = [at for at in reversed(order) if gains[at].gain < 0][: config.examples]
-    moves = moves_of([*won, *lost], judged, rankings, job)
-    shown = {at: replace(gains[at], moves=moves[at]) for at in (*won, *lost)}
-    return replace(
-        findings,
-        gains=tuple(gains.values()),
-        won=tuple(shown[at] for at in won),
-        lost=tuple(shown[at] for at in lost),
-    )
-
-
-def by_gain(positions: list[int], values: Values) -> list[int]:
-    """Positions of queries, best gain first, ties in table order."""
-    gain = values["tuned"][PRIMARY] - values["base"][PRIMARY]
-    return sorted(positions, key=lambda at: -gain[at])
-
-
-def gain_of(at: int, judged: Judged, values: Values) -> QueryGain:
-    base, tuned = (float(values[system][PRIMARY][at]) for system in SYSTEMS)
-    return QueryGain(judged.texts[at], base, tuned)
-
-
-def moves_of(
-    positions: Sequence[int], judged: Judged, rankings: Mapping[str, Sequence[Ranking]], job: Job
-) -> dict[int, tuple[Move, ...]]:
-    """For each query its relevant documents and where both systems rank them: the few that either ranks best."""
-    chosen: dict[int, list[tuple[str, int, int]]] = {}
-    for at in positions:
-        ranks = [{doc_id: n for n, doc_id in enumerate(rankings[system][at].doc_ids, 1)} for system in SYSTEMS]
-        relevant = [doc_id for doc_id, grade in judged.judgements[at].items() if grade > 0]
-        rows = [(doc_id, ranks[0].get(doc_id, 0), ranks[1].get(doc_id, 0)) for doc_id in sorted(relevant)]
-        chosen[at] = sorted(rows, key=lambda row: min(row[1] or np.inf, row[2] or np.inf))[:MOST_MOVES]
-    titles = titles_of({doc_id for rows in chosen.values() for doc_id, _, _ in rows}, job)
-    return {
-        at: tuple(Move(titles.get(doc_id, doc_id), before, after) for doc_id, before, after in rows)
-        for at, rows in chosen.items()
-    }
-
-
-def titles_of(doc_ids: set[str], job: Job) -> dict[str, str]:
-    """Title of each document, or the start of its text if it has none."""
-    found: dict[str, str] = {}
-    for batch in job.table("docs").batches(["doc_id", "title", "text"]):
-        for doc_id, title, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if doc_id in doc_ids:
-                words = title or text
-                found[doc_id] = words if len(words) <= TITLE_CHARS else f"{words[:TITLE_CHARS].rstrip()}…"
-    return found
-
-
-def origins(job: Job) -> tuple[Origin, ...]:
-    """Training queries by source and style: how many were made, how many became lists."""
-    kept = {query_id for batch in job.table("lists").batches(["query_id"]) for query_id in batch[0].to_pylist()}
-    made: Counter[tuple[str, str]] = Counter()
-    used: Counter[tuple[str, str]] = Counter()
-    for batch in job.table("queries").batches(["query_id", "source", "style"]):
-        for query_id, source, style in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            made[source, style] += 1
-            used[source, style] += query_id in kept
-    return tuple(Origin(*key, made[key], used[key]) for key in sorted(made))
-
-
-def dropped(job: Job) -> dict[str, dict[str, int]]:
-    """Stage to reason to rows, over all tables of what was left out."""
-    return {name.removeprefix("dropped_by_"): _reasons(job.table(name).batches(["reason"])) for name in DROPPED}
-
-
-def _reasons(batches: Iterable[pa.RecordBatch]) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for batch in batches:
-        counts.update(batch[0].to_pylist())
-    return dict(counts)
-
-
-def history(ancestors: Mapping[str, Manifest]) -> tuple[Manifest, ...]:
-    """The manifests of the stages before, in the order of the flow."""
-    from hone.stages import STAGES
-
-    return tuple(ancestors[name] for name in STAGES if name in ancestors)
+    asked = sorted(result.answers[system])
+    queries = [result.judged.ids[at] for at in asked for _ in MEASURES]
+    stacked = np.stack([result.values[system][name][asked] for name in MEASURES], axis=1)
+    same = [[result.name] * len(queries), [system] * len(queries)]
+    return tables.MEASURES.of(*same, queries, list(MEASURES) * len(asked), pa.array(stacked.ravel()))
 
 
 def write_report(findings: Findings, folder: Path) -> None:
@@ -319,3 +230,4 @@ def write_report(findings: Findings, folder: Path) -> None:
     (folder / "report.html").write_text(page(findings), "utf-8")
     (folder / "report.md").write_text(markdown(findings), "utf-8")
     (folder / "metrics.json").write_text(json.dumps(findings.metrics, indent=1, allow_nan=False), "utf-8")
+    (folder / "findings.json").write_bytes(findings.to_json())

@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 from hone.core.text import normalised
 from hone.core.verdict import Criterion, Evidence, Policy, judge, reasons
+from hone.report.findings import Findings
+from hone.report.gathering import history
+from hone.report.markdown import card, markdown
+from hone.report.page import page
 from hone.stage import Job, StageConfig
 
 IMAGE = "cpu"
@@ -29,8 +33,19 @@ def run(config: Config, job: Job) -> None:
         "reasons": reasons(criteria),
         "criteria": [asdict(criterion) for criterion in criteria],
     }
-    (job.new_folder("verdict") / "verdict.json").write_text(json.dumps(found, indent=1, allow_nan=False), "utf-8")
+    write(found, job)
     job.facts.update(verdict=verdict, reasons=reasons(criteria))
+
+
+def write(found: dict[str, Any], job: Job) -> None:
+    """verdict.json for programs; the report with the verdict on top, and the model's card, for people."""
+    report, folder = job.folder("report"), job.new_folder("verdict")
+    findings = Findings.from_json((report / "findings.json").read_bytes())
+    whole = replace(findings, verdict=found, history=history(job.ancestors))
+    (folder / "verdict.json").write_text(json.dumps(found, indent=1, allow_nan=False), "utf-8")
+    (folder / "report.html").write_text(page(whole), "utf-8")
+    (folder / "report.md").write_text(markdown(whole), "utf-8")
+    (folder / "README.md").write_text(card(whole), "utf-8")
 
 
 def count_lists(job: Job) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Generator
 from contextlib import closing, contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ class Config(StageConfig):
     """How many neighbours a text is compared with."""
     exclude_judged: bool = True
     """Documents judged relevant for a test query are neither asked about nor listed in training."""
+    synthetic_docs: int = Field(200, ge=0)
+    """Without any judgements: documents that training never sees, at most a tenth of all, for a synthetic test set."""
 
 
 def run(config: Config, job: Job) -> None:
@@ -73,6 +76,7 @@ def run(config: Config, job: Job) -> None:
         if (corpus / "qrels").is_dir():
             _judgements(config, corpus, database, job)
         _drop(config, database)
+        _hold_out(config, database)
         _write_docs(job, database)
 
 
@@ -204,6 +208,19 @@ def _drop(config: Config, database: sqlite3.Connection) -> None:
         ordered = database.execute(f"select {text}, rowid from docs where norm != '' order by 1, not judged, rowid")
         for part, whole in texts.contained(ordered, config.dedupe_window):
             database.execute(lose + contained, (part, whole))
+
+
+def _hold_out(config: Config, database: sqlite3.Connection) -> None:
+    """Without judgements, marks documents drawn by the hash of their id."""
+    if database.execute("select 1 from splits limit 1").fetchone():
+        return
+    database.create_function("drawn", 1, lambda doc_id: blake2b(doc_id.encode()).digest(), deterministic=True)
+    kept = "from docs where rowid not in (select doc from lost)"
+    count = database.execute(f"select count(*) {kept}").fetchone()[0]
+    most = (min(config.synthetic_docs, count // 10),)
+    database.execute(
+        f"update docs set held_out = 1 where rowid in (select rowid {kept} order by drawn(id) limit ?)", most
+    )
 
 
 def _write_docs(job: Job, database: sqlite3.Connection) -> None:

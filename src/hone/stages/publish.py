@@ -50,10 +50,11 @@ def check_verdict(job: Job) -> None:
 
 
 def hand_over(job: Job) -> Path:
-    """The folder that is published: the model, and the verdict on it."""
+    """The folder that is published: the model with its card, and the verdict on it."""
     folder = job.scratch / "release"
     shutil.copytree(job.folder("model"), folder)
-    shutil.copy(job.folder("verdict") / "verdict.json", folder / "verdict.json")
+    for name in ("verdict.json", "README.md"):
+        shutil.copyfile(job.folder("verdict") / name, folder / name)
     return folder
 
 

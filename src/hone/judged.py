@@ -1,0 +1,204 @@
+"""Queries with judgements: those of the corpus itself, other test sets, and synthetic ones where there are none."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from hone import readers, tables
+from hone.core import extractive
+from hone.core.metrics import effectiveness
+from hone.core.summary import Measured, Role, Values
+from hone.core.text import flat
+from hone.errors import UserError
+from hone.sources import Source
+from hone.stage import Docs, Job, Settings, TableWriter
+
+SYNTHETIC = "synthetic"
+SYNTHETIC_STYLE = "search"
+OWN: dict[str, Role] = {"test": "domain", "dev": "dev", SYNTHETIC: "domain"}
+ROWS_AT_ONCE = 4_096
+
+
+class JudgedSet(Settings):
+    """Another test set: a BEIR folder with a corpus of its own."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """What it is called in the report; not test, dev or synthetic, which are the corpus's own."""
+    folder: Source
+    """The BEIR folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv."""
+    split: str = "test"
+    """Which of its judgements."""
+    role: Literal["domain", "guard"] = "guard"
+    """domain: the model must gain here too. guard: it must not degrade here."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Queries over one corpus, by position: ids, texts, the set each belongs to, and doc_id to relevance."""
+
+    docs: Docs
+    roles: Mapping[str, Role]
+    """Set to its role."""
+    ids: list[str]
+    texts: list[str]
+    sets: list[str]
+    judgements: list[dict[str, int]]
+    own: bool = True
+    """Whether the documents are those of the corpus that the model was trained for."""
+
+    def of(self, name: str) -> list[int]:
+        """Positions of the queries of one set."""
+        return [at for at, own in enumerate(self.sets) if own == name]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One system's answer to one query, in trec_eval's order."""
+
+    doc_ids: list[str]
+    scores: list[float]
+
+
+Answers = dict[str, dict[int, Ranking]]
+"""System to position of a query to what it retrieved; a system may have been asked some queries only."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What every system retrieved for one test set; positions count the queries of this set."""
+
+    name: str
+    judged: Judged
+    answers: Answers
+
+    @cached_property
+    def values(self) -> Values:
+        """System to measure to values [q], nan where a system was not asked."""
+        return {system: self._measured(found) for system, found in self.answers.items()}
+
+    def measured(self) -> Measured:
+        """The set as the summary wants it."""
+        role = self.judged.roles[self.name]
+        return Measured(self.name, role, self.name == SYNTHETIC, self.judged.texts, self.values)
+
+    def _measured(self, found: Mapping[int, Ranking]) -> dict[str, np.ndarray]:
+        asked = sorted(found)
+        values = effectiveness([found[at].doc_ids for at in asked], [self.judged.judgements[at] for at in asked])
+        whole = {name: np.full(len(self.judged.ids), np.nan) for name in values}
+        for name, column in values.items():
+            whole[name][asked] = column
+        return whole
+
+
+def by_set(judged: Judged, answers: Answers) -> Iterator[Result]:
+    """The results of each set apart."""
+    for name in judged.roles:
+        places = judged.of(name)
+        parts = {
+            system: {new: found[old] for new, old in enumerate(places) if old in found}
+            for system, found in answers.items()
+        }
+        own = replace(
+            judged,
+            ids=[judged.ids[at] for at in places],
+            texts=[judged.texts[at] for at in places],
+            sets=[name] * len(places),
+            judgements=[judged.judgements[at] for at in places],
+        )
+        yield Result(name, own, parts)
+
+
+def read_judged(job: Job, others: tuple[JudgedSet, ...], seed: int) -> Iterator[Judged]:
+    """The corpus's own judged queries, or synthetic ones where there are none, then the other test sets.
+
+    Raises UserError naming what a test set lacks.
+    """
+    own = _own(job)
+    own = own if own.ids else _synthetic(job, seed)
+    if own.ids:
+        yield own
+    names = [*own.roles, *(other.name for other in others)]
+    for other in others:
+        if names.count(other.name) > 1 or other.name in OWN:
+            raise UserError(f"evaluate.tests: the name {other.name!r} is taken; give every test set its own")
+        yield _other(other, job)
+
+
+def _own(job: Job) -> Judged:
+    """In table order; a query without any judgement measures nothing and is left out."""
+    judgements: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in job.table("qrels").read().to_pylist():
+        judgements[row["query_id"]][row["doc_id"]] = row["relevance"]
+    rows = [row for row in job.table("judged_queries").read().to_pylist() if row["query_id"] in judgements]
+    ids, texts, splits = ([row[name] for row in rows] for name in ("query_id", "text", "split"))
+    roles: dict[str, Role] = {name: OWN[name] for name in ("test", "dev") if name in splits}
+    return Judged(job.table("docs"), roles, ids, texts, splits, [judgements[query_id] for query_id in ids])
+
+
+def _synthetic(job: Job, seed: int) -> Judged:
+    """A search-like query cut from each document that training never saw, with that document as its answer."""
+    ids: list[str] = []
+    texts: list[str] = []
+    for batch in job.table("docs").batches(["doc_id", "title", "text", "held_out"]):
+        for row in batch.to_pylist():
+            words, doc_id = (row["title"], row["text"]), row["doc_id"]
+            text = extractive.draw(SYNTHETIC_STYLE, *words, seed=seed, doc_id=doc_id, number=0)
+            if row["held_out"] and text:
+                ids.append(doc_id)
+                texts.append(text)
+    roles: dict[str, Role] = {SYNTHETIC: "domain"} if ids else {}
+    names = [f"{SYNTHETIC}:{doc_id}" for doc_id in ids]
+    return Judged(job.table("docs"), roles, names, texts, [SYNTHETIC] * len(ids), [{doc_id: 1} for doc_id in ids])
+
+
+def _other(wanted: JudgedSet, job: Job) -> Judged:
+    folder = job.source(wanted.folder)
+    path = folder / "qrels" / f"{wanted.split}.tsv"
+    for needed in (folder / "corpus.jsonl", folder / "queries.jsonl", path):
+        if not needed.is_file():
+            raise UserError(f"evaluate.tests: {wanted.name}: {needed} does not exist; correct folder or split")
+    judgements: dict[str, dict[str, int]] = defaultdict(dict)
+    for _, query_id, doc_id, relevance in readers.qrels(path):
+        judgements[query_id][doc_id] = relevance
+    texts = {_text(row, "_id"): flat(_text(row, "text")) for _, row in readers.rows(folder / "queries.jsonl")}
+    unknown = [query_id for query_id in judgements if not texts.get(query_id)]
+    if unknown or not judgements:
+        fault = f"unknown query {unknown[0]!r}" if unknown else "no judgements"
+        raise UserError(f"evaluate.tests: {wanted.name}: {path}: {fault}; mend queries.jsonl or the judgements")
+    ids = list(judgements)
+    docs = _ScratchDocs(folder / "corpus.jsonl", job.scratch / f"test-set-{wanted.name}")
+    role: dict[str, Role] = {wanted.name: wanted.role}
+    return Judged(
+        docs, role, ids, [texts[q] for q in ids], [wanted.name] * len(ids), [judgements[q] for q in ids], own=False
+    )
+
+
+class _ScratchDocs:
+    """The documents of a BEIR folder, as the table docs, on local disk."""
+
+    def __init__(self, corpus: Path, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        writer = TableWriter(tables.DOCS, folder, 0)
+        for _, row in readers.rows(corpus):
+            held = {"doc_id": _text(row, "_id"), "title": flat(_text(row, "title")), "text": flat(_text(row, "text"))}
+            writer.write(tables.DOCS.build([{**held, "held_out": False}]))
+        writer.close()
+        self.parts = sorted(folder.glob("*.parquet"))
+        self.rows = sum(pq.read_metadata(part).num_rows for part in self.parts)
+
+    def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        for part in self.parts:
+            with pq.ParquetFile(part) as file:
+                yield from file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns)
+
+
+def _text(row: Mapping[str, Any], field: str) -> str:
+    return str(row.get(field) or "")
