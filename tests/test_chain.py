@@ -78,9 +78,9 @@ def run(path: Path, store: LocalStore, **how: Any) -> tuple[dict[str, Manifest],
 
 
 def digests(done: dict[str, Manifest]) -> dict[str, str]:
-    """Of every table and the model; the report says how long things took."""
+    """Of every table and the model; the reports say how long things took."""
     outputs = {name: output for manifest in done.values() for name, output in manifest.outputs.items()}
-    return {name: output.digest for name, output in outputs.items() if name != "report"}
+    return {name: output.digest for name, output in outputs.items() if name not in ("report", "full_report")}
 
 
 def files(store: LocalStore) -> dict[str, int]:
@@ -111,7 +111,7 @@ def test_the_command_gives_the_same_tables_and_weights_in_another_store_and_then
     made = hone("run", home / "tiny.yaml", "--store", store.root)
     assert made.returncode == 0, made.stderr
     assert "nDCG@10" in made.stdout
-    assert f"{store.root}/evaluate/" in made.stdout
+    assert f"{store.root}/gate/" in made.stdout
     done = local.results(store, "tiny")
     assert digests(done) == digests(first[1])
     assert done["distill"].outputs["model"] == first[1]["distill"].outputs["model"]

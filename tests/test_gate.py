@@ -181,7 +181,7 @@ def test_a_better_model_is_promoted_and_published(site: Site) -> None:
     assert found["verdict"] == "promote", found["reasons"]
     assert found["model"] == site.manifest(stages["distill"]).outputs["model"].digest
     assert found["reasons"] == []
-    report = site.folder_of(stages["gate"], "verdict")
+    report = site.folder_of(stages["gate"], "full_report")
     findings = Findings.from_json((site.folder_of(stages["evaluate"], "report") / "findings.json").read_bytes())
     assert findings.won
     assert all(move.teacher >= 0 for gain in findings.won for move in gain.moves)
