@@ -46,6 +46,7 @@ e2e: $(VENV)/.dev ## the compiled pipeline in containers, on a Docker engine of 
 		bash e2e/engine.sh $(ENGINE) down; exit $$status
 
 test: $(VENV)/.dev ## style, types and all tests
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || (apt-get update -q && apt-get install -qy chromium)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q .
 	@$(BIN)/pyright
 	@$(BIN)/pytest
