@@ -181,8 +181,8 @@ def test_a_better_model_is_promoted_and_published(site: Site) -> None:
     assert found["verdict"] == "promote", found["reasons"]
     assert found["model"] == site.manifest(stages["distill"]).outputs["model"].digest
     assert found["reasons"] == []
-    report = site.store.root / stages["gate"] / "verdict"
-    findings = Findings.from_json((site.store.root / stages["evaluate"] / "report/findings.json").read_bytes())
+    report = site.folder_of(stages["gate"], "full_report")
+    findings = Findings.from_json((site.folder_of(stages["evaluate"], "report") / "findings.json").read_bytes())
     assert findings.won
     assert all(move.teacher >= 0 for gain in findings.won for move in gain.moves)
     assert "Verdict: promote" in (report / "report.html").read_text()
@@ -191,7 +191,9 @@ def test_a_better_model_is_promoted_and_published(site: Site) -> None:
     folder = site.store.root / published["prefix"]
     assert "**Verdict: promote.**" in (folder / "README.md").read_text()
     vectors = SentenceTransformer(str(folder), device="cpu").encode(["bab", "bel"])
-    tuned = SentenceTransformer(str(site.store.root / stages["distill"] / "model"), device="cpu").encode(["bab", "bel"])
+    tuned = SentenceTransformer(
+        str(site.store.root / site.manifest(stages["distill"]).place("model")), device="cpu"
+    ).encode(["bab", "bel"])
     assert (vectors == tuned).all()
     assert published["version"] in site.hone("registry", "show", "words")
 
@@ -256,6 +258,6 @@ def test_two_runs_are_compared_on_what_both_measured(site: Site) -> None:
     manifests = [site.manifest(site.stages(name)["evaluate"]) for name in ("unchanged", "better")]
     found = versus(site.store, *manifests)
     assert [row.measure for row in found] == list(MEASURES)
-    metrics = json.loads((site.store.root / manifests[1].prefix / "report/metrics.json").read_text())
+    metrics = json.loads((site.store.root / manifests[1].place("report") / "metrics.json").read_text())
     assert found[0].found.delta == pytest.approx(metrics["delta"]["nDCG@10"])
     assert found[0].found.p_value < 0.001

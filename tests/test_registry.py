@@ -141,6 +141,7 @@ def results(store: LocalStore, folder: Path, verdict: str, about: Callable[[str]
             (target / "model.safetensors").write_text("weights")
         else:
             found = {"verdict": verdict, "model": about(made["model"].outputs["model"].digest), "criteria": []}
+            (target / "README.md").write_text("the card")
             (target / "verdict.json").write_text(json.dumps({**found, "reasons": ["too few lists"]}))
         manifest = machinery._manifest(job.plan, {name: machinery._publish(job, name)}, {}, {}, 0.0)
         store.create(f"{manifest.prefix}/manifest.json", manifest.model_dump_json().encode())
@@ -160,6 +161,7 @@ def test_what_passed_is_published_whole_and_only_once(store: LocalStore, tmp_pat
     assert published(store, tmp_path, inputs) == found
     assert current(store) == found.facts["version"]
     assert (store.root / found.facts["prefix"] / "model.safetensors").read_text() == "weights"
+    assert (store.root / found.facts["prefix"] / "README.md").read_text() == "the card"
     assert registry.release(store, "support", current(store)).model == inputs["model"].outputs["model"].digest
     assert len(registry.moves(store, "support")) == 1
 

@@ -57,7 +57,7 @@ def show_result(store: Store, done: Mapping[str, Manifest]) -> None:
     console.print(before_after(metrics))
     if gate:
         show_verdict(gate)
-    place = gate.place("verdict") if gate else evaluate.place("report")
+    place = gate.place("full_report") if gate else evaluate.place("report")
     console.print(f"report: {_place(store)}/{place}/report.html", soft_wrap=True)
     distilled = load_manifest(store, f"{evaluate.inputs['model']}/manifest.json")
     if distilled:

@@ -218,8 +218,7 @@ def _buttons(query: str, hit: Hit, judged: Mapping[str, int], token: str) -> Htm
         element("button", name, name="grade", value=name, aria_pressed=str(grade == value).lower())
         for name, value in GRADES.items()
     ]
-    label = f"Judge {hit.title}"
-    return element("form", join(fields), *buttons, action="/judge", method="post", class_="judge", aria_label=label)
+    return element("form", join(fields), *buttons, action="/judge", method="post", class_="judge")
 
 
 def _attribute(value: str) -> str:

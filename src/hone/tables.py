@@ -175,7 +175,8 @@ DROPPED_BY_CURATE = _dropped_by("curate")
 
 MODEL = Folder("model", "the tuned student, in sentence-transformers format, with training.json (its curves)")
 REPORT = Folder("report", "report.html for people, metrics.json for programs")
-VERDICT = Folder("verdict", "verdict.json: promote, hold or reject, by criterion; the whole report; the model's card")
+VERDICT = Folder("verdict", "verdict.json: promote, hold or reject, by criterion; README.md, the model's card")
+FULL_REPORT = Folder("full_report", "report.html and report.md, with the verdict on top")
 PUBLISHED = Folder("published", "published.json: the version of the registry that holds the model")
 
 OUTPUTS: dict[str, Table | Folder] = {
@@ -183,6 +184,6 @@ OUTPUTS: dict[str, Table | Folder] = {
     for output in (
         DOCS, JUDGED_QUERIES, QRELS, QUERIES, CANDIDATES, TEACHER_SCORES, LISTS, RUNS, MEASURES,
         DROPPED_BY_PREPARE, DROPPED_BY_GENERATE, DROPPED_BY_MINE, DROPPED_BY_SCORE, DROPPED_BY_CURATE,
-        MODEL, REPORT, VERDICT, PUBLISHED,
+        MODEL, REPORT, VERDICT, FULL_REPORT, PUBLISHED,
     )
 }  # fmt: skip

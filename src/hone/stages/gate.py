@@ -15,7 +15,7 @@ from hone.stage import Job, StageConfig
 
 IMAGE = "cpu"
 READS = ("report", "model", "lists", "judged_queries", "qrels")
-WRITES = ("verdict",)
+WRITES = ("verdict", "full_report")
 
 
 class Config(StageConfig, Policy):
@@ -38,13 +38,16 @@ def run(config: Config, job: Job) -> None:
 
 
 def write(found: dict[str, Any], job: Job) -> None:
-    """verdict.json for programs; the report with the verdict on top, and the model's card, for people."""
-    report, folder = job.folder("report"), job.new_folder("verdict")
+    """verdict.json for programs, and the model's card; the report with the verdict on top for people.
+
+    The report is an output of its own: it says how long things took, and the same model has the same verdict.
+    """
+    report, folder, full = job.folder("report"), job.new_folder("verdict"), job.new_folder("full_report")
     findings = Findings.from_json((report / "findings.json").read_bytes())
     whole = replace(findings, verdict=found, history=history(job.ancestors))
     (folder / "verdict.json").write_text(json.dumps(found, indent=1, allow_nan=False), "utf-8")
-    (folder / "report.html").write_text(page(whole), "utf-8")
-    (folder / "report.md").write_text(markdown(whole), "utf-8")
+    (full / "report.html").write_text(page(whole), "utf-8")
+    (full / "report.md").write_text(markdown(whole), "utf-8")
     (folder / "README.md").write_text(card(whole), "utf-8")
 
 
