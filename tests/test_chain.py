@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import corpora
 import tiny
+from chain import digests
 from hone import local, settings
 from hone import stage as machinery
 from hone.cli import app
@@ -75,12 +76,6 @@ def run(path: Path, store: LocalStore, **how: Any) -> tuple[dict[str, Manifest],
         settings.load(path), store, tell=lambda step: ran.append(step.stage) if step.reason else None, **how
     )
     return done, ran
-
-
-def digests(done: dict[str, Manifest]) -> dict[str, str]:
-    """Of every table and the model; the reports say how long things took."""
-    outputs = {name: output for manifest in done.values() for name, output in manifest.outputs.items()}
-    return {name: output.digest for name, output in outputs.items() if name not in ("report", "full_report")}
 
 
 def files(store: LocalStore) -> dict[str, int]:
