@@ -56,7 +56,7 @@ def slow(config: Config, queries: list[Row], scores: list[Row]) -> tuple[dict[st
             pairs = [pair for pair in pairs if pair[0] != row["doc_id"]]
         pairs = pairs[: config.list_size]
         lists[row["query_id"]] = {
-            "query_id": row["query_id"], "text": row["text"], "style": row["style"],
+            "query_id": row["query_id"], "text": row["text"], "style": row["style"], "doc_id": row["doc_id"],
             "split": split_of(row["doc_id"] or row["query_id"], config.seed, config.dev_share),
             "doc_ids": [doc_id for doc_id, _ in pairs],
             "scores": normalised(np.array([float(score) for _, score in pairs]), low, high).tolist(),

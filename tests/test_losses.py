@@ -71,12 +71,13 @@ def test_every_process_holds_the_same_bits(fast: list[dict[str, Tensor]]) -> Non
 
 def lists(slots: list[list[int]], teacher: list[list[float]], similarities: list[list[float]]) -> Lists:
     mask = torch.ones(len(slots), len(slots[0]), dtype=torch.bool)
-    return Lists(torch.tensor(similarities), torch.tensor(slots), torch.tensor(teacher), mask)
+    source = torch.full((len(slots),), -1)
+    return Lists(torch.tensor(similarities), torch.tensor(slots), torch.tensor(teacher), mask, source)
 
 
 def test_no_negatives_are_the_positive_itself_and_what_scores_above_the_share_wherever_they_stand() -> None:
     batch = lists([[0, 1, 2], [1, 3, 0]], [[1.0, 0.6, 0.61], [0.5, 0.29, 0.31]], [[0.0] * 4] * 2)
-    excluded = likely_relevant(batch.slots, batch.teacher, batch.mask, 4, 0.6)
+    excluded = likely_relevant(batch, 0.6)
     # The first query leaves out its positive 0 and passage 2 (0.61), not 1 (exactly 0.6); the second 1 and 0, not 3.
     assert excluded.tolist() == [[True, False, True, False], [True, True, False, False]]
     tau = LossSettings().infonce_tau
@@ -85,6 +86,13 @@ def test_no_negatives_are_the_positive_itself_and_what_scores_above_the_share_wh
     batch.similarities[0, 0] = 0.3 + tau
     expected = -torch.log_softmax(torch.tensor([1.0, 0.0, 0.0]), 0)[0]
     assert infonce(batch, LossSettings())[0] == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_what_a_query_was_made_from_is_no_negative_even_where_only_another_list_holds_it() -> None:
+    batch = lists([[0, 1], [2, 3]], [[1.0, 0.1], [1.0, 0.1]], [[0.3, 0.3, 9.0, 0.3], [0.0] * 4])
+    batch.source[0] = 2
+    assert likely_relevant(batch, 0.6).tolist() == [[True, False, True, False], [False, False, True, False]]
+    assert infonce(batch, LossSettings())[0] == pytest.approx(torch.tensor(3.0).log().item(), rel=1e-5)
 
 
 def test_padding_of_short_lists_changes_no_loss() -> None:

@@ -139,7 +139,8 @@ def chain(folder: Path, tuned: Path, splits: tuple[str, ...], held_out: bool = F
         for n in range(3)
     ]
     lost = {"id": "t2", "stage": "mine", "reason": "too far away", "detail": EVIL}
-    example = {"query_id": "t1", "text": "t", "style": "s", "split": "train", "doc_ids": ["d0"], "scores": [1.0]}
+    example = {"query_id": "t1", "text": "t", "style": "s", "doc_id": "", "split": "train"}
+    example |= {"doc_ids": ["d0"], "scores": [1.0]}
     made.finish("prepare", {"docs": docs, "judged_queries": judged, "qrels": qrels})
     made.finish("generate", {"queries": queries})
     made.finish("mine", {"dropped_by_mine": [lost, {**lost, "id": "t3"}]})

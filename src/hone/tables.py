@@ -136,6 +136,7 @@ LISTS = Table(
         Column("query_id", pa.string(), "a query of queries"),
         Column("text", pa.string(), "the query"),
         Column("style", pa.string(), "its style"),
+        Column("doc_id", pa.string(), "the document it was made from, never its negative; empty for a query of a log"),
         Column("split", pa.string(), "train or dev, by source document"),
         Column("doc_ids", IDS, "the listed documents, teacher's best first; the first is the positive"),
         Column("scores", SCORES, "teacher scores normalised to [0, 1]"),

@@ -113,6 +113,7 @@ def training_list(config: Config, row: Row, cut: Cut) -> Row:
         "query_id": row["query_id"],
         "text": row["text"],
         "style": row["style"],
+        "doc_id": row["doc_id"],
         "split": curation.split_of(row["doc_id"] or row["query_id"], config.seed, config.dev_share),
         "doc_ids": [doc_id for doc_id, _ in kept],
         "scores": scores.tolist(),

@@ -19,6 +19,8 @@ class Example:
     """[l] int64, best first; the first is the positive."""
     scores: np.ndarray
     """[l] float32 in [0, 1]."""
+    source: int = -1
+    """The passage the query was made from, listed or not; -1 without one."""
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Batch:
     """[q, l] float32."""
     mask: Tensor
     """[q, l] bool, False where a list is shorter than l."""
+    source: Tensor
+    """[q] int64: the place in `texts` of the passage each query was made from; -1 where the batch does not hold it."""
 
     @property
     def queries(self) -> int:
@@ -62,7 +66,14 @@ def make_batch(examples: Sequence[Example], device: torch.device) -> Batch:
         mask[row, :count] = True
         start += count
     texts = [*distinct.tolist(), *(example.query for example in examples)]
-    return Batch(texts, slots.to(device), teacher.to(device), mask.to(device))
+    source = torch.from_numpy(_places(np.array([example.source for example in examples]), distinct))
+    return Batch(texts, slots.to(device), teacher.to(device), mask.to(device), source.to(device))
+
+
+def _places(wanted: np.ndarray, distinct: np.ndarray) -> np.ndarray:
+    """[q] int64: where each number stands in the sorted `distinct`; -1 where it does not."""
+    places = np.searchsorted(distinct, wanted).clip(max=len(distinct) - 1)
+    return np.where(distinct[places] == wanted, places, -1).astype(np.int64)
 
 
 def epochs(lists: Sequence[Example], size: int, seed: int, *, clustered: bool = False) -> Iterator[np.ndarray]:

@@ -150,7 +150,8 @@ def saved_bytes(weights: Sequence[Tensor]) -> Generator[dict[int, int]]:
 
 def _lists(vectors: Tensor, batch: Batch, rows: slice) -> Lists:
     passages, queries = vectors[: batch.passages], vectors[batch.passages :]
-    return Lists(queries[rows] @ passages.T, batch.slots[rows], batch.teacher[rows], batch.mask[rows])
+    similarities = queries[rows] @ passages.T
+    return Lists(similarities, batch.slots[rows], batch.teacher[rows], batch.mask[rows], batch.source[rows])
 
 
 def _query_blocks(batch: Batch) -> Sequence[slice]:

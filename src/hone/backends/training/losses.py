@@ -19,13 +19,15 @@ class Lists:
 
     similarities [q, p] float: cosine of each query with each distinct passage of the batch;
     slots [q, l] int64: the passage (column) of each list place, the first is the positive;
-    teacher [q, l] float in [0, 1]; mask [q, l] bool: False where a list is shorter than l.
+    teacher [q, l] float in [0, 1]; mask [q, l] bool: False where a list is shorter than l;
+    source [q] int64: the passage the query was made from, whether its list holds it or not; -1 if the batch does not.
     """
 
     similarities: Tensor
     slots: Tensor
     teacher: Tensor
     mask: Tensor
+    source: Tensor
 
     @property
     def cosines(self) -> Tensor:
@@ -40,8 +42,7 @@ def kl(lists: Lists, settings: LossSettings) -> Tensor:
 
 def infonce(lists: Lists, settings: LossSettings) -> Tensor:
     """[q]: InfoNCE over the whole batch without what may be relevant."""
-    passages = lists.similarities.shape[1]
-    excluded = likely_relevant(lists.slots, lists.teacher, lists.mask, passages, settings.mask_share)
+    excluded = likely_relevant(lists, settings.mask_share)
     return masked_infonce(lists.similarities, lists.slots[:, 0], excluded, settings.infonce_tau)
 
 
@@ -122,13 +123,13 @@ def ndcg(lists: Lists, depth: int = 10) -> Tensor:
     return torch.where(best > 0, found / best, torch.ones_like(best))
 
 
-def likely_relevant(slots: Tensor, teacher: Tensor, mask: Tensor, passages: int, share: float) -> Tensor:
-    """[q, p] bool: passages of a query's own list that the teacher scores above `share` of its top score.
-
-    slots [q, l] int64: the passage of each list place; teacher [q, l] >= 0; mask [q, l] bool.
-    """
-    top = teacher.masked_fill(~mask, 0.0).amax(dim=-1, keepdim=True)
-    rows, places = torch.nonzero(mask & (teacher > share * top), as_tuple=True)
-    excluded = torch.zeros(len(slots), passages, dtype=torch.bool, device=slots.device)
-    excluded[rows, slots[rows, places]] = True
+def likely_relevant(lists: Lists, share: float) -> Tensor:
+    """[q, p] bool: the passage a query was made from, and those of its own list that the teacher scores above `share`
+    of its top score."""
+    top = lists.teacher.masked_fill(~lists.mask, 0.0).amax(dim=-1, keepdim=True)
+    rows, places = torch.nonzero(lists.mask & (lists.teacher > share * top), as_tuple=True)
+    excluded = torch.zeros_like(lists.similarities, dtype=torch.bool)
+    excluded[rows, lists.slots[rows, places]] = True
+    made_from_one = torch.nonzero(lists.source >= 0).squeeze(1)
+    excluded[made_from_one, lists.source[made_from_one]] = True
     return excluded
