@@ -16,7 +16,7 @@ import tiny
 from hone import tables
 from hone.backends import search
 from hone.backends.bm25 import BM25, with_identifier_words
-from hone.backends.encoder import Encoder, encode_docs, token_batches
+from hone.backends.encoder import Encoder, encode_docs
 from hone.core.families import Student, doc_text, family
 from hone.errors import UserError
 from hone.memo import Memo
@@ -129,14 +129,6 @@ def test_gradients_reach_the_weights(folder: Path) -> None:
     student = encoder(folder)
     student.embed(*student.pad(student.tokenize_docs(TEXTS))).sum().backward()
     assert torch.isfinite(student.model.embeddings.word_embeddings.weight.grad).all()
-
-
-@given(st.lists(st.integers(1, 60)), st.integers(1, 200))
-def test_batches_hold_every_row_once_and_keep_to_the_budget(lengths: list[int], budget: int) -> None:
-    batches = list(token_batches(lengths, budget))
-    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
-    for rows in batches:
-        assert len(rows) == 1 or len(rows) * max(lengths[row] for row in rows) <= budget
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from hone.backends.budget import Budget
 from hone.backends.chat import Chat
-from hone.backends.encoder import token_batches
 from hone.core.answers import Answer
 from hone.core.cleaning import is_complete
 from hone.core.llm import LanguageModel
@@ -42,6 +42,7 @@ class CausalLM:
         self.chat, self.settings = Chat(folder, settings, probes), settings
         self.tokenizer, self.prompt = self.chat.tokenizer, self.chat.prompt
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.budget = Budget(settings.token_budget)
 
     @property
     def gpus(self) -> int:
@@ -71,10 +72,13 @@ class CausalLM:
         tokens = self.chat.tokens(prompts)
         answers: list[list[int]] = [[] for _ in prompts]
         lengths = [len(ids) + self.settings.max_new_tokens for ids in tokens]
-        for rows in token_batches(lengths, self.settings.token_budget):
+
+        def sample(rows: list[int]) -> None:
             sampled = self._sample([tokens[row] for row in rows], [seeds[row] for row in rows])
             for row, new in zip(rows, sampled, strict=True):
                 answers[row] = new
+
+        self.budget.each(lengths, sample)
         return [self._answer(*pair) for pair in zip(tokens, answers, strict=True)]
 
     def _answer(self, prompt: list[int], new: list[int]) -> Answer:

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from hone.backends.budget import Budget
 from hone.backends.head import Head, load_head, save_head
 from hone.core.families import Family, Student, doc_text, family
 from hone.errors import UserError
@@ -49,7 +50,7 @@ class Encoder:
     def __init__(self, folder: Path, student: Student, *, token_budget: int = TOKEN_BUDGET) -> None:
         declared = read_declared(folder)
         row: Family = family(_model_name(folder))
-        self.student, self.token_budget = student, token_budget
+        self.student, self.budget = student, Budget(token_budget)
         self.pooling = student.pooling if student.pooling != "auto" else declared.pooling or row.pooling
         self.query_prefix = _chosen(student.query_prefix, declared.query_prefix, row.query_prefix)
         self.doc_prefix = _chosen(student.doc_prefix, declared.doc_prefix, row.doc_prefix)
@@ -99,10 +100,13 @@ class Encoder:
     def encode_tokens(self, tokens: Sequence[Sequence[int]], task: Task | None = None) -> np.ndarray:
         """Token lists to [n, d] float32 unit vectors, in the order given."""
         vectors = np.zeros((len(tokens), self.dimension), dtype=np.float32)
-        for rows in token_batches([len(ids) for ids in tokens], self.token_budget):
+
+        def embed(rows: list[int]) -> None:
             vectors[rows] = self.embed(*self.pad([tokens[row] for row in rows])).cpu().numpy()
             if task:
                 task.advance(len(rows))
+
+        self.budget.each([len(ids) for ids in tokens], embed)
         return vectors
 
     def queries(self, texts: Sequence[str], task: Task | None = None) -> np.ndarray:
@@ -139,19 +143,6 @@ def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
         return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-
-
-def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Row numbers in batches, longest rows first, each with rows x longest row <= budget (or one row).
-
-    Sorting by length leaves next to no padding; starting with the longest makes a lack of memory show at once.
-    """
-    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
-    start = 0
-    while start < len(order):
-        size = max(1, budget // max(1, lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
 
 
 def encode_docs(

@@ -17,6 +17,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from hone.backends.budget import Budget
 from hone.backends.encoder import named_faults, read_declared
 from hone.core.teachers import OneTeacher
 from hone.errors import UserError
@@ -50,7 +51,12 @@ class PairModel:
 
     def __init__(self, settings: OneTeacher, folder: Path, token_budget: int) -> None:
         """Raises UserError if the folder is no model of this kind, or brings code that the settings do not trust."""
-        self.kind, self.settings, self.folder, self.token_budget = KINDS[settings.kind], settings, folder, token_budget
+        self.kind, self.settings, self.folder, self.budget = (
+            KINDS[settings.kind],
+            settings,
+            folder,
+            Budget(token_budget),
+        )
         self.instruction = settings.instruction or self.kind.instruction
         read_declared(folder, "teacher.model")
         _check_code(folder, settings.trust_code)
@@ -67,11 +73,14 @@ class PairModel:
         if not queries:
             return scores
         encoded = self.kind.encode(self, queries, docs)
-        for rows, length in steady_batches([len(row["input_ids"]) for row in encoded], self.token_budget):
+
+        def score(rows: list[int]) -> None:
             filled = [encoded[row] for row in rows]
             filled += [filled[-1]] * (-len(rows) % ROW_STEP)
-            found = self.kind.score(self, self._padded(filled, length))
+            found = self.kind.score(self, self._padded(filled))
             scores[rows] = found[: len(rows)].float().cpu().numpy()
+
+        self.budget.each([len(row["input_ids"]) for row in encoded], score, steady_batches)
         return scores
 
     def token(self, text: str) -> int:
@@ -95,8 +104,9 @@ class PairModel:
     def _options(self) -> dict[str, Any]:
         return {"local_files_only": True, "trust_remote_code": bool(self.settings.trust_code)}
 
-    def _padded(self, rows: Sequence[Row], length: int) -> dict[str, Tensor]:
-        """[n, length] int64 of every input, and the mask of what is real."""
+    def _padded(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """[n, length] int64 of every input, and the mask of what is real, for rows of one padded length."""
+        length = padded_length(len(rows[0]["input_ids"]))
         fill = {"input_ids": int(self.tokenizer.pad_token_id or 0)}
         batch = {name: torch.full((len(rows), length), fill.get(name, 0)) for name in rows[0]}
         mask = torch.zeros((len(rows), length), dtype=torch.long)
@@ -109,16 +119,21 @@ class PairModel:
         return {name: tensor.to(self.device) for name, tensor in {**batch, "attention_mask": mask}.items()}
 
 
-def steady_batches(lengths: Sequence[int], budget: int) -> Iterator[tuple[list[int], int]]:
-    """Row numbers of one padded length each, with that length, longest first: rows x length <= budget, or ROW_STEP.
+def steady_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Row numbers of one padded length each, longest first: rows x padded length <= budget, or ROW_STEP rows.
 
-    Lengths are rounded up to LENGTH_STEP, so that a row is padded as its own length says, whatever stands beside it.
+    A row is padded as its own length says, whatever stands beside it.
     """
-    padded = -(-np.asarray(lengths, dtype=np.int64) // LENGTH_STEP) * LENGTH_STEP
+    padded = np.array([padded_length(length) for length in lengths], dtype=np.int64)
     for length in np.unique(padded)[::-1].tolist():
         rows = np.flatnonzero(padded == length).tolist()
         size = max(1, budget // length // ROW_STEP) * ROW_STEP
-        yield from ((rows[start : start + size], length) for start in range(0, len(rows), size))
+        yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def padded_length(length: int) -> int:
+    """The next multiple of LENGTH_STEP."""
+    return -(-length // LENGTH_STEP) * LENGTH_STEP
 
 
 def _check_code(folder: Path, trusted: str) -> None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from hone.backends.encoder import Encoder, token_batches
+from hone.backends.budget import token_batches
+from hone.backends.encoder import Encoder
 from hone.errors import UserError
 
 BLOCK_TOKENS = 4_096
