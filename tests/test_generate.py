@@ -22,10 +22,11 @@ from hone.core.cleaning import Cleaner, Draft, Rules, answered, copied_words, is
 from hone.core.llm import LanguageModel
 from hone.core.near import NearDuplicates, shingles, similarity
 from hone.core.prompts import Prompts, Request
+from hone.drafts.people import read_log
 from hone.errors import UserError
 from hone.stage import Job, Manifest, Plan, Shard, execute, fetch_part, merge, plan, scratch_folder
 from hone.stages import stage
-from hone.stages.generate import Config, read_log
+from hone.stages.generate import Config
 from hone.store import LocalStore
 
 RULES = Rules(2, 64, 8, near_duplicate=0.8, check_language=True)

@@ -86,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault in ("429", "500"):
             return self.send(int(fault), {"error": {"message": "busy"}})
         if fault == "silence":
-            time.sleep(1.0)
+            time.sleep(2.0)
             self.close_connection = True
             return None
         if fault == "half a body":
@@ -140,7 +140,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sections(server: Server, **endpoint: Any) -> dict[str, Any]:
-    chosen = {"url": server.url, "model": "tiny", "concurrency": 8, "timeout": 0.5, **endpoint}
+    chosen = {"url": server.url, "model": "tiny", "concurrency": 8, "timeout": 1.5, **endpoint}
     llm = {"endpoint": chosen, "styles": {"question": 1, "title": 1}, "batch": 64}
     return {"sources": ("openai",), "llm": llm}
 

@@ -10,7 +10,9 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-COVERED = ("hone.stages.", "hone.core.", "hone.backends", "hone.report", "hone.readers", "hone.judged")
+COVERED = (
+    "hone.stages.", "hone.core.", "hone.drafts", "hone.backends", "hone.report", "hone.readers", "hone.judged",
+)  # fmt: skip
 
 
 @cache

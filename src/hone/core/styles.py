@@ -180,7 +180,12 @@ def numbered(counts: Mapping[str, float], seed: int, doc_id: str) -> list[tuple[
     ]
 
 
+def hashed(*parts: object) -> int:
+    """64 bits that depend on `parts` alone."""
+    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
 def drawn(*parts: object) -> float:
     """A number in [0, 1) that depends on `parts` alone."""
-    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") / 2**64
+    return hashed(*parts) / 2**64

@@ -1,0 +1,105 @@
+"""A language model as a source of drafts."""
+
+import time
+from collections.abc import Iterable, Iterator, Set
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from hone.backends import load
+from hone.core import answers
+from hone.core.answers import Answer, Interrupted
+from hone.core.cleaning import Draft, answered, normalised
+from hone.core.families import doc_text
+from hone.core.llm import LanguageModel
+from hone.core.prompts import Prompts
+from hone.core.styles import hashed
+from hone.drafts.sample import Doc
+from hone.progress import Task
+from hone.stage import Job
+
+if TYPE_CHECKING:
+    from hone.stages.generate import Config
+
+TOKEN_COSTS = ("prompt_tokens", "cached_tokens", "new_tokens")
+
+
+class ModelAsks:
+    """A language model as a source of drafts. An answer is paid for once: it is kept by prompt, model and decoding."""
+
+    def __init__(self, source: str, config: "Config", job: Job, share: float, tests: Set[str]) -> None:
+        """Refuses what cannot work before any weights are read: a UserError."""
+        self.source, self.config, self.job = source, config, job
+        left_out = examples_left_out(config.llm, job, tests)
+        self.prompts = Prompts(config.llm, config.seed, share, frozenset(left_out))
+        self.generator, model = _generator(source, self.prompts, job)
+        decoding = config.llm.model_dump_json(include={"temperature", "max_new_tokens", "precision"})
+        self.answers = job.memo("answers", f"{source} {model} {decoding} {config.seed}", answers.TYPE)
+        if left_out:
+            job.facts["examples_left_out"] = left_out
+
+    def drafts(self, docs: list[Doc], progress: Task) -> Iterator[Draft]:
+        """One draft per document, style and number."""
+        asked = [(doc, *request) for doc in docs for request in self.prompts.requests(doc.doc_id, doc.whole)]
+        texts = [self.generator.prompt(request) for _, _, request in asked]
+        keys = [f"{number}\0{text}" for (_, number, _), text in zip(asked, texts, strict=True)]
+        found = self._answers(keys, texts, progress)
+        for (doc, _, request), answer in zip(asked, found, strict=True):
+            style = request.style
+            text = answered(answer.text, style.name)
+            draft = Draft(self.source, style.name, doc.doc_id, text, doc.whole, style.max_words, True, answer.cut)
+            yield draft
+
+    def _answers(self, keys: list[str], prompts: list[str], progress: Task) -> Iterator[Answer]:
+        """The answer of every prompt; what is finished when the model fails is kept. Raises what it failed with."""
+
+        def work(positions: list[int]) -> pa.Array:
+            seeds = [hashed(self.config.seed, keys[position]) for position in positions]
+            started = time.monotonic()
+            try:
+                found = self.generator.generate([prompts[position] for position in positions], seeds)
+            except Interrupted as stop:
+                raise Interrupted({positions[at]: answer for at, answer in stop.answers.items()}, stop.cause) from stop
+            self._count(time.monotonic() - started)
+            return self._paid(found)
+
+        try:
+            rows = self.answers.compute(keys, work, chunk=self.config.llm.batch, task=progress)
+        except Interrupted as stop:
+            places, kept = list(stop.answers), list(stop.answers.values())
+            self.answers.compute([keys[place] for place in places], lambda at: self._paid([kept[i] for i in at]))
+            raise stop.cause from stop
+        return (Answer(**row) for row in rows.to_pylist())
+
+    def _count(self, seconds: float) -> None:
+        gpu_seconds = seconds * self.generator.gpus
+        spent: dict[str, Any] = {"model_seconds": seconds, **({"gpu_seconds": gpu_seconds} if gpu_seconds else {})}
+        self.job.cost.update(spent)
+
+    def _paid(self, found: Iterable[Answer]) -> pa.Array:
+        rows = [vars(answer) for answer in found]
+        sums = {key: sum(row[key] for row in rows) for key in TOKEN_COSTS}
+        self.job.cost.update({key: count for key, count in sums.items() if count})
+        return pa.array(rows, answers.TYPE)
+
+
+def examples_left_out(llm: LanguageModel, job: Job, tests: Set[str]) -> list[str]:
+    """Examples that no model may see, since they are test queries or stand in documents judged for one."""
+    asked = (llm.known_styles[name] for name, count in llm.styles.items() if count)
+    waiting = {example: f" {normalised(example)} " for row in asked for example in row.examples}
+    found = {example for example, plain in waiting.items() if plain.strip() in tests}
+    for batch in job.table("docs").batches(["title", "text", "held_out"]):
+        for title, text, held_out in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if held_out:
+                plain = f" {normalised(doc_text(title, text))} "
+                found |= {example for example, words in waiting.items() if words in plain}
+    return sorted(found)
+
+
+def _generator(source: str, prompts: Prompts, job: Job) -> tuple[Any, str]:
+    """A backend, and what identifies its model."""
+    backend, llm = load("generator", source), prompts.llm
+    if backend.local:
+        return backend(job.source(llm.model), llm, prompts.probes()), job.digest(llm.model)
+    tokenizer = job.source(llm.endpoint.tokenizer) if llm.endpoint.tokenizer else None
+    return backend(tokenizer, llm), llm.endpoint.model_dump_json(include={"model", "revision", "extra_body"})
