@@ -41,6 +41,7 @@ class Server(ThreadingHTTPServer):
         self.bodies: list[dict[str, Any]] = []
         self.open = self.most_open = 0
         self.dies_after = sys.maxsize
+        self.tells_usage = True
 
     @property
     def url(self) -> str:
@@ -82,7 +83,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.faults[fault] += 1
         time.sleep(0.01)
         prompt = body["messages"][0]["content"]
-        answer = json.dumps(completion(prompt, body["seed"])).encode()
+        found = completion(prompt, body["seed"])
+        answer = json.dumps(found if self.server.tells_usage else {**found, "usage": None}).encode()
         if fault in ("429", "500"):
             return self.send(int(fault), {"error": {"message": "busy"}})
         if fault == "silence":
@@ -160,6 +162,21 @@ def test_a_server_that_fails_every_fifth_time_costs_no_row_and_doubles_none(tmp_
     assert set(server.answered.values()) == {1}
     tokens = {"prompt_tokens": 16_000, "cached_tokens": 9_600, "new_tokens": 1_280}
     assert {key: found.cost[key] for key in tokens} == tokens
+    spent = found.facts["answers"]["openai"]
+    assert {key: sum(style[key] for style in spent.values()) for key in tokens} == tokens
+    assert sum(style["microseconds"] for style in spent.values()) / 1e6 == pytest.approx(
+        found.cost["model_seconds"], 0.01
+    )
+    assert found.facts["target"] == {"openai": {"question": 80, "title": 80}}
+
+
+def test_tokens_that_a_server_does_not_tell_are_no_zero(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    with serving() as server:
+        server.tells_usage = False
+        manifest = generated(store, prepared(store, corpus(5)), **sections(server))
+    assert "prompt_tokens" not in manifest.cost
+    assert {style["without_cached_tokens"] for style in manifest.facts["answers"]["openai"].values()} == {4}
 
 
 def test_a_server_that_dies_ends_the_run_and_what_it_answered_is_kept(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """evaluate end to end with a tiny student, and what the report says, escapes and leaves out."""
 
+import html
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,11 +21,12 @@ from hone.core.teachers import Teacher
 from hone.errors import UserError
 from hone.judged import JudgedSet
 from hone.report import before_after, charts
-from hone.report.findings import Findings, Move, QueryGain, headline
+from hone.report.findings import Findings, Move, Origin, QueryGain, headline
 from hone.report.gathering import _declared
 from hone.report.markdown import card, markdown
 from hone.report.markup import element
 from hone.report.page import page
+from hone.report.queries import queries
 from hone.report.table import rows
 from hone.stage import Job, Manifest, Output, Plan, Shard
 from hone.stages import evaluate, stage
@@ -434,3 +437,28 @@ def test_charts_of_constant_values_are_drawn() -> None:
     assert "nan" not in charts.line_chart([charts.Line("train", [(0, 1.0), (0, 1.0)])], "loss", "step")
     assert "nan" not in charts.gain_bars([0.0, 0.0], ["a", "b"], "gains")
     assert "nan" not in charts.interval_mark(0.0, 0.0, 0.0, 0.0)
+
+
+def test_queries_are_told_by_source_and_style_with_targets_reasons_examples_and_cost() -> None:
+    dropped = {"count": 3, "examples": [f"Here is {EVIL}", "Sure"]}
+    spent = {"answers": 9, "prompt_tokens": 900, "cached_tokens": 600, "new_tokens": 90, "without_cached_tokens": 0}
+    times = {"microseconds": 3_000_000, "gpu_microseconds": 0}
+    facts = {
+        "target": {"vllm": {"claim": 9, "title": 9}},
+        "kept": {"vllm": {"claim": 6}},
+        "dropped": {"vllm": {"claim": {"preamble": dropped}}},
+        "answers": {"vllm": {"claim": {**spent, **times}, "title": {**spent, **times, "without_cached_tokens": 1}}},
+    }
+    manifest = Manifest(
+        stage="generate", fingerprint="f", code="", version="1", config={}, sources={}, inputs={}, input_digests={},
+        outputs={}, facts=facts, cost={}, seconds=1.0,
+    )  # fmt: skip
+    origins = (Origin("vllm", "claim", 6, 3),)
+    text = queries(Findings(measured(), "m", history=(manifest,), origins=origins))
+    rows = re.findall("<tr>(.*?)</tr>", text)
+    cells = [re.sub("<[^>]*>", "", re.sub("</t[dh]>", "\0", row)).split("\0") for row in rows]
+    assert ["vllm", "claim", "9", "6", "3", "67%", "50%", ""] in cells
+    assert ["vllm", "title", "9", "0", "0", "0%", "–", ""] in cells
+    assert ["vllm", "claim", "preamble", "3", "33%", f"Here is {html.escape(EVIL)} · Sure", ""] in cells
+    assert ["vllm", "claim", "9", "150.0", "100.0", "15.0", "0.5000", "0.0000", ""] in cells
+    assert ["vllm", "title", "9", "–", "–", "–", "–", "–", ""] in cells

@@ -131,9 +131,9 @@ def answer_of(completion: Any) -> Answer:
     return Answer(
         text=message.content or getattr(message, "refusal", None) or "",
         cut=choices[0].finish_reason == "length",
-        prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
-        cached_tokens=getattr(details, "cached_tokens", 0) or 0,
-        new_tokens=getattr(usage, "completion_tokens", 0) or 0,
+        prompt_tokens=getattr(usage, "prompt_tokens", None),
+        cached_tokens=getattr(details, "cached_tokens", None),
+        new_tokens=getattr(usage, "completion_tokens", None),
     )
 
 

@@ -12,21 +12,27 @@ TYPE = pa.struct(
         pa.field("prompt_tokens", pa.int32()),
         pa.field("cached_tokens", pa.int32()),
         pa.field("new_tokens", pa.int32()),
+        pa.field("seconds", pa.float32()),
+        pa.field("gpu_seconds", pa.float32()),
     ]
 )
 """How an answer is kept."""
+TOKENS = ("prompt_tokens", "cached_tokens", "new_tokens")
 
 
 @dataclass(frozen=True)
 class Answer:
     """A sampled text, and what it cost. `cut`: it ended at the limit of new tokens. `cached_tokens` are those of the
-    prompt that the server had computed before, as far as it tells."""
+    prompt that the server had computed before. A count that the server does not tell is None. `seconds` and
+    `gpu_seconds` are the answer's share of its batch's."""
 
     text: str
     cut: bool
-    prompt_tokens: int
-    cached_tokens: int
-    new_tokens: int
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    new_tokens: int | None
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
 
 
 class Interrupted(Exception):

@@ -1,7 +1,9 @@
 """A language model as a source of drafts."""
 
 import time
-from collections.abc import Iterable, Iterator, Set
+from collections import Counter
+from collections.abc import Collection, Iterator, Set
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -21,8 +23,6 @@ from hone.stage import Job
 if TYPE_CHECKING:
     from hone.stages.generate import Config
 
-TOKEN_COSTS = ("prompt_tokens", "cached_tokens", "new_tokens")
-
 
 class ModelAsks:
     """A language model as a source of drafts. An answer is paid for once: it is kept by prompt, model and decoding."""
@@ -34,7 +34,7 @@ class ModelAsks:
         self.prompts = Prompts(config.llm, config.seed, share, frozenset(left_out))
         self.generator, model = _generator(source, self.prompts, job)
         decoding = config.llm.model_dump_json(include={"temperature", "max_new_tokens", "precision"})
-        self.answers = job.memo("answers", f"{source} {model} {decoding} {config.seed}", answers.TYPE)
+        self.answers = job.memo("answers", f"{source} {model} {decoding} {config.seed} {answers.TYPE}", answers.TYPE)
         if left_out:
             job.facts["examples_left_out"] = left_out
 
@@ -46,9 +46,9 @@ class ModelAsks:
         found = self._answers(keys, texts, progress)
         for (doc, _, request), answer in zip(asked, found, strict=True):
             style = request.style
+            self._note(style.name, answer)
             text = answered(answer.text, style.name)
-            draft = Draft(self.source, style.name, doc.doc_id, text, doc.whole, style.max_words, True, answer.cut)
-            yield draft
+            yield Draft(self.source, style.name, doc.doc_id, text, doc.whole, style.max_words, True, answer.cut)
 
     def _answers(self, keys: list[str], prompts: list[str], progress: Task) -> Iterator[Answer]:
         """The answer of every prompt; what is finished when the model fails is kept. Raises what it failed with."""
@@ -59,9 +59,10 @@ class ModelAsks:
             try:
                 found = self.generator.generate([prompts[position] for position in positions], seeds)
             except Interrupted as stop:
-                raise Interrupted({positions[at]: answer for at, answer in stop.answers.items()}, stop.cause) from stop
-            self._count(time.monotonic() - started)
-            return self._paid(found)
+                finished = self._timed(stop.answers.values(), time.monotonic() - started)
+                places = (positions[at] for at in stop.answers)
+                raise Interrupted(dict(zip(places, finished, strict=True)), stop.cause) from stop
+            return self._paid(self._timed(found, time.monotonic() - started))
 
         try:
             rows = self.answers.compute(keys, work, chunk=self.config.llm.batch, task=progress)
@@ -71,16 +72,26 @@ class ModelAsks:
             raise stop.cause from stop
         return (Answer(**row) for row in rows.to_pylist())
 
-    def _count(self, seconds: float) -> None:
-        gpu_seconds = seconds * self.generator.gpus
-        spent: dict[str, Any] = {"model_seconds": seconds, **({"gpu_seconds": gpu_seconds} if gpu_seconds else {})}
-        self.job.cost.update(spent)
+    def _timed(self, found: Collection[Answer], seconds: float) -> list[Answer]:
+        """Answers of one batch, each with its share of the batch's time."""
+        share = seconds / max(1, len(found))
+        return [replace(answer, seconds=share, gpu_seconds=share * self.generator.gpus) for answer in found]
 
-    def _paid(self, found: Iterable[Answer]) -> pa.Array:
+    def _paid(self, found: list[Answer]) -> pa.Array:
+        """Adds answers to what this run cost; what a server does not tell counts as nothing."""
         rows = [vars(answer) for answer in found]
-        sums = {key: sum(row[key] for row in rows) for key in TOKEN_COSTS}
-        self.job.cost.update({key: count for key, count in sums.items() if count})
+        spent: dict[str, Any] = {key: sum(row[key] or 0 for row in rows) for key in (*answers.TOKENS, "gpu_seconds")}
+        spent["model_seconds"] = sum(answer.seconds for answer in found)
+        self.job.cost.update({key: count for key, count in spent.items() if count})
         return pa.array(rows, answers.TYPE)
+
+    def _note(self, style: str, answer: Answer) -> None:
+        """Adds to the facts what a style's answers cost, whichever run paid for them."""
+        facts = self.job.facts.setdefault("answers", {}).setdefault(self.source, {}).setdefault(style, Counter())
+        facts["answers"] += 1
+        facts.update({key: getattr(answer, key) or 0 for key in answers.TOKENS})
+        facts["without_cached_tokens"] += answer.cached_tokens is None
+        facts.update(microseconds=round(1e6 * answer.seconds), gpu_microseconds=round(1e6 * answer.gpu_seconds))
 
 
 def examples_left_out(llm: LanguageModel, job: Job, tests: Set[str]) -> list[str]:

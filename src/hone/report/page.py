@@ -8,6 +8,7 @@ from hone.core.verdict import Criterion, shown
 from hone.report import charts
 from hone.report.findings import Findings, Histogram, Move, QueryGain, caveats, headline, interval, p_cell, points
 from hone.report.markup import Html, anchor, element, join, section, table
+from hone.report.queries import queries
 from hone.report.style import CSS
 from hone.stage import Manifest
 
@@ -273,15 +274,6 @@ def _share(share: float) -> Html:
     return element("span", class_="share", style=f"width:{min(1.0, share):.1%}")
 
 
-def _origins(findings: Findings) -> Html:
-    body = [
-        [made_by.source, made_by.style, f"{made_by.made:,}", f"{made_by.kept:,}", f"{made_by.kept / made_by.made:.0%}"]
-        for made_by in findings.origins
-    ]
-    columns = ("source", "style", "made", "kept", "share kept")
-    return table("Training queries made, and those that became lists", columns, body, "made|kept|share kept")
-
-
 def _cost(findings: Findings) -> Html:
     body = [[manifest.stage, f"{manifest.seconds:,.1f}", _work(manifest.cost)] for manifest in findings.history]
     if body:
@@ -362,7 +354,7 @@ SECTIONS = {
     "Training": _training,
     "Teacher and student": _teacher,
     "From documents to training lists": _funnel,
-    "Training queries by source and style": _origins,
+    "Training queries by source and style": queries,
     "Cost": _cost,
     "Settings": _settings,
     "Lineage": _lineage,

@@ -121,7 +121,10 @@ def run(config: Config, job: Job) -> None:
     tests, rules = test_queries(job), rules_of(config, job)
     sample = Sample.draw(job, config.seed, config.max_docs)
     people = People(config, job)
-    shares = shares_of(config.mix, {**people.counts(), **{name: sample.size * n for name, n in config.per_doc.items()}})
+    asked = people.counts()
+    shares = shares_of(config.mix, {**asked, **{name: sample.size * n for name, n in config.per_doc.items()}})
+    if job.shard.index == 0:
+        job.facts["target"] = targets(config, shares, asked, sample.size)
     asks = [_ask(source, config, job, shares[source], tests) for source in config.per_doc]
     if people.sources and job.shard.index == 0:
         thinned = (draft for draft in people.drafts() if drawn(config.seed, draft.text) < shares[draft.source])
@@ -143,6 +146,19 @@ def shares_of(mix: Mapping[str, float], drafts: Mapping[str, float]) -> dict[str
         return dict.fromkeys(drafts, 1.0)
     scale = min(count / mix[source] for source, count in drafts.items())
     return {source: scale * mix[source] / max(count, 1) for source, count in drafts.items()}
+
+
+def targets(
+    config: Config, shares: Mapping[str, float], people: Mapping[str, float], docs: int
+) -> dict[str, dict[str, int]]:
+    """How many queries of each source and style the settings want of so many documents; of people, all they asked."""
+    per_doc = {source: config.extractive.styles if source in MADE else config.llm.styles for source in config.per_doc}
+    wanted = {source: {style: count * docs for style, count in styles.items()} for source, styles in per_doc.items()}
+    wanted |= {source: {source: count} for source, count in people.items()}
+    return {
+        source: {style: round(count * shares[source]) for style, count in styles.items() if count}
+        for source, styles in wanted.items()
+    }
 
 
 def _ask(source: str, config: Config, job: Job, share: float, tests: Set[str]) -> Ask:
