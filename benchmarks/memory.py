@@ -87,7 +87,7 @@ def settings_of(folder: Path) -> Mapping[str, Mapping[str, object]]:
         "prepare": {"corpus": str(folder / "corpus.jsonl")},
         "generate": {"extractive": {"styles": {"search": 1}}, "max_docs": ASKED},
         "mine": {"student": {"model": str(folder / "student"), "max_doc_tokens": 16}, "consistency_rank": 0},
-        "curate": {"source_first": False},
+        "curate": {"outscored": "relabel"},
     }
 
 

@@ -85,7 +85,7 @@ def settings(name: str, where: str, changes: dict[str, Any]) -> dict[str, Any]:
         "generate": {"extractive": {"styles": {"search": 1}}},
         "mine": {"top_k": 20, "consistency_rank": 0},
         "teacher": {"kind": "fusion", "force": True},
-        "curate": {"min_docs": 6, "list_size": 6, "source_first": False, "weak_percentile": 5, "dev_share": 0},
+        "curate": {"min_docs": 6, "list_size": 6, "outscored": "relabel", "weak_percentile": 5, "dev_share": 0},
         "distill": {"list_size": 6, "batch_size": 16, "max_steps": 6, "learning_rate": 0.001},
         "evaluate": {"permutations": 200, "bootstrap": 50},
         # Random weights learn little: the policy asks for nothing, unless a test says otherwise.

@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {
     "generate": {"extractive": {"styles": {"search": 1}}},
     "mine": {"top_k": 10},
     "teacher": {"kind": "fusion", "force": True},
-    "curate": {"min_docs": 4, "list_size": 4, "source_first": False, "weak_percentile": 0},
+    "curate": {"min_docs": 4, "list_size": 4, "outscored": "relabel", "weak_percentile": 0},
     "distill": {"list_size": 4, "batch_size": 16, "max_steps": 3, "eval_every": 1, "learning_rate": 0.01},
     "evaluate": {"permutations": 20, "bootstrap": 10},
 }

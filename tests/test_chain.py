@@ -61,7 +61,7 @@ def written(path: Path, changes: dict[str, Any]) -> Path:
         "generate": {"extractive": {"styles": {"search": 1}}},
         "mine": {"top_k": 20},
         "teacher": {"kind": "fusion"},
-        "curate": {"min_docs": 6, "list_size": 6, "source_first": False, "weak_percentile": 5, "dev_share": 0},
+        "curate": {"min_docs": 6, "list_size": 6, "outscored": "relabel", "weak_percentile": 5, "dev_share": 0},
         "distill": {"list_size": 6, "batch_size": 16, "max_steps": 6, "learning_rate": 0.001},
         "evaluate": {"permutations": 200, "bootstrap": 50},
     }

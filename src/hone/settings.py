@@ -87,6 +87,7 @@ def check(data: dict[str, Any], file: str, base: Path) -> RunSettings:
     shared = {key: value for key, value in data.items() if key not in (*OWN, *STAGES)}
     _refuse_unknown(shared, file)
     configs = {stage_name: _stage_config(stage_name, data, shared, file, base) for stage_name in STAGES}
+    _refuse_contradictions(configs, file)
     return RunSettings(name, configs)
 
 
@@ -131,6 +132,15 @@ def _stage_config(name: str, data: dict[str, Any], shared: dict[str, Any], file:
     given = {key: value for key, value in shared.items() if key in fields}
     everywhere = {*given, *(field for field in fields if len(_holders(field)) > 1)} - section.keys()
     return stage_config(name, {**given, **section}, file, base, everywhere)
+
+
+def _refuse_contradictions(configs: dict[str, Any], file: str) -> None:
+    """What the settings of two stages cannot both say. Raises UserError."""
+    if configs["curate"].outscored == "relabel" and configs["score"].exits_early:
+        raise UserError(
+            f"{file}: curate.outscored: relabel needs whole lists of scores, and early exit leaves out those of "
+            "outscored queries; set score.early_exit: false"
+        )
 
 
 def _holders(field: str) -> list[str]:

@@ -139,7 +139,7 @@ LISTS = Table(
         Column("doc_id", pa.string(), "the document it was made from, never its negative; empty for a query of a log"),
         Column("split", pa.string(), "train or dev, by source document"),
         Column("doc_ids", IDS, "the listed documents, teacher's best first; the first is the positive"),
-        Column("scores", SCORES, "teacher scores normalised to [0, 1]"),
+        Column("scores", SCORES, "teacher scores normalised to [0, 1], or raw ones less the query's least"),
     ),
 )
 RUNS = Table(

@@ -22,6 +22,33 @@ def normalised(scores: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip((scores - low) / max(high - low, 1e-9), 0.0, 1.0).astype(np.float32)
 
 
+def shifted(scores: np.ndarray) -> np.ndarray:
+    """Raw scores [n] less the least of them: not below 0, and the same to a loss of softmaxes or of differences."""
+    return (scores - (scores.min() if len(scores) else 0.0)).astype(np.float32)
+
+
+def unlikely(scores: np.ndarray, margin: float) -> np.ndarray:
+    """Positions of the positive, which is the first, and of what scores at most `margin` times what it scores.
+
+    Scores [n], best first and not below 0. What is left out is probably an answer too: it is no negative.
+    """
+    return np.flatnonzero((np.arange(len(scores)) == 0) | (scores <= margin * scores[:1]))
+
+
+def stratified(scores: np.ndarray, size: int) -> np.ndarray:
+    """`size` positions spread over the range of scores [n], best first: ascending, the first among them.
+
+    The range is divided into `size` strata of equal width; the best of each is taken, then the best of the rest.
+    """
+    if len(scores) <= size:
+        return np.arange(len(scores))
+    width = max(float(scores[0]) - float(scores[-1]), 1e-9) / size
+    stratum = np.minimum((float(scores[0]) - scores.astype(np.float64)) // width, size - 1)
+    best = np.unique(stratum, return_index=True)[1]
+    rest = np.setdiff1d(np.arange(len(scores)), best)
+    return np.sort(np.concatenate([best, rest[: size - len(best)]]))
+
+
 def split_of(group: str, seed: int, dev_share: float) -> str:
     """train or dev, by a hash of the source document: all queries of one document are on one side."""
     digest = hashlib.blake2b(f"{seed}\0{group}".encode(), digest_size=8).digest()

@@ -84,6 +84,11 @@ class Teacher(OneTeacher):
     """Train even with a teacher that did not beat the student."""
 
     @property
+    def pairwise(self) -> bool:
+        """Whether its opinion of a document does not depend on the others; so it is with all kinds but fusion."""
+        return "fusion" not in (self.kind, *(member.kind for member in self.members))
+
+    @property
     def matches_words(self) -> bool:
-        """Whether its opinion rests on shared words."""
-        return "fusion" in (self.kind, *(member.kind for member in self.members))
+        """Whether its opinion rests on shared words: that of fusion does."""
+        return not self.pairwise

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from hone import tables
 from hone.core import curation
+from hone.errors import UserError
 from hone.progress import task
 from hone.stage import Job, StageConfig
 
@@ -20,6 +21,7 @@ WRITES = ("lists", "dropped_by_curate")
 
 pc: Any = pyarrow.compute  # its functions are made at run time
 Row = dict[str, Any]
+ONLY_ANSWERS = ("nothing but likely answers", "every other document scores near the positive")
 Cut = tuple[float, float, float]
 """The low, weak and high percentile of a style's scores."""
 
@@ -29,12 +31,19 @@ class Config(StageConfig):
 
     seed: int = 17
     """Divides source documents between train and dev."""
-    list_size: int = 20
-    """Documents kept of each list, the teacher's best."""
+    list_size: int = Field(20, ge=1)
+    """Documents kept of each list."""
+    pick: Literal["top", "stratified"] = "top"
+    """Which documents are kept: the teacher's best, or the best of each of list_size equal parts of the list's range of
+    scores (and the best of the rest, where parts are empty), so that poor documents are in it too."""
+    false_negative_margin: float = Field(0.0, ge=0, le=1)
+    """Documents beside the positive whose normalised score is above this share of the positive's are left out as
+    likely answers; 0 leaves out none."""
     min_docs: int = Field(20, ge=1)
     """A query with fewer scored documents is dropped."""
-    source_first: bool = True
-    """Drop a query whose source document is not the teacher's first."""
+    outscored: Literal["drop", "relabel"] = "drop"
+    """What becomes of a query whose source document is not the teacher's first: it is dropped, or the teacher's best
+    becomes its positive. To relabel, score needs early_exit: false, which leaves their scores whole."""
     mask_source: bool = False
     """Take the source document out of the list: a query made from a document's own words flatters it."""
     low_percentile: float = 1.0
@@ -43,14 +52,16 @@ class Config(StageConfig):
     """A query whose best score is below this percentile of its style is dropped."""
     high_percentile: float = 99.0
     """Scores at or above this percentile of their style become 1."""
-    normalise: Literal["style", "global"] = "style"
-    """Over what percentiles are taken: the queries of one style, or all."""
+    normalise: Literal["style", "global", "none"] = "style"
+    """Over what percentiles are taken: the queries of one style, or all. With none the scores stay raw, less the least
+    that the query's documents have, and a query is weak among those of its style."""
     dev_share: float = 0.1
     """Share of source documents whose lists are used to choose the best weights instead of training."""
 
 
 def run(config: Config, job: Job) -> None:
     """Two passes over the scores: percentiles of each style first, then the lists."""
+    _check_scores_are_whole(config, job)
     cuts = percentiles(config, job)
     counts: Counter[str] = Counter()
     with (
@@ -62,12 +73,14 @@ def run(config: Config, job: Job) -> None:
             reasons = [refusal(config, row) or weakness(row, cuts[_group(config, row)]) for row in _heads(rows)]
             kept = pa.array([reason is None for reason in reasons], pa.bool_())
             made = [training_list(config, row, cuts[_group(config, row)]) for row in _bodies(rows.filter(kept), config)]
-            lists.write(tables.LISTS.build(made))
             lost = [
                 (row["query_id"], "curate", *reason)
                 for row, reason in zip(_heads(rows), reasons, strict=True)
                 if reason
             ]
+            lost += [(row["query_id"], "curate", *ONLY_ANSWERS) for row in made if _is_bare(config, row)]
+            made = [row for row in made if not _is_bare(config, row)]
+            lists.write(tables.LISTS.build(made))
             if lost:
                 dropped.write(tables.DROPPED_BY_CURATE.of(*zip(*lost, strict=True)))
             counts.update(row["split"] for row in made)
@@ -92,7 +105,7 @@ def refusal(config: Config, row: Row) -> tuple[str, str] | None:
     """The reason and detail why a query cannot teach, judged by itself; `row` is one of `_heads`."""
     if row["docs"] < config.min_docs:
         return "too few documents", f"{row['docs']} of {config.min_docs}"
-    if config.source_first and not curation.source_is_first(row["doc_id"], row["first"]):
+    if config.outscored == "drop" and not curation.source_is_first(row["doc_id"], row["first"]):
         return "source document is not the teacher's first", row["first"][0]
     return None
 
@@ -107,21 +120,46 @@ def weakness(row: Row, cut: Cut) -> tuple[str, str] | None:
 def training_list(config: Config, row: Row, cut: Cut) -> Row:
     """The list of one kept query, a row of the table lists; `row` is one of `_bodies`."""
     pairs = zip(row["doc_ids"], row["scores"], strict=True)
-    kept = [pair for pair in pairs if not (config.mask_source and pair[0] == row["doc_id"])][: config.list_size]
-    scores = curation.normalised(np.array([score for _, score in kept]), cut[0], cut[2])
+    pairs = [pair for pair in pairs if not (config.mask_source and pair[0] == row["doc_id"])]
+    raw = np.array([score for _, score in pairs], dtype=np.float64)
+    scores = curation.shifted(raw) if config.normalise == "none" else curation.normalised(raw, cut[0], cut[2])
+    kept = listed(config, scores)
     return {
         "query_id": row["query_id"],
         "text": row["text"],
         "style": row["style"],
         "doc_id": row["doc_id"],
         "split": curation.split_of(row["doc_id"] or row["query_id"], config.seed, config.dev_share),
-        "doc_ids": [doc_id for doc_id, _ in kept],
-        "scores": scores.tolist(),
+        "doc_ids": [pairs[at][0] for at in kept],
+        "scores": scores[kept].tolist(),
     }
 
 
+def listed(config: Config, scores: np.ndarray) -> np.ndarray:
+    """Positions, ascending, of the documents of a list that are kept, by their normalised scores [n], best first."""
+    margin = config.false_negative_margin
+    places = curation.unlikely(scores, margin) if margin else np.arange(len(scores))
+    if config.pick == "stratified":
+        return places[curation.stratified(scores[places], config.list_size)]
+    return places[: config.list_size]
+
+
+def _is_bare(config: Config, row: Row) -> bool:
+    """Whether the positive is all that the false-negative margin left of a list."""
+    return config.false_negative_margin > 0 and len(row["doc_ids"]) < 2
+
+
+def _check_scores_are_whole(config: Config, job: Job) -> None:
+    """Raises UserError if the queries that are to be relabelled were left half scored."""
+    if config.outscored == "relabel" and job.ancestors["score"].facts.get("early_exit"):
+        raise UserError(
+            "curate.outscored: relabel needs the scores of outscored queries, which early exit left out; score again "
+            "with score.early_exit: false"
+        )
+
+
 def _group(config: Config, row: Row) -> str:
-    return str(row["style"]) if config.normalise == "style" else "all"
+    return "all" if config.normalise == "global" else str(row["style"])
 
 
 def _scored(job: Job) -> Iterator[pa.Table]:
@@ -146,6 +184,8 @@ def _heads(rows: pa.Table) -> list[Row]:
 
 def _bodies(rows: pa.Table, config: Config) -> list[Row]:
     """Queries with as much of their lists as can be kept: one more where the source may be taken out."""
+    if config.pick != "top" or config.false_negative_margin or config.normalise == "none":
+        return rows.to_pylist()
     for name in ("doc_ids", "scores"):
         place = rows.schema.get_field_index(name)
         rows = rows.set_column(place, name, pc.list_slice(rows[name], 0, config.list_size + 1))

@@ -45,11 +45,16 @@ class Config(StageConfig):
     """Candidates of each query that are scored, best first."""
     early_exit: bool = True
     """Stop scoring a query as soon as a candidate outscores its source document; the lists that curate keeps stay the
-    same, if it keeps only queries whose source is the teacher's first (curate.source_first)."""
+    same, if it drops those whose source is not the teacher's first (curate.outscored)."""
     qualify_queries: int = 500
     """Judged dev queries, or own queries where there are none, on which the teacher is compared with the student."""
     token_budget: Annotated[int, Resource()] = 16384
     """Tokens scored at once, padding included."""
+
+    @property
+    def exits_early(self) -> bool:
+        """Whether queries are left half scored."""
+        return self.early_exit and self.teacher.pairwise
 
 
 Rows = list[dict[str, Any]]
@@ -65,7 +70,7 @@ def run(config: Config, job: Job) -> None:
     encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
     judge = judge_of(config.teacher, job, corpus, encoder.queries, config.token_budget)
     found = qualification(judge, corpus, encoder, config, job)
-    stops = config.early_exit and judge.pairwise
+    stops = config.exits_early
     if job.shard.index == 0:  # every shard finds the same
         job.facts.update(qualification=found.as_fact(), early_exit=stops)
     if not found.qualified and not config.teacher.force:
