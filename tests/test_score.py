@@ -225,3 +225,22 @@ def test_own_queries_that_copy_words_are_no_fair_judges_of_a_teacher_that_matche
         inputs = given.results(store, **world_of)
         fact = given.run(store, "score", inputs, qualify_queries=20, **settings).facts["qualification"]
         assert ("flatters a teacher that matches words" in fact["caution"]) is flattered
+
+
+def test_judged_dev_queries_choose_the_lexical_weight_of_the_fusion_and_own_queries_do_not(
+    tmp_path: Path, models: dict[str, dict[str, Any]]
+) -> None:
+    def scored(world_of: dict[str, pa.Table], **teacher: Any) -> Manifest:
+        store = LocalStore(tmp_path / str(len(world_of["judged_queries"])))
+        settings = {**models, "teacher": {"kind": "fusion", "force": True, **teacher}}
+        return given.run(store, "score", given.results(store, **world_of), **settings)
+
+    chosen = scored(judged(world()), lexical_weights=(0.0, 0.3, 0.9))
+    single = {weight: scored(judged(world()), lexical_weight=weight) for weight in (0.0, 0.3, 0.9)}
+    reached = {str(weight): alone.facts["qualification"]["teacher"] for weight, alone in single.items()}
+    assert len(set(reached.values())) > 1
+    assert chosen.facts["lexical_weights"] == reached
+    best = single[chosen.facts["lexical_weight"]]
+    assert best.facts["qualification"]["teacher"] == max(reached.values())
+    assert chosen.outputs["teacher_scores"].digest == best.outputs["teacher_scores"].digest
+    assert "lexical_weight" not in scored(world(), lexical_weights=(0.0, 0.9)).facts

@@ -1,6 +1,7 @@
 """The weight-free teacher: BM25 and the student itself, for machines without a cross-encoder."""
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 
@@ -26,6 +27,12 @@ class Fusion:
         nearest, _ = top_k(queries, self.vectors, self.teacher.pool)
         rows = zip(texts, queries, nearest, positions, strict=True)
         return [self._score(text, query, near, places) for text, query, near, places in rows]
+
+    def reweighed(self, lexical_weight: float) -> "Fusion":
+        """The same with another share of BM25."""
+        other = copy(self)
+        other.teacher = self.teacher.model_copy(update={"lexical_weight": lexical_weight})
+        return other
 
     def _score(self, text: str, query: np.ndarray, nearest: np.ndarray, places: np.ndarray) -> np.ndarray:
         lexical = self.bm25.scores(text)

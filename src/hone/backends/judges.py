@@ -82,6 +82,10 @@ class ListJudge:
     def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None:
         pass
 
+    def reweighed(self, lexical_weight: float) -> "ListJudge":
+        """The same with another share of word matching."""
+        return ListJudge(self.model.reweighed(lexical_weight), self.encode)
+
 
 class Ensemble:
     """The weighted mean of several teachers, each brought to mean 0 and deviation 1 over the same lists first."""

@@ -80,6 +80,8 @@ class Teacher(OneTeacher):
 
     members: tuple[OneTeacher, ...] = ()
     """ensemble: the teachers it is made of. Each one's scores are standardised over the queries that qualify it."""
+    lexical_weights: tuple[float, ...] = ()
+    """fusion: shares of BM25 of which the judged dev queries choose the best; without any, lexical_weight stands."""
     force: bool = False
     """Train even with a teacher that did not beat the student."""
 

@@ -177,6 +177,13 @@ def has_teacher(teacher: Teacher) -> bool:
     return bool(teacher.kind == "fusion" or teacher.model or teacher.server.url or teacher.members)
 
 
+def as_it_taught(teacher: Teacher, job: Job) -> Teacher:
+    """The teacher with the lexical weight that score chose for it, if it chose one."""
+    score = job.ancestors.get("score")
+    chosen = score.facts.get("lexical_weight", teacher.lexical_weight) if score else teacher.lexical_weight
+    return teacher.model_copy(update={"lexical_weight": chosen})
+
+
 def reranked(judged: Judged, base: Sequence[Ranking], config: Config, job: Job) -> dict[int, Ranking]:
     """The base's documents in the teacher's order, for a sample of the queries of each set: position to ranking."""
     from hone.backends.corpus import Corpus
@@ -185,7 +192,7 @@ def reranked(judged: Judged, base: Sequence[Ranking], config: Config, job: Job) 
 
     corpus = Corpus(job, config.student, "evaluate: encode docs (teacher)", config.token_budget)
     encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
-    judge = judge_of(config.teacher, job, corpus, encoder.queries, config.token_budget)
+    judge = judge_of(as_it_taught(config.teacher, job), job, corpus, encoder.queries, config.token_budget)
     draw = np.random.default_rng(config.seed)
     samples = [draw.permutation(judged.of(name))[: config.ceiling_queries] for name in judged.roles]
     chosen = sorted(int(at) for sample in samples for at in sample)

@@ -1,7 +1,8 @@
 """score: the teacher's opinion of every query and its candidates, after the teacher has been found better."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from hone.stage import Job, Resource, StageConfig
 if TYPE_CHECKING:
     from hone.backends.corpus import Corpus
     from hone.backends.encoder import Encoder
-    from hone.backends.judges import Judge
+    from hone.backends.judges import Judge, ListJudge
 
 IMAGE = "train"
 READS = ("docs", "queries", "candidates", "judged_queries", "qrels")
@@ -69,10 +70,12 @@ def run(config: Config, job: Job) -> None:
     corpus = Corpus(job, config.student, "score: encode docs", config.token_budget)
     encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
     judge = judge_of(config.teacher, job, corpus, encoder.queries, config.token_budget)
-    found = qualification(judge, corpus, encoder, config, job)
+    asked = qualifying_queries(corpus, encoder, config, job)
+    judge, facts = weighed(judge, asked, config)
+    found = qualification(judge, asked)
     stops = config.exits_early
     if job.shard.index == 0:  # every shard finds the same
-        job.facts.update(qualification=found.as_fact(), early_exit=stops)
+        job.facts.update(qualification=found.as_fact(), early_exit=stops, **facts)
     if not found.qualified and not config.teacher.force:
         raise UserError(
             f"the teacher is not better than the student: {found.reason} ({found.judged} judgements, {found.queries} "
@@ -108,11 +111,21 @@ def _score(
     return score_in_waves(doc_ids, [str(row["doc_id"]) for row in rows], pairs)
 
 
-def qualification(judge: "Judge", corpus: "Corpus", encoder: "Encoder", config: Config, job: Job) -> Qualification:
-    """Teacher against student: re-ranking the student's top documents for dev queries, or for its own queries.
+@dataclass(frozen=True)
+class Asked:
+    """The queries on which teacher and student are compared, with the student's top documents as places and ids."""
 
-    Without judgements a query's source document is taken as its one relevant document.
-    """
+    judged: str
+    """human: dev judgements. synthetic: the source document of an own query is its one relevant document."""
+    texts: list[str]
+    places: list[np.ndarray]
+    doc_ids: list[list[str]]
+    relevant: list[dict[str, int]]
+    caution: str
+
+
+def qualifying_queries(corpus: "Corpus", encoder: "Encoder", config: Config, job: Job) -> Asked:
+    """A sample of the judged dev queries, or of the own queries where none are judged."""
     from hone.backends.search import top_k
 
     queries, relevant, judged = _judged(job)
@@ -122,12 +135,32 @@ def qualification(judge: "Judge", corpus: "Corpus", encoder: "Encoder", config: 
     chosen = [queries[at] for at in sorted(order)]
     texts = [str(query["text"]) for query in chosen]
     places, _ = top_k(encoder.queries(texts), corpus.vectors, config.depth)
-    judge.calibrate(texts, list(places))
-    scores = judge.lists(texts, list(places))
-    lists = [[corpus.ids[place] for place in row] for row in places]
+    doc_ids = [[corpus.ids[place] for place in row] for row in places]
     copied = any(query.get("source") == "extractive" for query in chosen)
     caution = COPIED if copied and config.teacher.matches_words else ""
-    return qualify(judged, lists, scores, [relevant[str(query["query_id"])] for query in chosen], caution)
+    return Asked(judged, texts, list(places), doc_ids, [relevant[str(query["query_id"])] for query in chosen], caution)
+
+
+def weighed(judge: "Judge", asked: Asked, config: Config) -> tuple["Judge", dict[str, Any]]:
+    """The fusion with that one of its lexical weights that ranks the judged dev queries best, ties by the order given;
+    and the figures of each. Own queries choose nothing: those that copy words would choose the most lexical."""
+    weights = config.teacher.lexical_weights
+    if config.teacher.kind != "fusion" or not weights or asked.judged != "human":
+        return judge, {}
+    judges = [cast("ListJudge", judge).reweighed(weight) for weight in weights]
+    reached = [qualification(one, asked).teacher for one in judges]
+    best = int(np.argmax(reached))
+    return judges[best], {
+        "lexical_weight": weights[best],
+        "lexical_weights": {str(weight): value for weight, value in zip(weights, reached, strict=True)},
+    }
+
+
+def qualification(judge: "Judge", asked: Asked) -> Qualification:
+    """Teacher against student: re-ranking the student's top documents."""
+    judge.calibrate(asked.texts, asked.places)
+    scores = judge.lists(asked.texts, asked.places)
+    return qualify(asked.judged, asked.doc_ids, scores, asked.relevant, asked.caution)
 
 
 def _judged(job: Job) -> tuple[Rows, dict[str, dict[str, int]], str]:
