@@ -79,9 +79,9 @@ class Rules:
 class Cleaner:
     """Judges drafts one after another and remembers those it kept, so that none is kept twice."""
 
-    def __init__(self, tests: Set[str], rules: Rules) -> None:
-        """`tests` are the normalised texts of the test queries."""
-        self.tests, self.rules = tests, rules
+    def __init__(self, tests: Set[str], rules: Rules, near_tests: NearDuplicates | None = None) -> None:
+        """`tests` are the normalised texts of the test queries, and `near_tests` finds those a draft is close to."""
+        self.tests, self.rules, self._near_tests = tests, rules, near_tests
         self._kept: set[str] = set()
         self._near = NearDuplicates(rules.near_duplicate) if rules.near_duplicate else None
 
@@ -134,6 +134,9 @@ class Cleaner:
     def _known(self, draft: Draft, plain: str) -> Fault | None:
         if plain in self.tests:
             return Fault("test query", draft.text)
+        leak = self._near_tests.find(plain) if self._near_tests else ""
+        if leak:
+            return Fault("near duplicate of a test query", f"{draft.text} | {leak}")
         if plain in self._kept:
             return Fault("duplicate", draft.text)
         near = self._near.find(plain) if self._near and draft.by_model else ""

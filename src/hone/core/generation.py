@@ -52,6 +52,9 @@ class Cleaning(Settings):
     near_duplicate: float = Field(default=0.8, ge=0, le=1)
     """A language model's query is dropped if it shares this much of its letter sequences (Jaccard) with another of
     the same bucket of about 1,000 documents; 0 drops none."""
+    near_test_query: float = Field(default=0.8, ge=0, le=1)
+    """Any query, whoever asked it, is dropped if it shares this much of its letter sequences (Jaccard) with a test
+    query; 0 drops none but the test queries themselves."""
     wrong_language: bool = True
     """Drop a language model's query that is certainly not in llm.language, or in the language of its document."""
     blocked_words: Source = ""

@@ -1,5 +1,7 @@
 """Near duplicates: queries that share most of their letter sequences, found by MinHash and checked exactly."""
 
+from collections.abc import Iterable
+
 from datasketch import MinHash, MinHashLSH
 
 SHINGLE = 4
@@ -15,6 +17,16 @@ class NearDuplicates:
         # Candidates are looked for well below the limit, so that hashing misses next to none, and then compared.
         self._index = MinHashLSH(threshold=0.75 * least, num_perm=PERMUTATIONS, weights=(0.2, 0.8))
         self._shingles: dict[str, frozenset[bytes]] = {}
+
+    @classmethod
+    def of(cls, texts: Iterable[str], least: float) -> "NearDuplicates | None":
+        """One that remembers these distinct queries; none if `least` is 0."""
+        if not least:
+            return None
+        found = cls(least)
+        for text in texts:
+            found.add(text)
+        return found
 
     def find(self, text: str) -> str:
         """A remembered query near `text`, both normalised; the first by order of the alphabet, empty if none."""

@@ -13,6 +13,7 @@ from hone.backends import BACKENDS
 from hone.core.cleaning import Cleaner, Draft
 from hone.core.generation import Cleaning, Extractive, Human, Log
 from hone.core.llm import LanguageModel
+from hone.core.near import NearDuplicates
 from hone.core.styles import drawn
 from hone.drafts.extracts import MADE, extracts
 from hone.drafts.judging import rules_of, test_queries, write
@@ -119,6 +120,7 @@ Ask = Callable[[list[Doc], Task], Iterator[Draft]]
 def run(config: Config, job: Job) -> None:
     """Drafts queries bucket by bucket, judges every draft, and writes what is kept and what is dropped."""
     tests, rules = test_queries(job), rules_of(config, job)
+    near_tests = NearDuplicates.of(sorted(tests), config.clean.near_test_query)
     sample = Sample.draw(job, config.seed, config.max_docs)
     people = People(config, job)
     asked = people.counts()
@@ -128,7 +130,7 @@ def run(config: Config, job: Job) -> None:
     asks = [_ask(source, config, job, shares[source], tests) for source in config.per_doc]
     if people.sources and job.shard.index == 0:
         thinned = (draft for draft in people.drafts() if drawn(config.seed, draft.text) < shares[draft.source])
-        write(job, PEOPLE_BUCKET, Cleaner(tests, rules), thinned)
+        write(job, PEOPLE_BUCKET, Cleaner(tests, rules, near_tests), thinned)
     if not asks:
         return
     total = sum(sample.size * count * shares[source] for source, count in config.per_doc.items())
@@ -136,7 +138,7 @@ def run(config: Config, job: Job) -> None:
         for bucket in job.buckets("docs", by="doc_id"):
             docs = list(sample.chosen(bucket.rows))
             drafts = (draft for ask in asks for draft in ask(docs, progress))
-            write(job, bucket.number, Cleaner(tests, rules), drafts)
+            write(job, bucket.number, Cleaner(tests, rules, near_tests), drafts)
 
 
 def shares_of(mix: Mapping[str, float], drafts: Mapping[str, float]) -> dict[str, float]:

@@ -21,6 +21,8 @@ IMAGE = "train"
 READS = ("docs", "queries")
 WRITES = ("candidates", "dropped_by_mine")
 QUERIES_AT_ONCE = 2_048
+HELD_OUT = "held-out document"
+HELD_OUT_SOURCE = "made from a held-out document"
 
 
 class Retriever(Student):
@@ -70,6 +72,7 @@ def run(config: Config, job: Job) -> None:
         job.writer("candidates") as candidates,
         job.writer("dropped_by_mine") as dropped,
     ):
+        dropped.write(miner.held_out())
         for rows in _blocks(queries.batches()):
             texts = rows["text"].to_pylist()
             embedded = [view.encoder.queries(texts) for view in views]
@@ -109,6 +112,11 @@ class Miner:
         self.allowed = ~np.array(job.table("docs").read(["held_out"])["held_out"].to_pylist(), dtype=bool)
         self.bm25 = _bm25(job) if config.fuse_bm25 else None
 
+    def held_out(self) -> pa.Table:
+        """Rows of dropped_by_mine: the documents that no list may hold."""
+        ids = [self.ids[place] for place in np.flatnonzero(~self.allowed)]
+        return tables.DROPPED_BY_MINE.build(_drop(doc_id, HELD_OUT, "in no list") for doc_id in ids)
+
     def mine(self, rows: pa.Table, found: Sequence[Found], cosines: Cosines) -> tuple[pa.Table, pa.Table]:
         """Queries [q] with what each retriever found, the student first, to rows of candidates and dropped_by_mine."""
         kept: list[dict[str, object]] = []
@@ -118,12 +126,15 @@ class Miner:
             ranking, values = self._ranking(text, at, found)
             source = self.place.get(doc_id, -1)
             rank = rank_of(source, ranking)
-            if is_consistent(doc_id, rank, self.config.consistency_rank):
+            if source >= 0 and not self.allowed[source]:
+                lost.append(_drop(query_id, HELD_OUT_SOURCE, doc_id))
+            elif is_consistent(doc_id, rank, self.config.consistency_rank):
                 chosen = self._chosen(ranking, source, partial(cosines, at))
                 names = [self.ids[ranking[place]] for place in chosen]
                 kept.append({"query_id": query_id, "doc_ids": names, "scores": [values[place] for place in chosen]})
             else:
-                lost.append(_drop(query_id, rank, self.config))
+                detail = f"rank {rank}" if rank else f"not in the top {self.config.top_k}"
+                lost.append(_drop(query_id, "source document not retrieved near the top", detail))
         return tables.CANDIDATES.build(kept), tables.DROPPED_BY_MINE.build(lost)
 
     def _ranking(self, text: str, at: int, found: Sequence[Found]) -> tuple[list[int], list[float]]:
@@ -165,9 +176,8 @@ def rank_of(position: int, ranking: Sequence[int]) -> int:
     return ranking.index(position) + 1 if position in ranking else 0
 
 
-def _drop(query_id: str, rank: int, config: Config) -> dict[str, object]:
-    detail = f"rank {rank}" if rank else f"not in the top {config.top_k}"
-    return {"id": query_id, "stage": "mine", "reason": "source document not retrieved near the top", "detail": detail}
+def _drop(name: str, reason: str, detail: str) -> dict[str, object]:
+    return {"id": name, "stage": "mine", "reason": reason, "detail": detail}
 
 
 def _bm25(job: Job) -> "BM25":

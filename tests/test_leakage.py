@@ -1,0 +1,86 @@
+"""No query of a test set, no near duplicate of one and no document judged for one reaches training."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import corpora
+import given as given_
+import tiny
+from hone import tables
+from hone.core.cleaning import normalised
+from hone.core.near import NearDuplicates, shingles, similarity
+from hone.store import LocalStore
+
+WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
+TEST = "What causes stall flutter in compressor blades?"
+PLANTED = {
+    "what causes stall FLUTTER in compressor blades": "test query",
+    "what causes stall flutter in compressor blade": "near duplicate of a test query",
+    "what causes the stall flutter in compressor blades": "near duplicate of a test query",
+}
+FREE = ["shock wedge mach", "vortex of the inlet nozzle", "stall flutter"]
+
+
+@pytest.mark.parametrize("source", ["log", "human"])
+def test_what_is_planted_is_found_among_what_is_dropped_and_in_no_list(tmp_path: Path, source: str) -> None:
+    texts = [" ".join(WORDS[at % 12 :] + WORDS[: at % 5]) for at in range(30)]
+    queries = {"t1": TEST, "v1": FREE[2]}
+    judged = {"test": [("t1", "d3", 1), ("t1", "d4", 1), ("t1", "d5", 0)], "dev": [("v1", "d6", 1)]}
+    corpora.beir(tmp_path / "corpus", corpora.docs(*texts), queries, **judged)
+    asked = [{"text": text, "doc_id": f"d{10 + at}"} for at, text in enumerate([*PLANTED, *FREE])]
+    file = str(corpora.jsonl(tmp_path / "asked.jsonl", [*asked, {"text": "engine heat", "doc_id": "d3"}]))
+    student = {"model": str(tiny.student(tmp_path / "student", vocab_texts=WORDS))}
+    store = LocalStore(tmp_path / "store")
+
+    known = dict.fromkeys(("docs", "judged_queries", "qrels"), given_.run(
+        store, "prepare", {}, corpus=str(tmp_path / "corpus"), deduplicate=False))  # fmt: skip
+    sources = {"log": {"query_log": file}, "human": {"human": {"file": file}}}[source]
+    generated = given_.run(store, "generate", known, sources=[source], **sources)
+    reasons = {row["detail"].partition(" | ")[0]: row["reason"]
+               for row in given_.rows(store, generated, "dropped_by_generate")}  # fmt: skip
+    assert {text: reasons.get(text) for text in PLANTED} == PLANTED
+    assert [row["text"] for row in given_.rows(store, generated, "queries")][:3] == FREE
+    assert ("d3: engine heat" in reasons) == (source == "human")
+
+    known |= {"queries": generated}
+    mined = given_.run(store, "mine", known, student=student, consistency_rank=0)
+    dropped = {row["id"]: row["reason"] for row in given_.rows(store, mined, "dropped_by_mine")}
+    assert dropped == {"d3": "held-out document", "d4": "held-out document"}
+    known |= {"candidates": mined}
+    scored = given_.run(store, "score", known, student=student, teacher={"kind": "fusion", "force": True})
+    known |= {"teacher_scores": scored}
+    curated = given_.run(store, "curate", known, outscored="relabel", min_docs=1, weak_percentile=0)
+    lists = given_.rows(store, curated, "lists")
+    listed = {doc_id for row in lists for doc_id in row["doc_ids"]}
+    assert len(lists) >= 3
+    assert not listed & {"d3", "d4"}
+    assert {"d5", "d6"} <= listed  # judged, but not relevant for a test query
+
+
+def test_a_query_made_from_a_held_out_document_is_dropped_by_mine(tmp_path: Path) -> None:
+    texts = [" ".join(WORDS[at:]) for at in range(6)]
+    ids = [f"d{at}" for at in range(6)]
+    docs = tables.DOCS.of(ids, [""] * 6, texts, [at == 2 for at in range(6)])
+    queries = tables.QUERIES.of(["q1", "q2"], ["stall", "heat"], ["d2", "d1"], ["human"] * 2, ["human"] * 2)
+    store = LocalStore(tmp_path / "store")
+    inputs = {**given_.results(store, docs=docs), **given_.results(store, "generate", queries=queries)}
+    student = {"model": str(tiny.student(tmp_path / "student", vocab_texts=WORDS))}
+    mined = given_.run(store, "mine", inputs, student=student, consistency_rank=0)
+    dropped = [(row["id"], row["reason"]) for row in given_.rows(store, mined, "dropped_by_mine")]
+    assert dropped == [("d2", "held-out document"), ("q1", "made from a held-out document")]
+    assert [row["query_id"] for row in given_.rows(store, mined, "candidates")] == ["q2"]
+
+
+QUERIES = st.lists(st.lists(st.sampled_from(WORDS), min_size=3, max_size=9).map(" ".join), min_size=1, max_size=20)
+
+
+@given(QUERIES, QUERIES)
+def test_hashing_finds_the_test_queries_that_comparing_with_each_finds(tests: list[str], asked: list[str]) -> None:
+    guard = NearDuplicates.of(sorted(set(tests)), 0.8)
+    assert guard is not None
+    for text in asked:
+        near = [one for one in tests if similarity(shingles(normalised(text)), shingles(one)) >= 0.8]
+        assert guard.find(normalised(text)) == min(near, default="")
