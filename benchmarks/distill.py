@@ -1,5 +1,5 @@
-"""One step of training at full batch, three ways in turn: ours; a plain loop in the manner of the paper's scripts (every
-list place is encoded, gradient caching); sentence-transformers' cached loss around its n-way KL.
+"""One step of training at full batch, three ways in turn: ours; a plain loop in the manner of the paper's scripts (each
+place of each list is encoded, gradient caching); sentence-transformers' cached loss around its n-way KL.
 
     OMP_NUM_THREADS=1 python benchmarks/distill.py [FOLDER...] [--lists 512] [--steps 2] [--dim 64] [--layers 2]
 
@@ -25,13 +25,14 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.losses.gradcache import CachedLossMixin
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from hone.backends.bm25 import BM25
-from hone.backends.encoder import Encoder, token_batches
+from hone.backends.budget import token_batches
+from hone.backends.encoder import Encoder
 from hone.backends.training.batches import Example, make_batch
 from hone.backends.training.embedders import WholeModel
 from hone.backends.training.gradients import Gradients, memory_limit
@@ -260,8 +261,9 @@ WAYS: dict[str, Callable[..., Step]] = {
 
 
 def compare(world: World, folder: Path, arguments: argparse.Namespace) -> None:
-    print(f"{world.name}: {len(world.examples):,} lists x {LIST_SIZE}, {arguments.layers} layers of {arguments.dim}, "
-          f"{arguments.doc_tokens} tokens; gradients of plain and ours differ by {difference(world, folder):.1e}")  # fmt: skip
+    size = f"{len(world.examples):,} lists x {LIST_SIZE}, {arguments.layers} layers of {arguments.dim}"
+    apart = difference(world, folder)
+    print(f"{world.name}: {size}, {arguments.doc_tokens} tokens; gradients of plain and ours differ by {apart:.1e}")
     found = {name: measured(WAYS[name], world, folder, arguments) for name in arguments.ways.split(",")}
     for name, (seconds, memory) in found.items():
         ratio = f"{seconds / found['ours'][0]:.2f} times ours" if "ours" in found else ""
@@ -288,7 +290,7 @@ def _difference(world: World, folder: Path) -> float:
     for way in ("ours", "plain"):
         encoder = Encoder(folder, Student(model=str(folder)))
         if way == "ours":
-            Gradients(WholeModel(encoder, world.tokens), LossSettings(), 8_192, 0.0).add(
+            Gradients(WholeModel(encoder, world.tokens), LossSettings(), 8_192, 0.0).of(
                 make_batch(world.examples, encoder.device)
             )
         else:

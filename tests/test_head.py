@@ -72,7 +72,7 @@ def test_training_the_head_on_kept_vectors_gives_the_gradients_of_the_whole_stud
     torch.nn.init.normal_(student.add_head().change, std=0.1)
     found: list[torch.Tensor] = []
     for embedder in (alone, whole):
-        Gradients(embedder, LossSettings(), 40, 1e12).add(batch)
+        Gradients(embedder, LossSettings(), 40, 1e12).of(batch)
         assert alone.weights[0].grad is not None
         found.append(alone.weights[0].grad.clone())
         student.add_head().zero_grad()

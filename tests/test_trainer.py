@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def gradients_of(embedder: Embedder, batch: Batch, memory: float, budget: int = 40) -> list[Tensor]:
-    Gradients(embedder, LOSS, budget, memory).add(batch)
+    Gradients(embedder, LOSS, budget, memory).of(batch)
     found = [torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in embedder.weights]
     embedder.encoder.model.zero_grad()
     return found
@@ -60,12 +60,45 @@ def test_gradients_are_the_same_bits_however_many_graphs_fit_the_memory(folder: 
     shares = []
     for memory in (NOTHING, 3e5):
         maker = Gradients(embedder, LOSS, 40, memory)
-        maker.add(batch)
+        maker.of(batch)
         shares.append(maker.kept / maker.groups)
         for weight, expected in zip(embedder.weights, whole, strict=True):
             assert weight.grad is None or torch.equal(weight.grad, expected)
         student.model.zero_grad()
     assert shares[0] == 0 < shares[1] < 1
+
+
+class Cramped(WholeModel):
+    """Runs out of memory at its `fatal`-th micro-batch, and at every one of more than `most` tokens."""
+
+    fatal, most = 0, 1 << 30
+
+    def embed(self, numbers: Sequence[int]) -> Tensor:
+        self.fatal -= 1
+        longest = max(len(self.tokens[number]) for number in numbers)
+        if not self.fatal or len(numbers) * longest > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().embed(numbers)
+
+
+@pytest.mark.parametrize("memory", [NOTHING, 3e5, PLENTY])
+def test_training_goes_on_with_half_the_tokens_wherever_memory_runs_out(folder: Path, memory: float) -> None:
+    student = encoder(folder)
+    embedder = Cramped(student, student.tokenize_docs(texts(30)))
+    batch = make_batch(lists(10, 20), student.device)
+    expected = gradients_of(embedder, batch, PLENTY)
+    for fatal in (1, 2, 3, 5, 9):
+        embedder.fatal = fatal
+        assert_close(gradients_of(embedder, batch, memory, 120), expected)
+    embedder.fatal, embedder.most = 0, 30
+    maker = Gradients(embedder, LOSS, 240, memory)
+    maker.of(batch)
+    assert_close([torch.zeros_like(w) if w.grad is None else w.grad for w in embedder.weights], expected)
+    assert maker.budget.tokens == 30
+    assert dev_figures(embedder, [batch], LOSS, 240) == pytest.approx(dev_figures(embedder, [batch], LOSS, 30))
+    embedder.most = 2
+    with pytest.raises(UserError, match="do not fit into memory"):
+        maker.of(batch)
 
 
 @pytest.mark.parametrize("top", [1, 2])

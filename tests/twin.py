@@ -113,7 +113,7 @@ def fast(folder: Path, out: Path) -> None:
         embedder = WholeModel(student, student.tokenize_docs(texts(30)))
         found: dict[str, Tensor] = {}
         for name, loss in LOSSES.items():
-            figures = Gradients(embedder, loss, 40, 2e5).add(make_batch(lists(10, 20), student.device))
+            figures = Gradients(embedder, loss, 40, 2e5).of(make_batch(lists(10, 20), student.device))
             found[name] = torch.tensor(figures["loss"], dtype=torch.float64)
             for number, weight in enumerate(embedder.weights):
                 found[f"{name}/{number}"] = torch.zeros_like(weight) if weight.grad is None else weight.grad

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from hone.backends.budget import token_batches
+from hone.backends.budget import Budget, token_batches
 from hone.backends.encoder import Encoder
 from hone.errors import UserError
 
@@ -157,22 +157,18 @@ def make_embedder(encoder: Encoder, tokens: Sequence[list[int]], top: int, memor
 @torch.no_grad()
 def embed_all(embedder: Embedder, numbers: Sequence[int], budget: int) -> Tensor:
     """[n, d] vectors of all texts, without a graph, in their order."""
-    groups = micro_batches(embedder.tokens, numbers, budget)
-    vectors = torch.cat([embedder.embed([numbers[row] for row in rows]) for rows in groups])
-    return vectors[places_back(groups, vectors.device)]
+    vectors = torch.empty(len(numbers), embedder.encoder.dimension, device=embedder.encoder.device)
+
+    def embed(rows: list[int]) -> None:
+        vectors[rows] = embedder.embed([numbers[row] for row in rows])
+
+    Budget(budget).each([len(embedder.tokens[number]) for number in numbers], embed)
+    return vectors
 
 
 def micro_batches(tokens: Sequence[list[int]], numbers: Sequence[int], budget: int) -> list[list[int]]:
     """Positions in `numbers`, in groups of similar length, longest first, within a budget of padded tokens."""
     return list(token_batches([len(tokens[number]) for number in numbers], budget))
-
-
-def places_back(groups: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    """[n] int64: where each position came to stand when the groups are joined."""
-    order = torch.tensor([row for rows in groups for row in rows])
-    back = torch.empty(len(order), dtype=torch.long)
-    back[order] = torch.arange(len(order))
-    return back.to(device)
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:

@@ -10,12 +10,14 @@ import math
 import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from hone.backends.budget import Budget
 from hone.backends.training import processes
 from hone.backends.training.batches import Batch
 from hone.backends.training.embedders import Embedder, embed_all, micro_batches
@@ -29,42 +31,64 @@ GIB = 1 << 30
 
 
 class Gradients:
-    """Adds the gradients of batches to the weights. `memory` in bytes is what kept graphs may take."""
+    """Makes the gradients of batches. `memory` in bytes is what kept graphs may take.
+
+    Where memory runs out all the same, half as many tokens are taken at once, and half as many graphs kept, from then
+    on; the gradients are the same up to rounding. Every process does so by itself: its share depends on no budget.
+    """
 
     def __init__(self, embedder: Embedder, settings: LossSettings, token_budget: int, memory: float) -> None:
         self.embedder, self.settings = embedder, settings
-        self.token_budget, self.memory = token_budget, memory
+        self.budget, self.memory_per_token = Budget(token_budget), memory / token_budget
         self.bytes_per_token = 0.0
         self.kept = self.groups = 0
 
-    def add(self, batch: Batch) -> dict[str, float]:
-        """Adds the gradients of one batch to the weights and returns its losses."""
-        groups = self._groups(batch)
-        parts = [
-            self._embed(batch, rows, keep) for rows, keep in zip(groups, self._fitting(batch, groups), strict=True)
-        ]
+    def of(self, batch: Batch) -> dict[str, float]:
+        """Leaves the gradients of one batch in the weights and returns its losses."""
+        share = self._share(batch)
+        made = self.budget.fitting(partial(self._encode, batch, share))
         vectors = torch.zeros(len(batch.texts), self.embedder.encoder.dimension, device=self.embedder.encoder.device)
-        for rows, part in zip(groups, parts, strict=True):
+        for rows, part in made:
             vectors[rows] = part.detach()
         processes.add_up(vectors)
         losses, gradient = vector_gradients(vectors, batch, self.settings)
-        for rows in groups:
-            part = parts.pop(0)
-            (part if part.requires_grad else self._embed(batch, rows, True)).backward(gradient[rows])
+        self.budget.fitting(partial(self._carry, batch, share, made, gradient))
         self._add_up_weights()
         return losses
 
-    def _groups(self, batch: Batch) -> Sequence[list[int]]:
-        """This process's micro-batches; they are cut so that there is one at least for each process."""
-        total = sum(len(self.embedder.tokens[number]) for number in batch.texts)
-        budget = min(self.token_budget, -(-total // processes.count()))
-        return processes.mine(micro_batches(self.embedder.tokens, batch.texts, budget))
+    def _share(self, batch: Batch) -> Sequence[int]:
+        """The rows of a batch that this process encodes: of every length as many as the others."""
+        lengths = [len(self.embedder.tokens[number]) for number in batch.texts]
+        return processes.mine(sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)))
+
+    def _cut(self, batch: Batch, share: Sequence[int], tokens: int) -> list[list[int]]:
+        groups = micro_batches(self.embedder.tokens, [batch.texts[row] for row in share], tokens)
+        return [[share[place] for place in group] for group in groups]
+
+    def _encode(self, batch: Batch, share: Sequence[int], tokens: int) -> list[tuple[list[int], Tensor]]:
+        """The micro-batches of this process with their vectors, and with the graphs that may be kept."""
+        groups = self._cut(batch, share, tokens)
+        fitting = self._fitting(batch, groups, self.memory_per_token * tokens)
+        return [(rows, self._embed(batch, rows, keep)) for rows, keep in zip(groups, fitting, strict=True)]
+
+    def _carry(
+        self, batch: Batch, share: Sequence[int], made: list[tuple[list[int], Tensor]], gradient: Tensor, tokens: int
+    ) -> None:
+        """Leaves in the weights what `gradient` [p + q, d] by the vectors of `share` comes to. Uses up `made`."""
+        for weight in self.embedder.weights:
+            weight.grad = None
+        # Empty at a second try: the graphs of the first are gone.
+        todo = made.copy() or [(rows, torch.empty(0)) for rows in self._cut(batch, share, tokens)]
+        made.clear()
+        while todo:
+            rows, part = todo.pop(0)
+            (part if part.requires_grad else self._embed(batch, rows, True)).backward(gradient[rows])
 
     def _embed(self, batch: Batch, rows: Sequence[int], keep: bool) -> Tensor:
         with torch.set_grad_enabled(keep):
             return self.embedder.embed([batch.texts[row] for row in rows])
 
-    def _fitting(self, batch: Batch, groups: Sequence[Sequence[int]]) -> list[bool]:
+    def _fitting(self, batch: Batch, groups: Sequence[Sequence[int]], memory: float) -> list[bool]:
         """Which micro-batches may keep their graph, the longest first."""
         taken, fitting = 0.0, list[bool]()
         for rows in groups:
@@ -72,7 +96,7 @@ class Gradients:
             if not self.bytes_per_token:
                 self.bytes_per_token = self._measure(batch, rows) / padded
             taken += self.bytes_per_token * padded
-            fitting.append(taken <= self.memory)
+            fitting.append(taken <= memory)
         self.kept += sum(fitting)
         self.groups += len(groups)
         return fitting

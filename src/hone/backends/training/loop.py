@@ -68,7 +68,7 @@ def take_step(
     """One step of the optimiser; returns the losses before it. Raises UserError if they are no numbers."""
     for group in state.optimiser.param_groups:
         group["lr"] = settings.learning_rate * rate_factor
-    losses = gradients.add(batch)
+    losses = gradients.of(batch)
     state.step += 1
     if not math.isfinite(losses["loss"]):
         raise UserError(
