@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 
 import tiny
 from hone import tables
-from hone.backends import search
 from hone.backends.bm25 import BM25, with_identifier_words
 from hone.backends.encoder import Encoder, encode_docs
 from hone.core.families import Student, doc_text, family
@@ -185,35 +182,6 @@ def test_weights_of_another_model_are_refused_instead_of_made_up(tmp_path: Path)
     (folder / "config.json").write_bytes((deeper / "config.json").read_bytes())
     with pytest.raises(UserError, match=r"lack encoder\.layer\.1"):
         encoder(folder)
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.data())
-def test_blocked_search_equals_a_full_sort_with_ties_by_position(data: st.DataObject) -> None:
-    rows, n, k = data.draw(st.integers(0, 5)), data.draw(st.integers(0, 30)), data.draw(st.integers(0, 12))
-    random = np.random.default_rng(data.draw(st.integers(0, 1_000)))
-    queries = random.integers(-1, 2, (rows, 3)).astype(np.float32)
-    docs = random.integers(-1, 2, (n, 3)).astype(np.float32)
-    allowed = data.draw(st.sampled_from([None, random.random(n) < 0.6]))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "DOC_BLOCK", data.draw(st.integers(1, 40)))
-        patch.setattr(search, "QUERY_BLOCK", data.draw(st.integers(1, 4)))
-        positions, scores = search.top_k(queries, docs, k, allowed)
-    expected = [full_sort(query @ docs.T, k, allowed) for query in queries]
-    assert positions.tolist() == expected
-    np.testing.assert_array_equal(scores, np.take_along_axis(queries @ docs.T, positions, 1))
-
-
-def full_sort(scores: np.ndarray, k: int, allowed: np.ndarray | None) -> list[int]:
-    found = [position for position in range(len(scores)) if allowed is None or allowed[position]]
-    return sorted(found, key=lambda position: (-scores[position], position))[:k]
-
-
-def test_search_reads_vectors_from_a_read_only_file(tmp_path: Path) -> None:
-    np.save(tmp_path / "v.npy", np.eye(4, dtype=np.float32))
-    docs = np.load(tmp_path / "v.npy", mmap_mode="r")
-    positions, scores = search.top_k(np.array([[0, 0, 1, 0]], dtype=np.float32), docs, 2)
-    assert (positions.tolist(), scores.tolist()) == ([[2, 0]], [[1.0, 0.0]])
 
 
 def test_bm25_finds_stems_and_words_inside_identifiers() -> None:

@@ -16,6 +16,11 @@ BACKENDS: dict[str, dict[str, str]] = {
         "bge_lightweight": "hone.backends.pair_models:PairModel",
         "endpoint": "hone.backends.rerank_endpoint:RerankEndpoint",
     },
+    "search": {
+        "torch": "hone.backends.search:Torch",
+        "faiss_flat": "hone.backends.faiss_search:Flat",
+        "faiss_ivf": "hone.backends.faiss_search:IVF",
+    },
     "generator": {
         "transformers": "hone.backends.causal_lm:CausalLM",
         "vllm": "hone.backends.vllm_engine:VLLM",

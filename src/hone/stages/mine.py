@@ -9,8 +9,10 @@ import pyarrow as pa
 from pydantic import Field
 
 from hone import tables
+from hone.backends import load
 from hone.core.families import Student, doc_text
 from hone.core.fusion import reciprocal_rank_fusion
+from hone.core.nearest import Search
 from hone.progress import task
 from hone.stage import Job, Resource, StageConfig
 
@@ -56,16 +58,17 @@ class Config(StageConfig):
     positive_margin: float = Field(default=0.0, ge=0, le=1)
     """Documents whose cosine with the query is above this share of the source's are left out as likely answers (0.95
     is usual); 0 leaves out none. Queries without a source keep all."""
+    search: Search = Search()
+    """How the nearest documents are found."""
     token_budget: Annotated[int, Resource()] = 8192
     """Tokens encoded at once, padding included."""
 
 
 def run(config: Config, job: Job) -> None:
     """Mines every query, block by block: only ids and vectors are held."""
-    from hone.backends.search import top_k
-
     views = [View(job, student, config.token_budget) for student in (config.student, *config.retrievers)]
     miner = Miner(config, job, views[0].ids)
+    indexes = [load("search", config.search.kind)(view.vectors, miner.allowed, config.search) for view in views]
     queries = job.table("queries")
     with (
         task("mine: search", queries.rows, "queries") as progress,
@@ -76,10 +79,7 @@ def run(config: Config, job: Job) -> None:
         for rows in _blocks(queries.batches()):
             texts = rows["text"].to_pylist()
             embedded = [view.encoder.queries(texts) for view in views]
-            found = [
-                top_k(vectors, view.vectors, config.top_k, miner.allowed)
-                for vectors, view in zip(embedded, views, strict=True)
-            ]
+            found = [index.top_k(vectors, config.top_k) for vectors, index in zip(embedded, indexes, strict=True)]
             kept, lost = miner.mine(rows, found, partial(_cosines, views[0].vectors, embedded[0]))
             candidates.write(kept)
             dropped.write(lost)
