@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -36,15 +37,41 @@ def test_the_p_value_approaches_that_of_all_assignments_of_signs(differences: np
     assert randomisation_test(differences, 10_000, seed) == pytest.approx(exact_test(differences), abs=0.025)
 
 
+def test_the_p_value_is_that_of_signs_drawn_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hone.core.statistics.NUMBERS_AT_ONCE", 70)
+    differences = nulls(1, 37)[0]
+    moving = [value for value in differences if value]
+    random, extreme, left = np.random.default_rng(3), 0, 150
+    while left:
+        drawn = [random.bytes(min(70, left)) for _ in range(0, len(moving), 8)]
+        for draw in range(min(70, left)):
+            bits = "".join(f"{byte[draw]:08b}" for byte in drawn)
+            total = sum(value if bit == "1" else -value for value, bit in zip(moving, bits, strict=False))
+            extreme += abs(total) >= abs(sum(moving)) - 1e-12
+        left -= min(70, left)
+    assert randomisation_test(differences, 150, 3) == (extreme + 1) / 151
+
+
 def nulls(count: int, queries: int) -> np.ndarray:
     """Differences of two systems that are equally good, shaped like those of nDCG: many zeros, a few large."""
     random = np.random.default_rng(5)
     return random.laplace(0, 0.15, (count, queries)) * (random.random((count, queries)) < 0.6)
 
 
-def test_equally_good_systems_are_told_apart_in_five_of_a_hundred_cases() -> None:
-    p_values = [randomisation_test(row, 500, seed) for seed, row in enumerate(nulls(2_000, 60))]
-    assert np.mean(np.array(p_values) < ALPHA) == pytest.approx(0.05, abs=0.015)
+def stepped_nulls(count: int, queries: int) -> np.ndarray:
+    """Two equally good systems, each with its one relevant document at a random rank: differences of MRR@10."""
+    ranks = np.random.default_rng(6).integers(1, 21, (2, count, queries))
+    one, other = np.where(ranks <= 10, 1 / ranks, 0)
+    return one - other
+
+
+@pytest.mark.parametrize("shape", [nulls, stepped_nulls])
+def test_equally_good_systems_are_told_apart_in_five_of_a_hundred_cases(
+    shape: Callable[[int, int], np.ndarray],
+) -> None:
+    base = np.full(60, 0.5)
+    found = [compare(base, base + row, permutations=500, resamples=1, seed=n) for n, row in enumerate(shape(2_000, 60))]
+    assert np.mean([one.p_value <= ALPHA for one in found]) == pytest.approx(0.05, abs=0.015)
 
 
 def test_the_interval_covers_the_truth_in_about_ninety_five_of_a_hundred_cases() -> None:

@@ -45,13 +45,21 @@ def randomisation_test(differences: np.ndarray, permutations: int, seed: int) ->
     moving = differences[differences != 0].astype(np.float64)
     # Sums of the same numbers in another order differ in their last bits.
     observed = abs(moving.sum()) - 1e-12 * abs(moving).sum()
-    random = np.random.default_rng(seed)
+    sums, random = _signed_sums(moving), np.random.default_rng(seed)
     extreme = 0
-    for rows in _blocks(permutations, len(moving)):
-        bits = np.frombuffer(random.bytes(rows * -(-len(moving) // 8)), dtype=np.uint8).reshape(rows, -1)
-        positive = np.unpackbits(bits, axis=1, count=len(moving)) @ moving
-        extreme += int((abs(2 * positive - moving.sum()) >= observed).sum())
+    for rows in _blocks(permutations, 1):
+        totals = np.zeros(rows)
+        for of_eight in sums:
+            totals += of_eight[np.frombuffer(random.bytes(rows), dtype=np.uint8)]
+        extreme += int((abs(totals) >= observed).sum())
     return (extreme + 1) / (permutations + 1)
+
+
+def _signed_sums(values: np.ndarray) -> np.ndarray:
+    """The sums of every eight values under all their signs, [ceil(q / 8), 256]: one random byte picks one of them."""
+    eights = np.pad(values, (0, -len(values) % 8)).reshape(-1, 8)
+    signs = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1) * 2.0 - 1.0
+    return eights @ signs.T
 
 
 def bootstrap_interval(differences: np.ndarray, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float]:

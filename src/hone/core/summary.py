@@ -50,7 +50,7 @@ def summarise(sets: Sequence[Measured], models: Mapping[str, Any], draws: Draws)
         "queries": found[name]["queries"],
         "split": name,
         "synthetic": found[name]["synthetic"],
-        "significant": main[PRIMARY]["p_value"] < ALPHA,
+        "significant": main[PRIMARY]["p_value"] <= ALPHA,
         "sets": found,
         "models": dict(models),
     }
