@@ -4,7 +4,7 @@ import json
 import random
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,15 @@ def measured(
 
 
 def evidence(
-    sets: dict[str, Any], lists: int = 500, leaks: int = 0, qualified: bool = True, tuned: dict[str, int] = SHAPE
+    sets: dict[str, Any],
+    lists: int = 500,
+    leaks: int = 0,
+    qualified: bool = True,
+    tuned: dict[str, int] = SHAPE,
+    slower: float = 1.0,
 ) -> Evidence:
-    models = {"base": SHAPE, "tuned": tuned}
-    return Evidence({"sets": sets, "models": models}, lists, leaks, {"qualified": qualified, "reason": ""})
+    models, teacher = {"base": SHAPE, "tuned": tuned}, {"qualified": qualified, "reason": ""}
+    return Evidence({"sets": sets, "models": models}, lists, leaks, teacher, {"base": 8.0, "tuned": 8.0 * slower})
 
 
 BETTER = {"test": measured(0.03, 0.001)}
@@ -72,6 +77,9 @@ BETTER = {"test": measured(0.03, 0.001)}
         (evidence(BETTER, tuned={**SHAPE, "dimension": 64}), "reject", ["dimension unchanged"]),
         (evidence(BETTER, tuned={**SHAPE, "parameters": 1020}), "promote", []),
         (evidence(BETTER, tuned={**SHAPE, "parameters": 1021}), "reject", ["parameters"]),
+        (evidence(BETTER, slower=1.25), "promote", []),
+        (evidence(BETTER, slower=1.26), "hold", ["time to encode a query"]),
+        (replace(evidence(BETTER), latency={}), "hold", ["time to encode a query"]),
     ],
 )
 def test_shown_harm_rejects_missing_proof_holds_and_the_rest_promotes(

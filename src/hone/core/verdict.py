@@ -14,6 +14,7 @@ from hone.stage import Settings
 
 Outcome = Literal["pass", "hold", "reject"]
 PROMOTE, HOLD, REJECT = "promote", "hold", "reject"
+SPEED = "time to encode a query"
 SHAPE = ("dimension", "layers", "max_doc_tokens")
 
 
@@ -36,6 +37,8 @@ class Policy(Settings):
     """The gain must be measured on test queries; dev queries, which may have chosen settings, hold."""
     max_growth: float = Field(0.02, ge=0)
     """Most growth in the number of parameters; dimension, layers and length must be those of the base."""
+    max_slowdown: float = Field(0.25, ge=0)
+    """Most that encoding a query may take longer than with the base; a measured time, so more only holds."""
     max_leaks: int = Field(0, ge=0)
     """Most training lists that may show a test query or a document judged relevant for one."""
 
@@ -60,6 +63,8 @@ class Evidence:
     leaks: int
     teacher: Mapping[str, Any]
     """The fact `qualification` of score; empty if there is none."""
+    latency: Mapping[str, float]
+    """Milliseconds to encode one query with base and tuned; empty if it was not measured."""
 
 
 def judge(evidence: Evidence, policy: Policy) -> tuple[str, list[Criterion]]:
@@ -72,6 +77,7 @@ def judge(evidence: Evidence, policy: Policy) -> tuple[str, list[Criterion]]:
         _at_least("training lists", evidence.train_lists, policy.min_lists),
         _leaks(evidence.leaks, policy),
         *_shape(evidence.metrics["models"], policy),
+        _speed(evidence.latency, policy),
     ]
     outcomes = {criterion.outcome for criterion in criteria}
     return REJECT if "reject" in outcomes else HOLD if "hold" in outcomes else PROMOTE, criteria
@@ -132,13 +138,22 @@ def _leaks(leaks: int, policy: Policy) -> Criterion:
 
 
 def _shape(models: Mapping[str, Mapping[str, Any]], policy: Policy) -> Iterator[Criterion]:
-    """An index, a memory budget and a latency that fit the base must fit the tuned model too."""
+    """An index and a memory budget that fit the base must fit the tuned model too."""
     for key in SHAPE if models else ():
         base, tuned = models["base"][key], models["tuned"][key]
         yield Criterion(f"{key.replace('_', ' ')} unchanged", tuned, base, _pass(base == tuned, "reject"))
     if models:
         tuned, most = models["tuned"]["parameters"], int(models["base"]["parameters"] * (1 + policy.max_growth))
         yield Criterion("parameters", tuned, most, _pass(tuned <= most, "reject"))
+
+
+def _speed(latency: Mapping[str, float], policy: Policy) -> Criterion:
+    """In words, not milliseconds: those differ between two runs, and the same model has the same verdict."""
+    allowed = f"at most {policy.max_slowdown:.0%} slower"
+    if not latency:
+        return Criterion(SPEED, "not measured", allowed, "hold")
+    fast = latency["tuned"] <= latency["base"] * (1 + policy.max_slowdown)
+    return Criterion(SPEED, "within" if fast else "slower", allowed, _pass(fast))
 
 
 def _pass(passed: bool, otherwise: Outcome = "hold") -> Outcome:

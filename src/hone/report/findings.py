@@ -74,6 +74,9 @@ class Findings:
     """training.json of the model folder."""
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The settings of evaluate itself."""
+    latency: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Milliseconds to encode one query with the base and the tuned student. Not in `metrics`, nor in the verdict,
+    which are the same for the same model."""
     histograms: tuple[Histogram, ...] = ()
     licences: Mapping[str, str] = field(default_factory=dict[str, str])
     """model, teacher, generator and corpus to the licence that was declared."""

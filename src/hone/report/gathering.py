@@ -22,7 +22,9 @@ BINS = 24
 UNDECLARED = "not declared"
 
 
-def gather(job: Job, metrics: dict[str, Any], main: Result | None, examples: int) -> Findings:
+def gather(
+    job: Job, metrics: dict[str, Any], latency: Mapping[str, float], main: Result | None, examples: int
+) -> Findings:
     """Everything the report says; `main` is the set that the finding rests on."""
     training = job.folder("model") / "training.json"
     config = job.plan.config.model_dump(mode="json")
@@ -34,6 +36,7 @@ def gather(job: Job, metrics: dict[str, Any], main: Result | None, examples: int
         dropped=dropped(job),
         training=json.loads(training.read_text("utf-8")) if training.is_file() else {},
         config=config,
+        latency=latency,
         histograms=(*_teacher_scores(job), *(_student_scores(main) if main else ())),
         licences=licences(job, config),
     )

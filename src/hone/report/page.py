@@ -211,6 +211,18 @@ def _lines(items: Sequence[object]) -> Html:
     return element("ul", *(element("li", item) for item in items), class_="plain")
 
 
+def _size(findings: Findings) -> Html:
+    """What an index, a memory budget and a time-out depend on, before and after."""
+    models, times = findings.metrics["models"], findings.latency
+    body = [
+        [name.replace("_", " "), f"{base:,}", f"{models['tuned'][name]:,}"]
+        for name, base in models.get("base", {}).items()
+    ]
+    if times:
+        body.append(["milliseconds to encode a query", *(f"{times[system]:.2f}" for system in ("base", "tuned"))])
+    return table("The model before and after", ("property", "base", "tuned"), body, "base|tuned")
+
+
 def _training(findings: Findings) -> Html:
     training = findings.training
     steps = [(step["step"], step["kl"]) for step in training.get("steps", []) if step.get("kl") is not None]
@@ -351,6 +363,7 @@ SECTIONS = {
     "Gain per query": _gains,
     "By style and length": _groups,
     "Examples won and lost": _examples,
+    "Size and speed": _size,
     "Training": _training,
     "Teacher and student": _teacher,
     "From documents to training lists": _funnel,

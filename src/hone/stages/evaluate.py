@@ -1,7 +1,9 @@
 """evaluate: the student before and after, beside other systems, on every test set, query by query."""
 
 import json
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,9 +32,19 @@ IMAGE = "train"
 READS = ("docs", "judged_queries", "qrels", "queries", "lists", "model", *DROPPED)
 WRITES = ("runs", "measures", "report")
 RRF_K = 60
+LATENCY_ROUNDS = 12
 
-Models = dict[str, dict[str, int]]
-"""System to what its model is like: see `shape`."""
+
+@dataclass(frozen=True)
+class Model:
+    """One student: its reference (or folder), and its encoder."""
+
+    place: str | Path
+    encoder: "Encoder"
+
+
+Models = dict[str, Model]
+"""base and tuned."""
 
 
 class Licences(Settings):
@@ -69,6 +81,8 @@ class Config(StageConfig):
     """Random sign assignments of the paired randomisation test."""
     bootstrap: int = Field(10_000, ge=1)
     """Resamples for the 95% interval."""
+    latency_queries: int = Field(16, ge=1)
+    """Queries that both students encode one at a time, in turn, to compare their speed."""
     examples: int = Field(10, ge=0)
     """Queries shown in the report that gained most, and as many that lost most."""
     licences: Licences = Licences()
@@ -79,7 +93,7 @@ class Config(StageConfig):
 
 def run(config: Config, job: Job) -> None:
     """Retrieves with every system, measures, compares and writes the report."""
-    models: Models = {}
+    models = load_models(config, job)
     results: list[Result] = []
     with job.writer("runs") as runs, job.writer("measures") as measures:
         for judged in read_judged(job, config.tests, config.seed):
@@ -90,16 +104,18 @@ def run(config: Config, job: Job) -> None:
                 results.append(result)
             job.cost.update({"queries": len(judged.ids), "docs": judged.docs.rows})
     sets = [result.measured() for result in results]
-    metrics = summarise(sets, models, Draws(config.permutations, config.bootstrap, config.seed))
+    shapes = {system: shape(model.encoder) for system, model in models.items()}
+    metrics = summarise(sets, shapes, Draws(config.permutations, config.bootstrap, config.seed))
     main = next((result for result in results if result.name == main_set(sets)), None)
-    write_report(gather(job, metrics, main, config.examples), job.new_folder("report"))
+    timed = latency(models, main.judged.texts[: config.latency_queries]) if main else {}
+    write_report(gather(job, metrics, timed, main, config.examples), job.new_folder("report"))
     shown = {key: value for key, value in metrics.items() if key not in ("sets", "models")}
     job.facts.update(shown, finding=headline(metrics))
 
 
 def retrieve(judged: Judged, config: Config, job: Job, models: Models) -> Answers:
-    """What every system retrieves for every query; notes in `models` what the students are like."""
-    found = {system: dense(system, judged, config, job, models) for system in ("base", "tuned")}
+    """What every system retrieves for every query."""
+    found = {system: dense(system, model, judged, config, job) for system, model in models.items()}
     if config.lexical:
         found["bm25"] = lexical(judged, config.depth)
         for student in ("base", "tuned"):
@@ -111,24 +127,52 @@ def retrieve(judged: Judged, config: Config, job: Job, models: Models) -> Answer
     return answers
 
 
-def dense(system: str, judged: Judged, config: Config, job: Job, models: Models) -> list[Ranking]:
+def load_models(config: Config, job: Job) -> Models:
+    """The student before and after."""
+    from hone.backends.encoder import Encoder
+
+    base, tuned = config.student.model, job.folder("model")
+    budget = config.token_budget
+    return {
+        "base": Model(base, Encoder(job.source(base), config.student, token_budget=budget)),
+        "tuned": Model(tuned, Encoder(tuned, config.student, token_budget=budget)),
+    }
+
+
+def dense(system: str, model: Model, judged: Judged, config: Config, job: Job) -> list[Ranking]:
     """What the base or the tuned student retrieves: exact search over all documents."""
-    from hone.backends.encoder import Encoder, encode_docs
+    from hone.backends.encoder import encode_docs
     from hone.backends.search import top_k
 
-    model = config.student.model if system == "base" else job.folder("model")
-    folder = job.source(model) if isinstance(model, str) else model
     label = f"evaluate: encode docs ({system})"
-    doc_ids, vectors = encode_docs(job, config.student, model, label, config.token_budget, judged.docs)
-    encoder = Encoder(folder, config.student, token_budget=config.token_budget)
-    models[system] = shape(encoder)
+    doc_ids, vectors = encode_docs(job, config.student, model.place, label, config.token_budget, judged.docs)
     with task(f"evaluate: encode queries ({system})", len(judged.ids), "queries") as progress:
-        queries = encoder.queries(judged.texts, progress)
+        queries = model.encoder.queries(judged.texts, progress)
     positions, scores = top_k(queries, vectors, config.depth + 1)
     return [
         ranking(query_id, [doc_ids[position] for position in places], values.tolist(), config.depth)
         for query_id, places, values in zip(judged.ids, positions, scores, strict=True)
     ]
+
+
+def latency(models: Models, texts: Sequence[str]) -> dict[str, float]:
+    """Mean milliseconds to encode one query, tokens to vector, with either student.
+
+    Both encode each query in turn, round after round, and the least time of a query counts: whatever else the machine
+    does only ever adds to it, and adds to both alike.
+    """
+    rounds: dict[str, list[list[float]]] = {system: [] for system in models}
+    for _ in range(LATENCY_ROUNDS):
+        times = [[_milliseconds(model.encoder, text) for model in models.values()] for text in texts]
+        for system, column in zip(models, zip(*times, strict=True), strict=True):
+            rounds[system].append(list(column))
+    return {system: float(np.min(found, axis=0).mean()) for system, found in rounds.items()}
+
+
+def _milliseconds(encoder: "Encoder", text: str) -> float:
+    started = time.perf_counter()
+    encoder.queries([text])
+    return 1000 * (time.perf_counter() - started)
 
 
 def shape(encoder: "Encoder") -> dict[str, int]:

@@ -24,26 +24,25 @@ class Config(StageConfig, Policy):
 
 def run(config: Config, job: Job) -> None:
     """Applies the policy and writes verdict.json, which names the model it is about by its digest."""
-    metrics: dict[str, Any] = json.loads((job.folder("report") / "metrics.json").read_text("utf-8"))
-    trained, leaks = count_lists(job)
-    verdict, criteria = judge(Evidence(metrics, trained, leaks, qualification(job)), config)
+    findings = Findings.from_json((job.folder("report") / "findings.json").read_bytes())
+    evidence = Evidence(findings.metrics, *count_lists(job), qualification(job), findings.latency)
+    verdict, criteria = judge(evidence, config)
     found = {
         "verdict": verdict,
         "model": job.plan.inputs["model"].outputs["model"].digest,
         "reasons": reasons(criteria),
         "criteria": [asdict(criterion) for criterion in criteria],
     }
-    write(found, job)
+    write(found, findings, job)
     job.facts.update(verdict=verdict, reasons=reasons(criteria))
 
 
-def write(found: dict[str, Any], job: Job) -> None:
+def write(found: dict[str, Any], findings: Findings, job: Job) -> None:
     """verdict.json for programs, and the model's card; the report with the verdict on top for people.
 
     The report is an output of its own: it says how long things took, and the same model has the same verdict.
     """
-    report, folder, full = job.folder("report"), job.new_folder("verdict"), job.new_folder("full_report")
-    findings = Findings.from_json((report / "findings.json").read_bytes())
+    folder, full = job.new_folder("verdict"), job.new_folder("full_report")
     whole = replace(findings, verdict=found, history=history(job.ancestors))
     (folder / "verdict.json").write_text(json.dumps(found, indent=1, allow_nan=False), "utf-8")
     (full / "report.html").write_text(page(whole), "utf-8")
