@@ -106,23 +106,42 @@ def figures(store: Store, done: dict[str, Manifest]) -> dict[str, Any]:
         "p": metrics["p_value"],
         "queries": metrics["queries"],
         "recall": [metrics["base"]["Recall@100"], metrics["tuned"]["Recall@100"]],
+        "ceiling": metrics["sets"]["test"].get("ceiling"),
         "teacher_dev": [qualification.get("student"), qualification.get("teacher")],
+        "lexical_weight": done["score"].facts.get("lexical_weight"),
         "lists": done["curate"].outputs["lists"].rows,
     }
 
 
+def teacher(row: dict[str, Any]) -> str:
+    """The teacher's own order of what the base finds, on a sample of the test queries."""
+    ceiling = row["ceiling"]
+    return f"{ceiling['teacher']:.4f} ({ceiling['queries']} queries)" if ceiling else ""
+
+
 def table(rows: list[dict[str, Any]]) -> Table:
     grid = Table(title="nDCG@10, test queries", title_justify="left")
-    for heading in ("collection", "queries from", "seed", "base", "tuned", "gain", "95% interval", "p", "seconds"):
+    for heading in (
+        "collection",
+        "queries from",
+        "seed",
+        "base",
+        "tuned",
+        "teacher",
+        "gain",
+        "95% interval",
+        "p",
+        "seconds",
+    ):
         grid.add_column(heading, justify="left" if heading in ("collection", "queries from") else "right")
     for row in rows:
         start = (row["collection"], "log" if row["log"] else "synthetic", str(row["seed"]))
         if "refused" in row:
-            grid.add_row(*start, "refused", "", "", "", "", "")
+            grid.add_row(*start, "refused", "", "", "", "", "", "")
             continue
         low, high = row["ci95"]
         grid.add_row(
-            *start, f"{row['base']:.4f}", f"{row['tuned']:.4f}", f"{100 * row['delta']:+.2f}",
+            *start, f"{row['base']:.4f}", f"{row['tuned']:.4f}", teacher(row), f"{100 * row['delta']:+.2f}",
             f"{100 * low:+.2f} .. {100 * high:+.2f}", f"{row['p']:.4f}", str(row["seconds"]),
         )  # fmt: skip
     return grid

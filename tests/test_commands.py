@@ -65,6 +65,16 @@ def test_init_writes_settings_that_prepare_accepts_and_the_schema_allows(kind: s
     assert made.facts["docs"] == (1 if kind == "text" else 3)
 
 
+@pytest.mark.parametrize(
+    ("words", "styles"), [(12, {"title": 0, "span": 0, "search": 2}), (80, {"title": 1, "span": 2})]
+)
+def test_short_documents_are_searched_for_not_copied(words: int, styles: dict[str, float], tmp_path: Path) -> None:
+    rows = corpora.docs(*(" ".join(f"word{word} of" for word in range(words // 2)) for _ in range(3)))
+    corpus = corpora.beir(tmp_path / "corpus", rows)
+    checked = settings.load(write_settings(str(corpus), tmp_path / "s.yaml", "m", "r"))
+    assert checked.stages["generate"].model_dump()["extractive"]["styles"] == styles
+
+
 def test_init_never_overwrites_a_file(tmp_path: Path) -> None:
     corpus, _ = written("jsonl", tmp_path)
     write_settings(str(corpus), tmp_path / "s.yaml", "m", "r")

