@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from hone.core.families import doc_text
+from hone.core.forecast import prefilled
 from hone.core.llm import LanguageModel
 from hone.core.prompts import GUIDE, Prompts
 from hone.sources import local_path
 
-BLOCK = 16
 STYLES = 6
 TOGETHER = GUIDE.rpartition("\n\n")[0] + "\n\nNow write one of each kind, from {{ style.name }} on, as JSON."
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -52,20 +52,6 @@ def texts(llm: LanguageModel, docs: Iterable[tuple[str, str]], name: str) -> Ite
     for doc_id, doc in docs:
         requests = [request for _, request in prompts.requests(doc_id, doc)]
         yield from (request.prompt(doc) for request in (requests[:1] if "at once" in name else requests))
-
-
-def prefilled(prompts: Iterable[list[int]]) -> int:
-    """Tokens that are computed if every full block is kept for ever."""
-    seen: set[int] = set()
-    paid = 0
-    for tokens in prompts:
-        cached, key = 0, 0
-        for end in range(BLOCK, len(tokens) + 1, BLOCK):
-            key = hash((key, *tokens[end - BLOCK : end]))
-            cached += BLOCK if key in seen and cached == end - BLOCK else 0
-            seen.add(key)
-        paid += max(1, len(tokens) - cached)
-    return paid
 
 
 def corpus(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:

@@ -57,6 +57,20 @@ def run(
 
 
 @app.command()
+def plan(
+    settings: Settings,
+    store: StoreOption = DEFAULT_STORE,
+    device: Annotated[str, typer.Option("--device", help="What would run it: cpu, l4, a100 or h100.")] = "h100",
+    price: Annotated[float, typer.Option("--price", help="Price of one hour of it.")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the forecast as JSON.")] = False,
+) -> None:
+    """Forecast tokens, pairs, steps, hours, storage and money of a run; runs and writes nothing."""
+    from hone import console
+
+    console.plan(settings, store, device, price, as_json=as_json)
+
+
+@app.command()
 def stage(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The stage to run.")],
     config: Annotated[str, typer.Option("--config", help="Its settings as JSON, or the path of a settings file.")],

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,6 +45,33 @@ def run(path: Path, store_uri: str, first: str, last: str, shards: int, *, expla
         console.print("Everything is up to date: nothing was run.")
     if "evaluate" in done:
         show_result(store, done)
+
+
+def plan(path: Path, store_uri: str, device: str, price: float, *, as_json: bool) -> None:
+    """Forecasts what a run will cost, stage by stage. Raises UserError."""
+    from hone.forecast import forecast
+
+    with scratch_folder() as scratch:
+        found = forecast(settings.load(path), open_store(store_uri), device, price, scratch)
+    if as_json:
+        print(json.dumps({**asdict(found), "hours": found.total("hours"), "price": found.total("price")}, indent=1))
+        return
+    grid = Table("stage", "work", f"time on one {found.device}", "storage", "price", "time rests on")
+    for row in found.rows:
+        work = "\n".join(f"{amount:,.0f} {name.replace('_', ' ')}" for name, amount in row.amounts.items() if amount)
+        grid.add_row(row.stage, work, *_spent(row.hours, row.gigabytes, row.price), row.source)
+    grid.add_section()
+    grid.add_row("all", "", *_spent(*map(found.total, ("hours", "gigabytes", "price"))), "")
+    console.print(grid)
+    for note in found.notes:
+        console.print(f"- {escape(note)}", soft_wrap=True)
+
+
+def _spent(hours: float, gigabytes: float, price: float) -> tuple[str, str, str]:
+    minutes = 60 * hours
+    time = f"{hours:,.1f} h" if hours >= 2 else f"{minutes:,.1f} min" if minutes >= 2 else f"{60 * minutes:,.1f} s"
+    size = f"{gigabytes:,.2f} GB" if gigabytes >= 1 else f"{1e3 * gigabytes:,.2f} MB"
+    return time, size, f"{price:,.2f}" if price else "–"
 
 
 def show_result(store: Store, done: Mapping[str, Manifest]) -> None:

@@ -11,13 +11,12 @@ from typing import Any, ClassVar, cast
 
 import openai
 
+from hone.backends.folder import BYTES_PER_TOKEN
 from hone.core.answers import Answer, Interrupted
 from hone.core.llm import Endpoint, LanguageModel
 from hone.core.prompts import Request
 from hone.errors import TransientError, UserError
 
-BYTES_PER_TOKEN = 3
-"""No tokenizer at hand: common ones make fewer tokens of text in Latin script than one for every three bytes."""
 LARGEST_SEED = 2**31 - 1
 PASSING = (408, 409, 429)
 """Refusals that the next try may mend; of the others below 500 none does."""

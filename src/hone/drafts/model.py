@@ -2,8 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Callable, Collection, Iterator, Set
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -32,7 +33,9 @@ class ModelAsks:
         self.source, self.config, self.job = source, config, job
         left_out = examples_left_out(config.llm, job, tests)
         self.prompts = Prompts(config.llm, config.seed, share, frozenset(left_out))
-        self.generator, model = _generator(source, self.prompts, job)
+        self.generator = open_generator(source, self.prompts, job.source)
+        served = config.llm.endpoint.model_dump_json(include={"model", "revision", "extra_body"})
+        model = job.digest(config.llm.model) if self.generator.local else served
         decoding = config.llm.model_dump_json(include={"temperature", "max_new_tokens", "precision"})
         self.answers = job.memo("answers", f"{source} {model} {decoding} {config.seed} {answers.TYPE}", answers.TYPE)
         if left_out:
@@ -107,10 +110,9 @@ def examples_left_out(llm: LanguageModel, job: Job, tests: Set[str]) -> list[str
     return sorted(found)
 
 
-def _generator(source: str, prompts: Prompts, job: Job) -> tuple[Any, str]:
-    """A backend, and what identifies its model."""
+def open_generator(source: str, prompts: Prompts, fetch: Callable[[str], Path]) -> Any:
+    """A backend before any weights are read; `fetch` gives the local path of a reference. Raises UserError."""
     backend, llm = load("generator", source), prompts.llm
     if backend.local:
-        return backend(job.source(llm.model), llm, prompts.probes()), job.digest(llm.model)
-    tokenizer = job.source(llm.endpoint.tokenizer) if llm.endpoint.tokenizer else None
-    return backend(tokenizer, llm), llm.endpoint.model_dump_json(include={"model", "revision", "extra_body"})
+        return backend(fetch(llm.model), llm, prompts.probes())
+    return backend(fetch(llm.endpoint.tokenizer) if llm.endpoint.tokenizer else None, llm)

@@ -1,0 +1,116 @@
+"""What a run will cost, from counts of a sample: pure arithmetic, each figure with where it comes from.
+
+A forward pass takes 2 floating-point operations per weight and token, a step with gradient caching 8: a forward pass
+without a graph, one with it, and a backward pass of twice its cost (arXiv 2101.06983). Embedding matrices are looked up
+and do not count.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+FORWARD = 2
+TRAINING = 8
+BLOCK = 16
+"""Tokens to a block of a server's prefix cache (vLLM's default)."""
+BYTES_PER_ENTRY = 6.6
+"""A listed document with its score, compressed: a million lists of 20 took 132 MB."""
+UNITS = {"generate": "answers", "mine": "queries", "score": "pairs", "distill": "steps", "evaluate": "docs"}
+"""By which amount the time of each stage grows; manifests count the same."""
+BYTES_PER_QUERY = 120
+BYTES_PER_ANSWER = 160
+
+
+@dataclass(frozen=True)
+class Device:
+    """What computes: operations per second, the share of them that a forward pass and that decoding reaches, and
+    where the figures come from."""
+
+    name: str
+    flops: float
+    forward: float
+    decode: float
+    source: str
+
+
+SHEET = "dense bf16 of its data sheet; 40% of it in a forward pass and 8% in decoding are assumed"
+DEVICES = {
+    "cpu": Device("CPU core", 70e9, 0.75, 0.1, "fp32 measured on one AVX-512 core of an AMD EPYC; decoding assumed"),
+    "l4": Device("L4", 121e12, 0.4, 0.08, SHEET),
+    "a100": Device("A100", 312e12, 0.4, 0.08, SHEET),
+    "h100": Device("H100", 989e12, 0.4, 0.08, SHEET),
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one stage has to do: amounts by name, floating-point operations of forward passes and of decoding, and the
+    bytes that it leaves in the store."""
+
+    stage: str
+    amounts: Mapping[str, float]
+    forward: float = 0.0
+    decode: float = 0.0
+    bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Units per second that a stage of an earlier run reached."""
+
+    per_second: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """The forecast of one stage. `price` is 0 where no price is given."""
+
+    stage: str
+    amounts: Mapping[str, float]
+    hours: float
+    gigabytes: float
+    price: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """All stages; `notes` say what the figures rest on and which are bounds."""
+
+    device: str
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def total(self, name: str) -> float:
+        """The sum of hours, gigabytes or price."""
+        return sum(getattr(row, name) for row in self.rows)
+
+
+def priced(work: Work, device: Device, rates: Mapping[str, Rate], per_hour: float) -> Row:
+    """A stage's time by the rate of an earlier run, else by the operations it takes, and its price."""
+    rate = rates.get(work.stage)
+    if rate:
+        hours, source = work.amounts[UNITS[work.stage]] / rate.per_second / 3600, rate.source
+    else:
+        seconds = (work.forward / device.forward + work.decode / device.decode) / device.flops
+        hours, source = seconds / 3600, "estimate" if seconds else "no model runs"
+    return Row(work.stage, work.amounts, hours, work.bytes / 1e9, hours * per_hour, source)
+
+
+def prefilled(prompts: Iterable[list[int]], known: Iterable[list[int]] = ()) -> int:
+    """Tokens that are computed if every full block is kept for ever: a block is computed once for all prompts that
+    begin with the same tokens up to its end, those of `known` before."""
+    seen: set[int] = set()
+    for tokens in known:
+        _cached(tokens, seen)
+    return sum(max(1, len(tokens) - _cached(tokens, seen)) for tokens in prompts)
+
+
+def _cached(tokens: list[int], seen: set[int]) -> int:
+    """Leading tokens of a prompt that were seen; adds all its blocks to what was."""
+    cached = key = 0
+    for end in range(BLOCK, len(tokens) + 1, BLOCK):
+        key = hash((key, *tokens[end - BLOCK : end]))
+        cached += BLOCK if key in seen and cached == end - BLOCK else 0
+        seen.add(key)
+    return cached

@@ -1,0 +1,105 @@
+"""hone plan: forecasts that are close to what a run then spends, and that write nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import chain
+import tiny
+from hone import settings
+from hone.cli import app
+from hone.core.forecast import BLOCK, DEVICES, Forecast, Rate, Work, prefilled, priced
+from hone.errors import UserError
+from hone.forecast import forecast
+from hone.local import run
+from hone.settings import RunSettings
+from hone.store import LocalStore
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = chain.home(tmp_path_factory.mktemp("home"), docs=80)
+    tiny.llama(folder / "llama")
+    return folder
+
+
+def checked(home: Path, **generate: Any) -> RunSettings:
+    path = home / "plan.yaml"
+    path.write_text(yaml.safe_dump({"name": "plan", **chain.SETTINGS, "generate": generate}), "utf-8")
+    return settings.load(path)
+
+
+def planned(settings: RunSettings, store: LocalStore, scratch: Path) -> dict[str, Any]:
+    found = forecast(settings, store, "l4", 2.0, scratch)
+    return {row.stage: row for row in found.rows}
+
+
+def test_a_forecast_is_close_to_what_the_run_then_spends(home: Path, tmp_path: Path) -> None:
+    store, styles = LocalStore(tmp_path / "store"), {"claim": 1, "free search": 0.5}
+    llm = {"model": "llama", "max_new_tokens": 3, "styles": styles, "layout": "document"}
+    chosen = checked(home, sources=["transformers", "extractive"], llm=llm, min_words=1)
+    before = planned(chosen, store, tmp_path)
+    assert not store.root.exists()
+    done = run(chosen, store, last="distill")
+    spent = done["generate"].cost
+    assert before["generate"].amounts["prompt_tokens"] == pytest.approx(spent["prompt_tokens"], rel=0.1)
+    assert before["generate"].amounts["new_tokens"] >= spent["new_tokens"]
+    assert before["generate"].amounts["queries"] >= done["generate"].outputs["queries"].rows
+    assert before["score"].amounts["pairs"] >= done["score"].cost["pairs"]
+    assert before["distill"].amounts["steps"] >= done["distill"].cost["steps"]
+    after = planned(chosen, store, tmp_path)
+    assert after["score"].amounts["pairs"] == pytest.approx(done["score"].cost["pairs"], rel=0.1)
+    assert after["distill"].amounts["lists"] == pytest.approx(done["curate"].outputs["lists"].rows, rel=0.1)
+    assert after["generate"].hours * 3600 == pytest.approx(spent["model_seconds"], rel=0.1)
+    assert {after[stage].source for stage in ("generate", "score", "distill")} == {"last run of plan"}
+    assert after["generate"].price == pytest.approx(2 * after["generate"].hours)
+
+
+def test_vllm_is_forecast_with_its_prefix_cache_and_the_default_layout_fills_it(home: Path, tmp_path: Path) -> None:
+    chosen = checked(home, sources=["vllm"], llm={"model": "llama", "styles": {"claim": 1, "title": 1}})
+    amounts = planned(chosen, LocalStore(tmp_path), tmp_path)["generate"].amounts
+    assert amounts["cached_tokens"] > 0.7 * amounts["prompt_tokens"]
+
+
+def test_the_command_prints_every_stage_and_writes_nothing(home: Path, tmp_path: Path) -> None:
+    checked(home)
+    command = ["plan", str(home / "plan.yaml"), "--store", str(tmp_path / "store"), "--device", "cpu", "--price", "0.1"]
+    said = CliRunner().invoke(app, [*command, "--json"])
+    rows = {row["stage"]: row for row in json.loads(said.stdout)["rows"]}
+    assert set(rows) == {"generate", "mine", "score", "distill", "evaluate"}
+    assert rows["mine"]["source"] == "estimate"
+    assert rows["mine"]["price"] == pytest.approx(0.1 * rows["mine"]["hours"])
+    assert "bound: curate drops nothing" in CliRunner().invoke(app, command).stdout
+    assert not (tmp_path / "store").exists()
+    with pytest.raises(UserError, match="none of cpu, l4"):
+        forecast(checked(home), LocalStore(tmp_path), "abacus", 0.0, tmp_path)
+
+
+def test_time_follows_an_earlier_run_before_it_follows_the_device() -> None:
+    work = Work("score", {"pairs": 7_200.0}, forward=0.4 * 121e12 * 36)
+    assert priced(work, DEVICES["l4"], {}, 3.0).hours == pytest.approx(0.01)
+    row = priced(work, DEVICES["l4"], {"score": Rate(2.0, "last run")}, 3.0)
+    assert (row.hours, row.price, row.source) == (1.0, 3.0, "last run")
+    assert Forecast("L4", (row, row)).total("price") == 6.0
+
+
+PROMPTS = st.lists(
+    st.lists(st.integers(0, 1), max_size=4).map(lambda bits: [bit for bit in bits for _ in range(BLOCK)])
+)
+
+
+@given(PROMPTS, PROMPTS)
+def test_prefilled_tokens_are_those_of_the_slow_count(prompts: list[list[int]], known: list[list[int]]) -> None:
+    seen = {tuple(tokens[:end]) for tokens in known for end in range(BLOCK, len(tokens) + 1, BLOCK)}
+    paid = 0
+    for tokens in prompts:
+        ends = range(BLOCK, len(tokens) + 1, BLOCK)
+        paid += max(1, len(tokens) - max([end for end in ends if tuple(tokens[:end]) in seen], default=0))
+        seen |= {tuple(tokens[:end]) for end in ends}
+    assert prefilled(prompts, known) == paid
