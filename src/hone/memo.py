@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from hone.log import log
 from hone.progress import Task
@@ -20,6 +19,8 @@ from hone.store import Store, sha256_of
 
 FETCHES = 8
 SUFFIX = ".arrow"
+ROW_BITS = 32
+"""A place is the number of a part and, in its lower bits, a row of it."""
 
 
 class Memo:
@@ -29,10 +30,11 @@ class Memo:
         self.store, self.scratch = store, scratch
         self.folder = f"memo/{name}/{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         self.schema = pa.schema([("key", pa.uint64()), ("value", type)])
+        self._parts: list[pa.ChunkedArray] = []
+        self._index = Index()
         with ThreadPoolExecutor(FETCHES) as pool:
-            parts = list(pool.map(self._open, [found.key for found in store.objects(self.folder)]))
-        self.known = pa.concat_tables([self.schema.empty_table(), *parts])
-        self._index()
+            for part in pool.map(self._fetch, [found.key for found in store.objects(self.folder)]):
+                self._remember(part)
 
     def compute(
         self,
@@ -49,22 +51,23 @@ class Memo:
         for start in range(0, len(hashes), chunk):
             part = hashes[start : start + chunk]
             first = np.sort(np.unique(part, return_index=True)[1])
-            missing = first[~self._knows(part[first])]
+            missing = first[self._index.find(part[first]) < 0]
             if len(missing):
                 values = work([start + int(position) for position in missing])
                 self._add(part[missing], values)
             if task:
                 task.advance(len(part))
-        return self.known["value"].take(pa.array(self._rows(hashes)))
+        return self._values(self._index.find(hashes))
 
-    def _knows(self, hashes: np.ndarray) -> np.ndarray:
-        if not len(self.sorted):
-            return np.zeros(len(hashes), dtype=bool)
-        places = np.minimum(np.searchsorted(self.sorted, hashes), len(self.sorted) - 1)
-        return self.sorted[places] == hashes
-
-    def _rows(self, hashes: np.ndarray) -> np.ndarray:
-        return self.order[np.searchsorted(self.sorted, hashes)] if len(hashes) else np.zeros(0, np.int64)
+    def _values(self, places: np.ndarray) -> pa.ChunkedArray:
+        """The values at these places, read from the parts that hold them and no others."""
+        order = np.argsort(places, kind="stable")
+        numbers, rows = places[order] >> ROW_BITS, places[order] & ((1 << ROW_BITS) - 1)
+        found, starts = np.unique(numbers, return_index=True)
+        pieces = zip(found, np.split(rows, starts)[1:], strict=True)
+        chunks = [chunk for number, piece in pieces for chunk in self._parts[number].take(pa.array(piece)).chunks]
+        values = pa.chunked_array(chunks, self.schema.field("value").type)
+        return values.take(pa.array(np.argsort(order)))
 
     def _add(self, hashes: np.ndarray, values: pa.Array | pa.ChunkedArray) -> None:
         table = pa.Table.from_arrays([pa.array(hashes), values], schema=self.schema)
@@ -72,21 +75,55 @@ class Memo:
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, self.schema) as writer:
             writer.write_table(table)
         self.store.put(f"{self.folder}/{sha256_of(path)}{SUFFIX}", path)
-        self.known = pa.concat_tables([self.known, table])
-        self._index()
+        self._remember(self._open(path))
 
-    def _index(self) -> None:
-        keys = np.asarray(pc.cast(self.known["key"], pa.uint64()))
-        self.order = np.argsort(keys, kind="stable")
-        self.sorted = keys[self.order]
+    def _remember(self, part: pa.Table) -> None:
+        places = (len(self._parts) << ROW_BITS) + np.arange(part.num_rows)
+        self._index.add(part["key"].to_numpy(), places)
+        self._parts.append(part["value"])
 
-    def _open(self, key: str) -> pa.Table:
+    def _fetch(self, key: str) -> pa.Table:
         """One part, which is named by its sha256. A damaged one is left out: what it held is paid for again."""
         path = self.store.fetch(key, self.scratch)
         if f"{sha256_of(path)}{SUFFIX}" != key.rpartition("/")[2]:
             log.warning("memo part damaged", part=key)
             return self.schema.empty_table()
+        return self._open(path)
+
+    def _open(self, path: Path) -> pa.Table:
+        """A part that stays on disk: what is not asked for takes no memory."""
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all().cast(self.schema)
+
+
+class Index:
+    """Hashes to places, as sorted runs of which each is more than twice as long as the next: adding costs n log n in
+    all, however small the pieces, and a look-up as many searches as there are runs."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add(self, hashes: np.ndarray, places: np.ndarray) -> None:
+        """[n] uint64 and [n] int64. Of a hash that is added twice, either place may be found."""
+        if not len(hashes):
+            return
+        run = _sorted(hashes, places)
+        while self._runs and len(self._runs[-1][0]) <= 2 * len(run[0]):
+            last = self._runs.pop()
+            run = _sorted(*(np.concatenate(parts) for parts in zip(last, run, strict=True)))
+        self._runs.append(run)
+
+    def find(self, hashes: np.ndarray) -> np.ndarray:
+        """[n] uint64 to [n] int64 places, -1 where there is none."""
+        found = np.full(len(hashes), -1, dtype=np.int64)
+        for known, places in self._runs:
+            at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+            found = np.where(known[at] == hashes, places[at], found)
+        return found
+
+
+def _sorted(hashes: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(hashes, kind="stable")  # merges two sorted runs in one pass
+    return hashes[order], places[order]
 
 
 def _hash(text: str) -> int:
