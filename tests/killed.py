@@ -56,7 +56,8 @@ class FatalStore(LocalStore):
 def training(model: Path, home: Path, top: int = 0, die_at_step: int = 0, die_at_save: int = 0) -> None:
     """Trains on lists of its own with a checkpoint every third step; saves the student in `home`/model."""
     student = twin.encoder(model)
-    embedder = make_embedder(student, student.tokenize_docs(twin.texts(90)), top, 1e9, home)
+    settings = SETTINGS.model_copy(update={"train_layers": top})
+    embedder = make_embedder(student, student.tokenize_docs(twin.texts(90)), settings, 1e9, home)
     store = FatalStore(home / "store")
     store.fatal = die_at_save
     examples = twin.lists(50, 40)

@@ -20,8 +20,8 @@ import twin
 from hone.backends.encoder import Encoder
 from hone.backends.training.batches import Batch, Example, cluster, epochs, make_batch
 from hone.backends.training.checkpoints import Checkpoints
-from hone.backends.training.embedders import Embedder, TopLayers, WholeModel, embed_all
-from hone.backends.training.gradients import Gradients, dev_figures
+from hone.backends.training.embedders import Embedder, LowRank, TopLayers, WholeModel, embed_all, make_embedder
+from hone.backends.training.gradients import Gradients, anchor_vectors, dev_figures, saved_bytes
 from hone.backends.training.loop import dev_batches, train
 from hone.backends.training.state import State
 from hone.core.training import LossSettings, TrainingSettings
@@ -157,7 +157,7 @@ def test_more_layers_than_there_are_above_a_frozen_one_are_refused(folder: Path,
 def test_a_model_without_one_list_of_layers_is_refused(folder: Path, tmp_path: Path) -> None:
     student = encoder(folder)
     student.model.config.num_hidden_layers = 7
-    with pytest.raises(UserError, match=r"train_layers: BertModel has no single list of layers"):
+    with pytest.raises(UserError, match=r"BertModel has no single list of layers, needed by distill.train_layers"):
         TopLayers(student, [[1, 2]], 1, PLENTY, tmp_path)
 
 
@@ -295,7 +295,7 @@ def test_two_trainings_give_the_same_weights_and_another_seed_does_not(folder: P
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-@pytest.mark.parametrize(("top", "lives"), [(0, 10), (1, 4)])
+@pytest.mark.parametrize(("top", "lives"), [(0, 11), (1, 4)])
 def test_a_training_killed_at_random_steps_ends_with_the_bytes_of_an_uninterrupted_one(
     folder: Path, tmp_path: Path, top: int, lives: int
 ) -> None:
@@ -347,3 +347,76 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(tmp_path: Pa
     found = kept.latest()
     assert found is not None
     assert (found[1]["step"], found[0]["a"][0].item()) == (1, 1.0)
+
+
+def test_anchors_are_the_vectors_before_training_and_training_with_them_stays_nearer(folder: Path) -> None:
+    moved: list[float] = []
+    for weight in (0.0, 5.0):
+        student = encoder(folder)
+        loss = LossSettings(anchor_weight=weight)
+        embedder = WholeModel(student, student.tokenize_docs(texts(60)))
+        base = embed_all(embedder, range(60), 100)
+        held = anchor_vectors(embedder, loss, 100)
+        assert held is None if not weight else torch.equal(held, base)
+        settings = TrainingSettings(batch_size=4, learning_rate=1e-3, max_steps=10, loss=loss)
+        state = train(Gradients(embedder, loss, 100, PLENTY, held), lists(40, 12), [], settings, quiet)
+        moved.append(float((1 - (embed_all(embedder, range(60), 100) * base).sum(-1)).mean()))
+        assert ("anchor" in state.history.steps[-1]) == bool(weight)
+    assert moved[1] < 0.7 * moved[0]
+
+
+def made(folder: Path, scratch: Path, **how: Any) -> Embedder:
+    student = encoder(folder)
+    return make_embedder(
+        student, student.tokenize_docs(texts(30)), TrainingSettings.model_validate(how), PLENTY, scratch
+    )
+
+
+@pytest.mark.parametrize("how", [{}, {"train_layers": 1}, {"train": "lora"}])
+def test_gradient_checkpointing_keeps_less_and_changes_no_bit(
+    folder: Path, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    plain, thrifty = (made(folder, tmp_path, gradient_checkpointing=on, **how) for on in (False, True))
+    batch = make_batch(lists(10, 20), plain.encoder.device)
+    for ours, theirs in zip(gradients_of(thrifty, batch, PLENTY), gradients_of(plain, batch, PLENTY), strict=True):
+        assert torch.equal(ours, theirs)
+    held: list[int] = []
+    for embedder in (plain, thrifty):
+        with saved_bytes(list(embedder.encoder.model.parameters())) as seen:
+            embedder.embed(range(10))
+        held.append(sum(seen.values()))
+    assert held[1] < 0.6 * held[0]
+
+
+def test_a_compiled_student_has_the_same_gradients(tmp_path: Path) -> None:
+    folder = tiny.student(tmp_path / "small", layers=1, vocab_texts=twin.WORDS)
+    plain, compiled = (made(folder, tmp_path, compile=on) for on in (False, True))
+    batch = make_batch(lists(10, 20), plain.encoder.device)
+    assert_close(gradients_of(compiled, batch, PLENTY), gradients_of(plain, batch, PLENTY))
+    with pytest.raises(ValueError, match="compile works only where all layers are trained"):
+        TrainingSettings(compile=True, train_layers=1)
+
+
+def test_low_rank_additions_alone_are_trained_and_merged_where_they_are_saved(folder: Path, tmp_path: Path) -> None:
+    before = weights(encoder(folder))
+    embedder = made(folder, tmp_path, train="lora", lora_rank=4)
+    assert isinstance(embedder, LowRank)
+    untouched = embed_all(WholeModel(encoder(folder), embedder.tokens), range(30), 100)
+    assert torch.equal(embed_all(embedder, range(30), 100), untouched)
+    assert sum(weight.numel() for weight in embedder.weights) < 0.3 * sum(weight.numel() for weight in before.values())
+    settings = TrainingSettings(batch_size=4, learning_rate=0.01, max_steps=5)
+    train(Gradients(embedder, settings.loss, 100, PLENTY), lists(20, 10), [], settings, quiet)
+    trained_vectors = embed_all(embedder, range(30), 100)
+    assert not torch.allclose(trained_vectors, untouched, atol=1e-2)
+    originals = embedder.merge()
+    torch.testing.assert_close(embed_all(embedder, range(30), 100), trained_vectors, rtol=1e-4, atol=1e-5)
+    embedder.encoder.save(tmp_path / "saved")
+    after = weights(encoder(tmp_path / "saved"))
+    assert after.keys() == before.keys()
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert changed
+    assert all("weight" in name and "embeddings" not in name for name in changed)
+    assert {original.shape for original in originals} == {after[name].shape for name in changed}
+    for weight, original in zip(embedder.weights, originals, strict=True):
+        weight.data.copy_(original)
+    assert torch.equal(embed_all(embedder, range(30), 100), untouched)

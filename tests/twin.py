@@ -29,6 +29,7 @@ LOSSES = {
     "KL + InfoNCE": LossSettings(),
     "InfoNCE": LossSettings(kl_weight=0.0, infonce_weight=1.0),
     "MarginMSE": LossSettings(kl_weight=0.0, infonce_weight=0.0, margin_mse_weight=1.0),
+    "KL + anchor": LossSettings(infonce_weight=0.0, anchor_weight=0.5),
 }
 
 
@@ -65,7 +66,19 @@ def slow_loss(student: Encoder, tokens: Sequence[list[int]], examples: Sequence[
         batch = [passage for row in places for passage in row if passage[0] != example.source]
         total = total + loss.infonce_weight * slow_infonce(query, own, scores, batch, loss)
         total = total + loss.margin_mse_weight * slow_margin_mse(cosines, scores)
-    return total / len(examples)
+    return total / len(examples) + loss.anchor_weight * slow_anchor(student, tokens, examples)
+
+
+def slow_anchor(student: Encoder, tokens: Sequence[list[int]], examples: Sequence[Example]) -> Tensor:
+    """The mean distance from its anchor of each text of the batch, every text once."""
+    numbers = sorted({int(number) for example in examples for number in [example.query, *example.passages]})
+    held = [1 - slow_vector(student, tokens[number]) @ anchors(len(tokens))[number].double() for number in numbers]
+    return sum(held, torch.zeros((), dtype=torch.float64)) / len(held)
+
+
+def anchors(count: int, dim: int = 32) -> Tensor:
+    """[n, d] unit vectors as if of another student."""
+    return torch.nn.functional.normalize(torch.randn(count, dim, generator=torch.Generator().manual_seed(3)), dim=-1)
 
 
 def slow_kl(cosines: list[Tensor], scores: list[float], loss: LossSettings) -> Tensor:
@@ -113,7 +126,8 @@ def fast(folder: Path, out: Path) -> None:
         embedder = WholeModel(student, student.tokenize_docs(texts(30)))
         found: dict[str, Tensor] = {}
         for name, loss in LOSSES.items():
-            figures = Gradients(embedder, loss, 40, 2e5).of(make_batch(lists(10, 20), student.device))
+            held = anchors(len(embedder.tokens)) if loss.anchor_weight else None
+            figures = Gradients(embedder, loss, 40, 2e5, held).of(make_batch(lists(10, 20), student.device))
             found[name] = torch.tensor(figures["loss"], dtype=torch.float64)
             for number, weight in enumerate(embedder.weights):
                 found[f"{name}/{number}"] = torch.zeros_like(weight) if weight.grad is None else weight.grad

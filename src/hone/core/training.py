@@ -2,14 +2,14 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from hone.stage import Resource, Settings
 
 
 class LossSettings(Settings):
     """kl_weight x KL(softmax(teacher / teacher_tau) || softmax(cosine / student_tau)) + infonce_weight x InfoNCE
-    + margin_mse_weight x MarginMSE."""
+    + margin_mse_weight x MarginMSE + anchor_weight x Anchor."""
 
     kl_weight: float = 1.0
     """Weight of the listwise loss."""
@@ -17,6 +17,9 @@ class LossSettings(Settings):
     """Weight of the masked InfoNCE loss; 0 leaves it out."""
     margin_mse_weight: float = 0.0
     """Weight of the squared error of the margins between the first passage and the others; 0 leaves it out."""
+    anchor_weight: float = 0.0
+    """Weight of the mean of 1 - cosine between what the student makes of each text of the batch and what it made of it
+    before training: holds it near to where it was, against forgetting; 0 leaves it out."""
     teacher_tau: float = 0.3
     """Temperature of the teacher's normalised scores."""
     student_tau: float = 0.05
@@ -36,6 +39,12 @@ class LossSettings(Settings):
 
 class TrainingSettings(Settings):
     """What the trainer needs to know."""
+
+    @model_validator(mode="after")
+    def _compiled_whole(self) -> Self:
+        if self.compile and (self.train == "head" or self.train_layers):
+            raise ValueError("compile works only where all layers are trained: with train: layers and train_layers: 0")
+        return self
 
     seed: int = 17
     """Shuffles the lists."""
@@ -64,9 +73,14 @@ class TrainingSettings(Settings):
     teacher's scores as gains."""
     eval_every: int = 0
     """Steps between looks at the dev lists; 0 looks once an epoch."""
-    train: Literal["layers", "head"] = "layers"
+    train: Literal["layers", "head", "lora"] = "layers"
     """layers: the transformer's own. head: freeze them and train a linear map over their vectors, kept as a Dense
-    module of the student; every text is encoded once, so that a step costs next to nothing and a CPU is enough."""
+    module of the student; every text is encoded once, so that a step costs next to nothing and a CPU is enough.
+    lora: freeze them and train a low-rank addition to each linear map, merged into the saved weights."""
+    lora_rank: Annotated[int, Field(gt=0)] = 16
+    """Rank of the additions of `train: lora`."""
+    lora_alpha: int = 32
+    """They count alpha / rank times."""
     train_layers: int = 0
     """Train only this many top layers and freeze the rest; 0 trains all. What enters them is computed once per text."""
     cluster_batches: bool = False
@@ -75,6 +89,12 @@ class TrainingSettings(Settings):
     """Decay of a running average of the weights, which is then what is judged and kept; 0 keeps none."""
     token_budget: Annotated[int, Resource()] = 8192
     """Tokens of one micro-batch, padding included."""
+    gradient_checkpointing: Annotated[bool, Resource()] = False
+    """Keep only what enters each layer and compute the rest again: less memory for a third more time, the same
+    gradients."""
+    compile: Annotated[bool, Resource()] = False
+    """Run the student through torch.compile: slow to start, faster on a GPU from then on. Only where all layers are
+    trained."""
     memory_gb: Annotated[float, Resource()] = 0.0
     """Gigabytes that activations may take (and kept states of frozen layers); what does not fit is computed twice.
     0 takes half of what is free."""

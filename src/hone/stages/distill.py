@@ -50,7 +50,7 @@ def _train(config: Config, job: Job) -> None:
     from hone.backends.encoder import Encoder
     from hone.backends.training import loop
     from hone.backends.training.checkpoints import Checkpoints
-    from hone.backends.training.gradients import Gradients, memory_limit
+    from hone.backends.training.gradients import Gradients, anchor_vectors, memory_limit
 
     encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
     memory = memory_limit(config.memory_gb, encoder.device)
@@ -60,9 +60,11 @@ def _train(config: Config, job: Job) -> None:
     base = [weight.detach().clone() for weight in embedder.weights]
     if not config.loss.student_tau:
         config = config.model_copy(update={"loss": loop.calibrated(embedder, examples.train, config)})
-    gradients = Gradients(embedder, config.loss, config.token_budget, memory)
+    anchors = anchor_vectors(embedder, config.loss, config.token_budget)
+    gradients = Gradients(embedder, config.loss, config.token_budget, memory, anchors)
     with _Shown() as shown:
         state = loop.train(gradients, examples.train, dev, config, shown.start, checkpoints)
+    base = embedder.merge() if config.train == "lora" else base
     alpha, curve = choose_alpha(config, embedder, base, dev)
     folder = job.new_folder("model")
     encoder.save(folder)
@@ -97,7 +99,7 @@ def read_examples(job: Job, encoder: Any, config: Config, memory: float) -> tupl
     place = _tokenise(job, partial(encoder.tokenize_docs, limit=config.max_doc_tokens), wanted, tokens)
     examples = _examples(lists, place, config.list_size)
     tokens += encoder.tokenize_queries(queries)
-    return make_embedder(encoder, tokens, config.train_layers, memory, job.scratch), examples
+    return make_embedder(encoder, tokens, config, memory, job.scratch), examples
 
 
 def _examples(lists: pa.Table, place: dict[str, int], size: int) -> Examples:

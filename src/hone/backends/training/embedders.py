@@ -4,6 +4,7 @@ import math
 import uuid
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch.utils.checkpoint import checkpoint
 
 from hone.backends.budget import Budget, token_batches
 from hone.backends.encoder import Encoder
+from hone.core.training import TrainingSettings
 from hone.errors import UserError
 
 BLOCK_TOKENS = 4_096
@@ -52,7 +55,7 @@ class TopLayers:
 
     def __init__(self, encoder: Encoder, tokens: Sequence[list[int]], top: int, memory: float, folder: Path) -> None:
         self.encoder, self.tokens = encoder, tokens
-        self.layers = _layers(encoder.model)
+        self.layers = _layers(encoder.model, "train_layers: set it to 0 to train all")
         if top >= len(self.layers):
             raise UserError(
                 f"distill.train_layers: the student has {len(self.layers)} layers, so {top} is no top part of them; "
@@ -149,9 +152,69 @@ class HeadOnly:
         return normalize(self.head.turned(self.vectors[list(numbers)]), dim=-1)
 
 
-def make_embedder(encoder: Encoder, tokens: Sequence[list[int]], top: int, memory: float, folder: Path) -> Embedder:
-    """The embedder that trains the `top` layers, 0 for all. `memory` in bytes and `folder` are for what is kept."""
-    return TopLayers(encoder, tokens, top, memory, folder) if top else WholeModel(encoder, tokens)
+class LowRank(WholeModel):
+    """The layers are frozen; a product of two thin matrices is added to each linear map and trained.
+
+    Source: Hu et al., arXiv 2106.09685. The second matrix starts at zero, the first is drawn from `seed`.
+    """
+
+    def __init__(self, encoder: Encoder, tokens: Sequence[list[int]], settings: TrainingSettings) -> None:
+        from peft import LoraConfig, get_peft_model
+
+        super().__init__(encoder, tokens)
+        config = LoraConfig(
+            r=settings.lora_rank, lora_alpha=settings.lora_alpha, lora_dropout=0.0, target_modules="all-linear"
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
+            self.adapted: Any = get_peft_model(encoder.model, config)
+        self.weights = [weight for weight in self.adapted.parameters() if weight.requires_grad]
+
+    def merge(self) -> list[Tensor]:
+        """Adds the products to the maps for good, which are then `weights`; returns what the maps were."""
+        maps = [part for part in self.adapted.modules() if hasattr(part, "lora_A")]
+        self.weights = [part.base_layer.weight for part in maps]
+        before = [weight.detach().clone() for weight in self.weights]
+        self.encoder.model = self.adapted.merge_and_unload()
+        return before
+
+
+def make_embedder(
+    encoder: Encoder, tokens: Sequence[list[int]], settings: TrainingSettings, memory: float, folder: Path
+) -> Embedder:
+    """The embedder that trains what the settings say. `memory` in bytes and `folder` are for what is kept."""
+    if settings.gradient_checkpointing:
+        recompute(_layers(encoder.model, "gradient_checkpointing: set it to false"))
+    if settings.train == "lora":
+        return LowRank(encoder, tokens, settings)
+    if settings.train_layers:
+        return TopLayers(encoder, tokens, settings.train_layers, memory, folder)
+    if settings.compile:
+        encoder.model.compile(dynamic=True)
+    return WholeModel(encoder, tokens)
+
+
+def recompute(layers: Sequence[nn.Module]) -> None:
+    """From now on these layers keep only what enters them and compute the rest again when gradients are taken."""
+
+    def again(layer: Callable[..., Tensor], hidden: Tensor, *others: Any, **named: Any) -> Any:
+        return checkpoint(layer, _Held.apply(hidden), *others, use_reentrant=False, **named)
+
+    for layer in layers:
+        layer.forward = partial(again, layer.forward)
+
+
+class _Held(torch.autograd.Function):
+    """The identity, noting that what passes is kept: a checkpoint holds it out of sight of who measures graphs."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden)
+        return hidden.view_as(hidden)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
 
 
 @torch.no_grad()
@@ -171,13 +234,14 @@ def micro_batches(tokens: Sequence[list[int]], numbers: Sequence[int], budget: i
     return list(token_batches([len(tokens[number]) for number in numbers], budget))
 
 
-def _layers(model: nn.Module) -> list[nn.Module]:
-    """The one list of transformer layers of a model. Raises UserError if there is none, or more than one."""
+def _layers(model: nn.Module, otherwise: str) -> list[nn.Module]:
+    """The one list of transformer layers of a model. Raises UserError, ending in what to do otherwise, if there is none
+    or more than one."""
     count = getattr(model.config, "num_hidden_layers", 0)
     lists = [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == count]
     if len(lists) != 1:
         kind = type(model).__name__
-        raise UserError(f"distill.train_layers: {kind} has no single list of layers; set it to 0 to train all")
+        raise UserError(f"{kind} has no single list of layers, needed by distill.{otherwise}")
     return list(lists[0])
 
 
@@ -196,10 +260,11 @@ def _unchanged(hidden: Tensor, *_: object, **__: object) -> Tensor:
 @contextmanager
 def _forward(layers: Sequence[nn.Module], instead: Callable[..., Tensor]) -> Generator[None]:
     """Layers that do something else for the time of a block."""
+    before = [layer.forward for layer in layers]
     for layer in layers:
         layer.forward = instead
     try:
         yield
     finally:
-        for layer in layers:
-            del layer.forward
+        for layer, forward in zip(layers, before, strict=True):
+            layer.forward = forward

@@ -21,7 +21,7 @@ from hone.backends.budget import Budget
 from hone.backends.training import processes
 from hone.backends.training.batches import Batch
 from hone.backends.training.embedders import Embedder, embed_all, micro_batches
-from hone.backends.training.losses import Lists, names, ndcg, terms
+from hone.backends.training.losses import Lists, anchor, names, ndcg, terms
 from hone.core.training import LossSettings
 
 SIMILARITIES_AT_ONCE = 1 << 24
@@ -37,8 +37,16 @@ class Gradients:
     on; the gradients are the same up to rounding. Every process does so by itself: its share depends on no budget.
     """
 
-    def __init__(self, embedder: Embedder, settings: LossSettings, token_budget: int, memory: float) -> None:
-        self.embedder, self.settings = embedder, settings
+    def __init__(
+        self,
+        embedder: Embedder,
+        settings: LossSettings,
+        token_budget: int,
+        memory: float,
+        anchors: Tensor | None = None,
+    ) -> None:
+        """`anchors` [n, d]: the untrained student's vectors of all texts, needed for the loss that holds to them."""
+        self.embedder, self.settings, self.anchors = embedder, settings, anchors
         self.budget, self.memory_per_token = Budget(token_budget), memory / token_budget
         self.bytes_per_token = 0.0
         self.kept = self.groups = 0
@@ -51,7 +59,8 @@ class Gradients:
         for rows, part in made:
             vectors[rows] = part.detach()
         processes.add_up(vectors)
-        losses, gradient = vector_gradients(vectors, batch, self.settings)
+        anchors = None if self.anchors is None else self.anchors[batch.texts].to(vectors.device)
+        losses, gradient = vector_gradients(vectors, batch, self.settings, anchors)
         self.budget.fitting(partial(self._carry, batch, share, made, gradient))
         self._add_up_weights()
         return losses
@@ -114,7 +123,9 @@ class Gradients:
             processes.add_up(*(weight.grad for weight in self.embedder.weights if weight.grad is not None))
 
 
-def vector_gradients(vectors: Tensor, batch: Batch, settings: LossSettings) -> tuple[dict[str, float], Tensor]:
+def vector_gradients(
+    vectors: Tensor, batch: Batch, settings: LossSettings, anchors: Tensor | None = None
+) -> tuple[dict[str, float], Tensor]:
     """The mean losses of a batch and the gradient [p + q, d] of the total by its vectors [p + q, d].
 
     Queries are taken in blocks, so that the matrix of similarities is never whole in memory.
@@ -127,14 +138,31 @@ def vector_gradients(vectors: Tensor, batch: Batch, settings: LossSettings) -> t
         (found["loss"].sum() / batch.queries).backward()
         for name, values in found.items():
             sums[name] += float(values.detach().sum())
+    if anchors is not None:
+        rows = processes.mine(range(len(leaf)))
+        held = anchor(leaf[rows], anchors[rows]).sum() * (batch.queries / len(leaf))
+        (settings.anchor_weight * held / batch.queries).backward()
+        sums["anchor"] = float(held.detach())
+        sums["loss"] += settings.anchor_weight * sums["anchor"]
     processes.add_up(leaf.grad)
     sums = processes.add_up_figures(sums, vectors.device)
     return {name: total / batch.queries for name, total in sums.items()}, leaf.grad
 
 
+def anchor_vectors(embedder: Embedder, settings: LossSettings, budget: int) -> Tensor | None:
+    """[n, d] on CPU: what the student makes of all texts now, before training; None where the loss has no anchor."""
+    if not settings.anchor_weight:
+        return None
+    numbers = processes.mine(range(len(embedder.tokens)))
+    anchors = torch.zeros(len(embedder.tokens), embedder.encoder.dimension, device=embedder.encoder.device)
+    anchors[numbers] = embed_all(embedder, numbers, budget)
+    processes.add_up(anchors)
+    return anchors.cpu()
+
+
 @torch.no_grad()
 def dev_figures(embedder: Embedder, batches: Sequence[Batch], settings: LossSettings, budget: int) -> dict[str, float]:
-    """Means over the dev lists, nan without any: `dev_loss` (listwise), `dev_total` (the loss that is trained) and
+    """Means over the dev lists, nan without any: `dev_loss` (listwise), `dev_total` (all terms but the anchor) and
     `dev_ndcg` (nDCG@10 of each list's order, with the teacher's scores as gains)."""
     count = sum(batch.queries for batch in batches)
     sums = {"dev_loss": 0.0, "dev_total": 0.0, "dev_ndcg": 0.0}

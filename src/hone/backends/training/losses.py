@@ -51,6 +51,11 @@ def margin_mse(lists: Lists, settings: LossSettings) -> Tensor:
     return margin_errors(lists.cosines, lists.teacher, lists.mask)
 
 
+def anchor(vectors: Tensor, base: Tensor) -> Tensor:
+    """[n]: 1 - cosine of unit vectors [n, d] with what the untrained student made of the same texts, [n, d]."""
+    return 1.0 - (vectors * base).sum(-1)
+
+
 TERMS: dict[str, Callable[[Lists, LossSettings], Tensor]] = {"kl": kl, "infonce": infonce, "margin_mse": margin_mse}
 """A term of the loss is a row; the setting NAME_weight weighs it."""
 
