@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -18,11 +19,12 @@ from hone import tables
 from hone.cli import app
 from hone.core.metrics import MEASURES
 from hone.core.verdict import Evidence, Policy, judge, reasons
+from hone.errors import UserError
 from hone.report.findings import Findings
 from hone.stage import Job, Manifest, Plan, Shard, TableReader, load_manifest
 from hone.stages import stage
 from hone.store import LocalStore
-from hone.versus import versus
+from hone.versus import show
 from tiny import student as tiny_student
 
 SHAPE = {"dimension": 32, "parameters": 1000, "layers": 2, "max_doc_tokens": 512}
@@ -110,9 +112,9 @@ WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
 DOCS, QUERIES, WORDS_EACH = 60, 120, 6
 
 
-def write_corpus(folder: Path) -> None:
+def write_corpus(folder: Path, seed: int = 3) -> None:
     """Documents of random words, and queries of three words of one of them: word matching finds it."""
-    draw = random.Random(3)
+    draw = random.Random(seed)
     texts = [" ".join(draw.sample(WORDS, WORDS_EACH)) for _ in range(DOCS)]
     (folder / "qrels").mkdir(parents=True)
     queries = [(f"q{n}", n % DOCS, " ".join(draw.sample(texts[n % DOCS].split(), 3))) for n in range(4 * QUERIES)]
@@ -258,14 +260,36 @@ def shuffled_lists(site: Site, prefix: str) -> str:
     return made.prefix
 
 
-def test_two_runs_are_compared_on_what_both_measured(site: Site) -> None:
+def test_two_runs_are_compared_on_what_both_measured_and_written_as_a_report(site: Site) -> None:
     site.hone("run", str(run_settings(site.folder, "unchanged", [0.0], domain="words")))
-    told = site.hone("compare", "unchanged", "better")
-    assert "better against unchanged" in told
-    assert "distill: alphas" in told
-    manifests = [site.manifest(site.stages(name)["evaluate"]) for name in ("unchanged", "better")]
-    found = versus(site.store, *manifests)
-    assert [row.measure for row in found] == list(MEASURES)
-    metrics = json.loads((site.store.root / manifests[1].place("report") / "metrics.json").read_text())
-    assert found[0].found.delta == pytest.approx(metrics["delta"]["nDCG@10"])
-    assert found[0].found.p_value < 0.001
+    out = site.folder / "compared"
+    told = site.hone("compare", "unchanged", "better", "--out", str(out))
+    assert "better is better than unchanged" in told
+    assert "distill.alphas: [0.0] -> [1.0]" in told
+    metrics = json.loads((out / "metrics.json").read_text())
+    single = json.loads((site.folder_of(site.stages("better")["evaluate"], "report") / "metrics.json").read_text())
+    assert metrics["delta"] == pytest.approx(single["delta"])  # the unchanged model is the base
+    assert metrics["sets"]["test"]["queries"] == QUERIES
+    assert metrics["p_value"] < 0.001
+    for name in ("report.html", "report.md"):
+        assert "better is better than unchanged: nDCG@10" in (out / name).read_text()
+    page = (out / "report.html").read_text()
+    titles = re.findall("<h2 id=[^>]*>([^<]*)<", page)
+    assert titles == [
+        "Before and after", "Gain per query", "By style and length", "Examples won and lost", "Size and speed",
+        "Cost", "Settings that differ", "Settings", "Lineage",
+    ]  # fmt: skip
+    assert page.count("distill, unchanged") == page.count("distill, better") > 0
+    assert "score, both" in page
+    text = json.loads((site.folder / "corpus/queries.jsonl").read_text().splitlines()[0])["text"]
+    assert text in page
+
+
+def test_runs_that_share_no_query_are_not_compared(site: Site) -> None:
+    elsewhere = site.folder / "elsewhere"
+    write_corpus(elsewhere / "corpus", seed=4)
+    settings = run_settings(elsewhere, "elsewhere", [0.0], site.folder / "student")
+    site.hone("run", str(settings))
+    with pytest.raises(UserError, match="measured no query in common"):
+        show("better", "elsewhere", str(site.store.root), elsewhere / "out")
+    assert not (elsewhere / "out").exists()

@@ -209,11 +209,12 @@ def compare(
     one: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with.")],
     other: Annotated[str, typer.Argument(metavar="RUN", help="The run that is compared.")],
     store: StoreOption = DEFAULT_STORE,
+    out: Annotated[Path | None, typer.Option(help="The folder of the report; default OTHER-against-ONE here.")] = None,
 ) -> None:
-    """Compare the tuned models of two runs on every test set that both measured."""
+    """Compare the tuned models of two runs on every test set that both measured, and write a report."""
     from hone.versus import show
 
-    show(one, other, store)
+    show(one, other, store, out or Path(f"{other}-against-{one}"))
 
 
 @app.command()

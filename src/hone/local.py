@@ -198,8 +198,13 @@ def _settings(config: Any, references: Mapping[str, str]) -> Any:
 
 def differences(path: str, before: Any, after: Any) -> list[str]:
     """What differs between two settings, one line for each key."""
+    return [f"{key} {old!r} -> {new!r}" for key, old, new in differing(path, before, after)]
+
+
+def differing(path: str, before: Any, after: Any) -> list[tuple[str, Any, Any]]:
+    """The keys in which two settings differ, each with both values."""
     if isinstance(before, dict) and isinstance(after, dict):
         old, new = cast(dict[str, Any], before), cast(dict[str, Any], after)
         keys = sorted({*old, *new})
-        return [line for key in keys for line in differences(f"{path}.{key}", old.get(key), new.get(key))]
-    return [] if before == after else [f"{path.lstrip('.')} {before!r} -> {after!r}"]
+        return [found for key in keys for found in differing(f"{path}.{key}", old.get(key), new.get(key))]
+    return [] if before == after else [(path.lstrip("."), before, after)]

@@ -57,12 +57,21 @@ class Histogram:
     shares: Mapping[str, tuple[float, ...]]
 
 
+STUDENTS = ("base", "tuned")
+
+
 @dataclass(frozen=True)
 class Findings:
-    """Everything the report says. `metrics` is metrics.json; `history` the stages before, in order."""
+    """Everything the report says. `metrics` is metrics.json; `history` the stages before, in order.
+
+    Where two runs are compared, `names` are theirs: the tuned model of the first stands in the place of the base.
+    """
 
     metrics: dict[str, Any]
     model: str
+    names: tuple[str, str] = STUDENTS
+    changes: tuple[tuple[str, str, str], ...] = ()
+    """Settings that differ between two compared runs: the setting, and its value in either."""
     history: tuple[Manifest, ...] = ()
     gains: tuple[QueryGain, ...] = ()
     won: tuple[QueryGain, ...] = ()
@@ -94,22 +103,25 @@ class Findings:
 _JSON = TypeAdapter(Findings)
 
 
-def verdict(metrics: Mapping[str, Any]) -> str:
+def verdict(metrics: Mapping[str, Any], names: tuple[str, str] = STUDENTS) -> str:
     """The finding in a few words."""
     if not metrics["queries"]:
         return "Not measured"
     if not metrics["significant"]:
         return "No significant gain"
-    return "Tuned is better" if metrics["delta"][PRIMARY] > 0 else "Worse"
+    better = metrics["delta"][PRIMARY] > 0
+    if names == STUDENTS:
+        return "Tuned is better" if better else "Worse"
+    return f"{names[1]} is {'better' if better else 'worse'} than {names[0]}"
 
 
-def headline(metrics: Mapping[str, Any]) -> str:
+def headline(metrics: Mapping[str, Any], names: tuple[str, str] = STUDENTS) -> str:
     """The finding in one plain sentence."""
     if not metrics["queries"]:
         return "Not measured: no judged queries"
     base, tuned, delta = (metrics[key][PRIMARY] for key in ("base", "tuned", "delta"))
     return (
-        f"{verdict(metrics)}: {PRIMARY} {base:.3f} → {tuned:.3f} ({points(delta)} points, "
+        f"{verdict(metrics, names)}: {PRIMARY} {base:.3f} → {tuned:.3f} ({points(delta)} points, "
         f"95% CI {interval(metrics['ci95'])}, {p_value(metrics['p_value'])}, "
         f"{metrics['queries']:,} {metrics['split']} {'query' if metrics['queries'] == 1 else 'queries'})"
     )

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from hone.core.metrics import PRIMARY
+from hone.core.summary import Values
 from hone.judged import Result
 from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain
 from hone.stage import Docs, Job, Manifest
@@ -40,12 +41,12 @@ def gather(
         histograms=(*_teacher_scores(job), *(_student_scores(main) if main else ())),
         licences=licences(job, config),
     )
-    return replace(findings, **queries_of(main, examples)) if main else findings
+    return replace(findings, **queries_of(main, main.values, examples)) if main else findings
 
 
-def queries_of(main: Result, examples: int) -> dict[str, tuple[QueryGain, ...]]:
+def queries_of(main: Result, values: Values, examples: int) -> dict[str, tuple[QueryGain, ...]]:
     """The gain of every query, best first, and the examples won and lost with where their documents went."""
-    base, tuned = (main.values[system][PRIMARY] for system in ("base", "tuned"))
+    base, tuned = (values[system][PRIMARY] for system in ("base", "tuned"))
     order = sorted(range(len(base)), key=lambda at: base[at] - tuned[at])
     gains = {at: QueryGain(main.judged.texts[at], float(base[at]), float(tuned[at])) for at in order}
     won = [at for at in order if gains[at].gain > 0][:examples]

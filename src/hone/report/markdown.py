@@ -40,13 +40,13 @@ Query and document prefixes, pooling and normalisation are declared in the folde
 def markdown(findings: Findings) -> str:
     """Verdict, first line, table and caveats."""
     verdict = findings.verdict
-    lines = [headline(findings.metrics), ""]
+    lines = [headline(findings.metrics, findings.names), ""]
     if verdict:
         lines = [f"**Verdict: {verdict['verdict']}.** {lines[0]}", ""]
         lines += [f"- {escaped(reason)}" for reason in verdict["reasons"]] + [""] * bool(verdict["reasons"])
     body = rows(findings.metrics)
     if body:
-        lines += ["| set (queries) | measure | base | tuned | points | 95% CI | p | p (Holm) |"]
+        lines += [f"| set (queries) | measure | {' | '.join(findings.names)} | points | 95% CI | p | p (Holm) |"]
         lines += ["|---|---|--:|--:|--:|--:|--:|--:|"]
         lines += [f"| {' | '.join(row)} |" for row in body] + [""]
     return "\n".join([*lines, *caveats(findings.metrics)]) + "\n"

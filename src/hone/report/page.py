@@ -6,7 +6,18 @@ from typing import Any, cast
 from hone.core.metrics import PRIMARY
 from hone.core.verdict import Criterion, shown
 from hone.report import charts
-from hone.report.findings import Findings, Histogram, Move, QueryGain, caveats, headline, interval, p_cell, points
+from hone.report.findings import (
+    STUDENTS,
+    Findings,
+    Histogram,
+    Move,
+    QueryGain,
+    caveats,
+    headline,
+    interval,
+    p_cell,
+    points,
+)
 from hone.report.markup import Html, anchor, element, join, section, table
 from hone.report.queries import queries
 from hone.report.style import CSS
@@ -31,7 +42,7 @@ FUNNEL = (
 
 def page(findings: Findings) -> str:
     """The whole document, every text of the corpus escaped."""
-    finding = headline(findings.metrics)
+    finding = headline(findings.metrics, findings.names)
     parts = {title: content for title, build in SECTIONS.items() if (content := build(findings))}
     head = element(
         "head",
@@ -47,7 +58,9 @@ def _header(findings: Findings, finding: str) -> Html:
     metrics = findings.metrics
     sure = metrics["queries"] and metrics["significant"]
     kind = "flat" if not sure else "up" if metrics["delta"][PRIMARY] > 0 else "down"
-    about = f"Retriever specialisation report: {findings.model}{_corpus(findings)}"
+    compared = findings.names != STUDENTS
+    kind_of = "Two runs, their tuned models side by side" if compared else "Retriever specialisation report"
+    about = f"{kind_of}: {findings.model}{_corpus(findings)}"
     notes = [element("p", note, class_="soft") for note in caveats(metrics)]
     verdict = _banner(findings.verdict)
     return element("header", element("p", about, class_="kind"), verdict, element("h1", finding, class_=kind), *notes)
@@ -97,9 +110,9 @@ def _before_after(findings: Findings) -> Html:
     tables = [
         table(
             _set_name(name, found),
-            ("measure", "base", "tuned", "points", "95% interval", DRAWN, "p", "p (Holm)"),
+            ("measure", *findings.names, "points", "95% interval", DRAWN, "p", "p (Holm)"),
             [_measure_row(measure, values, reach) for measure, values in found["measures"].items()],
-            numeric="base|tuned|points|95% interval|p|p (Holm)",
+            numeric="|".join((*findings.names, "points|95% interval|p|p (Holm)")),
         )
         for name, found in sorted(sets.items(), key=lambda item: item[0] != findings.metrics["split"])
     ]
@@ -119,7 +132,8 @@ def _set_name(name: str, found: Mapping[str, Any]) -> str:
 
 def _systems(findings: Findings) -> Html:
     parts: list[object] = []
-    for name, found in findings.metrics["sets"].items():
+    several = [item for item in findings.metrics["sets"].items() if len(item[1]["systems"]) > len(findings.names)]
+    for name, found in several:
         body = [[SYSTEMS.get(system, system), *_means(values)] for system, values in found["systems"].items()]
         measures = tuple(next(iter(found["systems"].values()), {}))
         parts.append(table(f"{name}: means of every system", ("system", *measures), body, "|".join(measures)))
@@ -145,14 +159,14 @@ def _groups(findings: Findings) -> Html:
     if not findings.metrics["queries"]:
         return Html()
     main = findings.metrics["sets"][findings.metrics["split"]]
-    return join([_group_table(by, rows) for by, rows in main["groups"].items()])
+    return join([_group_table(by, rows, findings.names) for by, rows in main["groups"].items()])
 
 
-def _group_table(by: str, rows: Sequence[Mapping[str, Any]]) -> Html:
+def _group_table(by: str, rows: Sequence[Mapping[str, Any]], names: tuple[str, str]) -> Html:
     reach = max((abs(bound) for row in rows for bound in row["ci95"]), default=1.0)
     body = [[row["group"], f"{row['queries']:,}", *_gain_cells(row, reach)] for row in rows]
-    columns = (by, "queries", "base", "tuned", "points", "95% interval", DRAWN)
-    return table(f"{PRIMARY} by {by} of the query", columns, body, "queries|base|tuned|points|95% interval")
+    columns = (by, "queries", *names, "points", "95% interval", DRAWN)
+    return table(f"{PRIMARY} by {by} of the query", columns, body, "|".join(("queries", *names, "points|95% interval")))
 
 
 def _measure_row(name: str, values: Mapping[str, Any], reach: float) -> list[object]:
@@ -220,7 +234,7 @@ def _size(findings: Findings) -> Html:
     ]
     if times:
         body.append(["milliseconds to encode a query", *(f"{times[system]:.2f}" for system in ("base", "tuned"))])
-    return table("The model before and after", ("property", "base", "tuned"), body, "base|tuned")
+    return table("What serving either model takes", ("property", *findings.names), body, "|".join(findings.names))
 
 
 def _training(findings: Findings) -> Html:
@@ -297,6 +311,11 @@ def _work(cost: Mapping[str, float]) -> str:
     return ", ".join(f"{amount:,.0f} {unit.replace('_', ' ')}" for unit, amount in sorted(cost.items())) or "–"
 
 
+def _changes(findings: Findings) -> Html:
+    body = [[element("code", name), *values] for name, *values in findings.changes]
+    return table("Settings that differ between the two runs", ("setting", *findings.names), body)
+
+
 def _settings(findings: Findings) -> Html:
     groups = [(manifest.stage, manifest.config) for manifest in findings.history] + [("evaluate", findings.config)]
     return join([_settings_of(name, config) for name, config in groups if config])
@@ -369,6 +388,7 @@ SECTIONS = {
     "From documents to training lists": _funnel,
     "Training queries by source and style": queries,
     "Cost": _cost,
+    "Settings that differ": _changes,
     "Settings": _settings,
     "Lineage": _lineage,
     "Licences": _licences,

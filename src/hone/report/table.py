@@ -3,17 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
-from hone.report.findings import headline, interval, p_cell, points
+from hone.report.findings import STUDENTS, headline, interval, p_cell, points
 
 
-def before_after(metrics: Mapping[str, Any]) -> Table:
+def before_after(metrics: Mapping[str, Any], names: tuple[str, str] = STUDENTS) -> Table:
     """metrics.json as a table: a row for each measure of each set, under the finding."""
-    table = Table(title=headline(metrics), title_justify="left", title_style="bold")
+    table = Table(title=escape(headline(metrics, names)), title_justify="left", title_style="bold")
     table.add_column("set")
     table.add_column("measure")
-    for heading in ("base", "tuned", "points", "95% CI", "p", "p (Holm)"):
+    for heading in (*map(escape, names), "points", "95% CI", "p", "p (Holm)"):
         table.add_column(heading, justify="right")
     for row in rows(metrics):
         table.add_row(*row)
