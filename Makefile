@@ -46,7 +46,8 @@ e2e: $(VENV)/.dev ## the compiled pipeline in containers, on a Docker engine of 
 		bash e2e/engine.sh $(ENGINE) down; exit $$status
 
 test: $(VENV)/.dev ## style, types and all tests
-	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || (apt-get update -q && apt-get install -qy chromium)
+	@(command -v chromium && command -v docker-registry) >/dev/null || [ "$$(id -u)" != 0 ] \
+		|| (apt-get update -q && apt-get install -qy chromium docker-registry)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q .
 	@$(BIN)/pyright
 	@$(BIN)/pytest

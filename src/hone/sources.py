@@ -5,7 +5,10 @@ A reference is a path, `s3://bucket/prefix`, or `package:NAME`: the model folder
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +20,7 @@ from hone.store import open_store
 
 CHUNK = 1 << 20
 FETCHES = 8
+WANTED = re.compile(r"(?P<name>\w[\w.-]*)=(?P<source>\S+?)(@(?P<sha256>[0-9a-f]{64}))?")
 
 
 class SourceMark:
@@ -46,6 +50,36 @@ def local_path(reference: str, scratch: Path) -> Path:
     if not path.exists():
         raise UserError(f"{path} does not exist; correct the path in the settings")
     return path
+
+
+def fetch_all(wanted: Iterable[str], folder: Path) -> Iterator[tuple[str, str]]:
+    """Fetches each NAME=SOURCE[@SHA256] into `folder`; yields names and digests. Raises UserError."""
+    for text in wanted:
+        found = WANTED.fullmatch(text)
+        if not found:
+            raise UserError(f"{text!r} is not NAME=SOURCE or NAME=SOURCE@SHA256, such as e5=s3://models/e5")
+        yield found["name"], fetch(found["source"], folder / found["name"], found["sha256"] or "")
+
+
+def fetch(reference: str, target: Path, sha256: str = "") -> str:
+    """Puts a copy of what `reference` means at `target`, whole or not at all, and returns its content's digest.
+
+    Does nothing if that content is there already. Raises UserError if there is nothing, or not what `sha256` says.
+    """
+    if target.exists() and sha256 and content_digest(target) == sha256:
+        return sha256
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as scratch:
+        found = local_path(reference, Path(scratch))
+        digest = content_digest(found)
+        if sha256 and digest != sha256:
+            raise UserError(f"{reference} has the digest {digest}, not the declared {sha256}; correct either")
+        copy = shutil.copytree if found.is_dir() else shutil.copy2
+        copied = found if found.is_relative_to(scratch) else Path(copy(found, Path(scratch) / "copy"))
+        if target.exists():
+            target.rename(Path(scratch) / "before")
+        copied.rename(target)
+    return digest
 
 
 def content_digest(path: Path) -> str:

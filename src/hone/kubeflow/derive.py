@@ -1,14 +1,21 @@
-"""The files of components/: a component.yaml and a README per component, written from the stages by `make derive`."""
+"""What `make derive` writes: components/ from the stages, and the table of values in the chart's README."""
 
 import ast
 import inspect
+import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from hone import stages, tables
 from hone.describe import setting_rows
 from hone.kubeflow.components import COMPONENTS, TOOLS, Component, Port, component, component_yaml, parents
 
+CHART = "helm/hone"
+VALUES = "## Values\n"
 NOTE = "Written by `make derive` from the stage itself: change that, not this."
 EXITS = (
     ("0", "done, or the finished result was found", "nothing"),
@@ -30,7 +37,7 @@ EXITS = (
 def write(root: Path) -> list[Path]:
     """Writes every derived file below `root` and returns those whose content changed."""
     changed: list[Path] = []
-    for name, text in files().items():
+    for name, text in files(root).items():
         path = root / name
         if not path.is_file() or path.read_text("utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,9 +46,9 @@ def write(root: Path) -> list[Path]:
     return changed
 
 
-def files() -> dict[str, str]:
-    """Path below the repository's root to content, of every derived file."""
-    found = {"components/README.md": _index()}
+def files(root: Path) -> dict[str, str]:
+    """Path below the repository's `root` to content, of every derived file."""
+    found = {"components/README.md": _index(), f"{CHART}/README.md": _chart_readme(root / CHART)}
     for name in COMPONENTS:
         item = component(name)
         found[f"components/{name}/component.yaml"] = f"# {NOTE}\n{component_yaml(item)}"
@@ -126,3 +133,45 @@ def _sentences(source: str) -> Iterator[str]:
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     escaped = (" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in rows)
     return [f"| {' | '.join(header)} |", "|---" * len(header) + "|", *(f"| {row} |" for row in escaped)]
+
+
+def _chart_readme(chart: Path) -> str:
+    """The chart's README: what was written by hand, and then every value with the comment above it in values.yaml."""
+    text, schema = (chart / "values.yaml").read_text("utf-8"), json.loads((chart / "values.schema.json").read_text())
+    rows = [
+        (f"`{'.'.join(path)}`", _kind(schema, path), f"`{json.dumps(_at(yaml.safe_load(text), path))}`", meaning)
+        for path, meaning in commented(text)
+    ]
+    above = (chart / "README.md").read_text("utf-8").partition(VALUES)[0]
+    note = "Written by `make derive` from values.yaml: change that, not this table."
+    return "\n".join([f"{above}{VALUES}", note, "", *_table(("value", "type", "default", "meaning"), rows), ""])
+
+
+def commented(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The keys of a YAML text that have a comment right above them, with it."""
+    path: list[str] = []
+    said: list[str] = []
+    for line in text.splitlines():
+        key = re.match(r"( *)(\w+):", line)
+        if line.lstrip().startswith("# "):
+            said.append(line.lstrip()[2:])
+            continue
+        if key:
+            path = [*path[: len(key[1]) // 2], key[2]]
+            if said:
+                yield tuple(path), " ".join(said)
+        said = []
+
+
+def _kind(schema: dict[str, Any], path: Sequence[str]) -> str:
+    node = schema
+    for key in path:
+        node = node["properties"][key]
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+    return ", ".join(node["enum"]) if "enum" in node else node["type"]
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        value = value[key]
+    return value

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,9 +39,14 @@ class Needs(Settings):
 
 def check(settings: RunSettings, store: Store, needs: Needs) -> None:
     """Prints what is all right, and raises one UserError that names everything that is not."""
+    tell("preflight", _checks(settings, store, needs))
+
+
+def tell(name: str, checks: Iterable[tuple[str, str]]) -> None:
+    """Prints what each check found, and raises one UserError that names everything that is not all right."""
     problems: list[str] = []
-    for what, found in _checks(settings, store, needs):
-        print(f"preflight: {what}: {found or 'all right'}", flush=True)
+    for what, found in checks:
+        print(f"{name}: {what}: {found or 'all right'}", flush=True)
         problems += [found] if found else []
     if problems:
         raise UserError("; ".join(problems))
@@ -58,7 +63,7 @@ def _checks(settings: RunSettings, store: Store, needs: Needs) -> Iterator[tuple
     for name in filter(None, needs.environment.split(",")):
         yield f"{name} is set", "" if os.environ.get(name) else f"the environment variable {name} is not set"
     if needs.gpus:
-        yield f"{needs.gpus} GPU of {needs.gpu_gib} GiB", _gpus(needs)
+        yield f"{needs.gpus} GPU of {needs.gpu_gib} GiB", missing_gpus(needs)
     free = shutil.disk_usage(tempfile.gettempdir()).free / GIB
     short = f"{tempfile.gettempdir()} has {free:.0f} GiB free; {needs.scratch_gib} GiB are needed"
     yield f"{needs.scratch_gib} GiB of scratch space", short if free < needs.scratch_gib else ""
@@ -106,7 +111,8 @@ def _as_declared(reference: str, digest: str) -> str:
     return "" if found == digest else f"{reference} has the digest {found}, not the declared {digest}"
 
 
-def _gpus(needs: Needs) -> str:
+def missing_gpus(needs: Needs) -> str:
+    """What is wrong with the GPUs that nvidia-smi shows, if anything."""
     command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
         lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()

@@ -22,6 +22,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 USER = 1001
 FOLDER = Path("pipelines/profiles")
+CA_FOLDER = "/etc/hone/ca"
 JOIN = "join"
 """What by_task calls the tasks that join the shares of a sharded stage: they move no data and need no GPU."""
 
@@ -112,12 +113,16 @@ class Profile(Settings):
     """Laid over both for one task."""
     queue: str = ""
     """The Kueue LocalQueue that admits the tasks; empty for none."""
+    labels: dict[str, str] = Field(default={})
+    """Labels of every pod, for a NetworkPolicy to choose by."""
     env: dict[str, str] = Field(default={})
     """Environment variables of every task."""
     secrets: tuple[SecretKeys, ...] = ()
     """Secrets that every task gets as environment variables."""
     config_maps: tuple[SecretKeys, ...] = ()
     """ConfigMaps that every task gets as environment variables."""
+    ca: str = ""
+    """The ConfigMap whose key ca.crt holds the certificate authorities to trust; empty for the image's own."""
     model_cache: Cache = Cache()
     """The volume of models."""
 
@@ -164,13 +169,16 @@ def load(name: str, images: Path | None = None) -> Profile:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A profile laid over the one that it extends, which lies beside it."""
+    """A profile laid over the one that it extends, which lies beside it or in pipelines/profiles/."""
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml"))) or "none here"
         raise UserError(f"there is no profile {path.stem}; the profiles in {FOLDER} are {known}")
     data = read_yaml(path)
     below: object = data.pop("extends", "")
-    return overlay(_read(path.parent / f"{below}.yaml"), data) if below else data
+    if not below:
+        return data
+    beside = path.parent / f"{below}.yaml"
+    return overlay(_read(beside if beside.is_file() else FOLDER / beside.name), data)
 
 
 def seconds(duration: str) -> int:
@@ -204,18 +212,22 @@ def _settle_pod(task: "PipelineTask", place: Place, profile: Profile) -> None:
         kubernetes.add_node_selector(task, key, value)
     for taint in place.tolerations:
         kubernetes.add_toleration(task, taint.key, taint.operator, taint.value or None, taint.effect)
-    if profile.queue:
-        kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", profile.queue)
+    queue = {"kueue.x-k8s.io/queue-name": profile.queue} if profile.queue else {}
+    for key, value in sorted({**profile.labels, **queue}.items()):
+        kubernetes.add_pod_label(task, key, value)
 
 
 def _settle_environment(task: "PipelineTask", place: Place, profile: Profile) -> None:
     from kfp import kubernetes
 
-    for key, value in sorted(profile.env.items()):
+    trust = dict.fromkeys(("AWS_CA_BUNDLE", "SSL_CERT_FILE"), f"{CA_FOLDER}/ca.crt") if profile.ca else {}
+    for key, value in sorted({**trust, **profile.env}.items()):
         task.set_env_variable(key, value)
     for keys in profile.secrets:
         kubernetes.use_secret_as_env(task, keys.name, keys.env, keys.optional)
     for keys in profile.config_maps:
         kubernetes.use_config_map_as_env(task, keys.name, keys.env, keys.optional)
+    if profile.ca:
+        kubernetes.use_config_map_as_volume(task, profile.ca, CA_FOLDER)
     if profile.model_cache.claim:
         kubernetes.mount_pvc(task, profile.model_cache.claim, profile.model_cache.path)

@@ -7,6 +7,7 @@ before they are made. Inside the cluster the client signs in with the projected 
 
 import hashlib
 import json
+import os
 import tempfile
 import time
 import warnings
@@ -30,6 +31,7 @@ EXIT_CODES = {"promote": 0, "hold": 3, "reject": 4}
 FAILED = 1
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 LONGEST_SETTINGS = 50_000
+TOKEN_PATH = "KF_PIPELINES_SA_TOKEN_PATH"
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,12 @@ def connect(host: str, namespace: str) -> "Client":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from kfp import Client
+        from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
+        # Given a host, the client looks for no token by itself.
+        mounted = ServiceAccountTokenVolumeCredentials() if os.environ.get(TOKEN_PATH) else None
         try:
-            return Client(host=host or None, namespace=namespace or "kubeflow")
+            return Client(host=host or None, namespace=namespace or "kubeflow", credentials=mounted)
         except Exception as error:
             raise TransientError(f"Kubeflow Pipelines at {host or 'the cluster'} does not answer: {error}") from error
 

@@ -1,0 +1,388 @@
+"""The Helm chart: what it renders, that Kubernetes takes it, what it refuses, and what its registrar does."""
+
+import functools
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import helm_python as helm
+import kubernetes_validate
+import pytest
+import yaml
+
+import kfp_server
+from hone import __version__
+from hone.errors import UserError
+from hone.kubeflow import profile as profiles
+from hone.kubeflow.compile import compile
+from hone.kubeflow.derive import commented
+from hone.kubeflow.reconcile import Recurring, load_plan, reconcile
+from hone.kubeflow.submit import connect
+
+ROOT = Path(__file__).parents[1]
+CHART = ROOT / "helm/hone"
+VALUES = {path.stem: path for path in sorted((Path(__file__).parent / "charts").glob("*.yaml"))}
+GOLDEN = Path(__file__).parent / "golden/charts"
+OF_OTHERS = ("kueue.x-k8s.io", "pipelines.kubeflow.org")
+"""API groups that Kubernetes' own schemas do not cover."""
+TASKS_USER = 1001
+schemas = functools.cache(kubernetes_validate.utils.schema_contents)
+
+
+def values(name: str) -> dict[str, Any]:
+    return yaml.safe_load(VALUES[name].read_text("utf-8"))
+
+
+@pytest.fixture(scope="session")
+def chart_with_pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the chart into whose files/ the pipelines were compiled, as crd mode wants it."""
+    folder = tmp_path_factory.mktemp("chart") / "hone"
+    shutil.copytree(CHART, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        for name in ("specialize", "evaluate"):
+            compile(name, profiles.load("dev-cpu"), folder / f"files/{name}.yaml")
+    return folder
+
+
+def render(chart: Path, given: dict[str, Any]) -> dict[str, str]:
+    with helm.Chart.load(chart) as loaded:
+        return loaded.render(given, name="hone", namespace="search")
+
+
+def objects(rendered: dict[str, str]) -> list[dict[str, Any]]:
+    texts = (text for name, text in sorted(rendered.items()) if name.endswith(".yaml"))
+    return [found for text in texts for found in yaml.safe_load_all(text) if found]
+
+
+@pytest.fixture(scope="session", params=VALUES)
+def rendered(request: pytest.FixtureRequest, chart_with_pipelines: Path) -> tuple[str, list[dict[str, Any]]]:
+    return request.param, objects(render(chart_with_pipelines, values(request.param)))
+
+
+def pods(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Name to the spec of every pod."""
+    specs = {item["metadata"]["name"]: item["spec"] for item in found if item["kind"] in ("Pod", "Job")}
+    return {name: spec.get("template", {}).get("spec", spec) for name, spec in specs.items()}
+
+
+def named(found: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    return next(item for item in found if (item["kind"], item["metadata"]["name"]) == (kind, name))
+
+
+def test_each_example_renders_as_it_did_before(rendered: tuple[str, list[dict[str, Any]]]) -> None:
+    """HONE_GOLDEN=write pytest tests/test_chart.py renews the files; read their difference.
+
+    Compiled pipelines are goldens of their own.
+    """
+    name, found = rendered
+    text = yaml.safe_dump_all([item for item in found if item["kind"] != "PipelineVersion"], sort_keys=False)
+    golden = GOLDEN / f"{name}.yaml"
+    if os.environ.get("HONE_GOLDEN") == "write":
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(text, "utf-8")
+    assert text == golden.read_text("utf-8")
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.33"])
+def test_kubernetes_takes_every_object(
+    version: str, rendered: tuple[str, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = 0
+    # The validator reads its two megabytes of definitions anew for every object.
+    monkeypatch.setattr(kubernetes_validate.utils, "schema_contents", schemas)
+    for item in rendered[1]:
+        if not item["apiVersion"].startswith(OF_OTHERS):
+            kubernetes_validate.validate(item, version, strict=True)
+            checked += 1
+    assert checked > 7
+
+
+def test_the_chart_and_every_example_lint_without_a_word(chart_with_pipelines: Path) -> None:
+    for name in VALUES:
+        report = helm.lint(chart_with_pipelines, values(name), strict=True, kube_version="v1.33.0")
+        assert report["errors"] == []
+        assert [m for m in report["messages"] if m["severity"] > 1] == []
+
+
+def test_every_pod_is_harmless(rendered: tuple[str, list[dict[str, Any]]]) -> None:
+    for spec in pods(rendered[1]).values():
+        assert spec["securityContext"]["runAsUser"] == TASKS_USER
+        assert spec["automountServiceAccountToken"] == (spec["containers"][0]["name"] == "test-queue")
+        for container in spec["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"]
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_no_role_may_do_everything_and_none_is_of_the_whole_cluster(
+    rendered: tuple[str, list[dict[str, Any]]],
+) -> None:
+    assert not [item for item in rendered[1] if item["kind"].startswith("ClusterRole")]
+    roles = [rule for item in rendered[1] if item["kind"] == "Role" for rule in item["rules"]]
+    assert roles
+    for rule in roles:
+        assert "*" not in rule["resources"] + rule["verbs"] + rule["apiGroups"]
+        assert "secrets" not in rule["resources"] or rule["resourceNames"]
+
+
+def test_secrets_are_only_named() -> None:
+    assert "kind: Secret" not in "".join(path.read_text("utf-8") for path in CHART.glob("templates/**/*.yaml"))
+
+
+def changed(name: str, path: str, value: Any) -> dict[str, Any]:
+    given = values(name)
+    *above, last = path.split(".")
+    node = given
+    for key in above:
+        node = node.setdefault(key, {})
+    node[last] = value
+    return given
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("image", {}, "additional properties 'image' not allowed"),
+        ("images.cpu.digest", "latest", "'/images/cpu/digest': 'latest' does not match pattern"),
+        ("registration.mode", "helm", "value must be one of 'api', 'crd', 'none'"),
+        ("registration.pipelines", [], "'/registration/pipelines': minItems: got 0, want 1"),
+        ("kubeflow.host", "ml-pipeline:8888", "'/kubeflow/host': 'ml-pipeline:8888' does not match"),
+        ("s3.endpoint", "minio:9000", "'/s3/endpoint': 'minio:9000' does not match"),
+        ("s3.accessKey", "AKIA", "additional properties 'accessKey' not allowed"),
+        ("s3.caBundle", "/etc/ca.pem", "'/s3/caBundle'"),
+        ("modelCache.size", "100", "'/modelCache/size'"),
+        ("modelCache.accessModes", ["RWX"], "value must be one of 'ReadWriteOnce'"),
+        ("modelCache.models", [{"name": "a", "source": "s3://b/a"}], "missing property 'sha256'"),
+        (
+            "recurring",
+            [{"name": "x", "cron": "0 2 * * *", "settings": "s", "store": "s3://b/x"}],
+            "'/recurring/0/cron'",
+        ),
+        (
+            "recurring",
+            [{"name": "x", "cron": "0 0 2 * * *", "settings": "s", "store": "/data"}],
+            "'/recurring/0/store'",
+        ),
+        ("tests.gpus", -1, "'/tests/gpus': minimum: got -1, want 0"),
+        ("networkPolicy.s3Cidrs", ["s3.example"], "'/networkPolicy/s3Cidrs/0'"),
+        ("images.allowTags", False, "images.pipeline.digest is empty: give the image's sha256:… digest"),
+        ("networkPolicy.enabled", True, "networkPolicy.enabled needs networkPolicy.apiServerCidrs"),
+        ("kueue.enabled", True, "kueue.clusterQueue is empty"),
+        ("registration.mode", "crd", "files/specialize.yaml is missing: hone compile specialize"),
+        (
+            "modelCache",
+            {"enabled": False, "models": [{"name": "a", "source": "s3://b/a", "sha256": "0" * 64}]},
+            "needs",
+        ),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(path: str, value: Any, message: str) -> None:
+    with pytest.raises(helm.HelmError) as refused:
+        render(CHART, changed("dev", path, value))
+    assert message in str(refused.value)
+
+
+def test_recurring_runs_without_a_registrar_are_refused(chart_with_pipelines: Path) -> None:
+    run = {"name": "x", "cron": "0 0 2 * * *", "settings": "s3://b/s", "store": "s3://b/x"}
+    given = {**values("airgapped"), "recurring": [run]}
+    with pytest.raises(helm.HelmError, match=r"recurring runs need registration\.mode: api"):
+        render(chart_with_pipelines, given)
+
+
+def test_the_schema_and_the_values_file_name_the_same_values_and_each_has_its_meaning() -> None:
+    with helm.Chart.load(CHART) as chart:
+        schema, defaults = chart.schema, chart.values
+        chart.validate_schema({})
+    assert schema
+
+    def leaves(node: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+        if "properties" not in node:
+            yield path
+        for key, below in node.get("properties", {}).items():
+            yield from leaves(below, (*path, key))
+
+    told = {path for path, _ in commented((CHART / "values.yaml").read_text("utf-8"))}
+    assert set(leaves(schema)) == told
+    for path in told:
+        node: Any = defaults
+        for key in path:
+            node = node[key]
+
+
+def test_the_chart_has_the_version_of_the_package() -> None:
+    with helm.Chart.load(CHART) as chart:
+        assert chart.version == chart.metadata["appVersion"] == __version__
+
+
+def test_the_schema_and_the_plan_agree_on_a_recurring_run() -> None:
+    with helm.Chart.load(CHART) as chart:
+        assert chart.schema
+        item = chart.schema["properties"]["recurring"]["items"]
+    assert set(item["properties"]) == set(Recurring.model_fields)
+    assert set(item["required"]) == {key for key, field in Recurring.model_fields.items() if field.is_required()}
+
+
+def test_images_come_from_the_private_registry_by_digest_and_with_its_key() -> None:
+    found = objects(render(CHART, values("enterprise")))
+    for spec in pods(found).values():
+        assert spec["containers"][0]["image"].startswith("registry.example/ml/hone-")
+        assert "@sha256:" in spec["containers"][0]["image"]
+        assert spec["imagePullSecrets"] == [{"name": "registry-key"}]
+    assert named(found, "ServiceAccount", "hone-runner")["imagePullSecrets"] == [{"name": "registry-key"}]
+
+
+def written(found: list[dict[str, Any]], folder: Path) -> Path:
+    """The plan's ConfigMap as the registrar's pod sees it."""
+    for name, text in named(found, "ConfigMap", "hone-plan")["data"].items():
+        (folder / name).write_text(text, "utf-8")
+    return folder / "plan.yaml"
+
+
+@pytest.fixture
+def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[kfp_server.Platform]:
+    monkeypatch.chdir(ROOT)
+    with kfp_server.running() as server:
+        yield server
+
+
+def reconciled(platform: kfp_server.Platform, given: dict[str, Any], folder: Path) -> list[str]:
+    plan = load_plan(written(objects(render(CHART, given)), folder))
+    return list(reconcile(connect(platform.host, ""), plan, "search"))
+
+
+def test_the_registrar_uploads_the_pipelines_for_the_chart_s_profile_and_makes_the_recurring_runs(
+    platform: kfp_server.Platform, tmp_path: Path
+) -> None:
+    told = reconciled(platform, values("enterprise"), tmp_path)
+    assert [sentence.partition(":")[2].strip().partition(",")[0] for sentence in told] == ["uploaded"] * 2 + [
+        "made"
+    ] * 2
+    nightly, weekly = platform.held["recurringRuns"]
+    assert nightly["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *"
+    assert (nightly["service_account"], nightly["max_concurrency"], nightly["no_catchup"]) == ("hone-runner", 1, True)
+    assert weekly["runtime_config"]["parameters"]["settings"].startswith("name: support\n")
+    spec, pods = yaml.safe_load_all(platform.uploads[0].partition(b"\r\n\r\n")[2].rpartition(b"\r\n--")[0])
+    distill = pods["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-distill"]
+    assert distill["activeDeadlineSeconds"] == str(24 * 3600)
+    assert distill["nodeSelector"]["labels"] == {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+    assert distill["podMetadata"]["labels"]["app.kubernetes.io/part-of"] == "hone"
+    assert distill["podMetadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "hone"
+    assert distill["pvcMount"][0]["constant"] == "team-models"
+    image = spec["deploymentSpec"]["executors"]["exec-distill"]["container"]["image"]
+    assert image == f"registry.example/ml/hone-train@sha256:{'b' * 64}"
+
+
+def test_the_registrar_changes_nothing_when_nothing_changed_and_replaces_what_did(
+    platform: kfp_server.Platform, tmp_path: Path
+) -> None:
+    given = changed("enterprise", "registration", {"pipelines": ["evaluate"]})
+    for run in given["recurring"]:
+        run["pipeline"] = "evaluate"
+    reconciled(platform, given, tmp_path)
+    before = [dict(run) for run in platform.held["recurringRuns"]]
+    assert all(sentence.endswith("is there already") for sentence in reconciled(platform, given, tmp_path))
+    assert platform.held["recurringRuns"] == before
+    given["recurring"][0]["cron"] = "0 30 4 * * *"
+    del given["recurring"][1]
+    told = reconciled(platform, given, tmp_path)
+    assert sum(sentence.endswith(": deleted") for sentence in told) == 2
+    (left,) = platform.held["recurringRuns"]
+    assert left["trigger"]["cron_schedule"]["cron"] == "0 30 4 * * *"
+
+
+def test_tasks_trust_the_chart_s_certificate_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    given = {**values("airgapped"), "registration": {"mode": "api", "pipelines": ["evaluate"]}}
+    found = objects(render(CHART, given))
+    plan = load_plan(written(found, tmp_path))
+    compile("evaluate", profiles.load(plan.profile), tmp_path / "out.yaml")
+    spec, platform = yaml.safe_load_all((tmp_path / "out.yaml").read_text("utf-8"))
+    pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-gate"]
+    (mounted,) = pod["configMapAsVolume"]
+    assert named(found, "ConfigMap", mounted["configMapName"])["data"]["ca.crt"].startswith("-----BEGIN")
+    env = spec["deploymentSpec"]["executors"]["exec-gate"]["container"]["env"]
+    assert {"name": "AWS_CA_BUNDLE", "value": f"{mounted['mountPath']}/ca.crt"} in env
+    assert {"name": "AWS_ENDPOINT_URL_S3", "value": "https://s3.inside.example"} in env
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pipeline": "evaluate"}, "wants evaluate, which is not among the pipelines"),
+        ({"settings": "name: x\ndistil: {}\n"}, "distil: unknown setting"),
+        ({"settings": "x" * 50_001}, "too long"),
+        ({"cron": "nightly"}, "recurring.0.cron"),
+    ],
+)
+def test_a_plan_that_no_run_could_follow_is_refused_before_anything_is_sent(
+    change: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    run = {"name": "x", "cron": "0 0 2 * * *", "settings": "s3://b/s", "store": "s3://b/x", **change}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump({"profile": "gpu", "recurring": [run]}), "utf-8")
+    with pytest.raises(UserError, match=message):
+        load_plan(tmp_path / "plan.yaml")
+
+
+def test_pipelines_as_objects_are_what_was_compiled_with_the_platform_s_own_templates_whole(
+    chart_with_pipelines: Path,
+) -> None:
+    found = objects(render(chart_with_pipelines, values("airgapped")))
+    versions = [item for item in found if item["kind"] == "PipelineVersion"]
+    assert len(versions) == 2
+    for item, name in zip(versions, ("specialize", "evaluate"), strict=True):
+        spec, platform = yaml.safe_load_all((chart_with_pipelines / f"files/{name}.yaml").read_text("utf-8"))
+        assert item["spec"]["pipelineSpec"] == spec
+        assert item["spec"]["platformSpec"] == platform
+        assert named(found, "Pipeline", item["spec"]["pipelineName"])
+    assert "{{$}}" in str(versions)
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A container registry on loopback: Debian's docker-registry."""
+    if not shutil.which("docker-registry") and os.geteuid() and not os.environ.get("CI"):
+        pytest.skip("apt install docker-registry; `make test` does so as root")
+    folder = tmp_path_factory.mktemp("registry")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    config = {"version": 0.1, "storage": {"filesystem": {"rootdirectory": str(folder)}}, "http": {"addr": address}}
+    (folder / "config.yml").write_text(yaml.safe_dump(config), "utf-8")
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log)
+    try:
+        _until_it_answers(address)
+        yield address
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _until_it_answers(address: str) -> None:
+    host, _, port = address.partition(":")
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex((host, int(port))) == 0:
+                return
+        time.sleep(0.05)
+    raise TimeoutError(address)
+
+
+def test_the_packaged_chart_goes_to_a_registry_and_comes_back_the_same(registry: str, tmp_path: Path) -> None:
+    package = Path(helm.package(CHART, destination=tmp_path))
+    with helm.RegistryClient(plain_http=True) as client:
+        client.push(package, f"oci://{registry}/charts")
+        assert client.tags(f"oci://{registry}/charts/hone") == [__version__]
+        (tmp_path / "back").mkdir()
+        client.pull(f"oci://{registry}/charts/hone", destination=tmp_path / "back")
+    back = tmp_path / "back" / package.name
+    assert helm.digest(back) == helm.digest(package)
+    assert render(back, values("enterprise")) == render(CHART, values("enterprise"))
