@@ -39,6 +39,8 @@ def whole_story() -> Findings:
         training={"steps": steps, "looks": [{"step": 9, "dev_loss": 0.6}], "alphas": alphas, "summary": {"steps": 29}},
         histograms=(Histogram("Cosine of what the tuned model retrieved", 0.1, 0.9, shares),),
         licences={"model": "apache-2.0", "corpus": "not declared"},
+        latency={"base": 8.1, "tuned": 8.0},
+        changes=(("distill.alphas", "[0.0]", ATTACK),),
     )
 
 

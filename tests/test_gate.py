@@ -139,7 +139,7 @@ def run_settings(folder: Path, name: str, alphas: list[float], student: Path | N
             "alphas": alphas, "batch_size": 16, "learning_rate": 5e-3, "max_steps": 50, "patience": 99,
             "list_size": 16, "warmup_steps": 2,
         },
-        "evaluate": {"permutations": 2000, "bootstrap": 500},
+        "evaluate": {"permutations": 2000, "bootstrap": 500, "ceiling_queries": 5},
         "gate": {"min_lists": 50, "max_leaks": 9999, "teacher_qualified": False},
         "publish": publish,
     }  # fmt: skip
@@ -194,7 +194,9 @@ def test_a_better_model_is_promoted_and_published(site: Site) -> None:
     report = site.folder_of(stages["gate"], "full_report")
     findings = Findings.from_json((site.folder_of(stages["evaluate"], "report") / "findings.json").read_bytes())
     assert findings.won
+    # The teacher is asked about every example; the ceiling rests on the random sample alone.
     assert all(move.teacher >= 0 for gain in findings.won for move in gain.moves)
+    assert findings.metrics["sets"]["test"]["ceiling"]["queries"] == 5
     assert "Verdict: promote" in (report / "report.html").read_text()
     assert "verdict: promote" in site.hone("gate", "better", "--strict")
     published = site.manifest(stages["publish"]).facts

@@ -22,12 +22,12 @@ from hone.errors import UserError
 from hone.judged import JudgedSet
 from hone.report import before_after, charts
 from hone.report.findings import Findings, Move, Origin, QueryGain, headline
-from hone.report.gathering import _declared
 from hone.report.markdown import card, markdown
 from hone.report.markup import element
 from hone.report.page import page
 from hone.report.queries import queries
 from hone.report.table import rows
+from hone.sources import declared_licence
 from hone.stage import Job, Manifest, Output, Plan, Shard
 from hone.stages import evaluate, stage
 from hone.store import LocalStore
@@ -408,11 +408,11 @@ def test_a_models_card_has_front_matter_that_tools_read_and_says_what_was_found(
 
 
 def test_a_licence_is_what_the_settings_or_the_models_readme_declare(tmp_path: Path) -> None:
-    assert _declared(tmp_path) == "not declared"
+    assert declared_licence(tmp_path) == ""
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# model")
-    assert _declared(tmp_path) == "mit"
+    assert declared_licence(tmp_path) == "mit"
     (tmp_path / "README.md").write_text("---\n: [\n---\n")
-    assert _declared(tmp_path) == "not declared"
+    assert declared_licence(tmp_path) == ""
 
 
 def test_the_terminal_table_has_a_row_for_each_measure_of_each_split() -> None:

@@ -78,6 +78,8 @@ class Result:
     name: str
     judged: Judged
     answers: Answers
+    opinions: Mapping[int, Ranking]
+    """The teacher's ranking of what the base retrieved, for those of the queries that it was asked about."""
 
     @cached_property
     def values(self) -> Values:
@@ -98,7 +100,15 @@ class Result:
         return whole
 
 
-def by_set(judged: Judged, answers: Answers) -> Iterator[Result]:
+def extremes(base: np.ndarray, tuned: np.ndarray, most: int) -> tuple[list[int], list[int]]:
+    """Positions of the queries that gained most and of those that lost most, at most so many of each."""
+    order = sorted(range(len(base)), key=lambda at: base[at] - tuned[at])
+    won = [at for at in order if tuned[at] > base[at]]
+    lost = [at for at in reversed(order) if tuned[at] < base[at]]
+    return won[:most], lost[:most]
+
+
+def by_set(judged: Judged, answers: Answers, opinions: Mapping[int, Ranking]) -> Iterator[Result]:
     """The results of each set apart."""
     for name in judged.roles:
         places = judged.of(name)
@@ -113,7 +123,7 @@ def by_set(judged: Judged, answers: Answers) -> Iterator[Result]:
             sets=[name] * len(places),
             judgements=[judged.judgements[at] for at in places],
         )
-        yield Result(name, own, parts)
+        yield Result(name, own, parts, {new: opinions[old] for new, old in enumerate(places) if old in opinions})
 
 
 def read_judged(job: Job, others: tuple[JudgedSet, ...], seed: int) -> Iterator[Judged]:

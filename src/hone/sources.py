@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
+import yaml
 from pydantic import AfterValidator, ValidationInfo
 
 from hone.errors import UserError
@@ -91,6 +92,19 @@ def content_digest(path: Path) -> str:
             while chunk := stream.read(CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def declared_licence(folder: Path) -> str:
+    """What the front matter of a folder's README.md declares as its license; empty if it declares none."""
+    readme = folder / "README.md"
+    parts = readme.read_text("utf-8", errors="replace").split("---", 2) if readme.is_file() else []
+    if len(parts) < 3 or parts[0].strip():
+        return ""
+    try:
+        front: object = yaml.safe_load(parts[1])
+    except yaml.YAMLError:
+        return ""
+    return str(cast(dict[str, object], front).get("license") or "") if isinstance(front, dict) else ""
 
 
 def _files(path: Path) -> Iterator[Path]:

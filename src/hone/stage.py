@@ -8,6 +8,7 @@ manifest, written last, is there. The same inputs and settings therefore find th
 import errno
 import hashlib
 import json
+import sys
 import tempfile
 import time
 import uuid
@@ -352,9 +353,18 @@ def _made(todo: Plan, store: Store, job: Job) -> Manifest:
     _run(job)
     outputs = {name: _publish(job, name) for name in _writes(todo.stage)}
     seconds = time.monotonic() - started
+    if gpus := _gpus():
+        spent: dict[str, Any] = {"gpu_seconds": round(seconds * gpus, 3)}
+        job.cost.update({} if "gpu_seconds" in job.cost else spent)
     rows = {name: output.rows for name, output in outputs.items()}
     log.info("finished", seconds=round(seconds, 3), rows=rows, cost=dict(job.cost), faults=dict(store.faults))
     return _manifest(todo, outputs, job.facts, job.cost, seconds)
+
+
+def _gpus() -> int:
+    """GPUs that this process has begun to use. Never imports torch."""
+    torch: Any = sys.modules.get("torch")
+    return int(torch.cuda.device_count()) if torch and torch.cuda.is_initialized() else 0
 
 
 def _keep_log(store: Store, todo: Plan, scratch: Path, lines: list[str]) -> None:

@@ -156,7 +156,7 @@ def answered(runs: list[Run], judged: Judged | None, name: str, ids: list[str]) 
         sets=[name] * len(ids),
         judgements=[grades.get(query, {}) for query in ids],
     )
-    return Result(name, asked, answers)
+    return Result(name, asked, answers, answers.pop("teacher"))
 
 
 def changes(one: Run, other: Run) -> Iterator[tuple[str, str, str]]:

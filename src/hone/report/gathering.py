@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from hone.core.metrics import PRIMARY
 from hone.core.summary import Values
-from hone.judged import Result
+from hone.judged import Ranking, Result, extremes
 from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain
+from hone.sources import declared_licence
 from hone.stage import Docs, Job, Manifest
 
 DROPPED = ("dropped_by_prepare", "dropped_by_generate", "dropped_by_mine", "dropped_by_score", "dropped_by_curate")
@@ -47,14 +47,12 @@ def gather(
 def queries_of(main: Result, values: Values, examples: int) -> dict[str, tuple[QueryGain, ...]]:
     """The gain of every query, best first, and the examples won and lost with where their documents went."""
     base, tuned = (values[system][PRIMARY] for system in ("base", "tuned"))
-    order = sorted(range(len(base)), key=lambda at: base[at] - tuned[at])
-    gains = {at: QueryGain(main.judged.texts[at], float(base[at]), float(tuned[at])) for at in order}
-    won = [at for at in order if gains[at].gain > 0][:examples]
-    lost = [at for at in reversed(order) if gains[at].gain < 0][:examples]
+    won, lost = extremes(base, tuned, examples)
+    gains = {at: QueryGain(main.judged.texts[at], float(base[at]), float(tuned[at])) for at in range(len(base))}
     moves = moves_of([*won, *lost], main)
     shown = {at: replace(gains[at], moves=moves[at]) for at in (*won, *lost)}
     return {
-        "gains": tuple(gains.values()),
+        "gains": tuple(sorted(gains.values(), key=lambda gain: -gain.gain)),
         "won": tuple(shown[at] for at in won),
         "lost": tuple(shown[at] for at in lost),
     }
@@ -65,16 +63,15 @@ def moves_of(positions: Sequence[int], main: Result) -> dict[int, tuple[Move, ..
     chosen: dict[int, list[tuple[str, int, int, int]]] = {}
     for at in positions:
         relevant = sorted(doc_id for doc_id, grade in main.judged.judgements[at].items() if grade > 0)
-        ranks = [_ranks(main, system, at) for system in ("base", "tuned")]
-        teacher = _ranks(main, "teacher", at)
+        ranks = [_places(main.answers[system].get(at)) for system in ("base", "tuned")]
+        teacher = _places(main.opinions.get(at))
         rows = [(d, ranks[0].get(d, 0), ranks[1].get(d, 0), teacher.get(d, 0) if teacher else -1) for d in relevant]
         chosen[at] = sorted(rows, key=lambda row: min(row[1] or np.inf, row[2] or np.inf))[:MOST_MOVES]
     titles = titles_of({row[0] for rows in chosen.values() for row in rows}, main.judged.docs)
     return {at: tuple(Move(titles.get(row[0], row[0]), *row[1:]) for row in rows) for at, rows in chosen.items()}
 
 
-def _ranks(main: Result, system: str, at: int) -> dict[str, int]:
-    answer = main.answers.get(system, {}).get(at)
+def _places(answer: Ranking | None) -> dict[str, int]:
     return {doc_id: rank for rank, doc_id in enumerate(answer.doc_ids, 1)} if answer else {}
 
 
@@ -169,20 +166,10 @@ def _histogram(title: str, low: float, high: float, names: tuple[str, str], coun
 
 
 def licences(job: Job, config: Mapping[str, Any]) -> dict[str, str]:
-    """What the settings declare, else what the README of a model folder does; never a guess."""
+    """What the settings declare, else what the README of a model or corpus folder does; never a guess."""
     stated: dict[str, str] = config["licences"]
     models = {"model": config["student"]["model"], "teacher": config["teacher"]["model"]}
-    found = {name: _declared(job.source(reference)) for name, reference in models.items() if reference}
-    return {name: stated[name] or found.get(name, UNDECLARED) for name in stated}
-
-
-def _declared(folder: Path) -> str:
-    readme = folder / "README.md"
-    parts = readme.read_text("utf-8", errors="replace").split("---", 2) if readme.is_file() else []
-    if len(parts) < 3 or parts[0].strip():
-        return UNDECLARED
-    try:
-        front: Any = yaml.safe_load(parts[1])
-    except yaml.YAMLError:
-        return UNDECLARED
-    return str(front.get("license") or UNDECLARED) if isinstance(front, dict) else UNDECLARED
+    found = {name: declared_licence(job.source(reference)) for name, reference in models.items() if reference}
+    for name, stage in (("generator", "generate"), ("corpus", "prepare")):
+        found[name] = str(job.ancestors[stage].facts.get("licence", "")) if stage in job.ancestors else ""
+    return {name: stated[name] or found.get(name) or UNDECLARED for name in stated}

@@ -24,6 +24,7 @@ from hone.report.style import CSS
 from hone.stage import Manifest
 
 DIGITS = 12
+GPU = "gpu_seconds"
 DRAWN = element("span", "interval, drawn", class_="hidden")
 SYSTEMS = {
     "bm25": "BM25",
@@ -301,14 +302,22 @@ def _share(share: float) -> Html:
 
 
 def _cost(findings: Findings) -> Html:
-    body = [[manifest.stage, f"{manifest.seconds:,.1f}", _work(manifest.cost)] for manifest in findings.history]
+    body = [[manifest.stage, *_costs(manifest.seconds, manifest.cost)] for manifest in findings.history]
     if body:
-        body.append(["all", f"{sum(manifest.seconds for manifest in findings.history):,.1f}", ""])
-    return table("Time and work per stage", ("stage", "seconds", "work"), body, "seconds")
+        gpu = sum(manifest.cost.get(GPU, 0) for manifest in findings.history)
+        body.append(["all", *_costs(sum(manifest.seconds for manifest in findings.history), {GPU: gpu})])
+    columns = ("stage", "seconds", "GPU seconds", "tokens", "pairs", "other work")
+    return table("Time and work per stage", columns, body, "seconds|GPU seconds")
 
 
-def _work(cost: Mapping[str, float]) -> str:
-    return ", ".join(f"{amount:,.0f} {unit.replace('_', ' ')}" for unit, amount in sorted(cost.items())) or "–"
+def _costs(seconds: float, cost: Mapping[str, float]) -> list[str]:
+    """Seconds, GPU seconds, tokens, pairs and everything else that a stage counted."""
+    units = {"tokens": list[str](), "pairs": list[str](), "": list[str]()}
+    for name, amount in sorted(cost.items()):
+        kind = next(unit for unit in units if unit in name)
+        if name != GPU:
+            units[kind].append(f"{amount:,.0f} {name.replace('_', ' ')}")
+    return [f"{seconds:,.1f}", f"{cost.get(GPU, 0):,.1f}", *(", ".join(found) or "–" for found in units.values())]
 
 
 def _changes(findings: Findings) -> Html:

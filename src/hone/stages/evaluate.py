@@ -14,10 +14,10 @@ from pydantic import Field
 from hone import tables
 from hone.core.families import Student, doc_text
 from hone.core.fusion import reciprocal_rank_fusion
-from hone.core.metrics import MEASURES, trec_order
+from hone.core.metrics import MEASURES, PRIMARY, effectiveness, trec_order
 from hone.core.summary import Draws, main_set, summarise
 from hone.core.teachers import Teacher
-from hone.judged import Answers, Judged, JudgedSet, Ranking, Result, by_set, read_judged
+from hone.judged import Answers, Judged, JudgedSet, Ranking, Result, by_set, extremes, read_judged
 from hone.progress import task
 from hone.report.findings import Findings, headline
 from hone.report.gathering import DROPPED, gather
@@ -97,7 +97,8 @@ def run(config: Config, job: Job) -> None:
     results: list[Result] = []
     with job.writer("runs") as runs, job.writer("measures") as measures:
         for judged in read_judged(job, config.tests, config.seed):
-            for result in by_set(judged, retrieve(judged, config, job, models)):
+            answers, opinions = retrieve(judged, config, job, models)
+            for result in by_set(judged, answers, opinions):
                 for system in result.answers:
                     runs.write(run_rows(result, system))
                     measures.write(measure_rows(result, system))
@@ -113,8 +114,11 @@ def run(config: Config, job: Job) -> None:
     job.facts.update(shown, finding=headline(metrics))
 
 
-def retrieve(judged: Judged, config: Config, job: Job, models: Models) -> Answers:
-    """What every system retrieves for every query."""
+def retrieve(judged: Judged, config: Config, job: Job, models: Models) -> tuple[Answers, dict[int, Ranking]]:
+    """What every system retrieves for every query, and the teacher's opinion of the queries that it is asked about.
+
+    The ceiling rests on a random sample; the teacher is also asked about the examples that the report shows.
+    """
     found = {system: dense(system, model, judged, config, job) for system, model in models.items()}
     if config.lexical:
         found["bm25"] = lexical(judged, config.depth)
@@ -123,8 +127,26 @@ def retrieve(judged: Judged, config: Config, job: Job, models: Models) -> Answer
             found[f"{student}+bm25"] = [fused(*pair, config.depth) for pair in pairs]
     answers = {system: dict(enumerate(rankings)) for system, rankings in found.items()}
     if judged.own and has_teacher(config.teacher) and config.ceiling_queries:
-        answers["teacher"] = reranked(judged, found["base"], config, job)
-    return answers
+        draw = np.random.default_rng(config.seed)
+        sample = [at for name in judged.roles for at in draw.permutation(judged.of(name))[: config.ceiling_queries]]
+        shown = shown_queries(judged, found["base"], found["tuned"], config.examples)
+        opinions = reranked(judged, sorted({*map(int, sample), *shown}), found["base"], config, job)
+        answers["teacher"] = {int(at): opinions[at] for at in sample}
+        return answers, opinions
+    return answers, {}
+
+
+def shown_queries(judged: Judged, base: Sequence[Ranking], tuned: Sequence[Ranking], most: int) -> list[int]:
+    """The queries of each set that gained most and lost most: the examples of the report."""
+    values = [
+        effectiveness([found.doc_ids for found in answers], judged.judgements)[PRIMARY] for answers in (base, tuned)
+    ]
+    shown: list[int] = []
+    for name in judged.roles:
+        places = judged.of(name)
+        won, lost = extremes(values[0][places], values[1][places], most)
+        shown += [places[at] for at in (*won, *lost)]
+    return shown
 
 
 def load_models(config: Config, job: Job) -> Models:
@@ -228,8 +250,10 @@ def as_it_taught(teacher: Teacher, job: Job) -> Teacher:
     return teacher.model_copy(update={"lexical_weight": chosen})
 
 
-def reranked(judged: Judged, base: Sequence[Ranking], config: Config, job: Job) -> dict[int, Ranking]:
-    """The base's documents in the teacher's order, for a sample of the queries of each set: position to ranking."""
+def reranked(
+    judged: Judged, chosen: Sequence[int], base: Sequence[Ranking], config: Config, job: Job
+) -> dict[int, Ranking]:
+    """The base's documents in the teacher's order, for the chosen queries: position to ranking."""
     from hone.backends.corpus import Corpus
     from hone.backends.encoder import Encoder
     from hone.backends.judges import judge_of
@@ -237,9 +261,6 @@ def reranked(judged: Judged, base: Sequence[Ranking], config: Config, job: Job) 
     corpus = Corpus(job, config.student, "evaluate: encode docs (teacher)", config.token_budget)
     encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
     judge = judge_of(as_it_taught(config.teacher, job), job, corpus, encoder.queries, config.token_budget)
-    draw = np.random.default_rng(config.seed)
-    samples = [draw.permutation(judged.of(name))[: config.ceiling_queries] for name in judged.roles]
-    chosen = sorted(int(at) for sample in samples for at in sample)
     texts = [judged.texts[at] for at in chosen]
     places = [corpus.places(base[at].doc_ids) for at in chosen]
     judge.calibrate(texts, places)

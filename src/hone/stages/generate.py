@@ -22,7 +22,7 @@ from hone.drafts.people import PEOPLE, People
 from hone.drafts.sample import Doc, Sample
 from hone.errors import UserError
 from hone.progress import Task, task
-from hone.sources import Source
+from hone.sources import Source, declared_licence
 from hone.stage import MOST_BUCKETS, Job, StageConfig
 
 IMAGE = "train"
@@ -127,6 +127,8 @@ def run(config: Config, job: Job) -> None:
     shares = shares_of(config.mix, {**asked, **{name: sample.size * n for name, n in config.per_doc.items()}})
     if job.shard.index == 0:
         job.facts["target"] = targets(config, shares, asked, sample.size)
+        if config.llm.model and (licence := declared_licence(job.source(config.llm.model))):
+            job.facts["licence"] = licence
     asks = [_ask(source, config, job, shares[source], tests) for source in config.per_doc]
     if people.sources and job.shard.index == 0:
         thinned = (draft for draft in people.drafts() if drawn(config.seed, draft.text) < shares[draft.source])

@@ -16,7 +16,7 @@ from hone.core import text as texts
 from hone.core.text import Chunking
 from hone.errors import UserError
 from hone.progress import task
-from hone.sources import Source
+from hone.sources import Source, declared_licence
 from hone.stage import Job, StageConfig
 
 IMAGE = "cpu"
@@ -71,6 +71,8 @@ class Config(StageConfig):
 def run(config: Config, job: Job) -> None:
     """Reads everything once into a scratch database, which keeps memory bounded, then writes the tables from it."""
     corpus = job.source(config.corpus)
+    if licence := declared_licence(corpus):
+        job.facts["licence"] = licence
     with _database(job.scratch / "corpus.sqlite") as database:
         _read(config, corpus, database)
         if (corpus / "qrels").is_dir():
