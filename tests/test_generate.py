@@ -52,18 +52,20 @@ def corpus(count: int, *, title: str = "") -> pa.Table:
     return tables.DOCS.of(ids, [title] * count, texts, [number % 5 == 0 for number in range(count)])
 
 
-def prepared(store: LocalStore, docs: pa.Table, tests: tuple[str, ...] = ()) -> dict[str, Manifest]:
+def prepared(
+    store: LocalStore, docs: pa.Table, tests: tuple[str, ...] = (), fingerprint: str = "f" * 16
+) -> dict[str, Manifest]:
     """A finished result of prepare with these documents and test queries."""
     judged = [{"query_id": f"q{n}", "text": text, "split": "test"} for n, text in enumerate(tests)]
     with scratch_folder() as scratch:
-        todo = Plan("prepare", stage("prepare").Config.model_construct(), {}, {}, "f" * 16)
+        todo = Plan("prepare", stage("prepare").Config.model_construct(), {}, {}, fingerprint)
         job = Job(todo, store, scratch, Shard())
         for name, rows in (("docs", docs), ("judged_queries", tables.JUDGED_QUERIES.build(judged))):
             with job.writer(name) as writer:
                 writer.write(rows)
         outputs = {name: stage_module._publish(job, name) for name in ("docs", "judged_queries")}
     manifest = Manifest(
-        stage="prepare", fingerprint="f" * 16, code="", version="", config={}, sources={}, inputs={},
+        stage="prepare", fingerprint=fingerprint, code="", version="", config={}, sources={}, inputs={},
         input_digests={}, outputs=outputs, facts={}, cost={}, seconds=0.0,
     )  # fmt: skip
     return {"docs": manifest, "judged_queries": manifest}

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import tiny
@@ -192,6 +193,17 @@ def test_a_server_that_dies_ends_the_run_and_what_it_answered_is_kept(tmp_path: 
         generated(store, inputs, **sections(server))
     assert set(server.answered.values()) == {1}
     assert server.answered.total() == 160
+
+
+def test_a_corpus_of_which_3_percent_changed_asks_for_3_percent(tmp_path: Path) -> None:
+    store, docs = LocalStore(tmp_path / "store"), corpus(200)
+    changed = [f"{text} anew" if at in range(1, 30, 5) else text for at, text in enumerate(docs["text"].to_pylist())]
+    with serving() as server:
+        generated(store, prepared(store, docs), **sections(server))
+        first = server.answered.total()
+        inputs = prepared(store, docs.set_column(2, "text", pa.array(changed)), fingerprint="e" * 16)
+        generated(store, inputs, **sections(server))
+    assert server.answered.total() - first == 12 == 0.0375 * first
 
 
 def test_a_wrong_key_ends_the_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

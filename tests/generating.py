@@ -1,0 +1,52 @@
+"""generate as a process of its own, to be killed: light enough to start twenty times."""
+
+import multiprocessing
+import os
+import random
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hone.stage import Manifest, Shard, execute, plan, scratch_folder
+from hone.stages.generate import Config
+from hone.store import LocalStore
+
+HEAVY = ["hone.stages.generate", "hone.backends.openai_api", "hone.backends.causal_lm", "datasketch", "py3langid"]
+"""What every process needs: imported once, by the server that forks them."""
+
+
+def generate(root: Path, inputs: dict[str, Manifest], sections: dict[str, Any], key: str, batches: Path) -> None:
+    """Runs the stage; every batch that a model in this process begins adds the number of its prompts to `batches`."""
+    from hone.backends.causal_lm import CausalLM
+
+    os.environ["OPENAI_API_KEY"] = key
+    tempfile.tempdir = str(root.parent)
+    plain = CausalLM.generate
+
+    def counted(self: CausalLM, prompts: Any, seeds: Any) -> Any:
+        with batches.open("a") as file:
+            file.write(f"{len(prompts)}\n")
+        return plain(self, prompts, seeds)
+
+    CausalLM.generate = counted  # type: ignore[method-assign]
+    with scratch_folder() as scratch:
+        todo = plan("generate", Config.model_validate(sections), inputs, scratch)
+        execute(todo, LocalStore(root), scratch, Shard())
+
+
+def kill(arguments: tuple[Any, ...], seen: Callable[[], int], draw: random.Random, most: int) -> None:
+    """Starts the stage and ends it by SIGKILL, a moment after it has done a random number of steps up to `most`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(HEAVY)
+    process = context.Process(target=generate, args=arguments)
+    target = seen() + draw.randint(1, most)
+    process.start()
+    while seen() < target and process.is_alive():
+        time.sleep(0.002)
+    time.sleep(draw.random() * 0.03)
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
