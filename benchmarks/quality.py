@@ -108,7 +108,7 @@ def figures(store: Store, done: dict[str, Manifest]) -> dict[str, Any]:
         "recall": [metrics["base"]["Recall@100"], metrics["tuned"]["Recall@100"]],
         "ceiling": metrics["sets"]["test"].get("ceiling"),
         "teacher_dev": [qualification.get("student"), qualification.get("teacher")],
-        "lexical_weight": done["score"].facts.get("lexical_weight"),
+        "mix": done["score"].facts.get("mix"),
         "lists": done["curate"].outputs["lists"].rows,
     }
 

@@ -227,7 +227,7 @@ def test_own_queries_that_copy_words_are_no_fair_judges_of_a_teacher_that_matche
         assert ("flatters a teacher that matches words" in fact["caution"]) is flattered
 
 
-def test_judged_dev_queries_choose_the_lexical_weight_of_the_fusion_and_own_queries_do_not(
+def test_judged_dev_queries_choose_the_mix_of_the_fusion_and_own_queries_do_not(
     tmp_path: Path, models: dict[str, dict[str, Any]]
 ) -> None:
     def scored(world_of: dict[str, pa.Table], **teacher: Any) -> Manifest:
@@ -235,12 +235,13 @@ def test_judged_dev_queries_choose_the_lexical_weight_of_the_fusion_and_own_quer
         settings = {**models, "teacher": {"kind": "fusion", "force": True, **teacher}}
         return given.run(store, "score", given.results(store, **world_of), **settings)
 
-    chosen = scored(judged(world()), lexical_weights=(0.0, 0.3, 0.9))
-    single = {weight: scored(judged(world()), lexical_weight=weight) for weight in (0.0, 0.3, 0.9)}
-    reached = {str(weight): alone.facts["qualification"]["teacher"] for weight, alone in single.items()}
-    assert len(set(reached.values())) > 1
-    assert chosen.facts["lexical_weights"] == reached
-    best = single[chosen.facts["lexical_weight"]]
-    assert best.facts["qualification"]["teacher"] == max(reached.values())
-    assert chosen.outputs["teacher_scores"].digest == best.outputs["teacher_scores"].digest
-    assert "lexical_weight" not in scored(world(), lexical_weights=(0.0, 0.9)).facts
+    mixes = [{"lexical_weight": weight, "centred": centred} for weight in (0.0, 0.3) for centred in (False, True)]
+    chosen = scored(judged(world()), mixes=mixes)
+    single = [scored(judged(world()), **mix) for mix in mixes]
+    reached = [alone.facts["qualification"]["teacher"] for alone in single]
+    assert len(set(reached)) > 2
+    assert [{**mix, "nDCG@10": value} for mix, value in zip(mixes, reached, strict=True)] == chosen.facts["mixes"]
+    best = reached.index(max(reached))
+    assert chosen.facts["mix"] == mixes[best]
+    assert chosen.outputs["teacher_scores"].digest == single[best].outputs["teacher_scores"].digest
+    assert "mix" not in scored(world(), mixes=mixes).facts

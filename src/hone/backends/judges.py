@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from hone.backends import load
 from hone.backends.corpus import Corpus
-from hone.core.teachers import OneTeacher, Teacher
+from hone.core.teachers import Mix, OneTeacher, Teacher
 from hone.errors import UserError
 from hone.memo import Memo
 from hone.stage import Job
@@ -82,9 +82,9 @@ class ListJudge:
     def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None:
         pass
 
-    def reweighed(self, lexical_weight: float) -> "ListJudge":
-        """The same with another share of word matching."""
-        return ListJudge(self.model.reweighed(lexical_weight), self.encode)
+    def mixed(self, mix: Mix) -> "ListJudge":
+        """The same fusion with another mix."""
+        return ListJudge(self.model.mixed(mix), self.encode)
 
 
 class Ensemble:

@@ -24,6 +24,20 @@ def standardised(scores: np.ndarray) -> np.ndarray:
     return (scores - scores.mean()) / (scores.std() + 1e-6)
 
 
+def mean_vector(vectors: np.ndarray, rows: int = 65_536) -> np.ndarray:
+    """[n, d] -> [d] float32: their mean, `rows` of them in memory at a time."""
+    total = np.zeros(vectors.shape[1], dtype=np.float64)
+    for start in range(0, len(vectors), rows):
+        total += vectors[start : start + rows].sum(axis=0, dtype=np.float64)
+    return (total / max(1, len(vectors))).astype(np.float32)
+
+
+def centred(vectors: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """[..., d] and [d] -> [..., d]: what is left of unit vectors without the mean, at unit length again."""
+    rest = vectors - mean
+    return rest / np.maximum(np.linalg.norm(rest, axis=-1, keepdims=True), 1e-9)
+
+
 def feedback_query(query: np.ndarray, best_docs: np.ndarray, weight: float) -> np.ndarray:
     """The query moved towards the mean of its best documents: [d], [m, d] -> [d], unit length.
 

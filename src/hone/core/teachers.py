@@ -36,6 +36,15 @@ class RerankServer(Settings):
     """The environment variable that holds the key; without it none is sent."""
 
 
+class Mix(Settings):
+    """One way of mixing the two opinions of the fusion."""
+
+    lexical_weight: float = Field(default=0.3, ge=0, le=1)
+    """As teacher.lexical_weight."""
+    centred: bool = False
+    """As teacher.centred."""
+
+
 class OneTeacher(Settings):
     """One judge of the candidates."""
 
@@ -58,8 +67,11 @@ class OneTeacher(Settings):
     """A model that brings its own code is run only if this is the sha256 of its folder, which the refusal tells."""
     weight: float = Field(default=1.0, gt=0)
     """As a member of an ensemble: its share beside the others'."""
-    lexical_weight: float = 0.3
+    lexical_weight: float = Field(default=0.3, ge=0, le=1)
     """fusion: the share of BM25 beside the student's cosine, both standardised over a query's pool."""
+    centred: bool = False
+    """fusion: take the mean of all documents off the student's vectors first, since documents of one domain are alike
+    in what says least about each of them."""
     feedback_docs: int = 3
     """fusion: how many of the best documents move the query for a second opinion; 0 for none."""
     feedback_weight: float = 0.5
@@ -80,8 +92,8 @@ class Teacher(OneTeacher):
 
     members: tuple[OneTeacher, ...] = ()
     """ensemble: the teachers it is made of. Each one's scores are standardised over the queries that qualify it."""
-    lexical_weights: tuple[float, ...] = ()
-    """fusion: shares of BM25 of which the judged dev queries choose the best; without any, lexical_weight stands."""
+    mixes: tuple[Mix, ...] = ()
+    """fusion: ways of mixing of which the judged dev queries choose the best; without any, teacher's own stands."""
     force: bool = False
     """Train even with a teacher that did not beat the student."""
 
@@ -89,6 +101,10 @@ class Teacher(OneTeacher):
     def pairwise(self) -> bool:
         """Whether its opinion of a document does not depend on the others; so it is with all kinds but fusion."""
         return "fusion" not in (self.kind, *(member.kind for member in self.members))
+
+    def mixed(self, mix: Mix) -> "Teacher":
+        """The same with another mix."""
+        return self.model_copy(update=dict(mix))
 
     @property
     def matches_words(self) -> bool:

@@ -16,7 +16,7 @@ from hone.core.families import Student, doc_text
 from hone.core.fusion import reciprocal_rank_fusion
 from hone.core.metrics import MEASURES, PRIMARY, effectiveness, trec_order
 from hone.core.summary import Draws, main_set, summarise
-from hone.core.teachers import Teacher
+from hone.core.teachers import Mix, Teacher
 from hone.judged import Answers, Judged, JudgedSet, Ranking, Result, by_set, extremes, read_judged
 from hone.progress import task
 from hone.report.findings import Findings, headline
@@ -244,10 +244,9 @@ def has_teacher(teacher: Teacher) -> bool:
 
 
 def as_it_taught(teacher: Teacher, job: Job) -> Teacher:
-    """The teacher with the lexical weight that score chose for it, if it chose one."""
+    """The teacher with the mix that score chose for it, if it chose one."""
     score = job.ancestors.get("score")
-    chosen = score.facts.get("lexical_weight", teacher.lexical_weight) if score else teacher.lexical_weight
-    return teacher.model_copy(update={"lexical_weight": chosen})
+    return teacher.mixed(Mix.model_validate(score.facts["mix"])) if score and "mix" in score.facts else teacher
 
 
 def reranked(

@@ -8,6 +8,7 @@ import numpy as np
 
 from hone import tables
 from hone.core.families import Student
+from hone.core.metrics import PRIMARY
 from hone.core.qualification import Qualification, qualify
 from hone.core.teachers import Teacher
 from hone.core.waves import best_first, score_in_waves
@@ -71,7 +72,7 @@ def run(config: Config, job: Job) -> None:
     encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
     judge = judge_of(config.teacher, job, corpus, encoder.queries, config.token_budget)
     asked = qualifying_queries(corpus, encoder, config, job)
-    judge, facts = weighed(judge, asked, config)
+    judge, facts = mixed(judge, asked, config)
     found = qualification(judge, asked)
     stops = config.exits_early
     if job.shard.index == 0:  # every shard finds the same
@@ -141,19 +142,17 @@ def qualifying_queries(corpus: "Corpus", encoder: "Encoder", config: Config, job
     return Asked(judged, texts, list(places), doc_ids, [relevant[str(query["query_id"])] for query in chosen], caution)
 
 
-def weighed(judge: "Judge", asked: Asked, config: Config) -> tuple["Judge", dict[str, Any]]:
-    """The fusion with that one of its lexical weights that ranks the judged dev queries best, ties by the order given;
-    and the figures of each. Own queries choose nothing: those that copy words would choose the most lexical."""
-    weights = config.teacher.lexical_weights
-    if config.teacher.kind != "fusion" or not weights or asked.judged != "human":
+def mixed(judge: "Judge", asked: Asked, config: Config) -> tuple["Judge", dict[str, Any]]:
+    """The fusion with that one of its mixes that ranks the judged dev queries best, ties by the order given; and what
+    each reached. Own queries choose nothing: those that copy words would choose the most lexical."""
+    mixes = config.teacher.mixes
+    if config.teacher.kind != "fusion" or not mixes or asked.judged != "human":
         return judge, {}
-    judges = [cast("ListJudge", judge).reweighed(weight) for weight in weights]
+    judges = [cast("ListJudge", judge).mixed(mix) for mix in mixes]
     reached = [qualification(one, asked).teacher for one in judges]
     best = int(np.argmax(reached))
-    return judges[best], {
-        "lexical_weight": weights[best],
-        "lexical_weights": {str(weight): value for weight, value in zip(weights, reached, strict=True)},
-    }
+    figures = [{**mix.model_dump(), PRIMARY: value} for mix, value in zip(mixes, reached, strict=True)]
+    return judges[best], {"mix": mixes[best].model_dump(), "mixes": figures}
 
 
 def qualification(judge: "Judge", asked: Asked) -> Qualification:
