@@ -8,7 +8,7 @@ LINKS := $(foreach wheel,$(WHEELS),--find-links $(wheel))
 DEMO := build/demo
 ENGINE ?= $(CURDIR)/build/engine
 
-.PHONY: demo derive pins images e2e test check clean
+.PHONY: demo pictures derive pins images e2e test check clean
 
 $(BIN)/uv:
 	@command -v $(PYTHON) >/dev/null || (apt-get update -q && apt-get install -qy python3.11 python3.11-venv)
@@ -29,6 +29,9 @@ demo: $(VENV)/.run ## specialise MiniLM to the standard library's documentation
 	@rm -f $(DEMO)/demo.yaml
 	@$(BIN)/hone init $(DEMO) --name demo --out $(DEMO)/demo.yaml
 	@$(BIN)/hone run $(DEMO)/demo.yaml --store $(DEMO)/store
+
+pictures: $(VENV)/.dev demo ## the pictures in docs/, of the demo's report and page
+	@$(BIN)/python tests/pictures.py $(DEMO)/store demo docs "read a file line by line"
 
 derive: $(VENV)/.dev ## write everything that derives from the stages: components/
 	@$(BIN)/python -m hone.kubeflow
