@@ -41,18 +41,18 @@ def home(folder: Path, docs: int = 40) -> Path:
     return folder
 
 
-def settings_file(home: Path, name: str = "tiny") -> Path:
+def settings_file(home: Path, name: str = "tiny", **changes: Any) -> Path:
     path = home / f"{name}.yaml"
-    path.write_text(yaml.safe_dump({"name": name, **SETTINGS}), "utf-8")
+    path.write_text(yaml.safe_dump({"name": name, **SETTINGS, **changes}), "utf-8")
     return path
 
 
-def checked(home: Path, name: str = "tiny") -> RunSettings:
-    return settings.load(settings_file(home, name))
+def checked(home: Path, name: str = "tiny", **changes: Any) -> RunSettings:
+    return settings.load(settings_file(home, name, **changes))
 
 
-def run(home: Path, store: Store, name: str = "tiny", **how: Any) -> dict[str, Manifest]:
-    return local.run(checked(home, name), store, **how)
+def run(home: Path, store: Store, name: str = "tiny", **changes: Any) -> dict[str, Manifest]:
+    return local.run(checked(home, name, **changes), store)
 
 
 def digests(done: dict[str, Manifest]) -> dict[str, str]:

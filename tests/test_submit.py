@@ -40,7 +40,7 @@ def decided(tmp_path: Path, verdict: str) -> None:
     facts = {"evaluate": {"finding": "Tuned is better: nDCG@10 0.400 → 0.450"}, "gate": {"verdict": verdict}}
     rest: dict[str, Any] = {"code": "", "version": "", "config": {}, "sources": {}, "inputs": {}, "input_digests": {}}
     done = {
-        name: Manifest(stage=name, fingerprint="0", outputs={}, facts=facts[name], cost={}, seconds=1.0, **rest)
+        name: Manifest(stage=name, fingerprint="0" * 16, outputs={}, facts=facts[name], cost={}, seconds=1.0, **rest)
         for name in facts
     }
     for manifest in done.values():

@@ -1,6 +1,7 @@
 """The laptop runner: the whole chain on one machine, stage after stage, through the one door of `hone.stage`."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,23 @@ def record(store: Store, run_name: str, done: Mapping[str, Manifest]) -> None:
 def recorded(store: Store, run_name: str) -> dict[str, str]:
     """Stage to result prefix, as last noted for a run's name; empty for an unknown name."""
     data = store.read(_record_key(run_name))
-    return cast(dict[str, str], json.loads(data)) if data else {}
+    if data is None:
+        return {}
+    try:
+        found = cast(object, json.loads(data))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise _damaged(store, run_name, "it is no JSON object")
+    for name, prefix in cast(dict[str, object], found).items():
+        if not isinstance(prefix, str) or not re.fullmatch(rf"{re.escape(name)}/[0-9a-f]{{16}}", prefix):
+            raise _damaged(store, run_name, f"{name[:40]!r} is no result")
+    return cast(dict[str, str], found)
+
+
+def _damaged(store: Store, run_name: str, flaw: str) -> UserError:
+    mend = "delete it, and `hone run` finds the results again"
+    return UserError(f"{_record_key(run_name)} in {store.uri} is damaged ({flaw}); {mend}")
 
 
 def results(store: Store, run_name: str) -> dict[str, Manifest]:

@@ -18,7 +18,7 @@ from structlog.contextvars import bound_contextvars, merge_contextvars
 
 SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|KEY", re.IGNORECASE)
 SHORTEST_SECRET = 8
-_kept: ContextVar[list[str] | None] = ContextVar("kept", default=None)
+_kept: ContextVar[tuple[list[str], ...]] = ContextVar("kept", default=())
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def about(**names: str) -> Generator[None]:
 def kept(**names: str) -> Generator[list[str]]:
     """The events of the block, as lines of JSON, and what they belong to."""
     lines: list[str] = []
-    mark = _kept.set(lines)
+    mark = _kept.set((*_kept.get(), lines))
     try:
         with bound_contextvars(**names):
             yield lines
@@ -50,8 +50,7 @@ def without_secrets(text: str) -> str:
 
 def _render(logger: object, method: str, event: Any) -> str:
     line = without_secrets(json.dumps(event, default=str, ensure_ascii=False))
-    lines = _kept.get()
-    if lines is not None:
+    for lines in _kept.get():
         lines.append(line)
     form = os.environ.get("HONE_LOG") or ("text" if sys.stderr.isatty() else "json")
     if form == "off":

@@ -347,6 +347,20 @@ def execute(todo: Plan, store: Store, scratch: Path, shard: Shard | None = None)
         return committed, True
 
 
+def redo(todo: Plan, store: Store, scratch: Path, before: Manifest) -> bool:
+    """Makes a damaged result again in its place; says whether its bytes are the same. Raises UserError."""
+    store.check_writable()
+    with _disk_full_in_one_sentence(scratch), kept(stage=todo.stage):
+        job = Job(todo, store, scratch, Shard())
+        manifest = _made(todo, store, job)
+        same = manifest.outputs == before.outputs
+        if not same:
+            store.replace(_manifest_key(todo, Shard()), manifest.model_dump_json(indent=1).encode())
+        for task in job.afterwards:
+            task()
+    return same
+
+
 def _made(todo: Plan, store: Store, job: Job) -> Manifest:
     """Runs a stage and uploads what it wrote, but does not commit it."""
     started = time.monotonic()
@@ -422,12 +436,16 @@ def finished(store: Store, todo: Plan, shard: Shard | None = None) -> Manifest |
     if manifest is None:
         return None
     sizes = {found.key: found.size for found in store.objects(todo.prefix)}
-    for output in manifest.outputs.values():
-        for part in output.parts:
-            if sizes.get(f"{todo.prefix}/{part.path}") != part.bytes:
-                gone = f"{todo.prefix}/{part.path} in {store.uri} is missing or cut short"
-                raise UserError(f"{gone}; {mend(todo.prefix)}")
+    for key in missing_parts(manifest, sizes):
+        raise UserError(f"{key} in {store.uri} is missing or cut short; {mend(todo.prefix)}")
     return manifest
+
+
+def missing_parts(manifest: Manifest, sizes: Mapping[str, int]) -> list[str]:
+    """The keys of the parts that are not among the stored keys with the right size in bytes."""
+    parts = (part for output in manifest.outputs.values() for part in output.parts)
+    keys = ((f"{manifest.prefix}/{part.path}", part.bytes) for part in parts)
+    return [key for key, size in keys if sizes.get(key) != size]
 
 
 def load_manifest(store: Store, key: str) -> Manifest | None:

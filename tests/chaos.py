@@ -1,0 +1,180 @@
+"""A process that has imported everything and forks a child for each run, so that a hundred kills take little time.
+
+python tests/chaos.py kill|race|together FOLDER     prints one line of JSON per run
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import tqdm
+
+import chain
+from hone import upkeep
+from hone.log import kept
+from hone.stage import load_manifest
+from hone.store import LocalStore
+
+KILLS = 100
+BY_CPU_TIME = 20
+RACERS = 8
+TOGETHER = 20
+VARIANTS = 4
+
+
+class Child:
+    """A forked process that does some work; what it returns comes back as JSON."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.said, writing = os.pipe()
+        self.pid = os.fork()
+        if self.pid:
+            os.close(writing)
+            return
+        try:
+            answer = json.dumps(work()).encode()
+            os.write(writing, answer)
+            os._exit(0)
+        except BaseException as error:  # noqa: BLE001 - whatever it was, the parent is told
+            print(f"child: {error!r}", file=sys.stderr)
+            os._exit(1)
+
+    def wait(self) -> tuple[int, Any]:
+        """The signal that ended it, or minus its exit status, and its answer."""
+        with os.fdopen(self.said, "rb") as said:
+            answer = said.read()
+        _, status = os.waitpid(self.pid, 0)
+        ended = os.WTERMSIG(status) if os.WIFSIGNALED(status) else -os.WEXITSTATUS(status)
+        return ended, json.loads(answer) if answer else None
+
+
+def measured(home: Path, store: LocalStore) -> dict[str, Any]:
+    """An undisturbed run: what came of it, how many audit events it had and how much CPU time it took."""
+    events = 0
+
+    def count(event: str, arguments: object) -> None:
+        nonlocal events
+        events += 1
+
+    sys.addaudithook(count)
+    started = time.process_time()
+    digests = chain.digests(chain.run(home, store))
+    return {"digests": digests, "events": events, "seconds": time.process_time() - started}
+
+
+def killed_at_event(home: Path, store: LocalStore, moment: int) -> None:
+    """A run that kills itself at its n-th audit event: an open, a rename, an import, a call of ctypes ..."""
+    left = moment
+
+    def strike(event: str, arguments: object) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(strike)
+    chain.run(home, store)
+
+
+def killed_at_time(home: Path, store: LocalStore, seconds: float) -> None:
+    """A run that the kernel ends after that much CPU time, wherever it is; nothing can catch or delay it."""
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    chain.run(home, store)
+
+
+def orphans(store: LocalStore) -> list[str]:
+    """What is wrong with any manifest in the store: a part that is not there or not whole, an input not done."""
+    keys = [one.key for one in store.objects() if one.key.endswith("/manifest.json")]
+    flaws = {
+        key.removesuffix("/manifest.json"): upkeep.flaws(store, key.removesuffix("/manifest.json")) for key in keys
+    }
+    found = [flaw for some in flaws.values() for flaw in some]
+    for key in keys:
+        manifest = load_manifest(store, key)
+        assert manifest
+        found += [f"{source} is not done" for source in manifest.inputs.values() if flaws.get(source, ["missing"])]
+    return found
+
+
+def kill(home: Path, root: Path) -> None:
+    calm = Child(lambda: measured(home, LocalStore(root / "calm"))).wait()[1]
+    draw = random.Random(7)
+    for number in range(KILLS):
+        store = LocalStore(root / str(number))
+        share = (number + draw.random()) / KILLS
+        if number % (KILLS // BY_CPU_TIME):
+            moment = max(1, round(share * calm["events"]))
+            ended, _ = Child(lambda: killed_at_event(home, store, moment)).wait()  # noqa: B023
+        else:
+            moment = max(0.001, share * calm["seconds"])
+            ended, _ = Child(lambda: killed_at_time(home, store, moment)).wait()  # noqa: B023
+        done = sorted({one.key.split("/")[0] for one in store.objects() if one.key.endswith("/manifest.json")})
+        broken = orphans(store)
+        status, digests = Child(lambda: chain.digests(chain.run(home, store))).wait()  # noqa: B023
+        for one in upkeep.garbage(store, -1.0):
+            store.delete(one.found)
+        tell(number=number, moment=moment, ended=ended, done=done, orphans=broken, rerun=status,
+             same=digests == calm["digests"], after=orphans(store), left=len(list(store.unfinished())))  # fmt: skip
+
+
+def race(home: Path, root: Path) -> None:
+    """All at once the same run in the same store."""
+
+    def work() -> dict[str, Any]:
+        with kept() as lines:
+            digests = chain.digests(chain.run(home, LocalStore(root / "race")))
+        events = [json.loads(line) for line in lines]
+        return {"digests": digests, "events": [(e["event"], e.get("stage", "")) for e in events]}
+
+    answers = [child.wait() for child in [Child(work) for _ in range(RACERS)]]
+    won = Counter(stage for _, answer in answers for event, stage in answer["events"] if event == "committed")
+    lost = Counter(stage for _, a in answers for event, stage in a["events"] if event in ("adopted", "up to date"))
+    same = len({json.dumps(answer["digests"], sort_keys=True) for _, answer in answers}) == 1
+    tell(ended=[ended for ended, _ in answers], same=same, won=won, lost=lost)
+
+
+def together(home: Path, root: Path) -> None:
+    """Twenty runs of several kinds at once in one store, each compared with itself alone."""
+
+    def work(number: int, store: LocalStore) -> dict[str, str]:
+        return chain.digests(chain.run(home, store, f"run-{number}", seed=number % VARIANTS))
+
+    shared = LocalStore(root / "shared")
+    running = [Child(lambda number=number: work(number, shared)) for number in range(TOGETHER)]
+    answers = [child.wait() for child in running]
+    alone = [Child(lambda n=n: work(n, LocalStore(root / f"alone-{n}"))).wait()[1] for n in range(VARIANTS)]
+    for number, (ended, digests) in enumerate(answers):
+        tell(number=number, ended=ended, same=digests == alone[number % VARIANTS])
+    tell(runs=upkeep.runs(shared), orphans=orphans(shared), kinds=len({json.dumps(one) for one in alone}))
+
+
+def tell(**facts: Any) -> None:
+    print(json.dumps(facts), flush=True)
+
+
+def main(what: str, folder: str) -> None:
+    os.environ.update(HONE_LOG="off", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    sys.stderr = open(os.devnull, "w") if what == "kill" else sys.stderr  # noqa: SIM115 - progress of killed runs
+    torch.set_num_threads(1)
+    # Its own is shared by forked processes: one killed while holding it would stop all that come after.
+    tqdm.tqdm.set_lock(threading.RLock())
+    root = Path(folder)
+    home = chain.home(root / "home", docs=24)
+    chain.run(home, LocalStore(root / "warm"))
+    tempfile.tempdir = str(root)
+    {"kill": kill, "race": race, "together": together}[what](home, root)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

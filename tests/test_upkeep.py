@@ -1,0 +1,189 @@
+"""What a store tells of itself, and how damage is noticed, named and mended."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import chain
+from hone import local, upkeep
+from hone.cli import app
+from hone.errors import UserError
+from hone.stage import Manifest
+from hone.store import LocalStore
+
+Done = dict[str, Manifest]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return chain.home(tmp_path_factory.mktemp("home"), docs=24)
+
+
+@pytest.fixture(scope="module")
+def first(home: Path) -> Done:
+    """A finished run; tests work on copies of its store."""
+    return chain.run(home, LocalStore(home / "first"))
+
+
+@pytest.fixture
+def store(home: Path, first: Done, tmp_path: Path) -> LocalStore:
+    shutil.copytree(home / "first", tmp_path / "store")
+    return LocalStore(tmp_path / "store")
+
+
+def part(store: LocalStore, done: Done, stage: str, name: str) -> Path:
+    return store.root / done[stage].prefix / done[stage].outputs[name].parts[0].path
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def hone(*arguments: str) -> tuple[int, str]:
+    """Exit code and output of a command; a mistake of the user counts as its code and sentence."""
+    found = CliRunner().invoke(app, list(arguments))
+    if isinstance(found.exception, UserError):
+        return found.exception.exit_code, f"{found.output}{found.exception}"
+    assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
+    return found.exit_code, found.output
+
+
+def snapshot(store: LocalStore) -> dict[str, bytes]:
+    return {one.key: store.read(one.key) or b"" for one in store.objects()}
+
+
+def doubled(path: Path) -> None:
+    path.write_bytes(path.read_bytes() * 2)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [flip, Path.unlink, doubled, emptied])
+@pytest.mark.parametrize(("stage", "name"), [("prepare", "docs"), ("distill", "model"), ("score", "teacher_scores")])
+def test_damage_is_named_and_repair_brings_the_same_bytes_back(
+    store: LocalStore, first: Done, harm: Callable[[Path], Any], stage: str, name: str
+) -> None:
+    before = snapshot(store)
+    damaged = part(store, first, stage, name)
+    harm(damaged)
+    (flaw,) = upkeep.flaws(store, first[stage].prefix)
+    assert damaged.relative_to(store.root).as_posix() in flaw
+    assert f"`hone repair {first[stage].prefix}`" in flaw
+    outcomes = dict(upkeep.repair(store, "tiny"))
+    assert outcomes.pop(first[stage].prefix) == "made again, the same bytes"
+    assert set(outcomes.values()) == {"whole"}
+    after = snapshot(store)
+    assert {key: data for key, data in after.items() if "/logs/" not in key and "memo/" not in key} == {
+        key: data for key, data in before.items() if "/logs/" not in key and "memo/" not in key
+    }
+
+
+def test_repair_of_what_cannot_come_out_the_same_says_so_and_the_run_goes_on_from_there(
+    home: Path, store: LocalStore, first: Done
+) -> None:
+    shutil.rmtree(store.root / first["evaluate"].place("report"))
+    outcomes = dict(upkeep.repair(store, "tiny"))
+    assert outcomes[first["evaluate"].prefix].startswith("made again")
+    assert upkeep.flaws(store, first["evaluate"].prefix) == []
+    assert chain.digests(chain.run(home, store)) == chain.digests(first)
+
+
+def test_a_run_stops_at_damage_and_says_how_to_mend_it(home: Path, store: LocalStore, first: Done) -> None:
+    part(store, first, "mine", "candidates").unlink()
+    with pytest.raises(UserError, match=f"missing or cut short; `hone repair {first['mine'].prefix}`"):
+        chain.run(home, store)
+    code, said = hone("repair", first["mine"].prefix, "--store", store.uri)
+    assert code == 0
+    assert "made again, the same bytes" in said
+    assert chain.run(home, store)["mine"] == first["mine"]
+
+
+def test_a_removed_result_is_made_again_by_the_run(home: Path, store: LocalStore, first: Done) -> None:
+    (store.root / first["curate"].prefix / "manifest.json").write_text("{")
+    outcomes = dict(upkeep.repair(store, "tiny"))
+    assert outcomes[first["curate"].prefix] == "its damaged manifest was removed; `hone run` makes it again"
+    assert chain.digests(chain.run(home, store)) == chain.digests(first)
+
+
+def test_changed_sources_under_the_same_name_are_noticed(
+    home: Path, store: LocalStore, first: Done, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(home, tmp_path / "home", ignore=shutil.ignore_patterns("first"))
+    assert [step.stage for step in local.explain_run(chain.checked(moved), store) if step.reason] == []
+    corpus = moved / "corpus" / "corpus.jsonl"
+    corpus.write_text(corpus.read_text("utf-8").replace("wing", "tail", 1), "utf-8")
+    steps = local.explain_run(chain.checked(moved), store)
+    assert steps[0].reason.endswith("has other content")
+    assert steps[0].manifest is None
+
+
+def test_ls_shows_runs_and_damage(store: LocalStore, first: Done) -> None:
+    assert "whole" in hone("store", "ls", "--store", store.uri)[1]
+    part(store, first, "distill", "model").unlink()
+    assert "damaged: hone repair tiny" in hone("store", "ls", "--store", store.uri)[1]
+
+
+def test_verify_reads_every_part(store: LocalStore, first: Done) -> None:
+    code, said = hone("store", "verify", "--store", store.uri)
+    assert (code, said.strip()) == (0, f"{len(first)} results of 1 runs are whole.")
+    flip(part(store, first, "distill", "model"))
+    code, said = hone("store", "verify", "tiny", "--store", store.uri)
+    assert code == 2
+    assert first["distill"].place("model") in said
+    assert hone("store", "verify", "unknown", "--store", store.uri)[0] == 2
+
+
+def test_diff_says_what_differs(home: Path, store: LocalStore) -> None:
+    mine = {**chain.SETTINGS["mine"], "top_k": 8}
+    chain.run(home, store, "other", mine=mine)
+    code, said = hone("store", "diff", "tiny", "other", "--store", store.uri)
+    assert code == 0
+    assert "top_k 10 -> 8" in said
+    assert "prepare" not in said
+    assert "same results" in hone("store", "diff", "tiny", "tiny", "--store", store.uri)[1]
+
+
+def test_gc_removes_what_nothing_refers_to_only_when_told_and_only_when_old(
+    home: Path, store: LocalStore, first: Done
+) -> None:
+    whole = snapshot(store)
+    prefix = first["mine"].prefix
+    store.replace(f"{prefix}/candidates/00000-00000-deadbeef.parquet", b"killed before its manifest")
+    store.replace("mine/0123456789abcdef/candidates/part.parquet", b"never finished")
+    (store.root / prefix / f".hone-{'0' * 32}").write_bytes(b"half")
+    everything = snapshot(store)
+    assert "Nothing to remove" in hone("store", "gc", "--store", store.uri)[1]
+    code, said = hone("store", "gc", "--older-than", "0", "--store", store.uri)
+    assert code == 0
+    assert "3 objects" in said
+    assert "--delete removes them" in said
+    assert snapshot(store) == everything
+    hone("store", "gc", "--older-than", "0", "--delete", "--store", store.uri)
+    assert snapshot(store) == whole
+    assert list(store.unfinished()) == []
+
+
+def test_gc_of_results_keeps_what_runs_stand_for(home: Path, store: LocalStore, first: Done) -> None:
+    chain.run(home, store, "tiny", seed=5)
+    old = {one.found.key for one in upkeep.garbage(store, 0.0, results=True)}
+    assert f"{first['distill'].prefix}/manifest.json" in old
+    for one in upkeep.garbage(store, 0.0, results=True):
+        store.delete(one.found)
+    assert all(upkeep.flaws(store, prefix) == [] for prefix in upkeep.prefixes_of(store, "tiny"))
+    assert upkeep.garbage(store, 0.0, results=True) == []
+
+
+def test_what_a_stage_logged_lies_beside_its_result(store: LocalStore, first: Done) -> None:
+    (log,) = (store.root / first["mine"].prefix / "logs").iterdir()
+    events = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    assert [event["event"] for event in events] == ["started", "finished"]
+    assert {(event["run"], event["stage"], event["shard"]) for event in events} == {("tiny", "mine", "0/1")}
