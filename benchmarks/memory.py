@@ -93,7 +93,7 @@ def settings_of(folder: Path) -> Mapping[str, Mapping[str, object]]:
 
 def inputs_of(store: object) -> dict[str, object]:
     """Every table of every finished result in the store, the latest of each stage."""
-    from hone.stage import Manifest, load_manifest
+    from hone.manifest import Manifest, load_manifest
     from hone.store import LocalStore
 
     assert isinstance(store, LocalStore)
@@ -104,23 +104,25 @@ def inputs_of(store: object) -> dict[str, object]:
 
 def write_scores(store: object, size: int) -> None:
     """As many queries as documents with the scores of twenty documents each: what curate reads."""
-    from hone import stage as machinery
+    from hone.config import StageConfig
+    from hone.job import Job, Plan, Shard
+    from hone.stage import _commit, _manifest, scratch_folder
     from hone.store import LocalStore
 
     assert isinstance(store, LocalStore)
-    config = machinery.StageConfig()
+    config = StageConfig()
     for name, table, batches in (
         ("generate", "queries", query_rows(size)),
         ("score", "teacher_scores", score_rows(size)),
     ):
-        todo = machinery.Plan(name, config, {}, {}, "f" * 16)
-        with machinery.scratch_folder() as scratch:
-            job = machinery.Job(todo, store, scratch, machinery.Shard())
+        todo = Plan(name, config, {}, {}, "f" * 16)
+        with scratch_folder() as scratch:
+            job = Job(todo, store, scratch, Shard())
             with job.writer(table) as writer:
                 for batch in batches:
                     writer.write(batch)
-            outputs = {table: machinery._publish(job, table)}
-        machinery._commit(store, f"{todo.prefix}/manifest.json", machinery._manifest(todo, outputs, {}, {}, 0.0))
+            outputs = {table: job.publish(table)}
+        _commit(store, f"{todo.prefix}/manifest.json", _manifest(todo, outputs, {}, {}, 0.0))
 
 
 def query_rows(size: int) -> Iterator[pa.Table]:

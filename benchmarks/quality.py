@@ -19,7 +19,9 @@ from rich.table import Table
 
 from hone import local, settings
 from hone.errors import UserError
-from hone.stage import Manifest, fetch_folder, scratch_folder
+from hone.manifest import Manifest
+from hone.parts import fetch_folder
+from hone.stage import scratch_folder
 from hone.store import Store, open_store
 
 ENOUGH_QUERIES = 300

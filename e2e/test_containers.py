@@ -23,8 +23,8 @@ from conftest import BUCKET, settings, text
 from hone import local
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
+from hone.manifest import Manifest
 from hone.settings import check
-from hone.stage import Manifest
 from hone.stages import STAGES
 from hone.store import LocalStore, Store, open_store
 

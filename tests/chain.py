@@ -9,8 +9,8 @@ import yaml
 import corpora
 import tiny
 from hone import local, settings
+from hone.manifest import Manifest
 from hone.settings import RunSettings
-from hone.stage import Manifest
 from hone.store import Store
 
 TOPICS = ("wing lift drag stall flap slat", "engine thrust fan core inlet nozzle", "sea wave tide reef shore foam")

@@ -22,7 +22,7 @@ import tqdm
 import chain
 from hone import upkeep
 from hone.log import kept
-from hone.stage import load_manifest
+from hone.manifest import load_manifest
 from hone.store import LocalStore
 
 KILLS = 100

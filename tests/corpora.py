@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hone import tables
-from hone.stage import Job, Manifest, Plan, Shard, TableReader, execute, plan, scratch_folder
-from hone.stage import _publish as publish
+from hone.job import Job, Plan, Shard
+from hone.manifest import Manifest
+from hone.parts import TableReader
+from hone.stage import execute, plan, scratch_folder
 from hone.stages import stage
 from hone.store import LocalStore
 from hone.tables import Table
@@ -87,7 +89,7 @@ def finished(store: LocalStore, name: str, **outputs: pa.Table) -> dict[str, Man
         for table, rows in outputs.items():
             with job.writer(table) as writer:
                 writer.write(rows)
-        made = {table: publish(job, table) for table in outputs}
+        made = {table: job.publish(table) for table in outputs}
     manifest = Manifest(
         stage=name, fingerprint=todo.fingerprint, code="", version="", config={}, sources={}, inputs={},
         input_digests={}, outputs=made, facts={}, cost={}, seconds=0.0,

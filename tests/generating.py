@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hone.stage import Manifest, Shard, execute, plan, scratch_folder
+from hone.job import Shard
+from hone.manifest import Manifest
+from hone.stage import execute, plan, scratch_folder
 from hone.stages.generate import Config
 from hone.store import LocalStore
 

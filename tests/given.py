@@ -7,8 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hone import stage as stage_module
-from hone.stage import Job, Manifest, Plan, Shard, execute, fetch_part, merge, plan, scratch_folder
+from hone.job import Job, Plan, Shard
+from hone.manifest import Manifest
+from hone.parts import fetch_part
+from hone.stage import execute, merge, plan, scratch_folder
 from hone.stages import stage
 from hone.store import Store
 
@@ -23,7 +25,7 @@ def results(
         for table, rows in tables.items():
             with job.writer(table) as writer:
                 writer.write(rows)
-        outputs = {table: stage_module._publish(job, table) for table in tables}
+        outputs = {table: job.publish(table) for table in tables}
     manifest = Manifest(
         stage=name, fingerprint="f" * 16, code="", version="", config={}, sources={}, inputs={},
         input_digests={}, outputs=outputs, facts=facts or {}, cost={}, seconds=0.0,

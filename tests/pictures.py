@@ -13,9 +13,10 @@ from urllib.parse import quote
 
 from browser import opened, show
 from hone import local
+from hone.parts import fetch_folder
 from hone.search import Searcher
 from hone.serve import Judgements, Server
-from hone.stage import fetch_folder, scratch_folder
+from hone.stage import scratch_folder
 from hone.store import Store, open_store
 
 HEIGHT = 1500

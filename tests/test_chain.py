@@ -16,12 +16,13 @@ from typer.testing import CliRunner
 import corpora
 import tiny
 from chain import digests
+from hone import job as job_module
 from hone import local, settings
-from hone import stage as machinery
 from hone.cli import app
 from hone.errors import UserError
+from hone.manifest import Manifest, load_manifest
+from hone.parts import fetch_folder
 from hone.search import top_tens
-from hone.stage import Manifest, fetch_folder
 from hone.stages import STAGES, stage
 from hone.store import LocalStore
 
@@ -123,7 +124,7 @@ def test_the_command_gives_the_same_tables_and_weights_in_another_store_and_then
 def test_one_shard_and_seven_give_the_same_tables_facts_and_costs(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machinery, "ROWS_PER_BUCKET", 8)
+    monkeypatch.setattr(job_module, "ROWS_PER_BUCKET", 8)
     runs = [run(home / "tiny.yaml", LocalStore(tmp_path / str(count)), shards=count)[0] for count in (1, 7)]
     one, seven = runs
     assert len(seven["score"].outputs["teacher_scores"].parts) > 1
@@ -206,7 +207,7 @@ def test_each_stage_by_itself_makes_what_the_run_makes(home: Path, first: First,
         if name != "gate":  # it reads the report, which says how long things took
             assert prefix == first[1][name].prefix
         found |= dict.fromkeys(stage(name).WRITES, prefix)
-    verdict = machinery.load_manifest(LocalStore(tmp_path / "store"), f"{found['verdict']}/manifest.json")
+    verdict = load_manifest(LocalStore(tmp_path / "store"), f"{found['verdict']}/manifest.json")
     assert verdict is not None
     assert digests({"gate": verdict}) == digests({"gate": first[1]["gate"]})
 

@@ -18,7 +18,7 @@ import chaos
 @pytest.fixture
 def folder(tmp_path: Path) -> Generator[Path]:
     """A folder in memory where there is one: a hundred runs wait long for a disk to sync."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else folder) as made:
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else tmp_path) as made:
         yield Path(made)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import corpora
 import given as given_
-from hone import stage as machinery
+from hone import job as machinery
 from hone import tables
 from hone.core.curation import split_of, stratified, unlikely
 from hone.errors import UserError

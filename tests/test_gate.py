@@ -14,14 +14,15 @@ import yaml
 from sentence_transformers import SentenceTransformer
 from typer.testing import CliRunner
 
-from hone import stage as machinery
 from hone import tables
 from hone.cli import app
 from hone.core.metrics import MEASURES
 from hone.core.verdict import Evidence, Policy, judge, reasons
 from hone.errors import UserError
+from hone.job import Job, Plan, Shard
+from hone.manifest import Manifest, load_manifest
+from hone.parts import TableReader
 from hone.report.findings import Findings
-from hone.stage import Job, Manifest, Plan, Shard, TableReader, load_manifest
 from hone.stages import stage
 from hone.store import LocalStore
 from hone.versus import show
@@ -256,7 +257,7 @@ def shuffled_lists(site: Site, prefix: str) -> str:
     job = Job(Plan("curate", stage("curate").Config(), {}, {}, "5" * 16), site.store, scratch, Shard())
     with job.writer("lists") as writer:
         writer.write(tables.LISTS.build(dealt))
-    outputs = {**manifest.outputs, "lists": machinery._publish(job, "lists")}
+    outputs = {**manifest.outputs, "lists": job.publish("lists")}
     made = manifest.model_copy(update={"fingerprint": "5" * 16, "outputs": outputs})
     site.store.create(f"{made.prefix}/manifest.json", made.model_dump_json().encode())
     return made.prefix

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
-from hone import stage as stage_module
 from hone import tables
 from hone.core import extractive, styles
 from hone.core.cleaning import Cleaner, Draft, Rules, answered, copied_words, is_complete, normalised
@@ -24,7 +23,10 @@ from hone.core.near import NearDuplicates, shingles, similarity
 from hone.core.prompts import Prompts, Request
 from hone.drafts.people import read_log
 from hone.errors import UserError
-from hone.stage import Job, Manifest, Plan, Shard, execute, fetch_part, merge, plan, scratch_folder
+from hone.job import Job, Plan, Shard
+from hone.manifest import Manifest
+from hone.parts import fetch_part
+from hone.stage import execute, merge, plan, scratch_folder
 from hone.stages import stage
 from hone.stages.generate import Config
 from hone.store import LocalStore
@@ -63,7 +65,7 @@ def prepared(
         for name, rows in (("docs", docs), ("judged_queries", tables.JUDGED_QUERIES.build(judged))):
             with job.writer(name) as writer:
                 writer.write(rows)
-        outputs = {name: stage_module._publish(job, name) for name in ("docs", "judged_queries")}
+        outputs = {name: job.publish(name) for name in ("docs", "judged_queries")}
     manifest = Manifest(
         stage="prepare", fingerprint=fingerprint, code="", version="", config={}, sources={}, inputs={},
         input_digests={}, outputs=outputs, facts={}, cost={}, seconds=0.0,

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from hone import registry
-from hone import stage as machinery
+from hone.config import StageConfig
 from hone.errors import UserError
+from hone.job import Job, Plan, Shard
+from hone.manifest import Manifest
 from hone.registry import Move, Release
-from hone.stage import Job, Manifest, Plan, Shard
+from hone.stage import _manifest, execute, plan, scratch_folder
 from hone.stages import publish
 from hone.store import LocalStore
 
@@ -134,7 +136,7 @@ def results(store: LocalStore, folder: Path, verdict: str, about: Callable[[str]
     """Finished results of distill and gate."""
     made: dict[str, Manifest] = {}
     for stage, name in (("distill", "model"), ("gate", "verdict")):
-        config = machinery.StageConfig()
+        config = StageConfig()
         job = Job(Plan(stage, config, {}, {}, "f" * 16), store, folder / stage, Shard())
         target = job.new_folder(name)
         if name == "model":
@@ -143,16 +145,16 @@ def results(store: LocalStore, folder: Path, verdict: str, about: Callable[[str]
             found = {"verdict": verdict, "model": about(made["model"].outputs["model"].digest), "criteria": []}
             (target / "README.md").write_text("the card")
             (target / "verdict.json").write_text(json.dumps({**found, "reasons": ["too few lists"]}))
-        manifest = machinery._manifest(job.plan, {name: machinery._publish(job, name)}, {}, {}, 0.0)
+        manifest = _manifest(job.plan, {name: job.publish(name)}, {}, {}, 0.0)
         store.create(f"{manifest.prefix}/manifest.json", manifest.model_dump_json().encode())
         made[name] = manifest
     return made
 
 
 def published(store: LocalStore, folder: Path, inputs: dict[str, Manifest]) -> Manifest:
-    with machinery.scratch_folder() as scratch:
-        todo = machinery.plan("publish", publish.Config(domain="support"), inputs, scratch)
-        return machinery.execute(todo, store, scratch)[0]
+    with scratch_folder() as scratch:
+        todo = plan("publish", publish.Config(domain="support"), inputs, scratch)
+        return execute(todo, store, scratch)[0]
 
 
 def test_what_passed_is_published_whole_and_only_once(store: LocalStore, tmp_path: Path) -> None:

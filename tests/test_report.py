@@ -13,13 +13,14 @@ import pytest
 import yaml
 from rich.console import Console
 
-from hone import stage as machinery
 from hone import tables
 from hone.core.families import Student
 from hone.core.metrics import MEASURES
 from hone.core.teachers import Teacher
 from hone.errors import UserError
+from hone.job import Job, Plan, Shard
 from hone.judged import JudgedSet
+from hone.manifest import Manifest, Output
 from hone.report import before_after, charts
 from hone.report.findings import Findings, Move, Origin, QueryGain, headline
 from hone.report.markdown import card, markdown
@@ -28,7 +29,6 @@ from hone.report.page import page
 from hone.report.queries import queries
 from hone.report.table import rows
 from hone.sources import declared_licence
-from hone.stage import Job, Manifest, Output, Plan, Shard
 from hone.stages import evaluate, stage
 from hone.store import LocalStore
 from hone.tables import Table
@@ -104,7 +104,7 @@ class Chain:
         manifest = Manifest(
             stage=name, fingerprint="f" * 16, code="c", version="1", config={"note": EVIL}, sources={},
             inputs={table: found.prefix for table, found in self.inputs.items()}, input_digests={},
-            outputs={output: machinery._publish(job, output) for output in CHAIN[name]},
+            outputs={output: job.publish(output) for output in CHAIN[name]},
             facts={"qualification": {"teacher": 0.5, "qualified": True}} if name == "score" else {},
             cost={"pairs": 7}, seconds=1.5,
         )  # fmt: skip

@@ -15,12 +15,12 @@ import pytest
 import given
 import slow
 import tiny
-from hone import stage as stage_module
+from hone import job as job_module
 from hone import tables
 from hone.backends.pair_models import PairModel
 from hone.core.qualification import flaw_of, qualify
 from hone.errors import UserError
-from hone.stage import Manifest
+from hone.manifest import Manifest
 from hone.store import LocalStore
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
@@ -37,7 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
 
 @pytest.fixture
 def many_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_module, "ROWS_PER_BUCKET", 9)
+    monkeypatch.setattr(job_module, "ROWS_PER_BUCKET", 9)
 
 
 def world(*, log: int = 0) -> dict[str, pa.Table]:

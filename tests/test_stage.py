@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hone import stage as stage_module
 from hone import tables
 from hone.code import code_digest
 from hone.errors import UserError
+from hone.job import Job, Plan, Shard
+from hone.manifest import Manifest, Output
 from hone.memo import Memo
-from hone.stage import Job, Manifest, Output, Plan, Shard, TableReader, TableWriter, merge_facts
+from hone.parts import TableReader, TableWriter
+from hone.stage import merge_facts
 from hone.stages import STAGES, stage
 from hone.store import LocalStore
 
@@ -46,7 +48,7 @@ def result_of(store: LocalStore, scratch: Path, table: pa.Table) -> Manifest:
     job = Job(Plan("prepare", config, {}, {}, "f" * 16), store, scratch, Shard())
     with job.writer("docs") as writer:
         writer.write(table)
-    outputs = {"docs": stage_module._publish(job, "docs")}
+    outputs = {"docs": job.publish("docs")}
     return Manifest(
         stage="prepare", fingerprint="f" * 16, code="", version="", config={}, sources={}, inputs={},
         input_digests={}, outputs=outputs, facts={}, cost={}, seconds=0.0,

@@ -11,7 +11,7 @@ from hone import local
 from hone.errors import TransientError, UserError
 from hone.kubeflow import submit
 from hone.kubeflow.profile import load
-from hone.stage import Manifest
+from hone.manifest import Manifest
 from hone.store import LocalStore, open_store
 
 ROOT = Path(__file__).parents[1]

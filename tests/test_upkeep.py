@@ -13,7 +13,7 @@ import chain
 from hone import local, upkeep
 from hone.cli import app
 from hone.errors import UserError
-from hone.stage import Manifest
+from hone.manifest import Manifest
 from hone.store import LocalStore
 
 Done = dict[str, Manifest]

@@ -12,11 +12,10 @@ from typing import Any
 os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
 
 import tiny
-from hone import stage
 from hone.backends.vllm_engine import VLLM
 from hone.core.answers import Answer
 from hone.core.llm import LanguageModel
-from hone.stage import execute, scratch_folder
+from hone.stage import execute, plan, scratch_folder
 from hone.stages.generate import Config
 from hone.store import LocalStore
 from test_generate import corpus, prepared, requests
@@ -38,7 +37,7 @@ def through_the_stage(folder: Path, model: Path) -> dict[str, Any]:
     for min_words in (1, 2):
         with scratch_folder() as scratch:
             config = Config(sources=("vllm",), llm=LanguageModel(**llm), min_words=min_words)
-            manifest, _ = execute(stage.plan("generate", config, inputs, scratch), store, scratch)
+            manifest, _ = execute(plan("generate", config, inputs, scratch), store, scratch)
         costs.append(manifest.cost)
         drafts.append(sum(output.rows for output in manifest.outputs.values()))
     return {"costs": costs, "drafts": drafts}

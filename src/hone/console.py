@@ -13,7 +13,10 @@ from rich.table import Table
 from hone import local, registry, settings
 from hone.core.verdict import REJECT, shown
 from hone.errors import UserError
-from hone.stage import Manifest, Shard, fetch_folder, load_manifest, scratch_folder
+from hone.job import Shard
+from hone.manifest import Manifest, load_manifest
+from hone.parts import fetch_folder
+from hone.stage import scratch_folder
 from hone.stages import STAGES
 from hone.stages.gate import read_verdict
 from hone.store import LocalStore, Store, open_store

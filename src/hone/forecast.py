@@ -32,9 +32,9 @@ from hone.core.text import Chunking, flat
 from hone.drafts.model import open_generator
 from hone.drafts.people import read_log
 from hone.errors import UserError
+from hone.manifest import Manifest
 from hone.settings import RunSettings
 from hone.sources import local_path
-from hone.stage import Manifest
 from hone.stages import curate, distill, generate, mine, prepare, score
 from hone.store import Store
 

@@ -13,13 +13,15 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from hone import readers, tables
+from hone.config import Settings
 from hone.core import extractive
 from hone.core.metrics import effectiveness
 from hone.core.summary import Measured, Role, Values
 from hone.core.text import flat
 from hone.errors import UserError
+from hone.job import Job
+from hone.parts import Docs, TableWriter
 from hone.sources import Source
-from hone.stage import Docs, Job, Settings, TableWriter
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_STYLE = "search"

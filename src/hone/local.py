@@ -8,24 +8,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from hone import tables
+from hone.config import StageConfig, marked
 from hone.core.verdict import PROMOTE
 from hone.errors import UserError
+from hone.job import Plan, Shard
 from hone.log import about
+from hone.manifest import Manifest, load_manifest
 from hone.settings import RunSettings
 from hone.sources import SourceMark, local_path
-from hone.stage import (
-    Manifest,
-    Plan,
-    Shard,
-    StageConfig,
-    execute,
-    finished,
-    load_manifest,
-    marked,
-    merge,
-    plan,
-    scratch_folder,
-)
+from hone.stage import execute, finished, merge, plan, scratch_folder
 from hone.stages import STAGES, publish, stage
 from hone.store import Store
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from pydantic import Field
 
+from hone.config import Settings
 from hone.errors import UserError
-from hone.stage import Part, Settings
+from hone.manifest import Part
 from hone.store import Store, sha256_of
 
 NAME = r"[a-z0-9][a-z0-9_-]*"

@@ -11,8 +11,11 @@ from rich.table import Table
 
 from hone import local
 from hone.errors import UserError
+from hone.job import Job, Plan, Shard
+from hone.manifest import Manifest
+from hone.parts import fetch_folder
 from hone.report.gathering import TITLE_CHARS, cut, find
-from hone.stage import Job, Manifest, Plan, Shard, fetch_folder, scratch_folder
+from hone.stage import scratch_folder
 from hone.store import Store, open_store
 
 if TYPE_CHECKING:

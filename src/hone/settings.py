@@ -16,8 +16,8 @@ from typing import Any, cast
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from hone.config import StageConfig
 from hone.errors import UserError
-from hone.stage import StageConfig
 from hone.stages import STAGES, stage
 
 OWN = ("name", "preset")

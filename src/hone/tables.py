@@ -1,7 +1,7 @@
 """READ FIRST: every table and folder that passes between stages.
 
 Tables describe the world, never the schedule of whoever reads them: keys are ids, and nothing here depends on a batch
-size or a number of shards. On disk a table is a list of Parquet parts named by a manifest (see `stage.py`).
+size or a number of shards. On disk a table is a list of Parquet parts named by a manifest (see `manifest.py`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -11,16 +11,9 @@ from rich.table import Table
 from hone import local
 from hone.errors import UserError
 from hone.log import about, log
-from hone.stage import (
-    Manifest,
-    Part,
-    fetch_part,
-    load_manifest,
-    missing_parts,
-    plan,
-    redo,
-    scratch_folder,
-)
+from hone.manifest import Manifest, Part, load_manifest, missing_parts
+from hone.parts import fetch_part
+from hone.stage import plan, redo, scratch_folder
 from hone.stages import STAGES, stage
 from hone.store import Object, Store, open_store
 

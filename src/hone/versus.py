@@ -14,13 +14,16 @@ from hone import local, tables
 from hone.core.metrics import MEASURES
 from hone.core.summary import Draws, Measured, main_set, summarise
 from hone.errors import UserError
+from hone.job import Job, Plan, Shard
 from hone.judged import OWN, Judged, Ranking, Result, read_judged
+from hone.manifest import Manifest
+from hone.parts import TableReader, fetch_folder
 from hone.report import before_after
 from hone.report.findings import Findings
 from hone.report.gathering import queries_of
 from hone.report.markdown import markdown
 from hone.report.page import page
-from hone.stage import Job, Manifest, Plan, Shard, TableReader, fetch_folder, scratch_folder
+from hone.stage import scratch_folder
 from hone.stages import evaluate, stage
 from hone.store import Store, open_store
 from hone.tables import Table

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from hone.backends.encoder import encode_docs
 from hone.core.families import Student, doc_text
-from hone.stage import Job
+from hone.job import Job
 
 
 class Texts(Sequence[str]):

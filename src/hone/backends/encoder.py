@@ -22,8 +22,9 @@ from hone.backends.budget import Budget
 from hone.backends.head import Head, load_head, save_head
 from hone.core.families import Family, Student, doc_text, family
 from hone.errors import UserError
+from hone.job import Job
+from hone.parts import Docs
 from hone.progress import Task, task
-from hone.stage import Docs, Job
 
 TOKEN_BUDGET = 8_192
 ROWS_AT_ONCE = 4_096

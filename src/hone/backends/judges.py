@@ -11,8 +11,8 @@ from hone.backends import load
 from hone.backends.corpus import Corpus
 from hone.core.teachers import Mix, OneTeacher, Teacher
 from hone.errors import UserError
+from hone.job import Job
 from hone.memo import Memo
-from hone.stage import Job
 
 SHAPES_SCORES = {"kind", "max_tokens", "precision", "instruction"}
 

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from hone.config import Settings
 from hone.sources import Source
-from hone.stage import Settings
 
 Pooling = Literal["cls", "mean", "last"]
 

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from hone.config import Settings
 from hone.core import extractive
 from hone.core.styles import counts_of
 from hone.sources import Source
-from hone.stage import Settings
 
 
 class Extractive(Settings):

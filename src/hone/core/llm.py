@@ -4,10 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from hone.config import Resource, Settings
 from hone.core.prompts import checked_template
 from hone.core.styles import STYLES, Style, counts_of
 from hone.sources import Source
-from hone.stage import Resource, Settings
 
 
 class Endpoint(Settings):

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from hone.backends import BACKENDS
-from hone.stage import Resource, Settings
+from hone.config import Resource, Settings
 
 
 class Search(Settings):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import Field, model_validator
 
-from hone.stage import Settings
+from hone.config import Settings
 
 EXAMPLES_SHOWN = 3
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from hone.backends import BACKENDS
+from hone.config import Resource, Settings
 from hone.sources import Source
-from hone.stage import Resource, Settings
 
 
 class RerankServer(Settings):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hone.stage import Resource, Settings
+from hone.config import Resource, Settings
 
 
 class LossSettings(Settings):

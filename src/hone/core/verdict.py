@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from hone.config import Settings
 from hone.core.metrics import PRIMARY
-from hone.stage import Settings
 
 Outcome = Literal["pass", "hold", "reject"]
 PROMOTE, HOLD, REJECT = "promote", "hold", "reject"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hone import readers, tables
 from hone.core.cleaning import Cleaner, Draft, Fault, Rules, normalised
 from hone.core.styles import hashed
-from hone.stage import Job
+from hone.job import Job
 
 if TYPE_CHECKING:
     from hone.stages.generate import Config

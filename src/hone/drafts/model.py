@@ -18,8 +18,8 @@ from hone.core.llm import LanguageModel
 from hone.core.prompts import Prompts
 from hone.core.styles import hashed
 from hone.drafts.sample import Doc
+from hone.job import Job
 from hone.progress import Task
-from hone.stage import Job
 
 if TYPE_CHECKING:
     from hone.stages.generate import Config

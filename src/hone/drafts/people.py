@@ -8,7 +8,7 @@ from hone import readers
 from hone.core.cleaning import Draft, Fault
 from hone.core.querylog import QueryLog
 from hone.errors import UserError
-from hone.stage import Job
+from hone.job import Job
 
 if TYPE_CHECKING:
     from hone.stages.generate import Config

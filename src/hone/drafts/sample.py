@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from hone.core.families import doc_text
 from hone.core.styles import hashed
-from hone.stage import Job
+from hone.job import Job
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,15 @@ from typing import Any, cast
 
 from hone import local, settings
 from hone.errors import UserError
+from hone.job import Shard
 from hone.kubeflow.components import component, parents
 from hone.kubeflow.notify import notify
 from hone.kubeflow.preflight import Needs, check
+from hone.manifest import Manifest, load_manifest
+from hone.parts import fetch_folder
 from hone.settings import RunSettings
 from hone.sources import local_path
-from hone.stage import Manifest, Shard, fetch_folder, load_manifest, scratch_folder
+from hone.stage import scratch_folder
 from hone.store import Store, open_store
 
 MOUNTS = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/"}

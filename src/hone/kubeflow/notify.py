@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from hone import local
+from hone.config import Settings
 from hone.errors import TransientError, UserError
 from hone.settings import RunSettings
-from hone.stage import Settings
 from hone.store import Store
 
 TRIES = 3

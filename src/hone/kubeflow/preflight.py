@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from hone import sources
+from hone.config import Settings, marked
 from hone.errors import TransientError, UserError
 from hone.settings import RunSettings
-from hone.stage import Settings, marked, scratch_folder
+from hone.stage import scratch_folder
 from hone.store import Store, open_store
 
 GIB = 1 << 30

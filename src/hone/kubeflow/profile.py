@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
+from hone.config import Settings
 from hone.errors import UserError
 from hone.kubeflow.components import COMPONENTS, component
 from hone.settings import overlay, read_yaml
-from hone.stage import Settings
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
+from hone.config import Settings
 from hone.errors import UserError
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.submit import LONGEST_SETTINGS, Version, check, register
 from hone.settings import read_yaml
-from hone.stage import Settings
 
 if TYPE_CHECKING:
     from kfp import Client

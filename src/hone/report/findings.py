@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from hone.core.metrics import PRIMARY
-from hone.stage import Manifest
+from hone.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ import numpy as np
 
 from hone.core.metrics import PRIMARY
 from hone.core.summary import Values
+from hone.job import Job
 from hone.judged import Ranking, Result, extremes
+from hone.manifest import Manifest
+from hone.parts import Docs
 from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain
 from hone.sources import declared_licence
-from hone.stage import Docs, Job, Manifest
 
 DROPPED = ("dropped_by_prepare", "dropped_by_generate", "dropped_by_mine", "dropped_by_score", "dropped_by_curate")
 MOST_MOVES = 3

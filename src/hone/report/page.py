@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from hone.core.metrics import PRIMARY
 from hone.core.verdict import Criterion, shown
+from hone.manifest import Manifest
 from hone.report import charts
 from hone.report.findings import (
     STUDENTS,
@@ -21,7 +22,6 @@ from hone.report.findings import (
 from hone.report.markup import Html, anchor, element, join, section, table
 from hone.report.queries import queries
 from hone.report.style import CSS
-from hone.stage import Manifest
 
 DIGITS = 12
 GPU = "gpu_seconds"

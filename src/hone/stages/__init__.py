@@ -3,7 +3,8 @@
 import importlib
 from typing import Protocol, cast
 
-from hone.stage import Job, StageConfig
+from hone.config import StageConfig
+from hone.job import Job
 
 STAGES = ("prepare", "generate", "mine", "score", "curate", "distill", "evaluate", "gate", "publish")
 

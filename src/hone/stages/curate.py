@@ -10,10 +10,11 @@ import pyarrow.compute
 from pydantic import Field
 
 from hone import tables
+from hone.config import StageConfig
 from hone.core import curation
 from hone.errors import UserError
+from hone.job import Job
 from hone.progress import task
-from hone.stage import Job, StageConfig
 
 IMAGE = "cpu"
 READS = ("queries", "teacher_scores")

@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from hone.config import StageConfig
 from hone.core import schedule
 from hone.core.families import Student, doc_text
 from hone.core.training import TrainingSettings
 from hone.errors import UserError
+from hone.job import Job
 from hone.progress import Task, task
-from hone.stage import Job, StageConfig
 
 IMAGE = "train"
 READS = ("docs", "lists")

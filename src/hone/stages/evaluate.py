@@ -12,18 +12,19 @@ import pyarrow as pa
 from pydantic import Field
 
 from hone import tables
+from hone.config import Resource, Settings, StageConfig
 from hone.core.families import Student, doc_text
 from hone.core.fusion import reciprocal_rank_fusion
 from hone.core.metrics import MEASURES, PRIMARY, effectiveness, trec_order
 from hone.core.summary import Draws, main_set, summarise
 from hone.core.teachers import Mix, Teacher
+from hone.job import Job
 from hone.judged import Answers, Judged, JudgedSet, Ranking, Result, by_set, extremes, read_judged
 from hone.progress import task
 from hone.report.findings import Findings, headline
 from hone.report.gathering import DROPPED, gather
 from hone.report.markdown import markdown
 from hone.report.page import page
-from hone.stage import Job, Resource, Settings, StageConfig
 
 if TYPE_CHECKING:
     from hone.backends.encoder import Encoder

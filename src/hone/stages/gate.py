@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any, cast
 
+from hone.config import StageConfig
 from hone.core.text import normalised
 from hone.core.verdict import Criterion, Evidence, Policy, judge, reasons
+from hone.job import Job
 from hone.report.findings import Findings
 from hone.report.gathering import history
 from hone.report.markdown import card, markdown
 from hone.report.page import page
-from hone.stage import Job, StageConfig
 
 IMAGE = "cpu"
 READS = ("report", "model", "lists", "judged_queries", "qrels")

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 
 from hone.backends import BACKENDS
+from hone.config import StageConfig
 from hone.core.cleaning import Cleaner, Draft
 from hone.core.generation import Cleaning, Extractive, Human, Log
 from hone.core.llm import LanguageModel
@@ -21,9 +22,9 @@ from hone.drafts.model import ModelAsks
 from hone.drafts.people import PEOPLE, People
 from hone.drafts.sample import Doc, Sample
 from hone.errors import UserError
+from hone.job import MOST_BUCKETS, Job
 from hone.progress import Task, task
 from hone.sources import Source, declared_licence
-from hone.stage import MOST_BUCKETS, Job, StageConfig
 
 IMAGE = "train"
 READS = ("docs", "judged_queries")

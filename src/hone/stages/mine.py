@@ -10,11 +10,12 @@ from pydantic import Field
 
 from hone import tables
 from hone.backends import load
+from hone.config import Resource, StageConfig
 from hone.core.families import Student, doc_text
 from hone.core.fusion import reciprocal_rank_fusion
 from hone.core.nearest import Search
+from hone.job import Job
 from hone.progress import task
-from hone.stage import Job, Resource, StageConfig
 
 if TYPE_CHECKING:
     from hone.backends.bm25 import BM25

@@ -12,12 +12,13 @@ from typing import Any
 from pydantic import Field
 
 from hone import readers, tables
+from hone.config import StageConfig
 from hone.core import text as texts
 from hone.core.text import Chunking
 from hone.errors import UserError
+from hone.job import Job
 from hone.progress import task
 from hone.sources import Source, declared_licence
-from hone.stage import Job, StageConfig
 
 IMAGE = "cpu"
 READS = ()

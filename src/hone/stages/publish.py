@@ -8,9 +8,10 @@ from pathlib import Path
 from pydantic import Field
 
 from hone import registry
+from hone.config import StageConfig
 from hone.core.verdict import PROMOTE
 from hone.errors import UserError
-from hone.stage import Job, StageConfig
+from hone.job import Job
 from hone.stages.gate import read_verdict
 
 IMAGE = "cpu"

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 import numpy as np
 
 from hone import tables
+from hone.config import Resource, StageConfig
 from hone.core.families import Student
 from hone.core.metrics import PRIMARY
 from hone.core.qualification import Qualification, qualify
 from hone.core.teachers import Teacher
 from hone.core.waves import best_first, score_in_waves
 from hone.errors import UserError
+from hone.job import Job
 from hone.progress import task
-from hone.stage import Job, Resource, StageConfig
 
 if TYPE_CHECKING:
     from hone.backends.corpus import Corpus

@@ -1,0 +1,53 @@
+"""What a setting is: the base of everything a user sets, and the marks that say what a setting means.
+
+The settings file is read in `hone.settings`; what a stage can be told is in its module.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from hone.sources import SourceMark
+
+
+class Settings(BaseModel):
+    """The base of everything a user sets: immutable, unknown keys refused, a docstring under each field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class StageConfig(Settings):
+    """The settings of one stage."""
+
+    sharded: ClassVar[bool] = False
+    together: ClassVar[bool] = False
+    """Several processes of one launch (`torchrun`) work on the stage together."""
+
+
+class Resource:
+    """Marks a setting that says how or where to run: it shapes no result and enters no fingerprint."""
+
+
+def marked(value: object, mark: type, notes: tuple[object, ...] = ()) -> Iterator[str]:
+    """The non-empty settings that carry a mark, however deeply nested."""
+    if isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            yield from marked(getattr(value, name), mark, tuple(field.metadata))
+    elif isinstance(value, (tuple, list)):
+        for item in cast(tuple[object, ...], value):
+            yield from marked(item, mark, notes)
+    elif value and any(isinstance(note, mark) for note in notes):
+        yield cast(str, value)
+
+
+def identity(value: object, found: Mapping[str, str], notes: tuple[object, ...] = ()) -> Any:
+    """The settings that shape a result: resources left out, outside data by its content."""
+    if isinstance(value, BaseModel):
+        fields = ((name, tuple(field.metadata)) for name, field in type(value).model_fields.items())
+        kept = ((name, marks) for name, marks in fields if not any(isinstance(mark, Resource) for mark in marks))
+        return {name: identity(getattr(value, name), found, marks) for name, marks in kept}
+    if isinstance(value, (tuple, list)):
+        return [identity(item, found, notes) for item in cast(tuple[object, ...], value)]
+    marked = value and any(isinstance(note, SourceMark) for note in notes)
+    return found[cast(str, value)] if marked else value
