@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+import tiny
+from hone.backends.vllm_scores import VLLMScores
+from hone.core.teachers import OneTeacher
+from hone.errors import UserError
 
 HERE = Path(__file__).parent
 
@@ -45,3 +51,21 @@ def test_the_engine_is_given_the_chats_own_tokens_and_none_beyond_its_context(fo
 def test_an_answer_depends_on_its_prompt_and_seed_alone(found: dict[str, Any]) -> None:
     assert found["repeatable"]
     assert found["seeded"]
+
+
+@pytest.mark.parametrize("kind", ["vllm", "vllm_yes_no"])
+def test_a_teacher_in_vllm_gives_the_raw_logits_of_transformers(found: dict[str, Any], kind: str) -> None:
+    scores = found["scores"][kind]
+    np.testing.assert_allclose(scores["vllm"], scores["transformers"], atol=5e-5)
+    assert np.ptp(scores["vllm"]) > 0.1
+    assert min(scores["vllm"]) < 0  # no sigmoid
+    assert 500 <= scores["longest"] <= 512
+
+
+def test_a_folder_of_another_architecture_is_refused_before_vllm_reads_it(tmp_path: Path) -> None:
+    for kind, folder in (
+        ("vllm", tiny.llama(tmp_path / "llama")),
+        ("vllm_yes_no", tiny.bert(tmp_path / "bert", labels=1)),
+    ):
+        with pytest.raises(UserError, match=r"holds a .*: it is no .* model"):
+            VLLMScores(OneTeacher(kind=kind, model=str(folder)), folder, 1_024)

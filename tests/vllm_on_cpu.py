@@ -1,4 +1,4 @@
-"""One process with vLLM's CPU build: generates for a small corpus and prints what it found as JSON.
+"""One process with vLLM's CPU build: generates for a small corpus, scores a few pairs and prints what it found as JSON.
 
 python tests/vllm_on_cpu.py FOLDER
 """
@@ -12,9 +12,12 @@ from typing import Any
 os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
 
 import tiny
+from hone.backends.pair_models import PairModel
 from hone.backends.vllm_engine import VLLM
+from hone.backends.vllm_scores import VLLMScores
 from hone.core.answers import Answer
 from hone.core.llm import LanguageModel
+from hone.core.teachers import OneTeacher
 from hone.stage import execute, plan, scratch_folder
 from hone.stages.generate import Config
 from hone.store import LocalStore
@@ -25,7 +28,7 @@ EXACT = {"prefix_cache_queries", "prefix_cache_hits"}
 
 def main(folder: Path) -> dict[str, Any]:
     model = tiny.llama(folder / "llama", dim=128)
-    return {**through_the_stage(folder, model), **by_hand(model)}
+    return {**through_the_stage(folder, model), **by_hand(model), "scores": scores(folder)}
 
 
 def through_the_stage(folder: Path, model: Path) -> dict[str, Any]:
@@ -65,6 +68,27 @@ def by_hand(model: Path) -> dict[str, Any]:
         "statistics": {name: counted[name] for name in sorted(EXACT)},
         "new_tokens": [answer.new_tokens for answer in first],
     }
+
+
+def scores(folder: Path) -> dict[str, Any]:
+    """What vLLM and transformers say of the same pairs, a long one and an empty one among them; the longest input."""
+    docs = ["heat", "a wing in a slip stream " * 9, "shock waves and flow", "", "the stall of wings " * 300]
+    queries = ["heat flow", "a wing", "shock waves in nozzles", "heat flow", "stall"]
+    bert = tiny.bert(folder / "bert", dim=128, labels=1, vocab_texts=docs)
+    qwen3 = tiny.qwen3(folder / "qwen3", words=["yes", "no"])
+    found: dict[str, Any] = {}
+    for kind, same, model in (("vllm", "cross_encoder", bert), ("vllm_yes_no", "yes_no", qwen3)):
+        ours = VLLMScores(OneTeacher(kind=kind, model=str(model)), model, 1_024)
+        theirs = PairModel(OneTeacher(kind=same, model=str(model)), model, 1_024)
+        longest = max(len(row["input_ids"]) for row in ours.kind.encode(ours, queries, docs))
+        pairs = [teacher.score_pairs(queries, docs).tolist() for teacher in (ours, theirs)]
+        found[kind] = {
+            "vllm": pairs[0],
+            "transformers": pairs[1],
+            "longest": longest,
+            "none": len(ours.score_pairs([], [])),
+        }
+    return found
 
 
 def texts(answers: list[Answer]) -> list[str]:

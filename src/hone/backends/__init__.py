@@ -14,6 +14,8 @@ BACKENDS: dict[str, dict[str, str]] = {
         "rankt5": "hone.backends.pair_models:PairModel",
         "yes_no": "hone.backends.pair_models:PairModel",
         "bge_lightweight": "hone.backends.pair_models:PairModel",
+        "vllm": "hone.backends.vllm_scores:VLLMScores",
+        "vllm_yes_no": "hone.backends.vllm_scores:VLLMScores",
         "endpoint": "hone.backends.rerank_endpoint:RerankEndpoint",
     },
     "search": {

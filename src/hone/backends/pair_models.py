@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,12 +31,20 @@ Row = dict[str, list[int]]
 """The model's inputs for one pair: token ids and whatever goes with them, all of one length."""
 
 
+class Reader(Protocol):
+    """Whoever reads pairs as a kind does: `limit` in tokens for both texts together."""
+
+    tokenizer: Any
+    limit: int
+    instruction: str
+
+
 @dataclass(frozen=True)
 class Kind:
     """One row: the class that loads the model, how it reads a pair, and where in its output the score stands."""
 
     loader: str
-    encode: Callable[["PairModel", Sequence[str], Sequence[str]], list[Row]]
+    encode: Callable[["Reader", Sequence[str], Sequence[str]], list[Row]]
     score: Callable[["PairModel", dict[str, Tensor]], Tensor]
     left_padded: bool = False
     instruction: str = ""
@@ -59,12 +67,12 @@ class PairModel:
         )
         self.instruction = settings.instruction or self.kind.instruction
         read_declared(folder, "teacher.model")
-        _check_code(folder, settings.trust_code)
+        check_code(folder, settings.trust_code)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with named_faults(folder):
             self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **self._options())
             self.model = self._load()
-        self.limit = min(settings.max_tokens, self.tokenizer.model_max_length, _positions(self.model.config))
+        self.limit = min(settings.max_tokens, self.tokenizer.model_max_length, positions(self.model.config))
 
     @torch.no_grad()
     def score_pairs(self, queries: Sequence[str], docs: Sequence[str]) -> np.ndarray:
@@ -136,7 +144,7 @@ def padded_length(length: int) -> int:
     return -(-length // LENGTH_STEP) * LENGTH_STEP
 
 
-def _check_code(folder: Path, trusted: str) -> None:
+def check_code(folder: Path, trusted: str) -> None:
     """Code in a model folder runs only if the settings name just this folder's content."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
     own = "auto_map" in config and config.get("model_type") not in transformers.CONFIG_MAPPING
@@ -149,12 +157,12 @@ def _check_code(folder: Path, trusted: str) -> None:
         raise UserError(f"teacher.trust_code is not the sha256 of {folder}, which is {digest}: read its code again")
 
 
-def _positions(config: Any) -> int:
+def positions(config: Any) -> int:
     """Tokens the model has positions for; T5 counts distances and takes any number."""
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
 
-def _encode_pair(model: PairModel, queries: Sequence[str], docs: Sequence[str]) -> list[Row]:
+def _encode_pair(model: Reader, queries: Sequence[str], docs: Sequence[str]) -> list[Row]:
     """Query and document as the tokenizer joins two texts. A query fills at most half of the room."""
     short = [_cut(model, query, model.limit // 2) for query in queries]
     found = model.tokenizer(
@@ -164,7 +172,7 @@ def _encode_pair(model: PairModel, queries: Sequence[str], docs: Sequence[str]) 
 
 
 def _encode_text(
-    model: PairModel, queries: Sequence[str], docs: Sequence[str], render: Callable[[str, str], str]
+    model: Reader, queries: Sequence[str], docs: Sequence[str], render: Callable[[str, str], str]
 ) -> list[Row]:
     """Query and document in one text; where that is too long, the document is cut until all fits."""
     texts = [render(query, doc) for query, doc in zip(queries, docs, strict=True)]
@@ -179,7 +187,7 @@ def _encode_text(
     return [{"input_ids": ids} for ids in tokens]
 
 
-def _cut(model: PairModel, text: str, tokens: int) -> str:
+def _cut(model: Reader, text: str, tokens: int) -> str:
     """The start of a text that is at most so many tokens."""
     if len(text.encode()) < tokens:
         return text
@@ -191,17 +199,17 @@ def _cut(model: PairModel, text: str, tokens: int) -> str:
     return text[: found["offset_mapping"][-1][1]] if found["offset_mapping"] else ""
 
 
-def _encode_monot5(model: PairModel, queries: Sequence[str], docs: Sequence[str]) -> list[Row]:
+def _encode_monot5(model: Reader, queries: Sequence[str], docs: Sequence[str]) -> list[Row]:
     """As in Nogueira et al., "Document ranking with a pretrained sequence-to-sequence model", EMNLP Findings 2020."""
     return _encode_text(model, queries, docs, lambda query, doc: f"Query: {query} Document: {doc} Relevant:")
 
 
-def _encode_rankt5(model: PairModel, queries: Sequence[str], docs: Sequence[str]) -> list[Row]:
+def _encode_rankt5(model: Reader, queries: Sequence[str], docs: Sequence[str]) -> list[Row]:
     """As in Zhuang et al., "RankT5", SIGIR 2023."""
     return _encode_text(model, queries, docs, lambda query, doc: f"Query: {query} Document: {doc}")
 
 
-def _encode_yes_no(model: PairModel, queries: Sequence[str], docs: Sequence[str]) -> list[Row]:
+def _encode_yes_no(model: Reader, queries: Sequence[str], docs: Sequence[str]) -> list[Row]:
     """The form that Qwen3-Reranker was trained with; the answer follows an empty thought."""
     return _encode_text(model, queries, docs, partial(yes_no_prompt, model.instruction))
 
@@ -216,7 +224,7 @@ def yes_no_prompt(instruction: str, query: str, doc: str) -> str:
     )
 
 
-def _encode_lightweight(model: PairModel, queries: Sequence[str], docs: Sequence[str]) -> list[Row]:
+def _encode_lightweight(model: Reader, queries: Sequence[str], docs: Sequence[str]) -> list[Row]:
     """BGE's layout: query, document and prompt, told apart by their lengths. Source: the model's card.
 
     `parts` marks the tokens of the query and its line break with 1 and those of the prompt with 2.

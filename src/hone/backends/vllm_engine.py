@@ -4,13 +4,14 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from hone.backends.chat import Chat
 from hone.core.answers import Answer
 from hone.core.cleaning import is_complete
 from hone.core.llm import LanguageModel
 from hone.core.prompts import Request
+from hone.errors import UserError
 
 DTYPES: dict[str, Any] = {"fp32": "float32", "bf16": "bfloat16"}
 LARGEST_SEED = 2**63 - 1
@@ -38,26 +39,13 @@ class VLLM:
     @cached_property
     def engine(self) -> Any:
         """The engine; its statistics are in `get_metrics()`."""
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        os.environ["VLLM_NO_USAGE_STATS"] = "1"
-        import torch
-        from vllm import LLM
-
-        device = {} if torch.cuda.is_available() else ON_CPU
-        return LLM(
-            str(self.chat.folder),
-            load_format="safetensors",
-            trust_remote_code=False,
+        return engine_of(
+            self.chat.folder,
+            self.settings,
+            self.chat.limit,
             generation_config="vllm",  # the folder's own sampling settings must not mix with ours
-            dtype=DTYPES[self.settings.precision],
-            max_model_len=self.chat.limit,
             enable_prefix_caching=True,
-            tensor_parallel_size=self.settings.tensor_parallel,
-            gpu_memory_utilization=self.settings.gpu_memory,
             disable_log_stats=False,
-            seed=0,
-            **device,
         )
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
@@ -74,6 +62,45 @@ class VLLM:
             use_tqdm=False,
         )
         return [_answer(output) for output in outputs]
+
+
+class Placing(Protocol):
+    """Settings that say how a model is loaded."""
+
+    @property
+    def precision(self) -> str: ...
+    @property
+    def tensor_parallel(self) -> int: ...
+    @property
+    def gpu_memory(self) -> float: ...
+
+
+def engine_of(folder: Path, placing: Placing, limit: int, **options: Any) -> Any:
+    """vLLM's engine in this process for texts of at most `limit` tokens. Safetensors only, no code of the folder.
+
+    Raises UserError if vLLM is not installed.
+    """
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ["VLLM_NO_USAGE_STATS"] = "1"
+    import torch
+
+    try:
+        from vllm import LLM
+    except ModuleNotFoundError as error:
+        raise UserError("vLLM is not installed: install hone[vllm], or choose a model in transformers") from error
+    return LLM(
+        str(folder),
+        load_format="safetensors",
+        trust_remote_code=False,
+        dtype=DTYPES[placing.precision],
+        max_model_len=limit,
+        tensor_parallel_size=placing.tensor_parallel,
+        gpu_memory_utilization=placing.gpu_memory,
+        seed=0,
+        **options,
+        **({} if torch.cuda.is_available() else ON_CPU),
+    )
 
 
 def _answer(output: Any) -> Answer:

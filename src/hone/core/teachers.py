@@ -50,7 +50,8 @@ class OneTeacher(Settings):
 
     kind: str = "cross_encoder"
     """cross_encoder: any sequence-classification folder, raw logits. monot5, rankt5: T5 rerankers. yes_no: a causal
-    language model in the form of Qwen3-Reranker. bge_lightweight: BGE gemma2-lightweight, which runs its own code.
+    language model in the form of Qwen3-Reranker. vllm, vllm_yes_no: the first and the last of these in vLLM, which is
+    faster on a GPU. bge_lightweight: BGE gemma2-lightweight, which runs its own code.
     endpoint: a served reranker, see teacher.server. fusion: BM25 + student, needs no weights. ensemble: the weighted
     mean of teacher.members."""
     model: Source = ""
@@ -65,6 +66,10 @@ class OneTeacher(Settings):
     """yes_no and bge_lightweight: what the model is asked to judge by; empty takes what it was trained with."""
     trust_code: str = ""
     """A model that brings its own code is run only if this is the sha256 of its folder, which the refusal tells."""
+    tensor_parallel: Annotated[int, Resource()] = Field(default=1, ge=1)
+    """vllm and vllm_yes_no: GPUs over which the model is spread."""
+    gpu_memory: Annotated[float, Resource()] = Field(default=0.8, gt=0, le=1)
+    """vllm and vllm_yes_no: share of the GPU's memory that vLLM takes; the student needs some of it too."""
     weight: float = Field(default=1.0, gt=0)
     """As a member of an ensemble: its share beside the others'."""
     lexical_weight: float = Field(default=0.3, ge=0, le=1)
