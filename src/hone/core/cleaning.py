@@ -64,12 +64,11 @@ class Draft:
 
 @dataclass(frozen=True)
 class Rules:
-    """The limits of `Cleaner`. `near_duplicate` 0 and empty sets switch their rules off."""
+    """The limits of `Cleaner`. Empty sets switch their rules off."""
 
     min_words: int
     max_words: int
     max_copied_words: int
-    near_duplicate: float = 0.0
     check_language: bool = False
     language: str = ""
     blocked: Set[str] = frozenset()
@@ -77,13 +76,12 @@ class Rules:
 
 
 class Cleaner:
-    """Judges drafts one after another and remembers those it kept, so that none is kept twice."""
+    """Judges drafts one after another and remembers those it kept, so that none of a bucket is kept twice."""
 
     def __init__(self, tests: Set[str], rules: Rules, near_tests: NearDuplicates | None = None) -> None:
         """`tests` are the normalised texts of the test queries, and `near_tests` finds those a draft is close to."""
         self.tests, self.rules, self._near_tests = tests, rules, near_tests
         self._kept: set[str] = set()
-        self._near = NearDuplicates(rules.near_duplicate) if rules.near_duplicate else None
 
     def judge(self, draft: Draft) -> Fault | None:
         """The first fault of a draft, or None."""
@@ -92,8 +90,6 @@ class Cleaner:
         fault = fault or self._known(draft, plain)
         if fault is None:
             self._kept.add(plain)
-            if self._near and draft.by_model:
-                self._near.add(plain)
         return fault
 
     def _length(self, draft: Draft) -> Fault | None:
@@ -137,10 +133,7 @@ class Cleaner:
         leak = self._near_tests.find(plain) if self._near_tests else ""
         if leak:
             return Fault("near duplicate of a test query", f"{draft.text} | {leak}")
-        if plain in self._kept:
-            return Fault("duplicate", draft.text)
-        near = self._near.find(plain) if self._near and draft.by_model else ""
-        return Fault("near duplicate", f"{draft.text} | {near}") if near else None
+        return Fault("duplicate", draft.text) if plain in self._kept else None
 
 
 def has_personal_data(text: str) -> bool:

@@ -47,11 +47,8 @@ class Human(Settings):
 
 
 class Cleaning(Settings):
-    """What makes a query unusable."""
+    """What makes a query unusable. Near duplicates among all queries are dropped by mine (mine.near_duplicate)."""
 
-    near_duplicate: float = Field(default=0.8, ge=0, le=1)
-    """A language model's query is dropped if it shares this much of its letter sequences (Jaccard) with another of
-    the same bucket of about 1,000 documents; 0 drops none."""
     near_test_query: float = Field(default=0.8, ge=0, le=1)
     """Any query, whoever asked it, is dropped if it shares this much of its letter sequences (Jaccard) with a test
     query; 0 drops none but the test queries themselves."""

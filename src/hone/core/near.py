@@ -6,6 +6,7 @@ from datasketch import MinHash, MinHashLSH
 
 SHINGLE = 4
 PERMUTATIONS = 64
+MASK = 2**64 - 1
 
 
 class NearDuplicates:
@@ -38,6 +39,11 @@ class NearDuplicates:
         """Remembers a query that was not remembered before."""
         self._shingles[text] = shingles(text)
         self._index.insert(text, _hashed(self._shingles[text]), check_duplication=False)
+
+    def bands(self, text: str) -> list[int]:
+        """64 bits for each band of a text's MinHash: `find` compares texts that have one of them in common."""
+        values, rows = _hashed(shingles(text)).hashvalues, self._index.r
+        return [hash(values[band * rows : (band + 1) * rows].tobytes()) & MASK for band in range(self._index.b)]
 
 
 def shingles(text: str) -> frozenset[bytes]:

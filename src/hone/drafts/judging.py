@@ -24,7 +24,6 @@ def rules_of(config: "Config", job: Job) -> Rules:
         config.min_words,
         config.max_words,
         config.llm.max_copied_words,
-        near_duplicate=config.clean.near_duplicate,
         check_language=config.clean.wrong_language,
         language=config.llm.language,
         blocked=frozenset(filter(None, blocked)),
@@ -62,12 +61,18 @@ def _drop(draft: Draft, fault: Fault) -> dict[str, object]:
 
 
 def _note(job: Job, draft: Draft, fault: Fault | None) -> None:
-    """Counts a draft in the facts: kept or dropped, by source, style and reason, with a few of the dropped."""
-    outcome = job.facts.setdefault("kept" if fault is None else "dropped", {}).setdefault(draft.source, {})
-    if fault is None:
-        outcome[draft.style] = outcome.get(draft.style, 0) + 1
-        return
-    reason = outcome.setdefault(draft.style, {}).setdefault(fault.reason, {"count": 0, "examples": []})
+    """Counts a draft in the facts: kept or dropped, by source and style."""
+    if fault is not None:
+        return note_drop(job, draft.source, draft.style, fault)
+    kept = job.facts.setdefault("kept", {}).setdefault(draft.source, {})
+    kept[draft.style] = kept.get(draft.style, 0) + 1
+    return None
+
+
+def note_drop(job: Job, source: str, style: str, fault: Fault) -> None:
+    """Counts a dropped query in the facts, by source, style and reason, with a few examples."""
+    reasons = job.facts.setdefault("dropped", {}).setdefault(source, {}).setdefault(style, {})
+    reason = reasons.setdefault(fault.reason, {"count": 0, "examples": []})
     reason["count"] += 1
     if len(reason["examples"]) < EXAMPLES_KEPT:
         reason["examples"].append(fault.detail)

@@ -7,13 +7,16 @@ from hone.report.findings import Findings
 from hone.report.markup import Html, join, table
 
 Counts = Mapping[str, Any]
+STAGES = ("generate", "mine")
+"""Those that count by style what they drop."""
 
 
 def queries(findings: Findings) -> Html:
     """Targets and yields, reasons with examples, and what a language model's queries cost."""
     stages = {manifest.stage: manifest.facts for manifest in findings.history}
     facts = stages.get("generate", {})
-    return join([_yields(findings, facts), _reasons(facts), _costs(facts)])
+    reasons = join([_reasons(facts, stages[name].get("dropped", {}), name) for name in STAGES if name in stages])
+    return join([_yields(findings, facts), reasons, _costs(facts)])
 
 
 def _yields(findings: Findings, facts: Counts) -> Html:
@@ -29,21 +32,21 @@ def _yields(findings: Findings, facts: Counts) -> Html:
     return table("Training queries wanted, made, and kept as lists", columns, body, "|".join(columns[2:]))
 
 
-def _reasons(facts: Counts) -> Html:
+def _reasons(facts: Counts, dropped: Counts, stage: str) -> Html:
     body = [
         [source, style, reason, f"{found['count']:,}", _rate(found["count"], drafts), join([*found["examples"]], " · ")]
-        for source, style, drafts, reason, found in _dropped(facts)
+        for source, style, drafts, reason, found in _dropped(facts, dropped)
     ]
     columns = ("source", "style", "reason", "drafts", "of its drafts", "for example")
-    return table("Drafts that were dropped, and why", columns, body, "drafts|of its drafts")
+    return table(f"What {stage} dropped of the drafts, and why", columns, body, "drafts|of its drafts")
 
 
-def _dropped(facts: Counts) -> Iterator[tuple[str, str, int, str, Counts]]:
+def _dropped(facts: Counts, dropped: Counts) -> Iterator[tuple[str, str, int, str, Counts]]:
     """Source, style, all its drafts, reason and what fell for it, commonest reason first."""
-    for source, styles in sorted(facts.get("dropped", {}).items()):
+    for source, styles in sorted(dropped.items()):
         for style, reasons in sorted(styles.items()):
-            kept = facts.get("kept", {}).get(source, {}).get(style, 0)
-            drafts = kept + sum(found["count"] for found in reasons.values())
+            kept, lost = (facts.get(part, {}).get(source, {}).get(style) for part in ("kept", "dropped"))
+            drafts = (kept or 0) + sum(found["count"] for found in (lost or {}).values())
             for reason, found in sorted(reasons.items(), key=lambda item: (-item[1]["count"], item[0])):
                 yield source, style, drafts, reason, found
 

@@ -1,6 +1,6 @@
 """mine: finds, with the student about to be tuned, what each query must be told apart from."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +9,16 @@ import pyarrow as pa
 from pydantic import Field
 
 from hone import tables
-from hone.backends import load
+from hone.backends import BACKENDS, load
 from hone.config import Resource, StageConfig
+from hone.core.cleaning import Fault
 from hone.core.families import Student, doc_text
 from hone.core.fusion import reciprocal_rank_fusion
 from hone.core.nearest import Search
-from hone.job import Job
+from hone.core.repeats import Query, repeats
+from hone.drafts.judging import note_drop
+from hone.drafts.people import PEOPLE
+from hone.job import Job, TableReader
 from hone.progress import task
 
 if TYPE_CHECKING:
@@ -59,6 +63,9 @@ class Config(StageConfig):
     positive_margin: float = Field(default=0.0, ge=0, le=1)
     """Documents whose cosine with the query is above this share of the source's are left out as likely answers (0.95
     is usual); 0 leaves out none. Queries without a source keep all."""
+    near_duplicate: float = Field(default=0.8, ge=0, le=1)
+    """A language model's query is dropped if it shares this much of its letter sequences (Jaccard) with another of
+    its; 0 drops none. Of queries that read alike, whatever made them, one is kept in any case, people's first."""
     search: Search = Search()
     """How the nearest documents are found."""
     token_budget: Annotated[int, Resource()] = 8192
@@ -71,21 +78,43 @@ def run(config: Config, job: Job) -> None:
     miner = Miner(config, job, views[0].ids)
     indexes = [load("search", config.search.kind)(view.vectors, miner.allowed, config.search) for view in views]
     queries = job.table("queries")
+    repeated = repeats(partial(_as_asked, queries), config.near_duplicate)
     with (
         task("mine: search", queries.rows, "queries") as progress,
         job.writer("candidates") as candidates,
         job.writer("dropped_by_mine") as dropped,
     ):
         dropped.write(miner.held_out())
-        for rows in _blocks(queries.batches()):
+        for block in _blocks(queries.batches()):
+            rows, gone = _without(block, repeated, job)
+            dropped.write(gone)
             texts = rows["text"].to_pylist()
             embedded = [view.encoder.queries(texts) for view in views]
             found = [index.top_k(vectors, config.top_k) for vectors, index in zip(embedded, indexes, strict=True)]
             kept, lost = miner.mine(rows, found, partial(_cosines, views[0].vectors, embedded[0]))
             candidates.write(kept)
             dropped.write(lost)
-            progress.advance(len(texts))
+            progress.advance(block.num_rows)
     job.cost["queries"] += queries.rows
+
+
+def _as_asked(queries: TableReader) -> Iterator[Query]:
+    for batch in queries.batches(["query_id", "text", "source"]):
+        for query_id, text, source in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            by_model = source in BACKENDS["generator"]
+            yield Query(query_id, text, 0 if source in PEOPLE else 1 if by_model else 2, by_model)
+
+
+def _without(rows: pa.Table, repeated: Mapping[str, Fault], job: Job) -> tuple[pa.Table, pa.Table]:
+    """Queries that repeat none, and rows of dropped_by_mine for the others, which the facts count by style."""
+    ids = rows["query_id"].to_pylist()
+    chosen = np.array([query_id not in repeated for query_id in ids], dtype=bool)
+    gone = rows.filter(pa.array(~chosen)).select(["query_id", "source", "style"]).to_pylist()
+    for row in gone:
+        note_drop(job, row["source"], row["style"], repeated[row["query_id"]])
+    lost = [(row["query_id"], repeated[row["query_id"]]) for row in gone]
+    drops = tables.DROPPED_BY_MINE.build(_drop(query_id, fault.reason, fault.detail) for query_id, fault in lost)
+    return rows.filter(pa.array(chosen)), drops
 
 
 class View:
