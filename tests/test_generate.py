@@ -450,6 +450,29 @@ def test_a_model_without_a_chat_template_is_refused_before_its_weights_are_read(
         CausalLM(folder, LanguageModel())
 
 
+@pytest.mark.parametrize("source", ["transformers", "vllm"])
+@pytest.mark.parametrize(
+    ("llm", "template", "problem"),
+    [
+        ({}, False, "has no chat template"),
+        ({"max_new_tokens": 4_080}, True, "has no room for a document"),
+        ({"template": "{{ document }}{{ style.name }}" + "x" * 4_096}, True, "has no room for a document"),
+    ],
+)
+def test_a_model_that_cannot_do_is_refused_before_any_weight_is_read_and_nothing_is_written(
+    llama: Path, tmp_path: Path, source: str, llm: dict[str, Any], template: bool, problem: str
+) -> None:
+    store, folder = LocalStore(tmp_path / "store"), shutil.copytree(llama, tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(b"")  # reading it would fail otherwise
+    if not template:
+        (folder / "chat_template.jinja").unlink()
+    inputs = prepared(store, corpus(5))
+    with pytest.raises(UserError, match=problem):
+        generated(store, inputs, sources=(source,), llm={"model": str(folder), **llm})
+    assert not list(store.objects("generate"))
+    assert not list(store.objects("memo"))
+
+
 def test_a_language_model_writes_the_same_queries_for_any_shards_and_is_paid_once(llama: Path, tmp_path: Path) -> None:
     llm = {"model": str(llama), "max_new_tokens": 6, "max_doc_tokens": 40, "styles": {"claim": 1, "free search": 1}}
     sections = {"sources": ("transformers",), "llm": llm, "max_docs": 12, "min_words": 1}
@@ -477,6 +500,8 @@ def test_sources_that_make_no_sense_are_refused(sources: tuple[str, ...]) -> Non
 def test_a_language_model_must_be_named() -> None:
     with pytest.raises(UserError, match=r"generate\.llm\.model is empty"):
         Config(sources=("transformers",))
+    with pytest.raises(UserError, match="asks for nothing"):
+        Config.model_validate({"sources": ("vllm",), "llm": {"model": "m", "styles": {"claim": 0}}})
 
 
 def test_of_a_log_rare_and_late_queries_are_held_back_and_all_are_counted(store: LocalStore, tmp_path: Path) -> None:

@@ -105,6 +105,8 @@ class Config(StageConfig):
             raise UserError("generate.llm.model is empty: name the folder of the language model that writes queries")
         if "openai" in backends and not (value.endpoint.url and value.endpoint.model):
             raise UserError("generate.llm.endpoint needs the url of the server and the name of its model")
+        if backends and not any(value.styles.values()):
+            raise UserError("generate.llm.styles asks for nothing: give at least one style a number above 0")
         return value
 
     @property
