@@ -8,7 +8,9 @@ import yaml
 import chain
 import corpora
 from hone import local, settings
-from hone.stage import Manifest, fetch_folder, scratch_folder
+from hone.manifest import Manifest
+from hone.parts import fetch_folder
+from hone.stage import scratch_folder
 from hone.store import LocalStore
 
 LOGGED, LATE = 60, 20

@@ -18,7 +18,8 @@ from hone.core.nearest import Search
 from hone.core.repeats import Query, repeats
 from hone.drafts.judging import note_drop
 from hone.drafts.people import PEOPLE
-from hone.job import Job, TableReader
+from hone.job import Job
+from hone.parts import TableReader
 from hone.progress import task
 
 if TYPE_CHECKING:
