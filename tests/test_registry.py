@@ -15,7 +15,9 @@ from hone.manifest import Manifest
 from hone.registry import Move, Release
 from hone.stage import _manifest, execute, plan, scratch_folder
 from hone.stages import publish
-from hone.store import LocalStore
+from hone.store import LocalStore, Store
+
+SUPPORT = publish.Config(domain="support")
 
 
 @pytest.fixture
@@ -151,9 +153,9 @@ def results(store: LocalStore, folder: Path, verdict: str, about: Callable[[str]
     return made
 
 
-def published(store: LocalStore, folder: Path, inputs: dict[str, Manifest]) -> Manifest:
+def published(store: Store, folder: Path, inputs: dict[str, Manifest], config: publish.Config = SUPPORT) -> Manifest:
     with scratch_folder() as scratch:
-        todo = plan("publish", publish.Config(domain="support"), inputs, scratch)
+        todo = plan("publish", config, inputs, scratch)
         return execute(todo, store, scratch)[0]
 
 

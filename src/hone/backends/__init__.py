@@ -23,6 +23,11 @@ BACKENDS: dict[str, dict[str, str]] = {
         "faiss_flat": "hone.backends.faiss_search:Flat",
         "faiss_ivf": "hone.backends.faiss_search:IVF",
     },
+    "handover": {
+        "hub": "hone.backends.handover.hub:push",
+        "mlflow": "hone.backends.handover.mlflow_store:push",
+        "model_registry": "hone.backends.handover.kubeflow_registry:push",
+    },
     "generator": {
         "transformers": "hone.backends.causal_lm:CausalLM",
         "vllm": "hone.backends.vllm_engine:VLLM",
@@ -32,9 +37,17 @@ BACKENDS: dict[str, dict[str, str]] = {
 
 
 def load(kind: str, name: str) -> Any:
-    """The class behind a name, imported now. Raises UserError listing the names there are."""
+    """The class or function behind a name, imported now. Raises UserError listing the names there are."""
     known = BACKENDS[kind]
     if name not in known:
         raise UserError(f"{name!r} is no {kind}; the {kind}s are {', '.join(sorted(known))}")
     module, _, attribute = known[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def library(module: str, extra: str) -> Any:
+    """A client library that only one setting needs. Raises UserError if it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed: pip install 'hone[{extra}]'") from error

@@ -1,14 +1,17 @@
-"""publish: hands a model over to the registry, but only one whose verdict is promote."""
+"""publish: hands a model over to the registry, but only one whose verdict is promote, and from there wherever asked."""
 
 import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
 from hone import registry
+from hone.backends import load
 from hone.config import StageConfig
+from hone.core.handover import Hub, MLflow, ModelRegistry, Parcel
 from hone.core.verdict import PROMOTE
 from hone.errors import UserError
 from hone.job import Job
@@ -24,6 +27,20 @@ class Config(StageConfig):
 
     domain: str = Field("", pattern=rf"^({registry.NAME})?$")
     """The name under which the registry keeps this corpus's models; a run publishes only if there is one."""
+    onnx: bool = False
+    """Add the ONNX form to the folder, checked to give the same vectors (extra `onnx`)."""
+    hub: Hub = Hub()
+    """A model hub to push to as well (extra `hub`)."""
+    mlflow: MLflow = MLflow()
+    """An MLflow server to log to as well (extra `mlflow`)."""
+    model_registry: ModelRegistry = ModelRegistry()
+    """A Kubeflow Model Registry to register in as well (extra `model-registry`)."""
+
+    @property
+    def places(self) -> dict[str, Hub | MLflow | ModelRegistry]:
+        """Where else the model goes, by name."""
+        chosen = {"hub": self.hub.repository, "mlflow": self.mlflow.uri, "model_registry": self.model_registry.url}
+        return {name: getattr(self, name) for name, place in chosen.items() if place}
 
 
 def run(config: Config, job: Job) -> None:
@@ -32,11 +49,15 @@ def run(config: Config, job: Job) -> None:
         raise UserError("publish.domain: name the domain under which the model is published")
     seen = registry.moves(job.store, config.domain)
     check_verdict(job)
-    folder = hand_over(job)
+    folder = hand_over(config, job)
     found = describe(config, job, folder)
     registry.add(job.store, found, folder)
     moved = registry.move(job.store, config.domain, found.version, "publish", seen)
-    record = {"domain": config.domain, "version": found.version, "prefix": f"models/{config.domain}/{found.version}"}
+    prefix = f"models/{config.domain}/{found.version}"
+    # Last: the store's registry says what is current, and whatever fails from here on is done again by the next run.
+    parcel = Parcel(found, folder, f"{job.store.uri}/{prefix}", figures(job))
+    pushed = {name: load("handover", name)(settings, parcel) for name, settings in config.places.items()}
+    record = {"domain": config.domain, "version": found.version, "prefix": prefix, **pushed}
     (job.new_folder("published") / "published.json").write_text(json.dumps(record, indent=1), "utf-8")
     job.facts.update(record, number=moved.number)
 
@@ -50,22 +71,39 @@ def check_verdict(job: Job) -> None:
         raise UserError("the verdict is about another model; run evaluate and gate on this one first")
 
 
-def hand_over(job: Job) -> Path:
+def hand_over(config: Config, job: Job) -> Path:
     """The folder that is published: the model with its card, and the verdict on it."""
     folder = job.scratch / "release"
     shutil.copytree(job.folder("model"), folder)
     for name in ("verdict.json", "README.md"):
         shutil.copyfile(job.folder("verdict") / name, folder / name)
+    if config.onnx:
+        from hone.backends.handover import onnx_form
+
+        job.facts["onnx_difference"] = onnx_form.add(folder)
     return folder
+
+
+def figures(job: Job) -> dict[str, float]:
+    """The means of base and tuned on the set that the finding rests on, such as tuned_nDCG_at_10."""
+    evaluate = job.ancestors.get("evaluate")
+    facts: dict[str, Any] = evaluate.facts if evaluate else {}
+    found: dict[str, dict[str, float]] = {system: facts.get(system, {}) for system in ("base", "tuned")}
+    return {
+        f"{system}_{measure.replace('@', '_at_')}": value
+        for system, means in found.items()
+        for measure, value in means.items()
+    }
 
 
 def describe(config: Config, job: Job, folder: Path) -> registry.Release:
     """The release: a version is named by what it holds, so that two publishers never write to the same place."""
     digests = [job.plan.inputs[name].outputs[name].digest for name in READS]
+    held = [*digests, *(["onnx"] if config.onnx else [])]
     evaluate = job.ancestors.get("evaluate")
     return registry.Release(
         domain=config.domain,
-        version=hashlib.sha256("\0".join(digests).encode()).hexdigest()[:12],
+        version=hashlib.sha256("\0".join(held).encode()).hexdigest()[:12],
         model=digests[0],
         verdict=digests[1],
         finding=str(evaluate.facts.get("finding", "")) if evaluate else "",
