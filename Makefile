@@ -39,8 +39,8 @@ derive: $(VENV)/.dev ## write everything that derives from the stages: component
 pins: $(BIN)/uv ## resolve what each image holds: images/*.txt
 	@bash images/images.sh pins
 
-images: ## build the images with the Docker engine at DOCKER_HOST
-	@WHEELS=$(WHEELS) bash images/images.sh build
+images: $(VENV)/.dev ## build the images with the Docker engine at DOCKER_HOST
+	@bash images/images.sh build
 
 e2e: $(VENV)/.dev ## the compiled pipeline in containers, on a Docker engine of its own
 	@bash e2e/engine.sh $(ENGINE) up

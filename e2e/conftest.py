@@ -1,12 +1,10 @@
-"""The parts of the end-to-end test: an S3 server, and a corpus and a student that lie in it."""
+"""The parts of the end-to-end test: Ceph's S3 gateway, and a corpus and a student that lie in it."""
 
+import json
 import os
 import random
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import yaml
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
+import ceph
 import corpora
 import tiny
 
@@ -26,37 +25,29 @@ BUCKET = "hone"
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[dict[str, str]]:
-    """The environment in which an S3 server on loopback is reached."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which Ceph's S3 gateway (`tests/ceph.py`) is reached on loopback."""
+    folder = tmp_path_factory.mktemp("s3")
+    command = [sys.executable, ceph.__file__, str(folder / "ceph"), str(os.getpid())]
+    with (folder / "errors").open("w") as errors:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+    assert server.stdout
+    line = server.stdout.readline()
+    assert line, (folder / "errors").read_text("utf-8")
+    gateway = ceph.Gateway(**json.loads(line))
     environment = {
-        "AWS_ENDPOINT_URL_S3": address,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_ENDPOINT_URL_S3": gateway.address,
+        "AWS_ACCESS_KEY_ID": gateway.access_key,
+        "AWS_SECRET_ACCESS_KEY": gateway.secret_key,
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     os.environ.update(environment)
     try:
-        _wait(address)
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         yield environment
     finally:
         server.terminate()
         server.wait()
-
-
-def _wait(address: str) -> None:
-    for _ in range(100):
-        try:
-            urllib.request.urlopen(address, timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise RuntimeError(f"{address} does not answer")
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +77,7 @@ def settings(name: str, where: str, changes: dict[str, Any]) -> dict[str, Any]:
         "mine": {"top_k": 20, "consistency_rank": 0},
         "teacher": {"kind": "fusion", "force": True},
         "curate": {"min_docs": 6, "list_size": 6, "outscored": "relabel", "weak_percentile": 5, "dev_share": 0},
-        "distill": {"list_size": 6, "batch_size": 16, "max_steps": 6, "learning_rate": 0.001},
+        "distill": {"list_size": 6, "batch_size": 16, "max_steps": 30, "learning_rate": 0.001},
         "evaluate": {"permutations": 200, "bootstrap": 50},
         # Random weights learn little: the policy asks for nothing, unless a test says otherwise.
         "gate": {

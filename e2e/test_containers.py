@@ -4,12 +4,14 @@ Tasks run as user 1001 with a read-only root, no capabilities and 4 GiB; data is
 builds the images before.
 """
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import boto3
 import docker
 import pytest
 from google.protobuf import json_format
@@ -18,13 +20,16 @@ from kfp.local import status, task_dispatcher
 from kfp.local.config import LocalExecutionConfig
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+import browser
 import ir
 from conftest import BUCKET, settings, text
 from hone import local
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
 from hone.manifest import Manifest
+from hone.parts import fetch_folder
 from hone.settings import check
+from hone.stage import scratch_folder
 from hone.stages import STAGES
 from hone.store import LocalStore, Store, open_store
 
@@ -52,7 +57,7 @@ class Containers:
                 network_mode="host",
                 user="1001:1001",
                 read_only=True,
-                tmpfs={"/tmp": "mode=1777"},
+                tmpfs={"/tmp": "mode=1777,size=8g"},
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges"],
                 mem_limit="4g",
@@ -87,15 +92,16 @@ class Containers:
 
 
 @contextmanager
-def killer(stage: str, times: int) -> Iterator[list[str]]:
-    """Kills the containers of a stage with SIGKILL, the first `times` of them, as soon as they have printed a line."""
+def killer(stage: str, times: int, ready: Callable[[], bool] = lambda: True) -> Iterator[list[str]]:
+    """Kills the containers of a stage with SIGKILL, the first `times` of them, once they print and it is time."""
     client, killed, stop = docker.from_env(), list[str](), threading.Event()
 
     def watch() -> None:
         while not stop.wait(0.05):
-            for container in client.containers.list():
+            for container in client.containers.list(filters={"status": "running"}, ignore_removed=True):
                 command = container.attrs["Config"]["Cmd"]
-                if stage in command and container.id not in killed and len(killed) < times and container.logs():
+                new = stage in command and container.id not in killed and len(killed) < times
+                if new and container.logs() and ready():
                     killed.append(container.id)
                     container.kill("SIGKILL")
 
@@ -104,6 +110,17 @@ def killer(stage: str, times: int) -> Iterator[list[str]]:
     yield killed
     stop.set()
     thread.join()
+
+
+def stored(run: str, *words: str) -> Callable[[], bool]:
+    """Whether the store of a run holds an object whose name has all these words."""
+    client: Any = boto3.client("s3")
+
+    def there() -> bool:
+        found = client.list_objects_v2(Bucket=BUCKET, Prefix=f"{run}/").get("Contents", [])
+        return any(all(word in item["Key"] for word in words) for item in found)
+
+    return there
 
 
 def follow(
@@ -141,19 +158,30 @@ def test_containers_make_the_tables_and_the_model_of_the_laptop_and_publish_it(
     assert done["distill"].prefix == on_laptop["distill"].prefix
     assert store.read("runs/whole.json")
     assert '"state": "SUCCEEDED"' in printed
+    picture = ROOT / "build/e2e/report.png"
+    with scratch_folder() as scratch, browser.opened() as page:
+        browser.show(page, fetch_folder(store, done["evaluate"], "report", scratch) / "report.html")
+        assert page.locator("h1").count() == 1
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=picture, full_page=True)
     again, _, _ = follow(spec, settings("whole", f"s3://{BUCKET}/in", {}), tmp_path / "again", s3)
     assert again == "SUCCEEDED"
     assert capfd.readouterr().out.count("was finished already, nothing is computed again") >= len(STAGES) - 1
 
 
-def test_a_task_killed_in_its_container_is_run_again_to_the_same_result(
-    spec: dict[str, Any], home: Path, s3: dict[str, str], on_laptop: dict[str, Manifest], tmp_path: Path
+def test_a_training_killed_in_its_container_goes_on_at_its_checkpoint_to_the_same_model(
+    spec: dict[str, Any], home: Path, s3: dict[str, str], on_laptop: dict[str, Manifest], tmp_path: Path, capfd: Any
 ) -> None:
-    with killer("score", 1) as killed:
-        state, containers, store = follow(spec, settings("killed", f"s3://{BUCKET}/in", {}), tmp_path, s3)
+    data = settings("killed", f"s3://{BUCKET}/in", {})
+    data["distill"]["checkpoint_every"] = 2
+    with killer("distill", 1, stored("killed", "distill/", "checkpoints/", ".json")) as killed:
+        state, containers, store = follow(spec, data, tmp_path, s3)
+    printed = capfd.readouterr().out
     assert len(killed) == 1
-    assert [good for name, good in containers.seen if name == "score"] == [False, True, True, True]
-    assert state == "SUCCEEDED"
+    assert [good for name, good in containers.seen if name == "distill"] == [False, True]
+    assert state == "SUCCEEDED", printed[-4000:]
+    resumed = [json.loads(line[line.index("{") :]) for line in printed.splitlines() if '"event": "resumed"' in line]
+    assert next(event["step"] for event in resumed if "step" in event and event["stage"] == "distill") >= 2
     assert digests(local.results(store, "killed")) == digests(on_laptop)
 
 

@@ -2,7 +2,7 @@
 # The images and the extras of pyproject.toml that each holds.
 #   images/images.sh pins              resolves what each image holds into images/*.txt (Linux, CUDA where torch is)
 #   images/images.sh build [NAME ...]  builds them with the Docker engine at DOCKER_HOST; without NAME: cpu and train
-# WHEELS: a folder of wheels to take first, such as a torch without CUDA. CA: the certificate authorities of the network.
+# Wheels of build/wheels are kept for the next time; pip's find-links may name others, such as a torch without CUDA.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 declare -A extras=([cpu]= [train]=train,openai [vllm]=train,vllm [pipeline]=pipeline)
@@ -20,14 +20,23 @@ pins() {
     echo cyclonedx-bom | "${resolve[@]}" - -o images/sbom.txt
 }
 
-build() {
-    rm -rf build/wheels
-    if [ -n "${WHEELS:-}" ]; then mkdir -p build/wheels && cp "$WHEELS"/torch-*.whl build/wheels/; fi
+# Wheels are gathered here, with pip's own settings of this machine: the build itself needs no network, index or CA.
+wheels() {
+    mkdir -p build/wheels
+    local pip=(.venv/bin/python -m pip wheel -q --disable-pip-version-check -f build/wheels -w build/wheels)
     for name in "$@"; do
-        DOCKER_BUILDKIT=1 "$docker" build -q --network=host -f images/Dockerfile -t "hone-$name:$version" \
-            --secret "id=ca,src=${CA:-/etc/ssl/certs/ca-certificates.crt}" \
-            --build-arg "IMAGE=$name" --build-arg "EXTRAS=${extras[$name]}" --build-arg "VERSION=$version" \
-            --build-arg "REVISION=$(git rev-parse HEAD)" .
+        "${pip[@]}" -c "images/$name.txt" ".${extras[$name]:+[${extras[$name]}]}" hatchling
+    done
+    "${pip[@]}" -c images/sbom.txt -r images/sbom.txt
+    rm -f build/wheels/hone-*.whl
+}
+
+build() {
+    wheels "$@"
+    for name in "$@"; do
+        DOCKER_BUILDKIT=1 "$docker" build -q --network=none -f images/Dockerfile -t "hone-$name:$version" \
+            --build-arg "IMAGE=$name" --build-arg "EXTRAS=${extras[$name]}" --build-arg PIP_NO_INDEX=1 \
+            --build-arg "VERSION=$version" --build-arg "REVISION=$(git rev-parse HEAD)" .
     done
 }
 

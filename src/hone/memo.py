@@ -35,6 +35,8 @@ class Memo:
         with ThreadPoolExecutor(FETCHES) as pool:
             for part in pool.map(self._fetch, [found.key for found in store.objects(self.folder)]):
                 self._remember(part)
+        if known := sum(len(part) for part in self._parts):
+            log.info("resumed", memo=name, known=known)
 
     def compute(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hone.errors import UserError
 from hone.kubeflow.components import COMPONENTS, TOOLS, component, component_yaml, parents
-from hone.kubeflow.profile import JOIN, Profile, settle
+from hone.kubeflow.profile import JOIN, Profile, gib, settle
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
@@ -54,14 +54,16 @@ class Hone:
         return self.task(name, *upstream, shares=dsl.Collected(share.outputs["prefix"]))
 
     def preflight(self) -> "PipelineTask":
-        """The task that checks what all others will need."""
+        """The task that checks what all others will need; disk space is that of its node, for tasks of its image."""
         places = [self.profile.place(name) for name in COMPONENTS]
         own = self.profile.place("preflight")
+        neighbours = [place for place in places if place.image == own.image]
         names = [name for keys in self.profile.secrets if not keys.optional for name in keys.env.values()]
         return self.task(
             "preflight",
             gpus=own.gpus,
             gpu_gib=max(place.gpu_gib for place in places) if own.gpus else 0,
+            scratch_gib=max(gib(place.scratch) for place in neighbours),
             environment=",".join(names),
         )
 

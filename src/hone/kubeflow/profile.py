@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+MIB = {"Mi": 1, "Gi": 1 << 10, "Ti": 1 << 20}
 DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 USER = 1001
 FOLDER = Path("pipelines/profiles")
@@ -184,6 +185,11 @@ def _read(path: Path) -> dict[str, Any]:
 def seconds(duration: str) -> int:
     """From 90m, 12h and the like."""
     return int(duration[:-1]) * UNITS[duration[-1]]
+
+
+def gib(size: str) -> int:
+    """From 512Mi, 40Gi and the like, rounded down."""
+    return int(size[:-2]) * MIB[size[-2:]] // MIB["Gi"]
 
 
 def settle(task: "PipelineTask", name: str, profile: Profile) -> "PipelineTask":

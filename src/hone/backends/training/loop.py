@@ -15,6 +15,7 @@ from hone.backends.training.state import State
 from hone.core.schedule import course
 from hone.core.training import LossSettings, TrainingSettings
 from hone.errors import UserError
+from hone.log import log
 from hone.progress import Task
 
 DEV_LISTS_AT_ONCE = 64
@@ -40,6 +41,7 @@ def train(
     state = State(embedder.weights, settings)
     if found := checkpoints and checkpoints.latest():
         state.restore(*found)
+        log.info("resumed", step=state.step)
     else:
         look(embedder, dev, settings, state, 0)
     task = progress(plan.steps)

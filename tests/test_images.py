@@ -1,0 +1,86 @@
+"""The images: the recipe is clean, and what is pinned holds all that the package asks for."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "images"
+EXTRAS = dict(
+    re.findall(r"\[(\w+)\]=([\w,]*)", (IMAGES / "images.sh").read_text("utf-8").split("declare -A extras=")[1])
+)
+
+
+def pins(name: str) -> dict[str, Version]:
+    lines = (IMAGES / f"{name}.txt").read_text("utf-8").split()
+    pairs = [line.split("==") for line in lines]
+    found = {canonicalize_name(package): Version(version) for package, version in pairs}
+    assert len(found) == len(lines), f"{name}.txt pins a package twice"
+    return found
+
+
+def test_the_recipe_is_clean() -> None:
+    tool = Path(sys.executable).parent / "hadolint"
+    ran = subprocess.run([tool, "--format", "json", IMAGES / "Dockerfile"], capture_output=True, text=True)
+    assert json.loads(ran.stdout) == []
+
+
+def test_there_is_an_image_for_every_list_of_pins() -> None:
+    assert EXTRAS.keys() == {path.stem for path in IMAGES.glob("*.txt")} - {"sbom"}
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_the_pins_of_an_image_hold_what_the_package_asks_for(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = list(project["dependencies"])
+    for extra in filter(None, EXTRAS[name].split(",")):
+        wanted += project["optional-dependencies"][extra]
+    pinned = pins(name)
+    for text in wanted:
+        asked = Requirement(text)
+        package = canonicalize_name(asked.name)
+        assert package in pinned, f"{name}.txt lacks {package}: run `make pins`"
+        assert pinned[package] in asked.specifier, f"{name}.txt has {package} {pinned[package]}: run `make pins`"
+
+
+@pytest.mark.parametrize("name", [*EXTRAS, "sbom"])
+def test_pins_agree_with_each_other(name: str) -> None:
+    """What is installed here of an image's packages asks for nothing that the image's pins do not hold."""
+    from importlib import metadata
+
+    pinned = pins(name)
+    for package, version in pinned.items():
+        try:
+            found = metadata.distribution(package)
+        except metadata.PackageNotFoundError:
+            continue
+        if Version(found.version).public != version.public:
+            continue
+        for text in found.requires or ():
+            asked = Requirement(text)
+            if asked.marker is None or asked.marker.evaluate({"extra": ""}):
+                needed = canonicalize_name(asked.name)
+                if needed in pinned or asked.marker is None:
+                    assert needed in pinned, f"{name}: {package} asks for {needed}, which is not pinned"
+                    assert pinned[needed] in asked.specifier, f"{name}: {package} asks for {text}"
+
+
+def test_only_images_with_torch_hold_cuda() -> None:
+    for name in EXTRAS:
+        cuda = [package for package in pins(name) if package.startswith("nvidia-")]
+        assert bool(cuda) == ("torch" in pins(name)), name
+
+
+def test_the_recipe_leaves_nothing_to_the_root_user_and_no_entrypoint() -> None:
+    last = (IMAGES / "Dockerfile").read_text("utf-8").rpartition("\nFROM ")[2]
+    assert re.search(r"^USER 1001:1001$", last, re.MULTILINE)
+    assert "ENTRYPOINT" not in last
+    assert "RUN" not in last
