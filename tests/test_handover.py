@@ -20,8 +20,8 @@ from hone.registry import Release
 from hone.stages import publish
 from hone.store import LocalStore
 from registries import Registries, serving
+from test_registry import add, put, results
 from test_registry import published as published_stage
-from test_registry import results
 
 
 @pytest.fixture
@@ -159,9 +159,10 @@ def test_publish_hands_on_to_what_the_settings_name_and_again_after_a_fault(serv
     with pytest.raises(TransientError, match="answers 503"):
         published_stage(store, tmp_path, inputs, config)
     assert len(registry.moves(store, "support")) == 1  # the store's own registry is never in doubt
+    put(store, add(store, tmp_path, "later").version)
     server.refuses = 0
     found = published_stage(store, tmp_path, inputs, config)
     assert found.facts["model_registry"] == server.held["artifact"][0]["uri"]
     assert server.held["version"][0]["name"] == found.facts["version"]
-    assert len(registry.moves(store, "support")) == 1
+    assert [move.version for move in registry.moves(store, "support")] == [found.facts["version"], "later"]
     assert json.loads((store.root / found.place("published") / "published.json").read_text())["model_registry"]

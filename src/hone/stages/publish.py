@@ -52,7 +52,9 @@ def run(config: Config, job: Job) -> None:
     folder = hand_over(config, job)
     found = describe(config, job, folder)
     registry.add(job.store, found, folder)
-    moved = registry.move(job.store, config.domain, found.version, "publish", seen)
+    # A version that was current once was moved away from by someone: only `hone registry` brings it back.
+    before = next((step for step in seen if step.version == found.version), None)
+    moved = before or registry.move(job.store, config.domain, found.version, "publish", seen)
     prefix = f"models/{config.domain}/{found.version}"
     # Last: the store's registry says what is current, and whatever fails from here on is done again by the next run.
     parcel = Parcel(found, folder, f"{job.store.uri}/{prefix}", figures(job))
