@@ -68,17 +68,14 @@ def compare(store: Store, one: str, other: str, scratch: Path) -> Findings:
     if not sets:
         raise UserError("the two runs measured no query in common; evaluate both on the same test set")
     shapes = [run.findings.metrics["models"].get("tuned", {}) for run in runs]
-    times = [run.findings.latency.get("tuned") for run in runs]
-    systems = ("base", "tuned")
+    models: dict[str, Any] = {"base": shapes[0], "tuned": shapes[1]} if all(shapes) else {}
+    # Their encoding times are left out: they were measured apart, maybe on different machines.
     findings = Findings(
-        metrics=summarise(
-            [measured for measured, _ in sets], dict(zip(systems, shapes, strict=True)) if all(shapes) else {}, DRAWS
-        ),
+        metrics=summarise([measured for measured, _ in sets], models, DRAWS),
         model=f"{other} against {one}",
         names=(one, other),
         changes=tuple(changes(*runs)),
         history=tuple(both_histories(*runs)),
-        latency=cast(dict[str, float], dict(zip(systems, times, strict=True))) if all(times) else {},
     )
     main = main_set([measured for measured, _ in sets])
     measured, ids = next(found for found in sets if found[0].name == main)

@@ -118,7 +118,7 @@ def _before_after(findings: Findings) -> Html:
         for name, found in sorted(sets.items(), key=lambda item: item[0] != findings.metrics["split"])
     ]
     method = (
-        f"Means over queries, as trec_eval computes them. The verdict rests on {PRIMARY} alone. Intervals are "
+        f"Means over queries, as trec_eval computes them. The first line rests on {PRIMARY} alone. Intervals are "
         "percentile bootstrap; p is a two-sided paired randomisation test, p (Holm) the same adjusted for all the "
         "comparisons on this page."
     )
