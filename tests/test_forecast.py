@@ -29,9 +29,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def checked(home: Path, **generate: Any) -> RunSettings:
-    path = home / "plan.yaml"
-    path.write_text(yaml.safe_dump({"name": "plan", **chain.SETTINGS, "generate": generate}), "utf-8")
+def checked(home: Path, name: str = "plan", **generate: Any) -> RunSettings:
+    path = home / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"name": name, **chain.SETTINGS, "generate": generate}), "utf-8")
     return settings.load(path)
 
 
@@ -59,6 +59,9 @@ def test_a_forecast_is_close_to_what_the_run_then_spends(home: Path, tmp_path: P
     assert after["generate"].hours * 3600 == pytest.approx(spent["model_seconds"], rel=0.1)
     assert {after[stage].source for stage in ("generate", "score", "distill")} == {"last run of plan"}
     assert after["generate"].price == pytest.approx(2 * after["generate"].hours)
+    other = planned(checked(home, "other", sources=["transformers"], llm=llm, min_words=1), store, tmp_path)
+    assert (other["score"].source, other["generate"].source) == ("last run of plan", "estimate")
+    assert other["score"].amounts["pairs"] > after["score"].amounts["pairs"]
 
 
 def test_vllm_is_forecast_with_its_prefix_cache_and_the_default_layout_fills_it(home: Path, tmp_path: Path) -> None:

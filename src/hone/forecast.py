@@ -3,12 +3,13 @@
 import heapq
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import cast
 
 from hone import local, readers
 from hone.backends import BACKENDS
 from hone.backends.folder import ModelFolder, tokens_by_bytes
+from hone.config import StageConfig, marked
 from hone.core import schedule
 from hone.core.families import doc_text
 from hone.core.forecast import (
@@ -34,12 +35,14 @@ from hone.drafts.people import read_log
 from hone.errors import UserError
 from hone.manifest import Manifest
 from hone.settings import RunSettings
-from hone.sources import local_path
+from hone.sources import SourceMark, local_path
 from hone.stages import curate, distill, generate, mine, prepare, score
 from hone.store import Store
 
 SAMPLE = 50
 EXAMPLES = [example for style in STYLES.values() for example in style.examples]
+SPEED = ("sources", "student", "teacher", "train", "train_layers")
+"""Settings that a stage's speed depends on, beside the models that it refers to."""
 Fetch = Callable[[str], Path]
 """A reference to outside data to its local path."""
 
@@ -85,8 +88,9 @@ def corpus_texts(config: prepare.Config, corpus: Path) -> Iterator[tuple[str, st
 def forecast(settings: RunSettings, store: Store, device: str, per_hour: float, scratch: Path) -> Forecast:
     """The work of every stage of a run, its time on a device by name, and with a price per hour its money.
 
-    Times are by the rates of the last run of this name in the store where it has any, else estimates from the device's
-    row. Raises UserError on an unknown device, and on whatever the run itself would refuse before its first model.
+    Times are by the rates of the last run of this name in the store, else of the last one at all, where its models were
+    the same, and else estimates from the device's row; what stages keep is known only of a run of this name. Raises
+    UserError on an unknown device, and on whatever the run itself would refuse before its first model.
     """
     if device not in DEVICES:
         raise UserError(f"--device {device!r} is none of {', '.join(DEVICES)}; name one")
@@ -95,26 +99,38 @@ def forecast(settings: RunSettings, store: Store, device: str, per_hour: float, 
     before = local.results(store, settings.name) if local.recorded(store, settings.name) else {}
     planner = Planner(settings, before, scratch)
     works = planner.works()
-    found = rates(before, settings.name)
+    name = settings.name if before else last_run(store)
+    found = rates(before or (local.results(store, name) if name else {}), name, settings)
     rows = tuple(priced(work, DEVICES[device], found, per_hour) for work in works)
     if any(row.source == "estimate" for row in rows):
         planner.notes.append(f"estimates for {DEVICES[device].name}: {DEVICES[device].source}")
     return Forecast(DEVICES[device].name, rows, tuple(planner.notes))
 
 
-def rates(before: Mapping[str, Manifest], name: str) -> dict[str, Rate]:
-    """What each stage of an earlier run did in a second, by what its time grows by."""
-    done = {stage: manifest.cost.get(unit, 0.0) for stage, unit in UNITS.items() if (manifest := before.get(stage))}
+def last_run(store: Store) -> str:
+    """The name of the run that was noted last, empty if there is none."""
+    newest = max(store.objects("runs"), key=lambda found: found.modified, default=None)
+    return PurePosixPath(newest.key).stem if newest else ""
+
+
+def rates(before: Mapping[str, Manifest], name: str, settings: RunSettings) -> dict[str, Rate]:
+    """What each stage of an earlier run did in a second, by what its time grows by, if it used the same models."""
+    same = {stage for stage in UNITS if stage in before and _same_models(before[stage], settings.stages[stage])}
+    done = {stage: before[stage].cost.get(unit, 0.0) for stage, unit in UNITS.items() if stage in same}
     seconds = {stage: before[stage].seconds for stage in done}
     if "generate" in done:
         spent = [style for styles in before["generate"].facts.get("answers", {}).values() for style in styles.values()]
         done["generate"] = sum(style["answers"] for style in spent)
         seconds["generate"] = sum(style["microseconds"] for style in spent) / 1e6
-    return {
-        stage: Rate(done[stage] / seconds[stage], f"last run of {name}")
-        for stage in done
-        if done[stage] and seconds[stage]
-    }
+    known = (stage for stage in done if done[stage] and seconds[stage])
+    return {stage: Rate(done[stage] / seconds[stage], f"last run of {name}") for stage in known}
+
+
+def _same_models(then: Manifest, now: StageConfig) -> bool:
+    """Whether a stage ran with the models, and the settings that its speed depends on, that it has now."""
+    config = now.model_dump(mode="json")
+    alike = all(then.config.get(key) == config.get(key) for key in SPEED)
+    return alike and set(then.sources) == set(marked(now, SourceMark))
 
 
 class Planner:
