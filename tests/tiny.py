@@ -6,6 +6,7 @@ Weights depend on the arguments only, so two calls give the same model.
 import string
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -17,9 +18,12 @@ from transformers import (
     BertModel,
     LlamaConfig,
     LlamaForCausalLM,
+    ModernBertConfig,
+    ModernBertModel,
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3Model,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -78,8 +82,50 @@ def student(
 ) -> Path:
     """The same BERT as sentence-transformers itself saves it; `pooling` is its name for it (mean, cls, lasttoken)."""
     weights = bert(folder.with_name(f"{folder.name}-bert"), dim=dim, layers=layers, vocab_texts=vocab_texts, seed=seed)
+    return sentence_transformer(folder, weights, pooling=pooling, prompts=prompts, dim=dim)
+
+
+def sentence_transformer(
+    folder: Path, weights: Path, *, pooling: str, prompts: dict[str, str] | None = None, dim: int = 32
+) -> Path:
+    """A transformers folder as sentence-transformers itself saves it."""
     modules = [Transformer(str(weights)), Pooling(dim, pooling_mode=pooling), Normalize()]
     SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save(str(folder), create_model_card=False)
+    return folder
+
+
+def modernbert(folder: Path, *, dim: int = 32, layers: int = 3, vocab_texts: Sequence[str] = ()) -> Path:
+    """An encoder whose layers look at a window by turns, with rotary positions."""
+    tokenizer = word_pieces(vocab_texts)
+    config = ModernBertConfig(
+        vocab_size=len(tokenizer), hidden_size=dim, num_hidden_layers=layers, num_attention_heads=4,
+        intermediate_size=2 * dim, max_position_embeddings=LONGEST, initializer_range=0.2, local_attention=8,
+        pad_token_id=tokenizer.pad_token_id, cls_token_id=tokenizer.cls_token_id, sep_token_id=tokenizer.sep_token_id,
+        bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    return _saved(folder, ModernBertModel, config, tokenizer)
+
+
+def embedding_qwen3(folder: Path, *, dim: int = 32, layers: int = 2, pads: bool = True) -> Path:
+    """A decoder without a head whose tokenizer ends every text with a mark, in the manner of Qwen3-Embedding."""
+    tokenizer = byte_tokens()
+    end = [("<|end|>", tokenizer.eos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing("$A <|end|>", None, end)
+    if pads:
+        tokenizer.pad_token = "<pad>"
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=dim, num_hidden_layers=layers, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, intermediate_size=2 * dim, max_position_embeddings=LONGEST,
+        initializer_range=0.2, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    return _saved(folder, Qwen3Model, config, tokenizer)
+
+
+def _saved(folder: Path, kind: Any, config: Any, tokenizer: PreTrainedTokenizerFast) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        kind(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -1,8 +1,9 @@
 """The student: texts to unit vectors, for every stage the same way."""
 
+import hashlib
 import json
 import uuid
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import safe_open
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
+from transformers import CONFIG_MAPPING, AutoModel, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from hone.backends.budget import Budget
@@ -46,7 +47,7 @@ class Declared:
 
 
 class Encoder:
-    """A student with its own pooling and prefixes. Loads safetensors only, in fp32, and never code from the folder."""
+    """A student with its own pooling and prefixes. Loads safetensors only, in fp32, and no code but what is trusted."""
 
     def __init__(self, folder: Path, student: Student, *, token_budget: int = TOKEN_BUDGET) -> None:
         declared = read_declared(folder)
@@ -56,8 +57,9 @@ class Encoder:
         self.query_prefix = _chosen(student.query_prefix, declared.query_prefix, row.query_prefix)
         self.doc_prefix = _chosen(student.doc_prefix, declared.doc_prefix, row.doc_prefix)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.tokenizer = _load_tokenizer(declared.weights)
-        self.model = _load_model(declared.weights)
+        check_code(declared.weights, student.trust_code, "student.trust_code", model_code_digest)
+        self.tokenizer = _load_tokenizer(declared.weights, bool(student.trust_code))
+        self.model = _load_model(declared.weights, bool(student.trust_code))
         self.model.to(self.device).eval()
         self.head = None if declared.head is None else declared.head.to(self.device)
         self.dimension = int(self.model.config.hidden_size) if self.head is None else len(self.head.base)
@@ -228,23 +230,46 @@ def _model_name(folder: Path) -> str:
     return folder.parents[1].name if folder.parent.name == "snapshots" else folder.name
 
 
-def _load_tokenizer(weights: Path) -> Any:
+def check_code(folder: Path, trusted: str, setting: str, digest: Callable[[Path], str]) -> None:
+    """Raises UserError if a model folder brings code that the settings do not name by its digest."""
+    config = _read_json(folder / "config.json")
+    own = "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING
+    if not own and not trusted:
+        return
+    found = digest(folder)
+    if not trusted:
+        raise UserError(f"{folder} brings code of its own: read it, and to run it set {setting} to {found}")
+    if trusted != found:
+        raise UserError(f"{setting} is not the sha256 of {folder}, which is {found}: read its code again")
+
+
+def model_code_digest(folder: Path) -> str:
+    """sha256 over the names and bytes of the Python files of a model folder: training changes its weights alone."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.py")):
+        content = file.read_bytes()
+        digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _load_tokenizer(weights: Path, trusted: bool) -> Any:
     with named_faults(weights):
-        tokenizer: Any = AutoTokenizer.from_pretrained(weights, local_files_only=True, trust_remote_code=False)
+        tokenizer: Any = AutoTokenizer.from_pretrained(weights, local_files_only=True, trust_remote_code=trusted)
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        # What stands there is masked; saved with it, so that other tools can pad too.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     tokenizer.padding_side = "right"
     return tokenizer
 
 
-def _load_model(weights: Path) -> Any:
+def _load_model(weights: Path, trusted: bool) -> Any:
     # A head that the folder lacks and nothing uses starts at random: the same on every run.
     with named_faults(weights), torch.random.fork_rng():
         torch.manual_seed(0)
         model, loading = AutoModel.from_pretrained(
             weights,
             local_files_only=True,
-            trust_remote_code=False,
+            trust_remote_code=trusted,
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,

@@ -5,7 +5,6 @@ length, and its rows are filled up to a multiple of four, since matrix products 
 rows. Without it the lists would depend on shards, on early exit and on what a killed run had already scored.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ import transformers
 from torch import Tensor
 
 from hone.backends.budget import Budget
-from hone.backends.encoder import named_faults, read_declared
+from hone.backends.encoder import check_code, named_faults, read_declared
 from hone.core.teachers import OneTeacher
 from hone.errors import UserError
 from hone.sources import content_digest
@@ -67,7 +66,7 @@ class PairModel:
         )
         self.instruction = settings.instruction or self.kind.instruction
         read_declared(folder, "teacher.model")
-        check_code(folder, settings.trust_code)
+        check_code(folder, settings.trust_code, "teacher.trust_code", content_digest)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with named_faults(folder):
             self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **self._options())
@@ -142,19 +141,6 @@ def steady_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 def padded_length(length: int) -> int:
     """The next multiple of LENGTH_STEP."""
     return -(-length // LENGTH_STEP) * LENGTH_STEP
-
-
-def check_code(folder: Path, trusted: str) -> None:
-    """Code in a model folder runs only if the settings name just this folder's content."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    own = "auto_map" in config and config.get("model_type") not in transformers.CONFIG_MAPPING
-    if not own and not trusted:
-        return
-    digest = content_digest(folder)
-    if not trusted:
-        raise UserError(f"{folder} brings code of its own: read it, and to run it set teacher.trust_code to {digest}")
-    if trusted != digest:
-        raise UserError(f"teacher.trust_code is not the sha256 of {folder}, which is {digest}: read its code again")
 
 
 def positions(config: Any) -> int:

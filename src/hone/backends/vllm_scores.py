@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from hone.backends.encoder import named_faults, read_declared
-from hone.backends.pair_models import KINDS, Row, check_code, positions
+from hone.backends.encoder import check_code, named_faults, read_declared
+from hone.backends.pair_models import KINDS, Row, positions
 from hone.backends.vllm_engine import engine_of
 from hone.core.teachers import OneTeacher
 from hone.errors import UserError
+from hone.sources import content_digest
 
 FORMS = {"vllm": "cross_encoder", "vllm_yes_no": "yes_no"}
 """A kind of teacher here and the kind of `pair_models` that reads and scores as it does."""
@@ -38,7 +39,7 @@ class VLLMScores:
         self.kind = KINDS[FORMS[settings.kind]]
         self.instruction = settings.instruction or self.kind.instruction
         read_declared(folder, "teacher.model")
-        check_code(folder, "")
+        check_code(folder, "", "teacher.trust_code", content_digest)
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
         with named_faults(folder):
             self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)

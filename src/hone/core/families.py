@@ -24,6 +24,8 @@ class Student(Settings):
     """Put before every query; auto takes what the folder declares, else the model family's."""
     doc_prefix: str = "auto"
     """Put before every document; auto as above."""
+    trust_code: str = ""
+    """A model that brings its own code is run only if this is the sha256 of that code, which the refusal tells."""
     max_query_tokens: int = 64
     """Queries are cut to this many tokens."""
     max_doc_tokens: int = 512
@@ -42,11 +44,16 @@ class Family:
     doc_prefix: str = ""
 
 
+INSTRUCTION = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
 FAMILIES = (
     Family("bge", "cls", "Represent this sentence for searching relevant passages: "),
     Family("snowflake-arctic-embed", "cls", "Represent this sentence for searching relevant passages: "),
+    Family("e5-mistral", "last", f"{INSTRUCTION} "),
     Family("e5", "mean", "query: ", "passage: "),
     Family("gte", "cls"),
+    Family("modernbert-embed", "mean", "search_query: ", "search_document: "),
+    Family("nomic-embed", "mean", "search_query: ", "search_document: "),
+    Family("qwen3-embedding", "last", INSTRUCTION),
     Family("", "mean"),
 )
 

@@ -98,5 +98,10 @@ class TrainingSettings(Settings):
     memory_gb: Annotated[float, Resource()] = 0.0
     """Gigabytes that activations may take (and kept states of frozen layers); what does not fit is computed twice.
     0 takes half of what is free."""
+    tensorboard: Annotated[str, Resource()] = ""
+    """Folder for TensorBoard's event files: every step's loss terms, rates and savings, and the looks at the dev lists;
+    empty writes none."""
+    mlflow: Annotated[str, Resource()] = ""
+    """Address of an MLflow tracking server for the same figures; empty for none."""
     checkpoint_every: Annotated[int, Resource()] = 20
     """Steps between checkpoints, from which a training that was cut off goes on to the same weights; 0 makes none."""

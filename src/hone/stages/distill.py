@@ -52,6 +52,7 @@ def _train(config: Config, job: Job) -> None:
     from hone.backends.training import loop
     from hone.backends.training.checkpoints import Checkpoints
     from hone.backends.training.gradients import Gradients, anchor_vectors, memory_limit
+    from hone.backends.training.meters import tracked
 
     encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
     memory = memory_limit(config.memory_gb, encoder.device)
@@ -63,14 +64,15 @@ def _train(config: Config, job: Job) -> None:
         config = config.model_copy(update={"loss": loop.calibrated(embedder, examples.train, config)})
     anchors = anchor_vectors(embedder, config.loss, config.token_budget)
     gradients = Gradients(embedder, config.loss, config.token_budget, memory, anchors)
-    with _Shown() as shown:
-        state = loop.train(gradients, examples.train, dev, config, shown.start, checkpoints)
+    with _Shown() as shown, tracked(config, job.plan.fingerprint) as track:
+        state = loop.train(gradients, examples.train, dev, config, shown.start, checkpoints, track)
     base = embedder.merge() if config.train == "lora" else base
     alpha, curve = choose_alpha(config, embedder, base, dev)
     folder = job.new_folder("model")
     encoder.save(folder)
     summary = _summary(config, state, examples, alpha)
-    job.facts.update(summary, kept_graphs=round(gradients.kept / max(1, gradients.groups), 4))
+    padding = round(1 - gradients.real / max(1, gradients.padded), 4)
+    job.facts.update(summary, kept_graphs=round(gradients.kept / max(1, gradients.groups), 4), padding=padding)
     record = {"summary": summary, "steps": state.history.steps, "looks": state.history.looks, "alphas": curve}
     (folder / "training.json").write_text(json.dumps(_finite(record), indent=1), "utf-8")
     job.cost.update({"steps": state.step, "docs": state.history.encoded, "tokens": state.history.tokens})

@@ -49,7 +49,7 @@ class Gradients:
         self.embedder, self.settings, self.anchors = embedder, settings, anchors
         self.budget, self.memory_per_token = Budget(token_budget), memory / token_budget
         self.bytes_per_token = 0.0
-        self.kept = self.groups = 0
+        self.kept = self.groups = self.padded = self.real = 0
 
     def of(self, batch: Batch) -> dict[str, float]:
         """Leaves the gradients of one batch in the weights and returns its losses."""
@@ -106,6 +106,8 @@ class Gradients:
                 self.bytes_per_token = self._measure(batch, rows) / padded
             taken += self.bytes_per_token * padded
             fitting.append(taken <= memory)
+            self.padded += padded
+            self.real += sum(len(self.embedder.tokens[batch.texts[row]]) for row in rows)
         self.kept += sum(fitting)
         self.groups += len(groups)
         return fitting

@@ -11,6 +11,7 @@ from hone.backends.training.batches import Batch, Example, epochs, make_batch
 from hone.backends.training.checkpoints import Checkpoints
 from hone.backends.training.embedders import Embedder
 from hone.backends.training.gradients import Gradients, dev_figures
+from hone.backends.training.meters import Meter, Track, untracked
 from hone.backends.training.state import State
 from hone.core.schedule import course
 from hone.core.training import LossSettings, TrainingSettings
@@ -30,6 +31,7 @@ def train(
     settings: TrainingSettings,
     progress: Callable[[int], Task],
     checkpoints: Checkpoints | None = None,
+    track: Track = untracked,
 ) -> State:
     """Trains the student in place, leaving the weights of the best look at the dev lists (the last without any).
 
@@ -46,16 +48,19 @@ def train(
         look(embedder, dev, settings, state, 0)
     task = progress(plan.steps)
     task.advance(state.step)
+    meter = Meter(gradients, state.history)
     order = epochs(train_lists, plan.batch, settings.seed, clustered=settings.cluster_batches)
     for chosen in islice(order, state.step, plan.steps):
         if dev and state.best.misses >= settings.patience:
             break
         batch = make_batch([train_lists[number] for number in chosen], embedder.encoder.device)
         losses = take_step(gradients, batch, state, settings, plan.rate_factor(state.step))
-        task.advance(1, f"loss {losses['loss']:.4f}")
+        task.advance(1, meter.note(losses))
+        track(state.step, {**state.history.steps[-1], **meter.figures()})
         if state.step % (settings.eval_every or plan.epoch) == 0 or state.step == plan.steps:
             with state.judged():
                 look(embedder, dev, settings, state, state.step // plan.epoch)
+            track(state.step, state.history.looks[-1])
         if checkpoints and checkpoints.due(state.step) and processes.rank() == 0:
             checkpoints.save(state.step, state.tensors(), state.record())
     with torch.no_grad():

@@ -1,0 +1,139 @@
+"""Students of every family: trained, saved, and read by sentence-transformers with the same vectors."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+import tiny
+import twin
+from hone.backends.encoder import Encoder, code_digest
+from hone.backends.training.batches import make_batch
+from hone.backends.training.embedders import make_embedder
+from hone.backends.training.gradients import Gradients
+from hone.backends.training.loop import take_step
+from hone.backends.training.state import State
+from hone.core.families import Student, family
+from hone.core.training import TrainingSettings
+from hone.errors import UserError
+
+TEXTS = twin.texts(30)
+PLENTY = 1e12
+OWN_CODE = """
+from transformers import BertConfig, BertModel
+
+
+class OwnConfig(BertConfig):
+    model_type = "tiny_own"
+
+
+class OwnModel(BertModel):
+    config_class = OwnConfig
+
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        output.last_hidden_state = output.last_hidden_state.roll(1, -1)
+        return output
+"""
+
+
+def modernbert(folder: Path) -> Path:
+    weights = tiny.modernbert(folder / "weights", vocab_texts=twin.WORDS)
+    return tiny.sentence_transformer(folder / "student", weights, pooling="mean")
+
+
+def decoder(folder: Path) -> Path:
+    weights = tiny.qwen3(folder / "weights")
+    return tiny.sentence_transformer(folder / "student", weights, pooling="lasttoken", prompts={"query": "Query:"})
+
+
+def decoder_that_cannot_pad(folder: Path) -> Path:
+    return tiny.qwen3(folder / "Qwen3-Embedding-tiny", pads=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "pooling", "prefix"),
+    [
+        (modernbert, "mean", ""),
+        (decoder, "last", "Query:"),
+        (decoder_that_cannot_pad, "last", family("Qwen3-Embedding-0.6B").query_prefix),
+    ],
+)
+@pytest.mark.parametrize("how", [{}, {"train_layers": 1}, {"train": "lora"}])
+def test_a_student_is_trained_and_saved_and_gives_the_same_vectors_in_sentence_transformers(
+    tmp_path: Path, make: Callable[[Path], Path], pooling: str, prefix: str, how: dict[str, Any]
+) -> None:
+    folder = make(tmp_path)
+    student = Encoder(folder, Student(model=str(folder), max_query_tokens=512))
+    assert (student.pooling, student.query_prefix) == (pooling, prefix)
+    before = student.docs(TEXTS)
+    train(student, tmp_path, how)
+    assert not np.allclose(student.docs(TEXTS), before, atol=1e-3)
+    student.save(tmp_path / "saved")
+    again = Encoder(tmp_path / "saved", Student(model=str(tmp_path / "saved"), max_query_tokens=512))
+    theirs = SentenceTransformer(str(tmp_path / "saved"), device="cpu", local_files_only=True)
+    np.testing.assert_allclose(theirs.encode_document(TEXTS, batch_size=7), student.docs(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(theirs.encode_query(TEXTS), student.queries(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(again.queries(TEXTS), student.queries(TEXTS), atol=1e-5)
+
+
+def train(student: Encoder, scratch: Path, how: dict[str, Any]) -> None:
+    settings = TrainingSettings.model_validate({"learning_rate": 0.01, **how})
+    embedder = make_embedder(student, student.tokenize_docs(TEXTS), settings, PLENTY, scratch)
+    state = State(embedder.weights, settings)
+    gradients = Gradients(embedder, settings.loss, 200, PLENTY)
+    losses = [
+        take_step(gradients, make_batch(twin.lists(10, 20), student.device), state, settings, 1.0)["loss"]
+        for _ in range(3)
+    ]
+    assert losses[-1] < losses[0]
+    if settings.train == "lora":
+        embedder.merge()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "pooling", "query", "doc"),
+    [
+        ("bge-base-en-v1.5", "cls", "Represent this sentence for searching relevant passages: ", ""),
+        ("multilingual-e5-base", "mean", "query: ", "passage: "),
+        ("e5-mistral-7b-instruct", "last", family("e5-mistral").query_prefix, ""),
+        ("gte-modernbert-base", "cls", "", ""),
+        ("modernbert-embed-base", "mean", "search_query: ", "search_document: "),
+        ("all-MiniLM-L6-v2", "mean", "", ""),
+    ],
+)
+def test_a_model_s_name_tells_its_family(name: str, pooling: str, query: str, doc: str) -> None:
+    row = family(name)
+    assert (row.pooling, row.query_prefix, row.doc_prefix) == (pooling, query, doc)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A student that brings its own code."""
+    folder = tiny.bert(tmp_path / "own", vocab_texts=twin.WORDS)
+    (folder / "modeling_own.py").write_text(OWN_CODE)
+    config = json.loads((folder / "config.json").read_text())
+    names = {"AutoConfig": "modeling_own.OwnConfig", "AutoModel": "modeling_own.OwnModel"}
+    config |= {"model_type": "tiny_own", "auto_map": names, "architectures": ["OwnModel"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_student_s_own_code_runs_only_if_the_settings_name_just_that_code(own: Path, tmp_path: Path) -> None:
+    digest = code_digest(own)
+    with pytest.raises(UserError, match=rf"brings code of its own: .* set student\.trust_code to {digest}"):
+        Encoder(own, Student(model=str(own)))
+    with pytest.raises(UserError, match=r"student\.trust_code is not the sha256 of"):
+        Encoder(own, Student(model=str(own), trust_code="0" * 64))
+    student = Encoder(own, Student(model=str(own), trust_code=digest))
+    train(student, tmp_path, {})
+    student.save(tmp_path / "saved")
+    again = Encoder(tmp_path / "saved", Student(model=str(tmp_path / "saved"), trust_code=digest))
+    np.testing.assert_allclose(again.docs(TEXTS), student.docs(TEXTS), atol=1e-6)
+    (own / "modeling_own.py").write_text(OWN_CODE + "# changed\n")
+    with pytest.raises(UserError, match=r"read its code again"):
+        Encoder(own, Student(model=str(own), trust_code=digest))

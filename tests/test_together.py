@@ -1,0 +1,48 @@
+"""Several processes of one launch run the chain: the tables of one process, and its student up to rounding."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+import chain
+from hone import local
+from hone.backends.encoder import Encoder
+from hone.core.families import Student
+from hone.settings import load
+from hone.stage import Manifest, fetch_folder, load_manifest
+from hone.store import LocalStore
+
+
+def test_two_processes_run_the_chain_as_one_does(tmp_path: Path) -> None:
+    home = chain.home(tmp_path)
+    settings = chain.settings_file(home)
+    without_dev = chain.SETTINGS | {"curate": chain.SETTINGS["curate"] | {"dev_share": 0}}
+    settings.write_text(yaml.safe_dump({"name": "tiny", **without_dev}), "utf-8")
+    alone = LocalStore(tmp_path / "alone")
+    done = local.run(load(settings), alone)
+    assert done["distill"].facts["best_step"] == 3
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "hone"]
+    subprocess.run([*launch, "run", str(settings), "--store", str(tmp_path / "both")], check=True, timeout=600)
+    both = LocalStore(tmp_path / "both")
+    shared = {stage: load_manifest(both, f"{result.prefix}/manifest.json") for stage, result in done.items()
+              if stage in ("prepare", "generate", "mine", "score", "curate", "distill")}  # fmt: skip
+    for stage in ("prepare", "generate", "mine", "score", "curate"):
+        assert shared[stage] is not None
+        assert shared[stage].outputs == done[stage].outputs
+    base = vectors(home / "student")
+    one, two = vectors(model(alone, done["distill"], tmp_path)), vectors(model(both, shared["distill"], tmp_path))
+    # Not weight by weight: Adam takes whole steps in directions that rounding alone gives, such as keys' biases, which
+    # change no vector.
+    assert np.linalg.norm(two - one) < 5e-3 * np.linalg.norm(one - base)
+
+
+def model(store: LocalStore, manifest: Manifest | None, scratch: Path) -> Path:
+    assert manifest is not None
+    return fetch_folder(store, manifest, "model", scratch / f"from-{Path(store.uri).name}")
+
+
+def vectors(folder: Path) -> np.ndarray:
+    return Encoder(folder, Student(model=str(folder))).docs(chain.TOPICS)
