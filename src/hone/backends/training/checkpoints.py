@@ -8,6 +8,7 @@ from typing import Any, cast
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hone.log import log
 from hone.store import Store, sha256_of
 
 KEPT = 2
@@ -41,7 +42,8 @@ class Checkpoints:
                 if sha256_of(path) == record["sha256"]:
                     return load_file(path), record
             except (ValueError, KeyError, FileNotFoundError):
-                continue
+                pass
+            log.warning("checkpoint damaged, passed over", checkpoint=self._key(step, "json"))
         return None
 
     def clear(self) -> None:

@@ -77,11 +77,11 @@ def take_step(
         group["lr"] = settings.learning_rate * rate_factor
     losses = gradients.of(batch)
     state.step += 1
-    if not math.isfinite(losses["loss"]):
-        raise UserError(
-            f"the loss is {losses['loss']} at step {state.step}; lower distill.learning_rate or raise the temperatures"
-        )
     norm = torch.nn.utils.clip_grad_norm_(state.weights, settings.clip)
+    for name, value in (("loss", losses["loss"]), ("norm of its gradient", float(norm))):
+        if not math.isfinite(value):
+            advice = "lower distill.learning_rate or raise the temperatures"
+            raise UserError(f"the {name} is {value} at step {state.step}; {advice}")
     state.optimiser.step()
     state.optimiser.zero_grad(set_to_none=True)
     state.average()

@@ -1,0 +1,71 @@
+"""The stage distill on lists that are few, wrong or hard to learn from: handled, or one clear sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import given
+import tiny
+import twin
+from hone import tables
+from hone.errors import UserError
+from hone.stage import Manifest, fetch_folder
+from hone.store import LocalStore
+
+TEXTS = twin.texts(12)
+SETTINGS: dict[str, Any] = {"max_epochs": 1, "learning_rate": 1e-3}
+
+
+def distilled(home: Path, count: int, dev: int = 0, unknown: str = "", **settings: Any) -> Manifest:
+    """What distill makes of `count` lists to train with and `dev` more."""
+    ids = [f"d{number}" for number in range(len(TEXTS))]
+    docs = tables.DOCS.of(ids, [""] * len(ids), TEXTS, [False] * len(ids))
+    rows = [
+        {
+            "query_id": f"q{number}", "text": TEXTS[number % 12], "style": "span", "doc_id": "",
+            "split": "train" if number < count else "dev",
+            "doc_ids": [ids[(number + place) % 12] for place in range(3)] + ([unknown] if unknown else []),
+            "scores": [1.0, 0.5, 0.2] + ([0.1] if unknown else []),
+        }
+        for number in range(count + dev)
+    ]  # fmt: skip
+    store = LocalStore(home / "store")
+    lists = tables.LISTS.build([{column.name: row[column.name] for column in tables.LISTS.columns} for row in rows])
+    student = tiny.student(home / "student", dim=16, layers=1, vocab_texts=twin.WORDS)
+    inputs = given.results(store, docs=docs, lists=lists)
+    return given.run(store, "distill", inputs, student={"model": str(student)}, **SETTINGS | settings)
+
+
+@pytest.mark.parametrize("train", ["layers", "head", "lora"])
+def test_fewer_lists_than_one_micro_batch_holds_are_trained_on(tmp_path: Path, train: str) -> None:
+    done = distilled(tmp_path, 1, train=train)
+    assert (done.facts["train_lists"], done.facts["lists_per_step"], done.facts["steps"]) == (1, 1, 1)
+    assert done.facts["note"] == "no dev lists: trained to the last step without early stopping"
+
+
+def test_lists_that_name_documents_which_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"lists name documents that are not in docs, such as 'ghost'; curate again"):
+        distilled(tmp_path, 4, unknown="ghost")
+
+
+def test_dev_lists_alone_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no training lists are left; see the reasons in dropped_by_curate"):
+        distilled(tmp_path, 0, dev=3)
+
+
+def test_a_loss_that_is_no_number_leaves_nothing_behind_that_looks_finished(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"(loss|norm of its gradient) is (nan|inf) at step \d"):
+        distilled(tmp_path, 12, dev=3, learning_rate=1e30, clip=1e30, max_epochs=9)
+    assert not list((tmp_path / "store").rglob("manifest.json"))
+
+
+def test_no_way_at_all_to_the_trained_weights_is_the_base_though_low_rank_additions_were_merged(tmp_path: Path) -> None:
+    done = distilled(tmp_path, 9, dev=3, alphas=(0.0,), train="lora", learning_rate=0.05, max_epochs=4, patience=9)
+    saved = fetch_folder(LocalStore(tmp_path / "store"), done, "model", tmp_path / "saved")
+    before, after = (load_file(folder / "model.safetensors") for folder in (tmp_path / "student", saved))
+    assert done.facts["steps"] > 1
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
