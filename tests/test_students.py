@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 
 import tiny
 import twin
-from hone.backends.encoder import Encoder, code_digest
+from hone.backends.encoder import Encoder, model_code_digest
 from hone.backends.training.batches import make_batch
 from hone.backends.training.embedders import make_embedder
 from hone.backends.training.gradients import Gradients
@@ -47,12 +47,12 @@ def modernbert(folder: Path) -> Path:
 
 
 def decoder(folder: Path) -> Path:
-    weights = tiny.qwen3(folder / "weights")
+    weights = tiny.embedding_qwen3(folder / "weights")
     return tiny.sentence_transformer(folder / "student", weights, pooling="lasttoken", prompts={"query": "Query:"})
 
 
 def decoder_that_cannot_pad(folder: Path) -> Path:
-    return tiny.qwen3(folder / "Qwen3-Embedding-tiny", pads=False)
+    return tiny.embedding_qwen3(folder / "Qwen3-Embedding-tiny", pads=False)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def own(tmp_path: Path) -> Path:
 
 
 def test_a_student_s_own_code_runs_only_if_the_settings_name_just_that_code(own: Path, tmp_path: Path) -> None:
-    digest = code_digest(own)
+    digest = model_code_digest(own)
     with pytest.raises(UserError, match=rf"brings code of its own: .* set student\.trust_code to {digest}"):
         Encoder(own, Student(model=str(own)))
     with pytest.raises(UserError, match=r"student\.trust_code is not the sha256 of"):
