@@ -12,7 +12,8 @@ import tiny
 import twin
 from hone import tables
 from hone.errors import UserError
-from hone.stage import Manifest, fetch_folder
+from hone.manifest import Manifest
+from hone.parts import fetch_folder
 from hone.store import LocalStore
 
 TEXTS = twin.texts(12)

@@ -11,8 +11,9 @@ import chain
 from hone import local
 from hone.backends.encoder import Encoder
 from hone.core.families import Student
+from hone.manifest import Manifest, load_manifest
+from hone.parts import fetch_folder
 from hone.settings import load
-from hone.stage import Manifest, fetch_folder, load_manifest
 from hone.store import LocalStore
 
 

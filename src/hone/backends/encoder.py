@@ -19,16 +19,21 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModel, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from hone.backends import packing
 from hone.backends.budget import Budget
 from hone.backends.head import Head, load_head, save_head
 from hone.core.families import Family, Student, doc_text, family
 from hone.errors import UserError
 from hone.job import Job
+from hone.log import log
 from hone.parts import Docs
 from hone.progress import Task, task
 
 TOKEN_BUDGET = 8_192
 ROWS_AT_ONCE = 4_096
+PACKING_SAMPLE = ("one", "a text of a few words", "and one that is longer, so that padded rows differ in length a lot")
+PACKING_TOLERANCE = 2e-2
+"""What bf16 may round differently in a unit vector."""
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 DENSE, NORMALIZE = "2_Dense", "3_Normalize"
 # Hone shows its own progress; a bar for every loaded weight would hide it.
@@ -64,6 +69,25 @@ class Encoder:
         self.head = None if declared.head is None else declared.head.to(self.device)
         self.dimension = int(self.model.config.hidden_size) if self.head is None else len(self.head.base)
 
+        self.packs = False
+        if student.packed and student.precision == "bf16" and self.device.type == "cuda":
+            self.pack()
+
+    def pack(self) -> bool:
+        """From now on texts are packed instead of padded, if that gives the same vectors; returns whether it does."""
+        before = self.model.config._attn_implementation
+        sample = self._tokenize([self.doc_prefix + text for text in PACKING_SAMPLE], self.student.max_doc_tokens)
+        try:
+            self.model.set_attn_implementation(packing.NAME)
+            with torch.no_grad():
+                padded, packed = self.embed(*self.pad(sample)), self._embed_packed(sample)
+            self.packs = torch.allclose(packed, padded, atol=PACKING_TOLERANCE)
+        except (TypeError, ValueError, RuntimeError) as error:
+            log.warning("texts cannot be packed", model=type(self.model).__name__, reason=str(error)[:200])
+        if not self.packs:
+            self.model.set_attn_implementation(before)
+        return self.packs
+
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids with special tokens, the query prefix before each, cut to `max_query_tokens`."""
         return self._tokenize([self.query_prefix + text for text in texts], self.student.max_query_tokens)
@@ -77,7 +101,19 @@ class Encoder:
         """[n, t] ids and mask to [n, d] unit vectors, float32; keeps the graph if gradients are on."""
         with self.autocast():
             hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        pooled = pool(hidden.float(), attention_mask, self.pooling)
+        return self._finished(pool(hidden.float(), attention_mask, self.pooling))
+
+    def embed_tokens(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        """Token lists to [n, d] unit vectors, float32; packed or padded. Keeps the graph as `embed`."""
+        return self._embed_packed(tokens) if self.packs and all(tokens) else self.embed(*self.pad(tokens))
+
+    def _embed_packed(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        row = packing.pack(tokens, self.device)
+        with self.autocast():
+            hidden = self.model(**row.inputs).last_hidden_state[0]
+        return self._finished(packing.pool_packed(hidden.float(), row.starts, self.pooling))
+
+    def _finished(self, pooled: Tensor) -> Tensor:
         return torch.nn.functional.normalize(pooled if self.head is None else self.head(pooled), dim=-1)
 
     def add_head(self) -> Head:
@@ -105,7 +141,7 @@ class Encoder:
         vectors = np.zeros((len(tokens), self.dimension), dtype=np.float32)
 
         def embed(rows: list[int]) -> None:
-            vectors[rows] = self.embed(*self.pad([tokens[row] for row in rows])).cpu().numpy()
+            vectors[rows] = self.embed_tokens([tokens[row] for row in rows]).cpu().numpy()
             if task:
                 task.advance(len(rows))
 

@@ -5,9 +5,9 @@ Sources: the model cards of each family, and table 1 of arXiv 2502.19712.
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from hone.config import Settings
+from hone.config import Resource, Settings
 from hone.sources import Source
 
 Pooling = Literal["cls", "mean", "last"]
@@ -30,6 +30,9 @@ class Student(Settings):
     """Queries are cut to this many tokens."""
     max_doc_tokens: int = 512
     """Documents are cut to this many tokens."""
+    packed: Annotated[bool, Resource()] = True
+    """On a GPU with bf16, put texts one after another instead of padding them, where the student gives the same vectors
+    that way; otherwise they are padded."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 computes matrix products in bfloat16 (weights stay fp32): about twice as fast where the device has it."""
 

@@ -42,7 +42,7 @@ class WholeModel:
         self.weights = _train_only(encoder.model, list(encoder.model.parameters()))
 
     def embed(self, numbers: Sequence[int]) -> Tensor:
-        return self.encoder.embed(*self.encoder.pad([self.tokens[number] for number in numbers]))
+        return self.encoder.embed_tokens([self.tokens[number] for number in numbers])
 
 
 class TopLayers:
@@ -190,6 +190,7 @@ def make_embedder(
     if settings.train_layers:
         return TopLayers(encoder, tokens, settings.train_layers, memory, folder)
     if settings.compile:
+        encoder.packs = False
         encoder.model.compile(dynamic=True)
     return WholeModel(encoder, tokens)
 
