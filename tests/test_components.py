@@ -1,6 +1,10 @@
 """Components derive from the stages, load alone, and run in their containers as the stages do."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_every_derived_file_is_fresh() -> None:
-    stale = [name for name, text in derive.files(ROOT).items() if (ROOT / name).read_text("utf-8") != text]
+    stale = derive.stale(ROOT)
     assert not stale, f"run `make derive`: {', '.join(stale)}"
 
 
@@ -109,3 +113,37 @@ def test_a_task_without_an_input_or_with_an_unfinished_one_is_refused(tmp_path: 
 @pytest.mark.parametrize("uri", ["s3://bucket/a/b", "gs://bucket/a", "minio://bucket/a/b", "/tmp/a/b"])
 def test_artifacts_lie_where_kfp_looks_for_them(uri: str) -> None:
     assert str(local_file(uri)) == dsl.Artifact(uri=uri).path
+
+
+def test_a_changed_default_is_shown_everywhere_after_make_derive_and_stale_files_are_found(tmp_path: Path) -> None:
+    """Done to a copy of the repository: one setting's default changes in one stage's file, and nothing else does."""
+    for name in ("src", "components", "helm"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    module = tmp_path / "src/hone/stages/mine.py"
+    text = module.read_text("utf-8")
+    assert text.count("top_k: int = 100") == 1
+    module.write_text(text.replace("top_k: int = 100", "top_k: int = 123"), "utf-8")
+    code = """
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from hone.describe import schema_json
+from hone.kubeflow.derive import stale, write
+root = Path.cwd()
+found = {"before": sorted(stale(root)), "written": sorted(map(str, write(root))), "after": sorted(stale(root))}
+print(json.dumps({**found, "schema": json.loads(schema_json())}))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    found = json.loads(ran.stdout)
+    changed = ["components/mine/README.md", "components/mine/component.yaml"]
+    assert found["before"] == changed
+    assert found["written"] == [str(tmp_path / name) for name in changed]
+    assert found["after"] == []
+    assert found["schema"]["properties"]["mine"]["properties"]["top_k"]["default"] == 123
+    for name in changed:
+        old, new = ((root / name).read_text("utf-8").split("\n") for root in (ROOT, tmp_path))
+        assert [line for line in new if line not in old] == [line for line in new if "123" in line] != []

@@ -84,3 +84,29 @@ def test_the_recipe_leaves_nothing_to_the_root_user_and_no_entrypoint() -> None:
     assert re.search(r"^USER 1001:1001$", last, re.MULTILINE)
     assert "ENTRYPOINT" not in last
     assert "RUN" not in last
+
+
+IMPORTED = """
+import importlib.abc, json, re, sys
+from importlib.metadata import packages_distributions
+
+pinned, owners = set(json.loads(sys.argv[1])), packages_distributions()
+
+class OnlyWhatIsPinned(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        found = {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners.get(name.partition(".")[0], ())}
+        if found and not found & pinned:
+            raise ModuleNotFoundError(f"{name} is not in the image", name=name)
+
+sys.meta_path.insert(0, OnlyWhatIsPinned())
+import hone.kubeflow.launcher
+from hone import cli, stages
+for name in stages.STAGES:
+    stages.stage(name)
+"""
+
+
+def test_what_the_smallest_image_holds_is_enough_to_launch_any_task() -> None:
+    held = json.dumps([*pins("cpu"), "hone"])
+    ran = subprocess.run([sys.executable, "-c", IMPORTED, held], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-600:]

@@ -1,8 +1,10 @@
 """Near duplicates: queries that share most of their letter sequences, found by MinHash and checked exactly."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from datasketch import MinHash, MinHashLSH
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 SHINGLE = 4
 PERMUTATIONS = 64
@@ -14,6 +16,8 @@ class NearDuplicates:
 
     def __init__(self, least: float) -> None:
         """`least`: the Jaccard similarity of their shingles from which two queries are near."""
+        from datasketch import MinHashLSH
+
         self.least = least
         # Candidates are looked for well below the limit, so that hashing misses next to none, and then compared.
         self._index = MinHashLSH(threshold=0.75 * least, num_perm=PERMUTATIONS, weights=(0.2, 0.8))
@@ -57,7 +61,9 @@ def similarity(one: frozenset[bytes], other: frozenset[bytes]) -> float:
     return len(one & other) / len(one | other)
 
 
-def _hashed(parts: frozenset[bytes]) -> MinHash:
+def _hashed(parts: frozenset[bytes]) -> "MinHash":
+    from datasketch import MinHash
+
     hashed = MinHash(num_perm=PERMUTATIONS, seed=1)
     hashed.update_batch(sorted(parts))
     return hashed

@@ -36,14 +36,20 @@ EXITS = (
 
 def write(root: Path) -> list[Path]:
     """Writes every derived file below `root` and returns those whose content changed."""
-    changed: list[Path] = []
-    for name, text in files(root).items():
-        path = root / name
-        if not path.is_file() or path.read_text("utf-8") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
-            changed.append(path)
-    return changed
+    changed = stale(root)
+    for name, text in changed.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, "utf-8")
+    return [root / name for name in changed]
+
+
+def stale(root: Path) -> dict[str, str]:
+    """The derived files below `root` that are missing or say something else than they should, with what they should."""
+    return {
+        name: text
+        for name, text in files(root).items()
+        if not (root / name).is_file() or (root / name).read_text("utf-8") != text
+    }
 
 
 def files(root: Path) -> dict[str, str]:
