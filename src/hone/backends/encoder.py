@@ -20,7 +20,7 @@ from transformers import CONFIG_MAPPING, AutoModel, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from hone.backends import packing
-from hone.backends.budget import Budget
+from hone.backends.budget import Budget, tokens_at_once
 from hone.backends.head import Head, load_head, save_head
 from hone.core.families import Family, Student, doc_text, family
 from hone.errors import UserError
@@ -57,11 +57,12 @@ class Encoder:
     def __init__(self, folder: Path, student: Student, *, token_budget: int = TOKEN_BUDGET) -> None:
         declared = read_declared(folder)
         row: Family = family(_model_name(folder))
-        self.student, self.budget = student, Budget(token_budget)
+        self.student = student
         self.pooling = student.pooling if student.pooling != "auto" else declared.pooling or row.pooling
         self.query_prefix = _chosen(student.query_prefix, declared.query_prefix, row.query_prefix)
         self.doc_prefix = _chosen(student.doc_prefix, declared.doc_prefix, row.doc_prefix)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.budget = Budget(tokens_at_once(token_budget, self.device))
         check_code(declared.weights, student.trust_code, "student.trust_code", model_code_digest)
         self.tokenizer = _load_tokenizer(declared.weights, bool(student.trust_code))
         self.model = _load_model(declared.weights, bool(student.trust_code))

@@ -16,7 +16,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from hone.backends.budget import Budget
+from hone.backends.budget import Budget, tokens_at_once
 from hone.backends.encoder import check_code, named_faults, read_declared
 from hone.core.teachers import OneTeacher
 from hone.errors import UserError
@@ -58,16 +58,12 @@ class PairModel:
 
     def __init__(self, settings: OneTeacher, folder: Path, token_budget: int) -> None:
         """Raises UserError if the folder is no model of this kind, or brings code that the settings do not trust."""
-        self.kind, self.settings, self.folder, self.budget = (
-            KINDS[settings.kind],
-            settings,
-            folder,
-            Budget(token_budget),
-        )
+        self.kind, self.settings, self.folder = KINDS[settings.kind], settings, folder
         self.instruction = settings.instruction or self.kind.instruction
         read_declared(folder, "teacher.model")
         check_code(folder, settings.trust_code, "teacher.trust_code", content_digest)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.budget = Budget(tokens_at_once(token_budget, self.device))
         with named_faults(folder):
             self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **self._options())
             self.model = self._load()

