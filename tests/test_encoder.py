@@ -1,6 +1,8 @@
 """The student's vectors, where they are saved and read again, and the search over them."""
 
 import json
+import multiprocessing
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+import encoding_together
 import tiny
 from hone import tables
 from hone.backends.bm25 import BM25, with_identifier_words
@@ -100,6 +103,30 @@ def test_documents_are_encoded_in_order_and_each_is_paid_for_once_per_model(fold
         other = student.model_copy(update={"pooling": "cls"})
         encode_docs(job_over([*TEXTS, TEXTS[0]], tmp_path), other, student.model, "encode")
         assert paid == TEXTS
+
+
+def test_two_processes_share_the_documents_and_find_what_one_finds(tmp_path: Path) -> None:
+    together, one = tmp_path / "together", tmp_path / "one"
+    for folder in (together, one):
+        tiny.student(folder / "student", vocab_texts=encoding_together.WORDS)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["encoding_together", "hone.stages.mine"])
+    ranks = [context.Process(target=encoding_together.joined, args=(together, rank, port)) for rank in range(2)]
+    processes = [*ranks, context.Process(target=encoding_together.mined, args=(one,))]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    shared = [json.loads((together / f"{rank}.json").read_text()) for rank in range(2)]
+    alone = json.loads((one / "0.json").read_text())
+    assert {process["candidates"] for process in shared} == {alone["candidates"]}
+    shares = [process["encoded"] for process in shared]
+    distinct = len(set(encoding_together.TEXTS))
+    assert alone["encoded"] == distinct
+    assert min(shares) >= distinct // 3
 
 
 def test_no_document_gives_no_vector(folder: Path, tmp_path: Path) -> None:

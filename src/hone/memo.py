@@ -32,11 +32,18 @@ class Memo:
         self.schema = pa.schema([("key", pa.uint64()), ("value", type)])
         self._parts: list[pa.ChunkedArray] = []
         self._index = Index()
-        with ThreadPoolExecutor(FETCHES) as pool:
-            for part in pool.map(self._fetch, [found.key for found in store.objects(self.folder)]):
-                self._remember(part)
+        self._seen: set[str] = set()
+        self.refresh()
         if known := sum(len(part) for part in self._parts):
             log.info("resumed", memo=name, known=known)
+
+    def refresh(self) -> None:
+        """Takes over what others have added since this memo was made."""
+        new = [found.key for found in self.store.objects(self.folder) if found.key not in self._seen]
+        self._seen.update(new)
+        with ThreadPoolExecutor(FETCHES) as pool:
+            for part in pool.map(self._fetch, new):
+                self._remember(part)
 
     def compute(
         self,
@@ -76,7 +83,9 @@ class Memo:
         path = self.scratch / f"memo-{uuid.uuid4().hex}{SUFFIX}"
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, self.schema) as writer:
             writer.write_table(table)
-        self.store.put(f"{self.folder}/{sha256_of(path)}{SUFFIX}", path)
+        key = f"{self.folder}/{sha256_of(path)}{SUFFIX}"
+        self.store.put(key, path)
+        self._seen.add(key)
         self._remember(self._open(path))
 
     def _remember(self, part: pa.Table) -> None:

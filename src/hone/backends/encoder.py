@@ -26,6 +26,7 @@ from hone.core.families import Family, Student, doc_text, family
 from hone.errors import UserError
 from hone.job import Job
 from hone.log import log
+from hone.memo import Memo
 from hone.parts import Docs
 from hone.progress import Task, task
 
@@ -34,6 +35,8 @@ ROWS_AT_ONCE = 4_096
 PACKING_SAMPLE = ("one", "a text of a few words", "and one that is longer, so that padded rows differ in length a lot")
 PACKING_TOLERANCE = 2e-2
 """What bf16 may round differently in a unit vector."""
+CHUNK = 1_024
+"""Documents that are encoded and kept together: what a killed run encodes again at most, and a process's turn."""
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 DENSE, NORMALIZE = "2_Dense", "3_Normalize"
 # Hone shows its own progress; a bar for every loaded weight would hide it.
@@ -196,7 +199,9 @@ def encode_docs(
     """Ids and [n, d] float32 unit vectors of the table docs, or of other `docs`, by a student's reference or folder.
 
     A document is paid for once per model: vectors are kept by the content of the text, the model and its settings.
+    Processes that are joined share the work, and each gets all vectors.
     """
+    from hone.backends.training import processes
     from hone.sources import content_digest
 
     folder = model if isinstance(model, Path) else job.source(model)
@@ -207,13 +212,31 @@ def encode_docs(
     total = docs.rows
     ids: list[str] = []
     vectors = _room(job, (total, encoder.dimension))
+    alone = processes.count() == 1
     with task(label, total, "docs") as progress:
-        for rows in _document_chunks(docs):
-            texts = [doc_text(title, text) for title, text in zip(*(rows[1:3]), strict=True)]
-            known = memo.compute(texts, partial(_as_arrow, encoder, texts), task=progress)
+        if not alone:
+            _encode_share(memo, encoder, docs, progress)
+        for names, texts in _document_chunks(docs):
+            known = memo.compute(texts, partial(_as_arrow, encoder, texts), CHUNK, progress if alone else None)
             vectors[len(ids) : len(ids) + len(texts)] = _as_numpy(known, encoder.dimension)
-            ids += rows[0]
+            ids += names
     return ids, vectors
+
+
+def _encode_share(memo: Memo, encoder: Encoder, docs: Docs, progress: Task) -> None:
+    """Encodes this process's share, every n-th chunk, waits for the others and takes over what they found.
+
+    Chunks are those of a process alone, so that the vectors are the same to the last bit.
+    """
+    from hone.backends.training import processes
+
+    texts = (texts[at : at + CHUNK] for _, texts in _document_chunks(docs) for at in range(0, len(texts), CHUNK))
+    for number, chunk in enumerate(texts):
+        if number % processes.count() == processes.rank():
+            memo.compute(chunk, partial(_as_arrow, encoder, chunk), CHUNK)
+        progress.advance(len(chunk))
+    processes.wait()
+    memo.refresh()
 
 
 def read_declared(folder: Path, setting: str = "student.model") -> Declared:
@@ -378,10 +401,12 @@ def _chosen(setting: str, declared: str | None, row: str) -> str:
     return setting if setting != "auto" else declared if declared is not None else row
 
 
-def _document_chunks(docs: Docs) -> Iterator[list[list[str]]]:
+def _document_chunks(docs: Docs) -> Iterator[tuple[list[str], list[str]]]:
+    """Ids and texts, some thousand at a time."""
     for batch in docs.batches(["doc_id", "title", "text"]):
         for start in range(0, batch.num_rows, ROWS_AT_ONCE):
-            yield [column.to_pylist() for column in batch.slice(start, ROWS_AT_ONCE).columns]
+            ids, *parts = (column.to_pylist() for column in batch.slice(start, ROWS_AT_ONCE).columns)
+            yield ids, [doc_text(title, text) for title, text in zip(*parts, strict=True)]
 
 
 def _identity(encoder: Encoder, digest: str) -> str:

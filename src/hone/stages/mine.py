@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from hone import tables
+from hone import launch, tables
 from hone.backends import BACKENDS, load
 from hone.config import Resource, StageConfig
 from hone.core.cleaning import Fault
@@ -43,6 +43,7 @@ class Retriever(Student):
 class Config(StageConfig):
     """Settings of mine."""
 
+    together: ClassVar[bool] = True
     student: Student
     """The retriever that is specialised: it mines its own hard negatives."""
     top_k: int = 100
@@ -74,8 +75,13 @@ class Config(StageConfig):
 
 
 def run(config: Config, job: Job) -> None:
-    """Mines every query, block by block: only ids and vectors are held."""
-    views = [View(job, student, config.token_budget) for student in (config.student, *config.retrievers)]
+    """Mines every query, block by block: only ids and vectors are held. Helpers encode their share of the documents."""
+    from hone.backends.training.processes import joined
+
+    with joined():
+        views = [View(job, student, config.token_budget) for student in (config.student, *config.retrievers)]
+    if launch.is_helper():
+        return
     miner = Miner(config, job, views[0].ids)
     indexes = [load("search", config.search.kind)(view.vectors, miner.allowed, config.search) for view in views]
     queries = job.table("queries")

@@ -49,6 +49,11 @@ def beside() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if dist.is_initialized() else 1
 
 
+def wait() -> None:
+    """Until every process is here."""
+    dist.barrier()
+
+
 def mine(work: Sequence[T]) -> Sequence[T]:
     """This process's share of a list of work: every n-th, so that work sorted by size is shared evenly."""
     return work[rank() :: count()]
