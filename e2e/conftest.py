@@ -87,6 +87,7 @@ def settings(name: str, where: str, changes: dict[str, Any]) -> dict[str, Any]:
             "teacher_qualified": False,
             "test_split": False,
             "max_leaks": 1000,
+            "max_slowdown": 1000,
         },
         "publish": {"domain": "tiny"},
     }

@@ -21,6 +21,7 @@ from kfp.local.config import LocalExecutionConfig
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 import browser
+import chain
 import ir
 from conftest import BUCKET, settings, text
 from hone import local
@@ -133,12 +134,6 @@ def follow(
     return state, containers, open_store(store)
 
 
-def digests(done: dict[str, Manifest]) -> dict[str, str]:
-    """Of every table and folder; a report says how long things took and is left out, and what follows from it too."""
-    outputs = {name: output for manifest in done.values() for name, output in manifest.outputs.items()}
-    return {name: outputs[name].digest for name in outputs if name not in ("report", "verdict", "published")}
-
-
 @pytest.fixture(scope="session")
 def on_laptop(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
     """The same run without containers, on files."""
@@ -154,7 +149,7 @@ def test_containers_make_the_tables_and_the_model_of_the_laptop_and_publish_it(
     assert state == "SUCCEEDED", printed[-4000:]
     done = local.results(store, "whole")
     assert list(dict.fromkeys(name for name, _ in containers.seen)) == ["preflight", *STAGES, "notify"]
-    assert digests(done) == digests(on_laptop)
+    assert chain.digests(done) == chain.digests(on_laptop)
     assert done["distill"].prefix == on_laptop["distill"].prefix
     assert store.read("runs/whole.json")
     assert '"state": "SUCCEEDED"' in printed
@@ -182,7 +177,7 @@ def test_a_training_killed_in_its_container_goes_on_at_its_checkpoint_to_the_sam
     assert state == "SUCCEEDED", printed[-4000:]
     resumed = [json.loads(line[line.index("{") :]) for line in printed.splitlines() if '"event": "resumed"' in line]
     assert next(event["step"] for event in resumed if "step" in event and event["stage"] == "distill") >= 2
-    assert digests(local.results(store, "killed")) == digests(on_laptop)
+    assert chain.digests(local.results(store, "killed")) == chain.digests(on_laptop)
 
 
 def test_a_shard_that_is_killed_every_time_fails_the_run_and_notify_says_so(
