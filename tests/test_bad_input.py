@@ -1,7 +1,12 @@
 """Bad input: one sentence that says what, where and what to do, exit code 2, and nothing written."""
 
+import gzip
+import json
+import os
+import pickle
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,39 +14,46 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import chain
 import corpora
-import tiny
-from hone import cli
-from hone.store import LocalStore
+from hone import cli, local, models, settings
+from hone.manifest import digest_of
+from hone.store import LocalStore, sha256_of
 
-TEXTS = ("the lift of a swept wing", "a heat shield that ablates", "flutter of thin blades")
+ROOT = os.geteuid() == 0
+ALIAS_BOMB = "a: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{chr(98 + n)}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(9)
+)
 TEST_LINE = "query-id\tcorpus-id\tscore\nq1\td0\t1\n"
 
 
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which everything is sound: corpus, student, settings, and a store with a finished run."""
+    folder = chain.home(tmp_path_factory.mktemp("sound"), docs=24)
+    Home(folder).settings()
+    local.run(settings.load(folder / "s.yaml"), LocalStore(folder / "store"))
+    return folder
+
+
 class Home:
-    """A folder with a corpus, a place for the student and settings, all of them sound until a case spoils one."""
+    """A folder in which everything is sound, for a case to spoil."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.until, self.arguments = folder, "prepare", list[str]()
-        self.finished: tuple[str, ...] = ()
-        corpora.beir(folder / "corpus", corpora.docs(*TEXTS), {"q1": "swept wing"}, test=[("q1", "d0", 1)])
-        (folder / "student").mkdir()
-        self.settings()
+        self.folder, self.until, self.arguments = folder, "evaluate", list[str]()
+        self.store = LocalStore(folder / "store")
 
     def settings(self, **changes: Any) -> None:
-        sound = {"name": "r", "student": {"model": "student"}, "prepare": {"corpus": "corpus"}}
-        self.write("s.yaml", yaml.safe_dump({**sound, "teacher": {"kind": "fusion"}, **changes}))
-
-    def student(self, reference: str) -> None:
-        self.settings(student={"model": reference})
-        self.until = "mine"
+        """The usual settings, with other sections in place of some."""
+        self.write("s.yaml", yaml.safe_dump({"name": "r", **chain.SETTINGS, **changes}))
 
     def write(self, name: str, content: str | bytes) -> None:
-        path = self.folder / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        (self.folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
     def corpus(self, name: str, content: str | bytes) -> None:
         """Another corpus: one file."""
@@ -56,32 +68,123 @@ class Home:
         self.arguments = [str(argument) for argument in arguments]
 
     def command(self) -> list[str]:
-        usual = ["run", str(self.folder / "s.yaml"), "--store", str(self.folder / "store"), "--until", self.until]
+        usual = ["run", str(self.folder / "s.yaml"), "--store", self.store.uri, "--until", self.until]
         return self.arguments or usual
+
+    def digests(self) -> dict[str, str]:
+        """Every object of the store by its sha256."""
+        return {one.key: sha256_of(self.store.root / one.key) for one in self.store.objects()}
 
 
 def doc(**fields: object) -> dict[str, object]:
     return {"_id": "x", "title": "", "text": "a wing that is long enough", **fields}
 
 
-def corrupt(home: Home) -> None:
-    tiny.student(home.folder / "model", vocab_texts=TEXTS)
-    weights = home.folder / "model" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1_000])
-    home.settings(student={"model": "model"})
-    no_model(home)
+Spoil = Callable[[Home], object]
+
+
+def student(name: str, content: str | bytes) -> Spoil:
+    """Another content of a file of the student."""
+    return lambda home: home.write(f"student/{name}", content)
+
+
+def weights(change: Callable[[bytes], bytes]) -> Spoil:
+    """Other bytes of the student's weights."""
+
+    def spoil(home: Home) -> None:
+        path = home.folder / "student" / "model.safetensors"
+        path.write_bytes(change(path.read_bytes()))
+
+    return spoil
 
 
 def pickled(home: Home) -> None:
-    tiny.student(home.folder / "model", vocab_texts=TEXTS)
-    (home.folder / "model" / "model.safetensors").rename(home.folder / "model" / "pytorch_model.bin")
-    home.settings(student={"model": "model"})
-    no_model(home)
+    (home.folder / "student" / "model.safetensors").rename(home.folder / "student" / "pytorch_model.bin")
 
 
-def no_model(home: Home) -> None:
-    """The folder is there and only mine looks into it: what was finished before stays."""
-    home.until, home.finished = "mine", ("prepare", "generate")
+def no_tokenizer(home: Home) -> None:
+    for name in models.TOKENIZERS:
+        (home.folder / "student" / name).unlink(missing_ok=True)
+
+
+def stored(pattern: str, harm: Callable[[Path], object]) -> Spoil:
+    """Harm to the first object of the store that fits."""
+    return lambda home: harm(sorted(home.store.root.glob(pattern))[0])
+
+
+def manifest(change: Callable[[dict[str, Any]], object], stage: str = "mine") -> Spoil:
+    """A manifest that was tampered with, as far as it is one still."""
+
+    def harm(path: Path) -> None:
+        data = json.loads(path.read_text("utf-8"))
+        change(data)
+        path.write_text(json.dumps(data), "utf-8")
+
+    return stored(f"{stage}/*/manifest.json", harm)
+
+
+def manifest_text(text: str) -> Spoil:
+    return stored("mine/*/manifest.json", lambda path: path.write_text(text, "utf-8"))
+
+
+def part(**fields: object) -> Spoil:
+    """A manifest whose first part of candidates says something else, and whose sums fit."""
+
+    def change(data: dict[str, Any]) -> None:
+        found = data["outputs"]["candidates"]
+        found["parts"][0].update(fields)
+        found["digest"] = digest_of([one["sha256"] for one in found["parts"]])
+        found["rows"] = sum(one["rows"] for one in found["parts"])
+
+    return manifest(change)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def record(text: str) -> Spoil:
+    """Another record of the run, which is asked for its verdict."""
+
+    def spoil(home: Home) -> None:
+        home.write("store/runs/r.json", text)
+        home.call("gate", "r", "--store", home.store.uri)
+
+    return spoil
+
+
+def verified(home: Home) -> None:
+    stored("distill/*/model-*/model.safetensors", flip)(home)
+    home.call("store", "verify", "--store", home.store.uri)
+
+
+def read_again(home: Home) -> None:
+    """Damage to what a stage reads that has to run again."""
+    stored("mine/*/candidates/*", flip)(home)
+    home.settings(teacher={"kind": "fusion", "force": True, "lexical_weight": 0.5})
+
+
+def parquet(harm: Callable[[Path], object] = lambda path: None, **columns: Any) -> Spoil:
+    def spoil(home: Home) -> None:
+        path = home.folder / "c.parquet"
+        pq.write_table(pa.table(columns), path, compression="zstd", use_dictionary=False)
+        harm(path)
+        home.settings(prepare={"corpus": "c.parquet"})
+
+    return spoil
+
+
+def damaged_pages(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[20:60] = b"\xff" * 40
+    path.write_bytes(data)
+
+
+def long_line(home: Home) -> None:
+    home.corpus("c.jsonl", "")
+    os.truncate(home.folder / "c.jsonl", (64 << 20) + 2)
 
 
 def file_for_store(home: Home) -> None:
@@ -89,15 +192,15 @@ def file_for_store(home: Home) -> None:
     home.call("run", home.folder / "s.yaml", "--store", home.folder / "file" / "store")
 
 
-def qrels(text: str) -> Callable[[Home], None]:
+def qrels(text: str | bytes) -> Spoil:
     return lambda home: home.write("corpus/qrels/test.tsv", text)
 
 
-def queries(text: str) -> Callable[[Home], None]:
+def queries(text: str) -> Spoil:
     return lambda home: home.write("corpus/queries.jsonl", text)
 
 
-CASES: dict[str, tuple[Callable[[Home], object], str]] = {
+CASES: dict[str, tuple[Spoil, str]] = {
     # settings
     "no settings file": (lambda h: h.call("run", h.folder / "no.yaml"), r"no\.yaml does not exist; `hone init FOLDER`"),
     "settings are a folder": (lambda h: h.call("run", h.folder), r"cannot read .*: Is a directory; name a settings"),
@@ -139,6 +242,21 @@ CASES: dict[str, tuple[Callable[[Home], object], str]] = {
         lambda h: h.settings(generate={"sources": ["gpt"]}),
         r"generate\.sources: name each",
     ),
+    "settings that would run code": (
+        lambda h: h.write("s.yaml", 'name: !!python/object/apply:os.system ["touch x"]'),
+        r"s\.yaml, line 1 is not valid YAML: could not determine a constructor",
+    ),
+    "an alias bomb": (
+        lambda h: h.write("s.yaml", ALIAS_BOMB),
+        r"s\.yaml, line \d is not valid YAML: its aliases stand for more than 100,000 values; mend the line",
+    ),
+    "an alias of itself": (
+        lambda h: h.write("s.yaml", "name: &a [*a]"),
+        r"s\.yaml, line 1 is not valid YAML: .*itself",
+    ),
+    "a name of 10 KB": (lambda h: h.settings(name="x" * 10_240), r"name: give the run a name .*, 200 at most"),
+    "a name with an escape": (lambda h: h.settings(name="%2e%2e"), r"name: give the run a name of letters, digits"),
+    "a name with a NUL": (lambda h: h.settings(name="a\0b"), r"name: give the run a name of letters, digits"),
     # command line
     "an unknown stage": (
         lambda h: h.call("stage", "train", "--config", "{}"),
@@ -187,18 +305,132 @@ CASES: dict[str, tuple[Callable[[Home], object], str]] = {
     ),
     "nothing to look at": (lambda h: h.call("init", h.folder / "no"), r"no does not exist; give the folder or file"),
     "nothing to describe": (lambda h: h.call("describe", "train"), r"'train' is not a stage; the stages are prepare"),
-    # models
-    "a model that is missing": (lambda h: h.student("no"), r"/no does not exist; correct the path"),
+    "damage looked for in an unknown run": (
+        lambda h: h.call("store", "verify", "no", "--store", h.store.uri),
+        r"there is no run called 'no' in .*; the runs there are r",
+    ),
+    "a difference to an unknown run": (
+        lambda h: h.call("store", "diff", "r", "no", "--store", h.store.uri),
+        r"there is no run called 'no'",
+    ),
+    "repair outside the store": (
+        lambda h: h.call("repair", "../r", "--store", h.store.uri),
+        r"'\.\./r/manifest.json' is no key of a store",
+    ),
+    "an input with an escape": (
+        lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", "docs=prepare/%2e%2e"),
+        r"'prepare/%2e%2e/manifest.json' is no key of a store",
+    ),
+    "an input with a NUL": (
+        lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", "docs=prepare/a\0b"),
+        r"is no key of a store",
+    ),
+    "an input of 10 KB": (
+        lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", f"docs={'x' * 10_240}"),
+        r"is no key of a store",
+    ),
+    # models: looked at before anything is computed
+    "a model that is missing": (lambda h: h.settings(student={"model": "no"}), r"/no does not exist; correct the path"),
     "a package that is missing": (
-        lambda h: h.student("package:no_such"),
+        lambda h: h.settings(student={"model": "package:no_such"}),
         r"package:no_such is not an installed Python package",
     ),
     "a folder that is no model": (
-        no_model,
-        r"student has no config\.json; student\.model must be a transformers model",
+        lambda h: (h.folder / "student" / "config.json").unlink(),
+        r"student has no config\.json; name a transformers model folder",
     ),
-    "a corrupt model": (corrupt, r"model\.safetensors is damaged \(.*\); copy the model folder again"),
-    "a pickled model": (pickled, r"model has no \.safetensors weights; convert the model to safetensors"),
+    "a configuration that is no JSON": (student("config.json", "{"), r"config\.json is not valid JSON .*; copy the"),
+    "a configuration that is a list": (student("config.json", "[]"), r"config\.json is no JSON object; copy the model"),
+    "a configuration of bytes": (student("config.json", b"\xff"), r"config\.json is not valid JSON"),
+    "a model without tokenizer": (no_tokenizer, r"student has no tokenizer \(tokenizer\.json, .*\); copy the model"),
+    "a pickled model": (pickled, r"student has no \.safetensors weights; convert the model to safetensors"),
+    "weights cut short": (
+        weights(lambda d: d[:-9]),
+        r"model\.safetensors is damaged \(it should have .* bytes and has",
+    ),
+    "weights with something after them": (weights(lambda d: d + b"#!"), r"is damaged \(it should have .* bytes"),
+    "weights of no bytes": (weights(lambda d: b""), r"is damaged \(of 0 bytes, fewer than its header needs\)"),
+    "weights whose header claims all memory": (
+        weights(lambda d: b"\xff" * 8 + d[8:]),
+        r"is damaged \(of .* bytes, fewer than its header needs\); copy the model folder again",
+    ),
+    "weights whose header is no JSON": (
+        weights(lambda d: d[:8] + b"\x80" + d[9:]),
+        r"is damaged \(its header is not readable\)",
+    ),
+    "a pickle called safetensors": (
+        weights(lambda d: pickle.dumps({"weights": [1.0] * 99})),
+        r"is damaged \(of .* bytes, fewer than its header needs\)",
+    ),
+    "weights in parts, one of which is missing": (
+        student("model.safetensors.index.json", '{"weight_map": {"a": "model-00002-of-00002.safetensors"}}'),
+        r"model-00002-of-00002\.safetensors is missing, which model\.safetensors\.index\.json names",
+    ),
+    "an index that names nothing": (student("model.safetensors.index.json", "{}"), r"names no files of weights; copy"),
+    "modules that are no list": (student("modules.json", "{}"), r"modules\.json is no list of modules; copy"),
+    "a module of another kind": (
+        student("modules.json", '[{"type": "evil.Code", "path": ""}]'),
+        r"modules\.json lists evil\.Code; Hone knows Transformer",
+    ),
+    "a module that lies elsewhere": (
+        student("modules.json", '[{"type": "x.Transformer", "path": "../../etc"}]'),
+        r"modules\.json lists '\.\./\.\./etc', which is outside the folder",
+    ),
+    "a teacher that is no model": (
+        lambda h: h.settings(teacher={"kind": "cross_encoder", "model": "corpus"}, curate={}),
+        r"corpus has no config\.json; name a transformers model folder",
+    ),
+    # the store
+    "a manifest that is cut": (
+        manifest_text('{"stage": "mi'),
+        r"mine/.*/manifest\.json in .* is damaged .*hone repair",
+    ),
+    "a manifest of no bytes": (manifest_text(""), r"mine/.*/manifest\.json in .* is damaged"),
+    "a manifest that nests too deep": (manifest_text("[" * 9_999), r"mine/.*/manifest\.json in .* is damaged"),
+    "a manifest of another stage": (manifest(lambda m: m.update(stage="score")), r"damaged \(it belongs to 'score/"),
+    "a manifest of other settings": (manifest(lambda m: m.update(fingerprint="0" * 16)), r"it belongs to 'mine/0000"),
+    "a manifest with something more": (manifest(lambda m: m.update(run="sh")), r"is damaged \(1 validation error"),
+    "a manifest without outputs": (manifest(lambda m: m.update(outputs={})), r"damaged \(it must hold candidates"),
+    "a manifest of an unknown table": (
+        manifest(lambda m: m["outputs"].update(x=m["outputs"]["candidates"])),
+        r"is damaged \('x' is neither table nor folder\)",
+    ),
+    "a folder without files": (
+        manifest(lambda m: m["outputs"]["model"].update(parts=[]), "distill"),
+        r"distill/.*is damaged \(model is empty\)",
+    ),
+    "a digest that was changed": (
+        manifest(lambda m: m["outputs"]["candidates"].update(digest="0" * 64)),
+        r"is damaged \(candidates is not the sum of its parts\)",
+    ),
+    "a part outside the store": (
+        part(path="../../../../etc/passwd"),
+        r"damaged \('\.\./\.\./\.\./\.\./etc/passwd' is no",
+    ),
+    "a part with an absolute path": (part(path="/etc/passwd"), r"is damaged \('/etc/passwd' is no key"),
+    "a part with an escape": (part(path="candidates/%2e%2e/x"), r"is damaged \('candidates/%2e%2e/x' is no key"),
+    "a part with a NUL": (part(path="candidates/a\0b"), r"is damaged \('candidates/a\\x00b' is no key"),
+    "a part of 10 KB of name": (part(path=f"candidates/{'x' * 10_240}"), r"is damaged \('candidates/x+' is no key"),
+    "a part of another table": (
+        part(path="docs/x.parquet"),
+        r"is damaged \('docs/x\.parquet' is no part of candidates",
+    ),
+    "a part of negative rows": (part(rows=-1), r"is no part of candidates\)"),
+    "a part of another size": (part(bytes=1), r"mine/.*/candidates/.* is missing or cut short; `hone repair mine/"),
+    "a result whose input lies elsewhere": (
+        manifest(lambda m: m.update(inputs={"docs": "../../x"})),
+        r"is damaged \('\.\./\.\./x' is no key",
+    ),
+    "a part that is gone": (stored("mine/*/candidates/*", Path.unlink), r"is missing or cut short; `hone repair mine/"),
+    "a part that is cut": (stored("mine/*/candidates/*", lambda p: p.write_bytes(b"")), r"is missing or cut short"),
+    "a run whose record is no JSON": (
+        record("{"),
+        r"runs/r\.json in .* is damaged \(it is no JSON object\); delete it",
+    ),
+    "a run whose record is a list": (record("[]"), r"runs/r\.json in .* is damaged \(it is no JSON object\)"),
+    "a run that points elsewhere": (record('{"gate": "../../x"}'), r"r\.json in .* is damaged \('gate' is no result\)"),
+    "a flipped bit": (verified, r"1 of the above in .* are damaged; mend each as it says"),
+    "a flipped bit in what a stage reads": (read_again, r"mine/.* is missing or damaged; `hone repair mine/"),
     # corpus
     "a corpus that is missing": (
         lambda h: h.settings(prepare={"corpus": "no"}),
@@ -267,7 +499,30 @@ CASES: dict[str, tuple[Callable[[Home], object], str]] = {
         lambda h: h.corpus("c.parquet", b""),
         r"c\.parquet is not readable Parquet \(.*\); write it",
     ),
+    "a Parquet file cut in half": (
+        parquet(lambda path: os.truncate(path, 200), _id=["a"], text=["b"]),
+        r"c\.parquet is not readable Parquet",
+    ),
+    "a Parquet file with damaged pages": (
+        parquet(damaged_pages, _id=["a" * 99], text=["b" * 9_999]),
+        r"c\.parquet is not readable Parquet",
+    ),
+    "a Parquet bomb": (
+        parquet(_id=["a"] * 40, text=["x" * (8 << 20)] * 40),
+        r"c\.parquet: column 'text' of row group 0 turns [\d,]+ bytes into 33\d,\d+,\d+; write it with smaller row",
+    ),
+    "a line of 64 MiB": (long_line, r"c\.jsonl, line 1: longer than 64 MiB; split it"),
+    "a compressed corpus": (lambda h: h.corpus("c.jsonl.gz", gzip.compress(b"{}")), r"c\.jsonl\.gz holds no corpus"),
+    "a zipped corpus": (lambda h: h.corpus("c.zip", b"PK\3\4"), r"c\.zip holds no corpus"),
+    "a query with an id of 10 KB": (queries(f'{{"_id":"{"q" * 10_240}","text":"a"}}\n'), r"the id 'q{40}' is not 1 to"),
     # judgements
+    "judgements of bytes": (qrels(b"h\th\th\n\xff\xfe\0\1"), r"test\.tsv, line 2: not UTF-8 \(byte 1"),
+    "judgements with NULs": (qrels("h\th\th\n\0\0\0\n"), r"test\.tsv, line 2: 1 columns; write query-id"),
+    "a relevance with a point": (qrels(f"{TEST_LINE}q3\td1\t1.5\n"), r"line 3: relevance '1\.5' is not a whole number"),
+    "a relevance beyond all bounds": (qrels(f"{TEST_LINE}q3\td1\t{'9' * 30}\n"), r"line 3: relevance '9+' is not a"),
+    "a relevance in other digits": (qrels(f"{TEST_LINE}q3\td1\t\uff11\n"), r"line 3: relevance '.' is not a whole"),
+    "a judged id that is a path": (qrels(f"{TEST_LINE}q3\t../../x\t1\n"), r"line 3: unknown document '\.\./\.\./x'"),
+    "a judged id of 10 KB": (qrels(f"{TEST_LINE}q3\t{'x' * 10_240}\t1\n"), r"line 3: unknown document 'x+'"),
     "a judged document that is not there": (
         qrels(f"{TEST_LINE}q1\tno\t1\n"),
         r"test\.tsv, line 3: unknown document 'no'",
@@ -306,14 +561,14 @@ CASES: dict[str, tuple[Callable[[Home], object], str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_input_ends_with_one_sentence_and_code_2_and_writes_nothing(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_bad_input_ends_with_one_sentence_and_code_2_and_leaves_the_store_as_it_was(
+    case: str, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoil, said = CASES[case]
-    home = Home(tmp_path)
+    home = Home(Path(shutil.copytree(sound, tmp_path / "home")))
     spoil(home)
     monkeypatch.chdir(tmp_path)
-    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    before, objects = sorted(tmp_path.rglob("*")), home.digests()
     monkeypatch.setattr(sys, "argv", ["hone", *home.command()])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -322,15 +577,34 @@ def test_bad_input_ends_with_one_sentence_and_code_2_and_writes_nothing(
     sentences = [line for line in lines if line.startswith("hone: ")]
     assert sentences == lines[-1:]
     assert re.search(said, sentences[0])
-    made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
-    folders = {path.relative_to(tmp_path / "store").parts[0] for path in made}
-    assert folders <= {*home.finished, "runs"} if home.finished else not made
+    assert home.digests() == objects
+    assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+def test_a_store_that_is_read_only_is_read_and_refused_where_something_must_be_written(
+    sound: Path, tmp_path: Path
+) -> None:
+    home = Home(Path(shutil.copytree(sound, tmp_path / "home")))
+    before = home.digests()
+    store, hone = shlex.quote(home.store.uri), shlex.join([sys.executable, "-m", "hone", *home.command()])
+    # Nothing but a mount stops root.
+    guard = f"mount --bind {store} {store} && mount -o remount,ro,bind {store}" if ROOT else f"chmod -R a-w {store}"
+    command = [*(["unshare", "--mount"] if ROOT else []), "sh", "-c", f"{guard} && {hone}"]
+    same = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert same.returncode == 0, same.stderr
+    home.settings(mine={"top_k": 9})
+    new = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert new.returncode == 2, new.stderr
+    assert re.fullmatch(r"hone: cannot write to the store .*; give another --store", new.stderr.splitlines()[-1])
+    assert home.digests() == before
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(sound: Path, tmp_path: Path) -> None:
+    home = Home(Path(shutil.copytree(sound, tmp_path / "home")))
+    home.store, home.until = LocalStore(tmp_path / "store"), "prepare"
     home.docs(*(doc(_id=str(number), text=f"wing {'x' * 400} {number:x} y{number * 7:x}") for number in range(2_000)))
     home.write("corpus/qrels/test.tsv", "")
+    home.write("corpus/qrels/dev.tsv", "")
 
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

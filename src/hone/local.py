@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from hone import tables
+from hone import models, tables
 from hone.config import StageConfig, marked
 from hone.core.verdict import PROMOTE
 from hone.errors import UserError
@@ -15,7 +15,7 @@ from hone.job import Plan, Shard
 from hone.log import about
 from hone.manifest import Manifest, load_manifest
 from hone.settings import RunSettings
-from hone.sources import SourceMark, local_path
+from hone.sources import ModelMark, SourceMark, local_path
 from hone.stage import execute, finished, merge, plan, scratch_folder
 from hone.stages import STAGES, publish, stage
 from hone.store import Store
@@ -69,11 +69,14 @@ def run(
 
 
 def _look_for_sources(settings: RunSettings, last: str) -> None:
-    """Looks for every local path before anything runs, so that no work is lost to a misspelt one of a later stage."""
+    """Looks at every local path before anything runs: no work is lost to a misspelt one, or a broken model, of a later
+    stage."""
     for name in _until(last):
-        for reference in marked(settings.stages[name], SourceMark):
-            if not reference.startswith("s3://"):
-                local_path(reference, Path())
+        here = [one for one in marked(settings.stages[name], SourceMark) if not one.startswith("s3://")]
+        found = {reference: local_path(reference, Path()) for reference in here}
+        for reference in marked(settings.stages[name], ModelMark):
+            if reference in found:
+                models.check(found[reference])
 
 
 def run_stage(

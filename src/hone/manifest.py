@@ -10,10 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hone import tables
 from hone.config import Settings
 from hone.errors import UserError
 from hone.log import log
 from hone.store import Store, checked_key
+from hone.tables import Folder
 
 
 class Part(Settings):
@@ -73,8 +75,13 @@ def load_manifest(store: Store, key: str) -> Manifest | None:
     else:
         if not flaw:
             return manifest
+    raise damaged(store, key, flaw)
+
+
+def damaged(store: Store, key: str, flaw: str) -> UserError:
+    """The error that a manifest is not as it was written."""
     log.error("manifest damaged", manifest=key, flaw=flaw)
-    raise UserError(f"{key} in {store.uri} is damaged ({flaw}); {mend(prefix)}")
+    return UserError(f"{key} in {store.uri} is damaged ({flaw}); {mend(key.rpartition('/')[0])}")
 
 
 def _flaw(manifest: Manifest, prefix: str) -> str:
@@ -84,6 +91,10 @@ def _flaw(manifest: Manifest, prefix: str) -> str:
     for key in manifest.inputs.values():
         checked_key(key)
     for name, output in manifest.outputs.items():
+        if name not in tables.OUTPUTS:
+            return f"{name[:80]!r} is neither table nor folder"
+        if isinstance(tables.OUTPUTS[name], Folder) and not output.parts:
+            return f"{name} is empty"
         if output != output_of(list(output.parts)):
             return f"{name} is not the sum of its parts"
         for part in output.parts:

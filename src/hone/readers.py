@@ -8,7 +8,7 @@ import json
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -32,6 +32,8 @@ SUFFIXES: dict[Format, tuple[str, ...]] = {
 }
 TABLE_SUFFIXES = tuple(suffix for format in SUFFIXES if format != "text" for suffix in SUFFIXES[format])
 LARGEST_FIELD = 64 << 20
+LARGEST_CHUNK = 256 << 20
+MOST_EXPANSION = 100
 LARGEST_RELEVANCE = 2**31 - 1
 ROWS_AT_ONCE = 1_024
 ENOUGH_FOR_LANGUAGE = 200
@@ -224,7 +226,15 @@ def _bytes_lines(path: Path) -> Iterator[bytes]:
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UserError(f"cannot read {path}: {error.strerror}; correct the path or its permissions") from error
     with file:
-        yield from file
+        for number in count(1):
+            line = file.readline(LARGEST_FIELD + 1)
+            if len(line) > LARGEST_FIELD:
+                raise UserError(
+                    f"{path}, line {number}: longer than {LARGEST_FIELD >> 20} MiB; split it into documents"
+                )
+            if not line:
+                return
+            yield line
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
@@ -267,18 +277,49 @@ def _parquet_rows(path: Path, fields: Sequence[str]) -> Iterator[Row]:
         columns = list(fields) if set(fields) <= set(file.schema_arrow.names) else None
         for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns or None):
             try:
-                found = batch.to_pylist()
+                cells = [_cells(column) for column in batch.columns]
             except UnicodeDecodeError as error:
                 raise UserError(f"{path}, after row {number}: not UTF-8; write the text columns as UTF-8") from error
-            for row in found:
+            for row in zip(*cells, strict=True):
                 number += 1
-                yield f"{path}, row {number}", row
+                yield f"{path}, row {number}", dict(zip(batch.schema.names, row, strict=True))
+
+
+def _cells(column: pa.Array) -> list[Any]:
+    """The values of a column. One text that stands in every row is held once, however long it is."""
+    if not isinstance(column, pa.DictionaryArray):
+        return column.to_pylist()
+    places: pa.Array = column.indices
+    distinct = places.unique()
+    found = dict(zip(distinct.to_pylist(), column.dictionary.take(distinct).to_pylist(), strict=True))
+    return [found[place] for place in places.to_pylist()]
 
 
 @contextmanager
 def _readable_parquet(path: Path) -> Generator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(path) as file:
+        schema = pq.read_schema(path)
+        texts = [
+            field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+        ]
+        # As dictionaries: a column takes the memory of its encoded pages, not that of what they expand to.
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            _check_expansion(path, file.metadata)
             yield file
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not readable Parquet ({error}); write it again") from error
+    except (pa.ArrowException, OSError) as error:
+        flaw = str(error).partition("\n")[0]
+        raise UserError(f"{path} is not readable Parquet ({flaw}); write it again") from error
+
+
+def _check_expansion(path: Path, metadata: pq.FileMetaData) -> None:
+    """Refuses a file that would fill the memory. Raises UserError naming the row group."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for place in range(group.num_columns):
+            chunk = group.column(place)
+            packed, unpacked = chunk.total_compressed_size, chunk.total_uncompressed_size
+            if min(packed, unpacked) < 0 or unpacked > max(LARGEST_CHUNK, MOST_EXPANSION * packed):
+                claim = (
+                    f"column {chunk.path_in_schema!r} of row group {number} turns {packed:,} bytes into {unpacked:,}"
+                )
+                raise UserError(f"{path}: {claim}; write it with smaller row groups")

@@ -6,6 +6,7 @@ of that name, so that it is written once.
 """
 
 import difflib
+import re
 import reprlib
 from collections.abc import Hashable, Set
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from hone.errors import UserError
 from hone.stages import STAGES, stage
 
 OWN = ("name", "preset")
+MOST_VALUES = 100_000
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def parse_yaml(text: str, file: str) -> dict[str, Any]:
     """The text of `file`, YAML or JSON, that holds a mapping. Raises UserError naming the file and line."""
     try:
         # A SafeLoader: it builds plain values only.
-        data: object = yaml.load(text, Loader=_EachKeyOnce)
+        data: object = yaml.load(text, Loader=_Careful)
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{file}{where} is not valid YAML: {error.problem}; mend the line") from error
@@ -64,8 +67,14 @@ def parse_yaml(text: str, file: str) -> dict[str, Any]:
     return cast(dict[str, Any], data)
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """Refuses a mapping that has one key twice, of which YAML would silently keep the last."""
+class _Careful(yaml.SafeLoader):
+    """Refuses a mapping that has one key twice, of which YAML would silently keep the last, and bombs of aliases."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _check_aliases(node, {})
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -77,13 +86,31 @@ class _EachKeyOnce(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _check_aliases(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """How many values a node stands for if every alias in it is written out; `sizes` holds those known already."""
+    if id(node) not in sizes:
+        sizes[id(node)] = 0
+        sizes[id(node)] = 1 + sum(_check_aliases(one, sizes) for one in _inner(node))
+    size = sizes[id(node)]
+    if not 0 < size <= MOST_VALUES:
+        flaw = f"its aliases stand for more than {MOST_VALUES:,} values" if size else "an alias stands for itself"
+        raise yaml.constructor.ConstructorError(problem=flaw, problem_mark=node.start_mark)
+    return size
+
+
+def _inner(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [one for pair in node.value for one in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
+
+
 def check(data: dict[str, Any], file: str, base: Path) -> RunSettings:
     """Settings as a mapping to checked settings; relative paths are beside `base`. Raises UserError."""
     if preset := data.get("preset"):
         data = overlay(load_preset(str(preset), file), data)
     name = data.get("name")
-    if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum():
-        raise UserError(f"{file}: name: give the run a name of letters, digits, - and _")
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or len(name.encode()) > LONGEST_NAME:
+        raise UserError(f"{file}: name: give the run a name of letters, digits, - and _, {LONGEST_NAME} at most")
     shared = {key: value for key, value in data.items() if key not in (*OWN, *STAGES)}
     _refuse_unknown(shared, file)
     configs = {stage_name: _stage_config(stage_name, data, shared, file, base) for stage_name in STAGES}

@@ -28,6 +28,10 @@ class SourceMark:
     """Marks a setting that refers to outside data: its content, not its name, enters the fingerprint."""
 
 
+class ModelMark(SourceMark):
+    """Marks a setting that refers to a model folder."""
+
+
 def _beside_the_settings_file(reference: str, info: ValidationInfo) -> str:
     base = (info.context or {}).get("base")
     if not reference or ":" in reference or base is None:
@@ -36,6 +40,7 @@ def _beside_the_settings_file(reference: str, info: ValidationInfo) -> str:
 
 
 Source = Annotated[str, SourceMark(), AfterValidator(_beside_the_settings_file)]
+ModelSource = Annotated[str, ModelMark(), AfterValidator(_beside_the_settings_file)]
 
 
 def local_path(reference: str, scratch: Path) -> Path:

@@ -18,13 +18,13 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from hone import __version__, launch, sources, tables
+from hone import __version__, launch, models, sources, tables
 from hone.code import code_digest
 from hone.config import StageConfig, identity, marked
 from hone.errors import UserError
 from hone.job import Job, Plan, Shard
 from hone.log import kept, log
-from hone.manifest import Manifest, Output, digest_of, load_manifest, mend, missing_parts, output_of
+from hone.manifest import Manifest, Output, damaged, digest_of, load_manifest, mend, missing_parts, output_of
 from hone.stages import stage
 from hone.store import Store
 from hone.tables import Folder
@@ -43,6 +43,8 @@ def plan(name: str, config: StageConfig, inputs: Mapping[str, Manifest], scratch
         reference: sources.content_digest(sources.local_path(reference, scratch))
         for reference in marked(config, sources.SourceMark)
     }
+    for reference in marked(config, sources.ModelMark):
+        models.check(sources.local_path(reference, scratch))
     shaping = {
         "stage": name,
         "code": code_digest(module.__name__),
@@ -170,6 +172,9 @@ def finished(store: Store, todo: Plan, shard: Shard | None = None) -> Manifest |
     manifest = load_manifest(store, _manifest_key(todo, shard or Shard()))
     if manifest is None:
         return None
+    if set(manifest.outputs) != set(stage(todo.stage).WRITES):
+        wanted = f"it must hold {', '.join(stage(todo.stage).WRITES)}"
+        raise damaged(store, _manifest_key(todo, shard or Shard()), wanted)
     sizes = {found.key: found.size for found in store.objects(todo.prefix)}
     for key in missing_parts(manifest, sizes):
         raise UserError(f"{key} in {store.uri} is missing or cut short; {mend(todo.prefix)}")

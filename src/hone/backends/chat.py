@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
 
+from hone import models
 from hone.core.llm import LanguageModel
 from hone.core.prompts import Request
 from hone.errors import UserError
@@ -21,7 +22,7 @@ class Chat:
     def __init__(self, folder: Path, settings: LanguageModel, probes: Sequence[Request] = ()) -> None:
         """`probes` are the longest prompts without a document. Raises UserError if `folder` is no chat model with
         safetensors weights, or if its context has no room for a document."""
-        _check(folder)
+        models.check(folder)
         self.folder, self.settings = folder, settings
         self.tokenizer = open_tokenizer(folder)
         if not self.tokenizer.chat_template:
@@ -89,10 +90,3 @@ def token_ends(tokenizer: Any, doc: str, limit: int) -> list[int]:
         doc, add_special_tokens=False, return_offsets_mapping=True, truncation=True, max_length=limit
     )  # fmt: skip
     return [end for _, end in found["offset_mapping"]]
-
-
-def _check(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} has no config.json; generate.llm.model must be a transformers model folder")
-    if not list(folder.glob("*.safetensors")):
-        raise UserError(f"{folder} has no .safetensors weights; convert them to safetensors (pickle is refused)")

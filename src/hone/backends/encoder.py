@@ -13,12 +13,11 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import safe_open
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModel, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from hone import models
 from hone.backends import packing
 from hone.backends.budget import Budget, tokens_at_once
 from hone.backends.head import Head, load_head, save_head
@@ -37,7 +36,6 @@ PACKING_TOLERANCE = 2e-2
 """What bf16 may round differently in a unit vector."""
 CHUNK = 1_024
 """Documents that are encoded and kept together: what a killed run encodes again at most, and a process's turn."""
-MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 DENSE, NORMALIZE = "2_Dense", "3_Normalize"
 # Hone shows its own progress; a bar for every loaded weight would hide it.
 disable_progress_bar()
@@ -243,10 +241,7 @@ def read_declared(folder: Path, setting: str = "student.model") -> Declared:
     """What a model folder declares. Raises UserError, naming the setting, if it is no usable model folder."""
     if not folder.is_dir():
         raise UserError(f"the model folder {folder} does not exist; correct {setting}")
-    weights = folder / _transformer_path(folder)
-    if not (weights / "config.json").is_file():
-        raise UserError(f"{weights} has no config.json; {setting} must be a transformers model folder")
-    _check_weights(weights)
+    weights = models.check(folder)
     pooling = _read_json(folder / "1_Pooling" / "config.json")
     prompts = _read_json(folder / "config_sentence_transformers.json").get("prompts")
     prompts = cast(dict[str, str], prompts) if isinstance(prompts, dict) else {}
@@ -255,7 +250,7 @@ def read_declared(folder: Path, setting: str = "student.model") -> Declared:
         _declared_pooling(pooling),
         prompts.get("query"),
         prompts.get("document", prompts.get("passage")) if prompts else None,
-        load_head([folder / entry["path"] for entry in _modules(folder) if _kind(entry) == "Dense"]),
+        load_head([folder / entry["path"] for entry in models.modules(folder) if models.kind(entry) == "Dense"]),
     )
 
 
@@ -352,36 +347,6 @@ def named_faults(weights: Path) -> Generator[None]:
         raise UserError(f"{weights} cannot be loaded ({first}); copy the model folder again") from error
 
 
-def _check_weights(weights: Path) -> None:
-    files = sorted(weights.glob("*.safetensors"))
-    if not files:
-        raise UserError(f"{weights} has no .safetensors weights; convert the model to safetensors (pickle is refused)")
-    for file in files:
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except SafetensorError as error:
-            raise UserError(f"{file} is damaged ({error}); copy the model folder again") from error
-
-
-def _transformer_path(folder: Path) -> str:
-    return next((entry["path"] for entry in _modules(folder) if _kind(entry) == "Transformer"), "")
-
-
-def _modules(folder: Path) -> list[dict[str, str]]:
-    """What modules.json lists. Raises UserError for a module that would be left out silently."""
-    path = folder / "modules.json"
-    entries = cast(list[dict[str, str]], json.loads(path.read_text("utf-8"))) if path.is_file() else []
-    unknown = [entry["type"] for entry in entries if _kind(entry) not in MODULES]
-    if unknown:
-        raise UserError(f"{path} lists {unknown[0]}; Hone knows {', '.join(MODULES)}: name another student.model")
-    return entries
-
-
-def _kind(entry: dict[str, str]) -> str:
-    return entry["type"].rpartition(".")[2]
-
-
 def _declared_pooling(config: dict[str, Any]) -> str | None:
     modes = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
     named = {"cls": "cls", "mean": "mean", "lasttoken": "last"}.get(str(config.get("pooling_mode")))
@@ -389,7 +354,7 @@ def _declared_pooling(config: dict[str, Any]) -> str | None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return cast(dict[str, Any], json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+    return models.json_object(path) if path.is_file() else {}
 
 
 def _write_json(path: Path, content: object) -> None:

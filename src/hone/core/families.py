@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from hone.config import Resource, Settings
-from hone.sources import Source
+from hone.sources import ModelSource
 
 Pooling = Literal["cls", "mean", "last"]
 
@@ -16,7 +16,7 @@ Pooling = Literal["cls", "mean", "last"]
 class Student(Settings):
     """The retriever that is specialised."""
 
-    model: Source
+    model: ModelSource
     """A sentence-transformers or transformers folder with safetensors weights, or package:NAME."""
     pooling: Literal["auto", "cls", "mean", "last"] = "auto"
     """How token vectors become one; auto takes what the folder declares, else the model family's."""

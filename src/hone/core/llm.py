@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from hone.config import Resource, Settings
 from hone.core.prompts import checked_template
 from hone.core.styles import STYLES, Style, counts_of
-from hone.sources import Source
+from hone.sources import ModelSource, Source
 
 
 class Endpoint(Settings):
@@ -40,7 +40,7 @@ class Endpoint(Settings):
 class LanguageModel(Settings):
     """Which language model writes queries, and how it is sampled."""
 
-    model: Source = ""
+    model: ModelSource = ""
     """The folder of a causal language model with a chat template and safetensors weights."""
     endpoint: Annotated[Endpoint, Field(validate_default=True)] = Endpoint()
     """The server of the source openai."""

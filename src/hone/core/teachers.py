@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from hone.backends import BACKENDS
 from hone.config import Resource, Settings
-from hone.sources import Source
+from hone.sources import ModelSource
 
 
 class RerankServer(Settings):
@@ -54,7 +54,7 @@ class OneTeacher(Settings):
     faster on a GPU. bge_lightweight: BGE gemma2-lightweight, which runs its own code.
     endpoint: a served reranker, see teacher.server. fusion: BM25 + student, needs no weights. ensemble: the weighted
     mean of teacher.members."""
-    model: Source = ""
+    model: ModelSource = ""
     """The folder of the model; fusion, endpoint and ensemble need none."""
     server: RerankServer = RerankServer()
     """The server of the kind endpoint."""

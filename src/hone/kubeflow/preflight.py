@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from hone import sources
+from hone import models, sources
 from hone.config import Settings, marked
 from hone.errors import TransientError, UserError
 from hone.settings import RunSettings
@@ -55,10 +55,11 @@ def tell(name: str, checks: Iterable[tuple[str, str]]) -> None:
 
 def _checks(settings: RunSettings, store: Store, needs: Needs) -> Iterator[tuple[str, str]]:
     yield f"store {store.uri} can be written", _store(store)
+    folders = {name for config in settings.stages.values() for name in marked(config, sources.ModelMark)}
     for reference in dict.fromkeys(
         name for config in settings.stages.values() for name in marked(config, sources.SourceMark)
     ):
-        yield f"{reference} is there", _present(reference)
+        yield f"{reference} is there", _present(reference, model=reference in folders)
     for reference, digest in _declared(needs).items():
         yield f"{reference} is as declared", _as_declared(reference, digest)
     for name in filter(None, needs.environment.split(",")):
@@ -80,14 +81,16 @@ def _store(store: Store) -> str:
     return ""
 
 
-def _present(reference: str) -> str:
+def _present(reference: str, *, model: bool) -> str:
     """Looks without downloading: a model may be large."""
     try:
         if reference.startswith("s3://"):
             parent, _, name = reference.rstrip("/").rpartition("/")
             there = any(True for _ in open_store(parent).objects(name)) or open_store(parent).read(name) is not None
             return "" if there else f"{reference} does not exist; correct the address in the settings"
-        sources.local_path(reference, Path())
+        found = sources.local_path(reference, Path())
+        if model:
+            models.check(found)
     except (UserError, TransientError) as error:
         return str(error)
     return ""
