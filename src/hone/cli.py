@@ -394,7 +394,9 @@ def main() -> None:
     try:
         app()
     except (UserError, TransientError) as error:
-        print(f"hone: {error}", file=sys.stderr)
+        from hone.log import without_secrets
+
+        print(f"hone: {without_secrets(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 

@@ -1,7 +1,7 @@
 """One line per event, with the run, stage and shard it belongs to: for people in a terminal, JSON otherwise.
 
 HONE_LOG=json, text or off says otherwise. Lines go to stderr; those of a stage are also kept in the store beside its
-result. What the environment holds as a secret never appears in a line.
+result. What the environment holds as a secret, or a mounted file, never appears in a line.
 """
 
 import json
@@ -18,6 +18,7 @@ from structlog.contextvars import bound_contextvars, merge_contextvars
 
 SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|KEY", re.IGNORECASE)
 SHORTEST_SECRET = 8
+_secrets: set[str] = set()
 _kept: ContextVar[tuple[list[str], ...]] = ContextVar("kept", default=())
 
 
@@ -40,10 +41,18 @@ def kept(**names: str) -> Generator[list[str]]:
         _kept.reset(mark)
 
 
+def secret(value: str) -> str:
+    """The value itself, which from now on is taken out of whatever is logged or told."""
+    _secrets.add(value)
+    return value
+
+
 def without_secrets(text: str) -> str:
-    """The text with the values of environment variables that are named like secrets taken out."""
-    for name, value in os.environ.items():
-        if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET:
+    """The text without known secrets: those read from files, and environment variables that are named like some."""
+    named = {value for name, value in os.environ.items() if SECRET_NAME.search(name)}
+    # The longest first: one may be part of another.
+    for value in sorted(_secrets | named, key=len, reverse=True):
+        if len(value) >= SHORTEST_SECRET:
             text = text.replace(value, "***")
     return text
 

@@ -24,6 +24,7 @@ from hone.stages import STAGES, stage
 OWN = ("name", "preset")
 MOST_VALUES = 100_000
 LONGEST_NAME = 200
+PASSWORD = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s:@]*:[^/\s@]+@")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,17 @@ class _Careful(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _refuse_passwords(value: object, file: str) -> None:
+    """An address that holds a password would be kept with every result. Raises UserError."""
+    if isinstance(value, dict):
+        value = list(cast(dict[object, object], value).values())
+    if isinstance(value, list):
+        for one in cast(list[object], value):
+            _refuse_passwords(one, file)
+    elif isinstance(value, str) and (found := PASSWORD.search(value)):
+        raise UserError(f"{file}: {found[1]}... holds a password; keys come from the environment or a mounted file")
+
+
 def _check_aliases(node: yaml.Node, sizes: dict[int, int]) -> int:
     """How many values a node stands for if every alias in it is written out; `sizes` holds those known already."""
     if id(node) not in sizes:
@@ -111,6 +123,7 @@ def check(data: dict[str, Any], file: str, base: Path) -> RunSettings:
     name = data.get("name")
     if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or len(name.encode()) > LONGEST_NAME:
         raise UserError(f"{file}: name: give the run a name of letters, digits, - and _, {LONGEST_NAME} at most")
+    _refuse_passwords(data, file)
     shared = {key: value for key, value in data.items() if key not in (*OWN, *STAGES)}
     _refuse_unknown(shared, file)
     configs = {stage_name: _stage_config(stage_name, data, shared, file, base) for stage_name in STAGES}

@@ -16,6 +16,7 @@ from hone.core.answers import Answer, Interrupted
 from hone.core.llm import Endpoint, LanguageModel
 from hone.core.prompts import Request
 from hone.errors import TransientError, UserError
+from hone.log import secret
 
 LARGEST_SEED = 2**31 - 1
 PASSING = (408, 409, 429)
@@ -112,9 +113,9 @@ def by_bytes(doc: str, limit: int) -> str:
 def api_key(endpoint: Endpoint) -> str:
     """From the mounted file, or the environment; servers without keys take anything. Raises UserError."""
     if not endpoint.key_file:
-        return os.environ.get(endpoint.key_variable) or "none"
+        return secret(os.environ.get(endpoint.key_variable, "")) or "none"
     try:
-        return Path(endpoint.key_file).read_text("utf-8").strip()
+        return secret(Path(endpoint.key_file).read_text("utf-8").strip())
     except OSError as error:
         raise UserError(f"generate.llm.endpoint.key_file {endpoint.key_file}: {error.strerror}; mount it") from error
 

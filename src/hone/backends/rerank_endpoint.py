@@ -16,6 +16,7 @@ import urllib3
 
 from hone.core.teachers import OneTeacher, RerankServer
 from hone.errors import TransientError, UserError
+from hone.log import secret
 
 LONGEST_WAIT = 8.0
 PASSING = (408, 409, 425, 429)
@@ -102,7 +103,7 @@ class RerankEndpoint:
         )
 
     def _post(self, body: dict[str, Any]) -> Any:
-        key = os.environ.get(self.server.key_variable, "")
+        key = secret(os.environ.get(self.server.key_variable, ""))
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         answer = self.pool.request("POST", self.server.url, body=json.dumps(body).encode(), headers=headers)
         if answer.status in (401, 403):

@@ -1,0 +1,133 @@
+"""No key that a run is given appears in anything it writes, says or is started with."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+import chain
+import test_openai_api as endpoint
+from hone import settings
+from hone.errors import UserError
+from hone.log import secret, without_secrets
+
+ENVIRONMENT = (
+    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "OPENAI_API_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD",
+    "RERANKER_KEY", "HONE_WEBHOOK_SECRET",
+)  # fmt: skip
+PLANTED = {name: f"planted/{name.lower()}+{number:04x}==" for number, name in enumerate(ENVIRONMENT, 40_000)}
+
+
+def forms(key: str) -> set[bytes]:
+    """A key as it is, in an address, in JSON and in base64."""
+    return {key.encode(), quote(key, safe="").encode(), json.dumps(key)[1:-1].encode(), base64.b64encode(key.encode())}
+
+
+class Watch:
+    """What a command says and writes, and how every process beside it was started."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.seen, self.said = folder, set[bytes](), b""
+
+    def call(self, *arguments: str) -> int:
+        environment = {**os.environ, **PLANTED, "HONE_LOG": "json", "TMPDIR": str(self.folder / "tmp")}
+        command = [sys.executable, "-m", "hone", *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as running:
+            with self._processes():
+                self.said += running.communicate()[0]
+            return running.returncode
+
+    @contextmanager
+    def _processes(self) -> Iterator[None]:
+        over = threading.Event()
+
+        def look() -> None:
+            while not over.wait(0.05):
+                for path in Path("/proc").glob("[0-9]*/cmdline"):
+                    try:
+                        self.seen.add(path.read_bytes())
+                    except OSError:
+                        continue
+
+        watching = threading.Thread(target=look)
+        watching.start()
+        yield
+        over.set()
+        watching.join()
+
+    def leaks(self, keys: Mapping[str, str], *own: Path) -> list[str]:
+        """Where a key was found, outside the files that are there to hold it."""
+        files = [path for path in self.folder.rglob("*") if path.is_file() and path not in own]
+        places = {str(path): path.read_bytes() for path in files}
+        places |= {"what it said": self.said, "process arguments": b"\n".join(self.seen)}
+        return [f"{name} in {place}" for place, data in places.items() for name, key in keys.items()
+                if any(form in data for form in forms(key))]  # fmt: skip
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "tmp").mkdir()
+    return chain.home(tmp_path, docs=24)
+
+
+class Echo(endpoint.Handler):
+    """A server that tells in its refusal what it was sent."""
+
+    def reply(self, body: dict[str, Any]) -> None:
+        self.send(400, {"error": {"message": f"bad header Authorization: {self.headers['Authorization']}"}})
+
+
+def test_no_key_is_found_in_a_whole_run(home: Path) -> None:
+    key_file = home / "mounted-key"
+    key_file.write_text(f"{endpoint.KEY}\n")
+    watch, store = Watch(home), str(home / "store")
+    with endpoint.serving() as server:
+        path = chain.settings_file(home, generate=endpoint.sections(server, key_file=str(key_file)))
+        assert watch.call("run", str(path), "--store", store) == 0, watch.said[-2_000:]
+    assert watch.call("gate", "tiny", "--store", store) == 0
+    assert watch.call("store", "verify", "--store", store) == 0
+    assert b"chat.completion" not in watch.said
+    assert any(b"hone" in line for line in watch.seen)
+    assert sum(server.answered.values()) > 0
+    assert watch.leaks({**PLANTED, "the mounted key": endpoint.KEY}, key_file) == []
+
+
+def test_no_key_is_told_when_a_server_sends_it_back(home: Path) -> None:
+    key_file = home / "mounted-key"
+    key_file.write_text("planted-in-a-file")
+    watch = Watch(home)
+    with endpoint.serving() as server:
+        server.RequestHandlerClass = Echo
+        path = chain.settings_file(home, generate=endpoint.sections(server, key_file=str(key_file)))
+        assert watch.call("run", str(path), "--store", str(home / "store")) == 2, watch.said[-2_000:]
+    assert b"bad header Authorization: Bearer ***" in watch.said
+    assert watch.leaks({**PLANTED, "the mounted key": "planted-in-a-file"}, key_file) == []
+
+
+def test_the_search_for_leaks_finds_them(tmp_path: Path) -> None:
+    for number, form in enumerate(sorted(forms(PLANTED["HF_TOKEN"]))):
+        (tmp_path / f"{number}.bin").write_bytes(b"\0\0" + form + b"\0")
+    assert len(Watch(tmp_path).leaks(PLANTED)) == len(forms(PLANTED["HF_TOKEN"])) > 2
+
+
+def test_what_is_known_as_a_secret_is_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "abcdefgh")
+    secret("abcdefghijkl")
+    assert without_secrets("abcdefghijkl abcdefgh") == "*** ***"
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated(home: Path) -> None:
+    with endpoint.serving() as server:
+        changes = endpoint.sections(server, url="http://me:hunter2hunter2@127.0.0.1/v1")
+    with pytest.raises(UserError, match=r"tiny\.yaml: http://\.\.\. holds a password") as refused:
+        settings.load(chain.settings_file(home, generate=changes))
+    assert "hunter2" not in str(refused.value)
