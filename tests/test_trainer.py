@@ -18,11 +18,13 @@ import killed
 import tiny
 import twin
 from hone.backends.encoder import Encoder
+from hone.backends.training import gradients
 from hone.backends.training.batches import Batch, Example, cluster, epochs, make_batch
 from hone.backends.training.checkpoints import Checkpoints
 from hone.backends.training.embedders import Embedder, LowRank, TopLayers, WholeModel, embed_all, make_embedder
 from hone.backends.training.gradients import Gradients, anchor_vectors, dev_figures, saved_bytes
 from hone.backends.training.loop import dev_batches, train
+from hone.backends.training.losses import Lists, terms
 from hone.backends.training.state import State
 from hone.core.training import LossSettings, TrainingSettings
 from hone.errors import UserError
@@ -79,6 +81,27 @@ class Cramped(WholeModel):
         if not self.fatal or len(numbers) * longest > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return super().embed(numbers)
+
+
+def test_the_loss_is_taken_of_fewer_queries_at_once_where_memory_runs_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = encoder(folder)
+    embedder = WholeModel(student, student.tokenize_docs(texts(30)))
+    batch = make_batch(lists(10, 20), student.device)
+    expected = gradients_of(embedder, batch, PLENTY)
+    sizes: list[int] = []
+
+    def cramped(found: Lists, settings: LossSettings) -> dict[str, Tensor]:
+        if len(found.slots) > 3 or len(sizes) == 1:
+            sizes.append(0)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(found.slots))
+        return terms(found, settings)
+
+    monkeypatch.setattr(gradients, "terms", cramped)
+    assert_close(gradients_of(embedder, batch, PLENTY), expected)
+    assert sum(sizes) == 10
 
 
 @pytest.mark.parametrize("memory", [NOTHING, 3e5, PLENTY])

@@ -130,16 +130,12 @@ def vector_gradients(
 ) -> tuple[dict[str, float], Tensor]:
     """The mean losses of a batch and the gradient [p + q, d] of the total by its vectors [p + q, d].
 
-    Queries are taken in blocks, so that the matrix of similarities is never whole in memory.
+    Queries are taken in blocks, so that the matrix of similarities is never whole in memory; in smaller ones where
+    memory runs out.
     """
     leaf = vectors.detach().requires_grad_()
-    leaf.grad = torch.zeros_like(leaf)
-    sums = dict.fromkeys(names(settings), 0.0)
-    for rows in _query_blocks(batch):
-        found = terms(_lists(leaf, batch, rows), settings)
-        (found["loss"].sum() / batch.queries).backward()
-        for name, values in found.items():
-            sums[name] += float(values.detach().sum())
+    sums = Budget(SIMILARITIES_AT_ONCE).fitting(partial(_losses, leaf, batch, settings))
+    assert leaf.grad is not None
     if anchors is not None:
         rows = processes.mine(range(len(leaf)))
         held = anchor(leaf[rows], anchors[rows]).sum() * (batch.queries / len(leaf))
@@ -149,6 +145,18 @@ def vector_gradients(
     processes.add_up(leaf.grad)
     sums = processes.add_up_figures(sums, vectors.device)
     return {name: total / batch.queries for name, total in sums.items()}, leaf.grad
+
+
+def _losses(leaf: Tensor, batch: Batch, settings: LossSettings, entries: int) -> dict[str, float]:
+    """Sums over this process's queries of each term, `entries` similarities at once; leaves the gradient in `leaf`."""
+    leaf.grad = torch.zeros_like(leaf)
+    sums = dict.fromkeys(names(settings), 0.0)
+    for rows in _query_blocks(batch, entries):
+        found = terms(_lists(leaf, batch, rows), settings)
+        (found["loss"].sum() / batch.queries).backward()
+        for name, values in found.items():
+            sums[name] += float(values.detach().sum())
+    return sums
 
 
 def anchor_vectors(embedder: Embedder, settings: LossSettings, budget: int) -> Tensor | None:
@@ -208,11 +216,13 @@ def _lists(vectors: Tensor, batch: Batch, rows: slice) -> Lists:
     return Lists(similarities, batch.slots[rows], batch.teacher[rows], batch.mask[rows], batch.source[rows])
 
 
-def _query_blocks(batch: Batch) -> Sequence[slice]:
-    """This process's rows of the loss, in blocks."""
-    size = min(SIMILARITIES_AT_ONCE // max(1, batch.passages), -(-batch.queries // processes.count()))
-    starts = range(0, batch.queries, max(1, size))
-    return processes.mine([slice(start, start + max(1, size)) for start in starts])
+def _query_blocks(batch: Batch, entries: int) -> list[slice]:
+    """This process's rows of the loss, in blocks of so many similarities; which rows they are depends on no block."""
+    each = -(-batch.queries // processes.count())
+    first = processes.rank() * each
+    last = min(first + each, batch.queries)
+    size = max(1, entries // max(1, batch.passages))
+    return [slice(start, min(start + size, last)) for start in range(first, last, size)]
 
 
 def _free_memory() -> float:
