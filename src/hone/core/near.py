@@ -1,6 +1,7 @@
 """Near duplicates: queries that share most of their letter sequences, found by MinHash and checked exactly."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,8 +63,14 @@ def similarity(one: frozenset[bytes], other: frozenset[bytes]) -> float:
 
 
 def _hashed(parts: frozenset[bytes]) -> "MinHash":
-    from datasketch import MinHash
-
-    hashed = MinHash(num_perm=PERMUTATIONS, seed=1)
+    hashed = _empty().copy()
     hashed.update_batch(sorted(parts))
     return hashed
+
+
+@cache
+def _empty() -> "MinHash":
+    """To be copied: drawing the permutations anew takes longer than hashing a query."""
+    from datasketch import MinHash
+
+    return MinHash(num_perm=PERMUTATIONS, seed=1)
