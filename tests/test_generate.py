@@ -442,7 +442,7 @@ def test_a_model_without_a_chat_template_is_refused_before_its_weights_are_read(
 
     folder = shutil.copytree(llama, tmp_path / "base")
     (folder / "chat_template.jinja").unlink()
-    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "model.safetensors").write_bytes(tiny.NO_WEIGHTS)
     with pytest.raises(UserError, match="no chat template"):
         CausalLM(folder, LanguageModel())
     (folder / "model.safetensors").unlink()
@@ -463,7 +463,7 @@ def test_a_model_that_cannot_do_is_refused_before_any_weight_is_read_and_nothing
     llama: Path, tmp_path: Path, source: str, llm: dict[str, Any], template: bool, problem: str
 ) -> None:
     store, folder = LocalStore(tmp_path / "store"), shutil.copytree(llama, tmp_path / "model")
-    (folder / "model.safetensors").write_bytes(b"")  # reading it would fail otherwise
+    (folder / "model.safetensors").write_bytes(tiny.NO_WEIGHTS)  # reading it would fail otherwise
     if not template:
         (folder / "chat_template.jinja").unlink()
     inputs = prepared(store, corpus(5))

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import ir
+import tiny
 from hone import settings, sources
 from hone.errors import UserError
 from hone.kubeflow import preflight
@@ -21,7 +22,6 @@ from hone.kubeflow.preflight import Needs
 from hone.store import LocalStore
 
 ROOT = Path(__file__).parents[1]
-EMPTY_WEIGHTS = (2).to_bytes(8, "little") + b"{}"
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def data(tmp_path: Path) -> dict[str, Any]:
     for name in ("corpus", "student"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name, "utf-8")
-    for name, content in (("config.json", b"{}"), ("tokenizer.json", b"{}"), ("model.safetensors", EMPTY_WEIGHTS)):
+    for name, content in (("config.json", b"{}"), ("tokenizer.json", b"{}"), ("model.safetensors", tiny.NO_WEIGHTS)):
         (tmp_path / "student" / name).write_bytes(content)
     student, corpus = str(tmp_path / "student"), str(tmp_path / "corpus")
     return {"name": "run", "preset": "cpu", "student": {"model": student}, "prepare": {"corpus": corpus}}

@@ -31,6 +31,8 @@ from transformers import (
 LONGEST = 512
 # Tests run beside each other: more threads than cores only get in each other's way.
 torch.set_num_threads(1)
+NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"
+"""A safetensors file that is whole and holds nothing."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
