@@ -16,6 +16,25 @@ from hone.parts import fetch_folder
 from hone.settings import load
 from hone.store import LocalStore
 
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+JOINING = """
+import time
+import torch
+from hone.backends.training import processes
+for _ in range(40):
+    with processes.joined():
+        time.sleep(0.01 * processes.rank())
+        sums = torch.ones(3)
+        processes.add_up(sums)
+        assert sums.tolist() == [2, 2, 2]
+"""
+
+
+def test_processes_that_join_stage_after_stage_never_meet_an_earlier_group(tmp_path: Path) -> None:
+    script = tmp_path / "joining.py"
+    script.write_text(JOINING, "utf-8")
+    subprocess.run([*TWO, str(script)], check=True, timeout=120)
+
 
 def test_two_processes_run_the_chain_as_one_does(tmp_path: Path) -> None:
     home = chain.home(tmp_path)
@@ -25,8 +44,8 @@ def test_two_processes_run_the_chain_as_one_does(tmp_path: Path) -> None:
     alone = LocalStore(tmp_path / "alone")
     done = local.run(load(settings), alone)
     assert done["distill"].facts["best_step"] == 3
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "hone"]
-    subprocess.run([*launch, "run", str(settings), "--store", str(tmp_path / "both")], check=True, timeout=600)
+    command = ["-m", "hone", "run", str(settings), "--store", str(tmp_path / "both")]
+    subprocess.run([*TWO, *command], check=True, timeout=600)
     both = LocalStore(tmp_path / "both")
     shared = {stage: load_manifest(both, f"{result.prefix}/manifest.json") for stage, result in done.items()
               if stage in ("prepare", "generate", "mine", "score", "curate", "distill")}  # fmt: skip

@@ -7,6 +7,8 @@ import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
+from itertools import count as numbers
 from typing import TypeVar
 
 import torch
@@ -18,6 +20,7 @@ from hone import launch
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=60)
 """One process may do what only it does (saving) this long while the others wait."""
+_GROUPS = numbers()
 
 
 @contextmanager
@@ -29,11 +32,20 @@ def joined() -> Generator[None]:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    store, rank, size = _met()
+    # Stages join one after the other: keys of an earlier group must not be taken for those of this one.
+    store = dist.PrefixStore(f"group-{next(_GROUPS)}", store)
+    dist.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+@cache
+def _met() -> tuple[dist.Store, int, int]:
+    """Where the processes of this launch find each other, this one's rank and how many they are."""
+    return next(iter(dist.rendezvous("env://", timeout=PATIENCE)))
 
 
 def count() -> int:
