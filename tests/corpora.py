@@ -46,6 +46,15 @@ def parquet(path: Path, rows: Sequence[Doc]) -> Path:
     return path
 
 
+def table_file(path: Path, rows: Sequence[Doc]) -> Path:
+    """Rows as a file of the kind that its name ends in: jsonl, csv, tsv or parquet."""
+    if path.suffix == ".jsonl":
+        return jsonl(path, rows)
+    if path.suffix == ".parquet":
+        return parquet(path, rows)
+    return delimited(path, rows, "\t" if path.suffix == ".tsv" else ",")
+
+
 def beir(
     folder: Path,
     rows: Iterable[Doc],

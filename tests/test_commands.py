@@ -39,13 +39,7 @@ def written(kind: str, folder: Path) -> tuple[Path, dict[str, str]]:
         (folder / "my notes: #1").mkdir()
         (folder / "my notes: #1" / "a.md").write_text("# Wing\n" + "\n".join(TEXTS))
         return folder / "my notes: #1", {}
-    path = folder / f"2024.{kind}"
-    if kind == "parquet":
-        corpora.parquet(path, rows)
-    elif kind == "jsonl":
-        corpora.jsonl(path, rows)
-    else:
-        corpora.delimited(path, rows, "\t" if kind == "tsv" else ",")
+    path = corpora.table_file(folder / f"2024.{kind}", rows)
     return path, {"id_field": "id", "title_field": "headline", "text_field": "body"}
 
 

@@ -7,11 +7,10 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
+from fake_s3 import s3_with
 from hone import registry
 from hone.cli import app
 from hone.store import open_store
@@ -22,14 +21,8 @@ RACERS = 3
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    moto = ThreadedMotoServer(port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    address = f"http://{host}:{port}"
-    make = boto3.client("s3", "us-east-1", endpoint_url=address, aws_access_key_id="a", aws_secret_access_key="b")
-    make.create_bucket(Bucket="models")
-    yield address
-    moto.stop()
+    with s3_with("models") as address:
+        yield address
 
 
 @pytest.fixture(params=["folder", "s3"])

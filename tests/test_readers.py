@@ -23,13 +23,7 @@ CHUNKINGS = st.builds(Chunking, words=st.integers(1, 6), overlap=st.integers(0, 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet"])
 def test_every_kind_of_table_gives_the_same_documents(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / f"corpus.{kind}"
-    if kind == "jsonl":
-        corpora.jsonl(path, DOCS)
-    elif kind == "parquet":
-        corpora.parquet(path, DOCS)
-    else:
-        corpora.delimited(path, DOCS, "\t" if kind == "tsv" else ",")
+    path = corpora.table_file(tmp_path / f"corpus.{kind}", DOCS)
     format, files = readers.corpus_files(path)
     assert (format, files) == (kind, [path])
     assert [row for _, row in readers.documents(path, format, files, readers.USUAL_CHUNKS)] == DOCS

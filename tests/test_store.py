@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-import boto3
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 import faults
+from fake_s3 import s3_with
 from hone import s3
 from hone.errors import TransientError, UserError
 from hone.s3 import S3Store
@@ -35,14 +34,8 @@ UNSAFE = [
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The address of an S3 server with one bucket."""
-    moto = ThreadedMotoServer(port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    address = f"http://{host}:{port}"
-    make = boto3.client("s3", "us-east-1", endpoint_url=address, aws_access_key_id="a", aws_secret_access_key="b")
-    make.create_bucket(Bucket=BUCKET)
-    yield address
-    moto.stop()
+    with s3_with(BUCKET) as address:
+        yield address
 
 
 @pytest.fixture

@@ -73,8 +73,7 @@ def run(config: Config, job: Job) -> None:
     encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
     judge = judge_of(config.teacher, job, corpus, encoder.queries, config.token_budget)
     asked = qualifying_queries(corpus, encoder, config, job)
-    judge, facts = mixed(judge, asked, config)
-    found = qualification(judge, asked)
+    judge, found, facts = mixed(judge, asked, config)
     stops = config.exits_early
     if job.shard.index == 0:  # every shard finds the same
         job.facts.update(qualification=found.as_fact(), early_exit=stops, **facts)
@@ -143,17 +142,18 @@ def qualifying_queries(corpus: "Corpus", encoder: "Encoder", config: Config, job
     return Asked(judged, texts, list(places), doc_ids, [relevant[str(query["query_id"])] for query in chosen], caution)
 
 
-def mixed(judge: "Judge", asked: Asked, config: Config) -> tuple["Judge", dict[str, Any]]:
-    """The fusion with that one of its mixes that ranks the judged dev queries best, ties by the order given; and what
-    each reached. Own queries choose nothing: those that copy words would choose the most lexical."""
+def mixed(judge: "Judge", asked: Asked, config: Config) -> tuple["Judge", Qualification, dict[str, Any]]:
+    """The fusion with that one of its mixes that ranks the judged dev queries best, ties by the order given; how it
+    compares with the student; and what each mix reached. Own queries choose nothing: those that copy words would
+    choose the most lexical."""
     mixes = config.teacher.mixes
     if config.teacher.kind != "fusion" or not mixes or asked.judged != "human":
-        return judge, {}
+        return judge, qualification(judge, asked), {}
     judges = [cast("ListJudge", judge).mixed(mix) for mix in mixes]
-    reached = [qualification(one, asked).teacher for one in judges]
-    best = int(np.argmax(reached))
-    figures = [{**mix.model_dump(), PRIMARY: value} for mix, value in zip(mixes, reached, strict=True)]
-    return judges[best], {"mix": mixes[best].model_dump(), "mixes": figures}
+    found = [qualification(one, asked) for one in judges]
+    best = int(np.argmax([one.teacher for one in found]))
+    figures = [{**mix.model_dump(), PRIMARY: one.teacher} for mix, one in zip(mixes, found, strict=True)]
+    return judges[best], found[best], {"mix": mixes[best].model_dump(), "mixes": figures}
 
 
 def qualification(judge: "Judge", asked: Asked) -> Qualification:
