@@ -171,7 +171,26 @@ def _synthetic(job: Job, seed: int) -> Judged:
     return Judged(job.table("docs"), roles, names, texts, [SYNTHETIC] * len(ids), [{doc_id: 1} for doc_id in ids])
 
 
-def _other(wanted: JudgedSet, job: Job) -> Judged:
+@dataclass(frozen=True)
+class Answered:
+    """The judged queries of another test set, by id."""
+
+    folder: Path
+    texts: dict[str, str]
+    judgements: dict[str, dict[str, int]]
+    """doc_id to relevance."""
+
+    @property
+    def relevant_texts(self) -> Iterator[str]:
+        """The body of each document that is judged relevant."""
+        wanted = {doc_id for found in self.judgements.values() for doc_id, relevance in found.items() if relevance > 0}
+        for _, row in readers.rows(self.folder / "corpus.jsonl"):
+            if _text(row, "_id") in wanted:
+                yield flat(_text(row, "text"))
+
+
+def read_set(wanted: JudgedSet, job: Job) -> Answered:
+    """Another test set without its documents. Raises UserError naming what it lacks."""
     folder = job.source(wanted.folder)
     path = folder / "qrels" / f"{wanted.split}.tsv"
     for needed in (folder / "corpus.jsonl", folder / "queries.jsonl", path):
@@ -185,12 +204,15 @@ def _other(wanted: JudgedSet, job: Job) -> Judged:
     if unknown or not judgements:
         fault = f"unknown query {unknown[0]!r}" if unknown else "no judgements"
         raise UserError(f"evaluate.tests: {wanted.name}: {path}: {fault}; mend queries.jsonl or the judgements")
-    ids = list(judgements)
-    docs = _ScratchDocs(folder / "corpus.jsonl", job.scratch / f"test-set-{wanted.name}")
+    return Answered(folder, {query_id: texts[query_id] for query_id in judgements}, dict(judgements))
+
+
+def _other(wanted: JudgedSet, job: Job) -> Judged:
+    found = read_set(wanted, job)
+    docs = _ScratchDocs(found.folder / "corpus.jsonl", job.scratch / f"test-set-{wanted.name}")
     role: dict[str, Role] = {wanted.name: wanted.role}
-    return Judged(
-        docs, role, ids, [texts[q] for q in ids], [wanted.name] * len(ids), [judgements[q] for q in ids], own=False
-    )
+    ids, texts = list(found.texts), list(found.texts.values())
+    return Judged(docs, role, ids, texts, [wanted.name] * len(ids), [found.judgements[q] for q in ids], own=False)
 
 
 class _ScratchDocs:

@@ -120,6 +120,7 @@ def check(data: dict[str, Any], file: str, base: Path) -> RunSettings:
     """Settings as a mapping to checked settings; relative paths are beside `base`. Raises UserError."""
     if preset := data.get("preset"):
         data = overlay(load_preset(str(preset), file), data)
+    data = _known_before(data)
     name = data.get("name")
     if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or len(name.encode()) > LONGEST_NAME:
         raise UserError(f"{file}: name: give the run a name of letters, digits, - and _, {LONGEST_NAME} at most")
@@ -166,6 +167,13 @@ def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(old, dict) and isinstance(value, dict)
         merged[key] = overlay(cast(dict[str, Any], old), cast(dict[str, Any], value)) if both else value
     return merged
+
+
+def _known_before(data: dict[str, Any]) -> dict[str, Any]:
+    """Tells the stages before it which test sets evaluate has: what is tested with is not trained with."""
+    section = data.get("evaluate")
+    tests = cast(dict[str, Any], section).get("tests") if isinstance(section, dict) else None
+    return {"tests": tests, **data} if tests else data
 
 
 def _stage_config(name: str, data: dict[str, Any], shared: dict[str, Any], file: str, base: Path) -> StageConfig:

@@ -8,6 +8,7 @@ from hone import readers, tables
 from hone.core.cleaning import Cleaner, Draft, Fault, Rules, normalised
 from hone.core.styles import hashed
 from hone.job import Job
+from hone.judged import JudgedSet, read_set
 
 if TYPE_CHECKING:
     from hone.stages.generate import Config
@@ -82,7 +83,9 @@ def _query_id(draft: Draft) -> str:
     return f"{hashed(draft.source, draft.style, draft.doc_id, draft.text):016x}"
 
 
-def test_queries(job: Job) -> Set[str]:
-    """The normalised texts of the test queries, none of which may be trained with."""
+def test_queries(job: Job, others: Iterable[JudgedSet]) -> Set[str]:
+    """The normalised texts of the queries of all test sets, none of which may be trained with. Raises UserError."""
     rows = job.table("judged_queries").read(["text", "split"]).to_pylist()
-    return {normalised(row["text"]) for row in rows if row["split"] == "test"}
+    own = (row["text"] for row in rows if row["split"] == "test")
+    asked = (text for other in others for text in read_set(other, job).texts.values())
+    return {normalised(text) for text in (*own, *asked)}

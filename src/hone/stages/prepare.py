@@ -17,6 +17,7 @@ from hone.core import text as texts
 from hone.core.text import Chunking
 from hone.errors import UserError
 from hone.job import Job
+from hone.judged import JudgedSet, read_set
 from hone.progress import task
 from hone.sources import Source, declared_licence
 
@@ -32,6 +33,7 @@ create table docs (
 );
 create table queries (id text primary key, place text, text text);
 create table splits (query text primary key, split text);
+create table elsewhere (norm text primary key);
 create table lost (doc integer primary key, reason text, detail text);
 """
 
@@ -65,6 +67,9 @@ class Config(StageConfig):
     """How many neighbours a text is compared with."""
     exclude_judged: bool = True
     """Documents judged relevant for a test query are neither asked about nor listed in training."""
+    tests: tuple[JudgedSet, ...] = ()
+    """Test sets beside the corpus's own: what is judged relevant there is left out too, by its text, whatever its id;
+    those of evaluate.tests, unless set here."""
     synthetic_docs: int = Field(200, ge=0)
     """Without any judgements: documents that training never sees, at most a tenth of all, for a synthetic test set."""
 
@@ -78,6 +83,8 @@ def run(config: Config, job: Job) -> None:
         _read(config, corpus, database)
         if (corpus / "qrels").is_dir():
             _judgements(config, corpus, database, job)
+        if config.exclude_judged:
+            _judged_elsewhere(config, database, job)
         _drop(config, database)
         _hold_out(config, database)
         _write_docs(job, database)
@@ -192,6 +199,15 @@ def _qrels(corpus: Path, name: str, split: str, database: sqlite3.Connection) ->
         if database.execute("select split from splits where query = ?", (query_id,)).fetchone()[0] != split:
             raise UserError(f"{where}: query {query_id!r} is judged in dev as well; keep it in one of them")
     return [(*pair, relevance) for pair, relevance in found.items()]
+
+
+def _judged_elsewhere(config: Config, database: sqlite3.Connection, job: Job) -> None:
+    """Marks documents with the text of one that is judged relevant in another test set."""
+    cut = (text[: config.max_chars] for wanted in config.tests for text in read_set(wanted, job).relevant_texts)
+    norms = ((texts.normalised(text),) for text in cut)
+    database.executemany("insert or ignore into elsewhere values (?)", norms)
+    database.execute("delete from elsewhere where norm = ''")
+    database.execute("update docs set judged = 1, held_out = 1 where norm in (select norm from elsewhere)")
 
 
 def _drop(config: Config, database: sqlite3.Connection) -> None:
