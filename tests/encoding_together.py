@@ -8,7 +8,7 @@ import numpy as np
 
 import given
 from hone import tables
-from hone.backends import encoder
+from hone.backends import encoder, vectors
 from hone.store import LocalStore
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
@@ -24,7 +24,7 @@ def joined(folder: Path, rank: int, port: int) -> None:
 
 def mined(folder: Path) -> None:
     """Mines in `folder`, where the student is, and writes there how many documents this process encoded."""
-    encoder.CHUNK = 8
+    vectors.CHUNK = 8
     encoded: list[int] = []
     encode = encoder.Encoder.docs
 

@@ -16,11 +16,11 @@ import encoding_together
 import tiny
 from hone import tables
 from hone.backends.bm25 import BM25, with_identifier_words
-from hone.backends.encoder import Encoder, encode_docs
+from hone.backends.encoder import Encoder
+from hone.backends.vectors import encode_docs
 from hone.core.families import Student, doc_text, family
 from hone.errors import UserError
 from hone.memo import Memo
-from hone.sources import content_digest
 from hone.store import LocalStore
 
 TEXTS = ["heat flow", "", "a wing in a slip stream", "shock waves", "an experimental study" + " of flow" * 25]
@@ -85,7 +85,6 @@ def job_over(texts: list[str], folder: Path) -> Any:
         table=lambda name: SimpleNamespace(rows=len(ids), batches=lambda columns: docs.select(columns).to_batches()),
         memo=lambda name, identity, type: Memo(store, name, identity, type, scratch),
         source=Path,
-        digest=lambda reference: content_digest(Path(reference)),
     )
 
 
@@ -103,6 +102,32 @@ def test_documents_are_encoded_in_order_and_each_is_paid_for_once_per_model(fold
         other = student.model_copy(update={"pooling": "cls"})
         encode_docs(job_over([*TEXTS, TEXTS[0]], tmp_path), other, student.model, "encode")
         assert paid == TEXTS
+
+
+def test_a_student_that_differs_in_its_head_alone_pays_for_no_document_again(folder: Path, tmp_path: Path) -> None:
+    student = Student(model=str(folder))
+    base = encode_docs(job_over(TEXTS, tmp_path), student, student.model, "encode")[1]
+    headed = encoder(folder)
+    torch.nn.init.normal_(headed.add_head().change, std=0.2)
+    headed.save(tmp_path / "headed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Encoder, "docs", lambda self, texts: pytest.fail("encoded again"))
+        vectors = encode_docs(job_over(TEXTS, tmp_path), student, tmp_path / "headed", "encode")[1]
+    np.testing.assert_allclose(vectors, headed.docs(TEXTS), atol=1e-5)
+    assert not np.allclose(vectors, base, atol=1e-2)
+
+
+def test_layers_that_differ_in_one_weight_or_in_their_tokenizer_share_nothing(folder: Path, tmp_path: Path) -> None:
+    other, lower = encoder(folder), encoder(folder)
+    torch.nn.init.normal_(next(other.model.parameters()))
+    other.save(tmp_path / "weight")
+    lower.save(tmp_path / "tokenizer")
+    tokenizer = json.loads((tmp_path / "tokenizer" / "tokenizer.json").read_text())
+    tokenizer["normalizer"] = None
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    for model in (folder, tmp_path / "weight", tmp_path / "tokenizer"):
+        encode_docs(job_over(TEXTS, tmp_path), Student(model=str(model)), model, "encode")
+    assert len(list((tmp_path / "store" / "memo" / "vectors").iterdir())) == 3
 
 
 def test_two_processes_share_the_documents_and_find_what_one_finds(tmp_path: Path) -> None:

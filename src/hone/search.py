@@ -60,7 +60,8 @@ class Searcher:
 
     def __init__(self, store: Store, run_name: str, scratch: Path) -> None:
         """Raises UserError if the run is not finished."""
-        from hone.backends.encoder import Encoder, encode_docs
+        from hone.backends.encoder import Encoder
+        from hone.backends.vectors import encode_docs
 
         done = local.results(store, run_name)
         if "evaluate" not in done:

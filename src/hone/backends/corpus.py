@@ -8,7 +8,7 @@ from typing import overload
 import numpy as np
 import pyarrow as pa
 
-from hone.backends.encoder import encode_docs
+from hone.backends.vectors import encode_docs
 from hone.core.families import Student, doc_text
 from hone.job import Job
 

@@ -2,16 +2,13 @@
 
 import hashlib
 import json
-import uuid
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModel, AutoTokenizer
@@ -21,21 +18,15 @@ from hone import models
 from hone.backends import packing
 from hone.backends.budget import Budget, tokens_at_once
 from hone.backends.head import Head, load_head, save_head
-from hone.core.families import Family, Student, doc_text, family
+from hone.core.families import Family, Student, family
 from hone.errors import UserError
-from hone.job import Job
 from hone.log import log
-from hone.memo import Memo
-from hone.parts import Docs
-from hone.progress import Task, task
+from hone.progress import Task
 
 TOKEN_BUDGET = 8_192
-ROWS_AT_ONCE = 4_096
 PACKING_SAMPLE = ("one", "a text of a few words", "and one that is longer, so that padded rows differ in length a lot")
 PACKING_TOLERANCE = 2e-2
 """What bf16 may round differently in a unit vector."""
-CHUNK = 1_024
-"""Documents that are encoded and kept together: what a killed run encodes again at most, and a process's turn."""
 DENSE, NORMALIZE = "2_Dense", "3_Normalize"
 # Hone shows its own progress; a bar for every loaded weight would hide it.
 disable_progress_bar()
@@ -69,11 +60,14 @@ class Encoder:
         self.model = _load_model(declared.weights, bool(student.trust_code))
         self.model.to(self.device).eval()
         self.head = None if declared.head is None else declared.head.to(self.device)
-        self.dimension = int(self.model.config.hidden_size) if self.head is None else len(self.head.base)
-
         self.packs = False
         if student.packed and student.precision == "bf16" and self.device.type == "cuda":
             self.pack()
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return int(self.model.config.hidden_size) if self.head is None else len(self.head.base)
 
     def pack(self) -> bool:
         """From now on texts are packed instead of padded, if that gives the same vectors; returns whether it does."""
@@ -122,6 +116,11 @@ class Encoder:
         """The linear map over pooled vectors, the identity if the student has none yet."""
         self.head = self.head or Head(torch.eye(self.dimension)).to(self.device)
         return self.head
+
+    def take_head(self) -> Head | None:
+        """The head, without which this encoder goes on: the layers alone."""
+        head, self.head = self.head, None
+        return head
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Matrix products in the student's precision."""
@@ -184,57 +183,6 @@ def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
         return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-
-
-def encode_docs(
-    job: Job,
-    student: Student,
-    model: str | Path,
-    label: str,
-    token_budget: int = TOKEN_BUDGET,
-    docs: Docs | None = None,
-) -> tuple[list[str], np.ndarray]:
-    """Ids and [n, d] float32 unit vectors of the table docs, or of other `docs`, by a student's reference or folder.
-
-    A document is paid for once per model: vectors are kept by the content of the text, the model and its settings.
-    Processes that are joined share the work, and each gets all vectors.
-    """
-    from hone.backends.training import processes
-    from hone.sources import content_digest
-
-    folder = model if isinstance(model, Path) else job.source(model)
-    digest = content_digest(folder) if isinstance(model, Path) else job.digest(model)
-    encoder = Encoder(folder, student, token_budget=token_budget)
-    memo = job.memo("vectors", _identity(encoder, digest), pa.list_(pa.float32(), encoder.dimension))
-    docs = docs or job.table("docs")
-    total = docs.rows
-    ids: list[str] = []
-    vectors = _room(job, (total, encoder.dimension))
-    alone = processes.count() == 1
-    with task(label, total, "docs") as progress:
-        if not alone:
-            _encode_share(memo, encoder, docs, progress)
-        for names, texts in _document_chunks(docs):
-            known = memo.compute(texts, partial(_as_arrow, encoder, texts), CHUNK, progress if alone else None)
-            vectors[len(ids) : len(ids) + len(texts)] = _as_numpy(known, encoder.dimension)
-            ids += names
-    return ids, vectors
-
-
-def _encode_share(memo: Memo, encoder: Encoder, docs: Docs, progress: Task) -> None:
-    """Encodes this process's share, every n-th chunk, waits for the others and takes over what they found.
-
-    Chunks are those of a process alone, so that the vectors are the same to the last bit.
-    """
-    from hone.backends.training import processes
-
-    texts = (texts[at : at + CHUNK] for _, texts in _document_chunks(docs) for at in range(0, len(texts), CHUNK))
-    for number, chunk in enumerate(texts):
-        if number % processes.count() == processes.rank():
-            memo.compute(chunk, partial(_as_arrow, encoder, chunk), CHUNK)
-        progress.advance(len(chunk))
-    processes.wait()
-    memo.refresh()
 
 
 def read_declared(folder: Path, setting: str = "student.model") -> Declared:
@@ -364,34 +312,3 @@ def _write_json(path: Path, content: object) -> None:
 
 def _chosen(setting: str, declared: str | None, row: str) -> str:
     return setting if setting != "auto" else declared if declared is not None else row
-
-
-def _document_chunks(docs: Docs) -> Iterator[tuple[list[str], list[str]]]:
-    """Ids and texts, some thousand at a time."""
-    for batch in docs.batches(["doc_id", "title", "text"]):
-        for start in range(0, batch.num_rows, ROWS_AT_ONCE):
-            ids, *parts = (column.to_pylist() for column in batch.slice(start, ROWS_AT_ONCE).columns)
-            yield ids, [doc_text(title, text) for title, text in zip(*parts, strict=True)]
-
-
-def _identity(encoder: Encoder, digest: str) -> str:
-    """All that shapes a document's vector, as resolved: what auto means depends on the folder's name too."""
-    student = encoder.student
-    return json.dumps([digest, encoder.pooling, encoder.doc_prefix, student.max_doc_tokens, student.precision])
-
-
-def _as_arrow(encoder: Encoder, texts: Sequence[str], positions: list[int]) -> pa.Array:
-    flat = pa.array(encoder.docs([texts[position] for position in positions]).ravel(), pa.float32())
-    return pa.FixedSizeListArray.from_arrays(flat, encoder.dimension)
-
-
-def _as_numpy(values: pa.ChunkedArray, dimension: int) -> np.ndarray:
-    return values.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, dimension)
-
-
-def _room(job: Job, shape: tuple[int, int]) -> np.ndarray:
-    """An array for all vectors: in memory while it is small, else on disk."""
-    if shape[0] * shape[1] * 4 < 1 << 30:
-        return np.zeros(shape, dtype=np.float32)
-    path = job.scratch / f"vectors-{uuid.uuid4().hex}.npy"
-    return np.lib.format.open_memmap(path, "w+", np.float32, shape)

@@ -123,7 +123,7 @@ def _examples(lists: pa.Table, place: dict[str, int], size: int) -> Examples:
 
 def _encoded(job: Job, config: Config, wanted: set[str]) -> tuple[dict[str, int], np.ndarray]:
     """Numbers and vectors [n, d] of the wanted documents, which other stages have encoded already."""
-    from hone.backends.encoder import encode_docs
+    from hone.backends.vectors import encode_docs
 
     ids, vectors = encode_docs(job, config.student, config.student.model, "distill: encode docs", config.token_budget)
     rows = [row for row, doc_id in enumerate(ids) if doc_id in wanted]

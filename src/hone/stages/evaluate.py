@@ -164,8 +164,8 @@ def load_models(config: Config, job: Job) -> Models:
 
 def dense(system: str, model: Model, judged: Judged, config: Config, job: Job) -> list[Ranking]:
     """What the base or the tuned student retrieves: exact search over all documents."""
-    from hone.backends.encoder import encode_docs
     from hone.backends.search import top_k
+    from hone.backends.vectors import encode_docs
 
     label = f"evaluate: encode docs ({system})"
     doc_ids, vectors = encode_docs(job, config.student, model.place, label, config.token_budget, judged.docs)

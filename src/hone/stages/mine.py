@@ -128,7 +128,8 @@ class View:
     """One retriever over the corpus: its encoder and its vectors of all documents."""
 
     def __init__(self, job: Job, student: Student, token_budget: int) -> None:
-        from hone.backends.encoder import Encoder, encode_docs
+        from hone.backends.encoder import Encoder
+        from hone.backends.vectors import encode_docs
 
         self.ids, self.vectors = encode_docs(job, student, student.model, "mine: encode docs", token_budget)
         self.encoder = Encoder(job.source(student.model), student, token_budget=token_budget)
