@@ -13,7 +13,7 @@ import corpora
 import given as given_
 from hone import job as machinery
 from hone import tables
-from hone.core.curation import split_of, stratified, unlikely
+from hone.core.curation import likely, split_of, stratified
 from hone.errors import UserError
 from hone.settings import check
 from hone.stages.curate import Config
@@ -68,6 +68,7 @@ def slow(config: Config, queries: list[Row], scores: list[Row]) -> tuple[dict[st
             "split": split_of(row["doc_id"] or row["query_id"], config.seed, config.dev_share),
             "doc_ids": [pairs[place][0] for place in kept_places],
             "scores": [chosen[place] for place in kept_places],
+            "likely": [pairs[place][0] for place in range(1, len(pairs)) if slow_is_likely(config, chosen, place)],
         }  # fmt: skip
     return lists, {query_id: reason for query_id, reason in reasons.items() if reason}
 
@@ -80,8 +81,7 @@ def slow_normalised(config: Config, scores: list[float], low: float, high: float
 
 def slow_listed(config: Config, scores: list[float]) -> list[int]:
     """Places of a list that are kept, one after the other."""
-    margin = config.false_negative_margin
-    places = [at for at, score in enumerate(scores) if not margin or at == 0 or score <= np.float32(margin * scores[0])]
+    places = [at for at in range(len(scores)) if at == 0 or not slow_is_likely(config, scores, at)]
     if config.pick == "top" or len(places) <= config.list_size:
         return places[: config.list_size]
     top, width = scores[places[0]], max(scores[places[0]] - scores[places[-1]], 1e-9) / config.list_size
@@ -93,6 +93,11 @@ def slow_listed(config: Config, scores: list[float]) -> list[int]:
         if len(chosen) < config.list_size and place not in chosen:
             chosen.append(place)
     return sorted(chosen)
+
+
+def slow_is_likely(config: Config, scores: list[float], at: int) -> bool:
+    margin = config.false_negative_margin
+    return bool(margin) and scores[at] > np.float32(margin * scores[0])
 
 
 def slow_refusal(config: Config, row: Row) -> str:
@@ -171,9 +176,9 @@ def test_a_stratified_list_holds_poor_documents_where_the_top_holds_none() -> No
 
 @given(DESCENDING, st.sampled_from([0.5, 0.95, 1.0]))
 def test_likely_answers_are_left_out_and_the_positive_never(scores: np.ndarray, margin: float) -> None:
-    kept = unlikely(scores, margin).tolist()
-    assert kept[0] == 0
-    assert all((at in kept) == (scores[at] <= np.float32(margin * scores[0])) for at in range(1, len(scores)))
+    left_out = likely(scores, margin).tolist()
+    assert 0 not in left_out
+    assert all((at in left_out) == (scores[at] > np.float32(margin * scores[0])) for at in range(1, len(scores)))
 
 
 def test_queries_that_were_left_half_scored_cannot_be_relabelled(tmp_path: Path) -> None:

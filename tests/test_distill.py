@@ -11,9 +11,15 @@ import given
 import tiny
 import twin
 from hone import tables
+from hone.backends.encoder import Encoder
+from hone.backends.training.batches import make_batch
+from hone.core.families import Student
 from hone.errors import UserError
+from hone.job import Job, Shard
 from hone.manifest import Manifest
 from hone.parts import fetch_folder
+from hone.stage import plan, scratch_folder
+from hone.stages.distill import Config, read_examples
 from hone.store import LocalStore
 
 TEXTS = twin.texts(12)
@@ -30,6 +36,7 @@ def distilled(home: Path, count: int, dev: int = 0, unknown: str = "", **setting
             "split": "train" if number < count else "dev",
             "doc_ids": [ids[(number + place) % 12] for place in range(3)] + ([unknown] if unknown else []),
             "scores": [1.0, 0.5, 0.2] + ([0.1] if unknown else []),
+            "likely": [],
         }
         for number in range(count + dev)
     ]  # fmt: skip
@@ -50,6 +57,25 @@ def test_fewer_lists_than_one_micro_batch_holds_are_trained_on(tmp_path: Path, t
 def test_lists_that_name_documents_which_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lists name documents that are not in docs, such as 'ghost'; curate again"):
         distilled(tmp_path, 4, unknown="ghost")
+
+
+def test_what_curate_left_out_as_a_likely_answer_is_no_negative_of_any_batch(tmp_path: Path) -> None:
+    student = Student(model=str(tiny.student(tmp_path / "student", dim=16, layers=1, vocab_texts=twin.WORDS)))
+    ids = [f"d{number}" for number in range(4)]
+    docs = tables.DOCS.of(ids, [""] * 4, TEXTS[:4], [False] * 4)
+    rows = [["q0", "q1"], ["heat", "flow"], ["span"] * 2, ["", "d3"], ["train"] * 2]
+    lists = tables.LISTS.of(*rows, [["d0", "d1"], ["d2"]], [[1.0, 0.2], [1.0]], [["d2", "d3"], []])
+    store = LocalStore(tmp_path / "store")
+    with scratch_folder() as scratch:
+        config = Config(student=student)
+        job = Job(
+            plan("distill", config, given.results(store, docs=docs, lists=lists), scratch), store, scratch, Shard()
+        )
+        encoder = Encoder(Path(student.model), student)
+        _, examples = read_examples(job, encoder, config, 1e9)
+    batch = make_batch(examples.train, encoder.device)
+    assert batch.passages == 3
+    assert [sorted(set(row) - {-1}) for row in batch.likely.tolist()] == [[2], []]  # d3 is in no list
 
 
 def test_dev_lists_alone_are_refused(tmp_path: Path) -> None:

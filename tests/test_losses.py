@@ -71,8 +71,8 @@ def test_every_process_holds_the_same_bits(fast: list[dict[str, Tensor]]) -> Non
 
 def lists(slots: list[list[int]], teacher: list[list[float]], similarities: list[list[float]]) -> Lists:
     mask = torch.ones(len(slots), len(slots[0]), dtype=torch.bool)
-    source = torch.full((len(slots),), -1)
-    return Lists(torch.tensor(similarities), torch.tensor(slots), torch.tensor(teacher), mask, source)
+    likely = torch.full((len(slots), 2), -1)
+    return Lists(torch.tensor(similarities), torch.tensor(slots), torch.tensor(teacher), mask, likely)
 
 
 def test_no_negatives_are_the_positive_itself_and_what_scores_above_the_share_wherever_they_stand() -> None:
@@ -88,11 +88,11 @@ def test_no_negatives_are_the_positive_itself_and_what_scores_above_the_share_wh
     assert infonce(batch, LossSettings())[0] == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_what_a_query_was_made_from_is_no_negative_even_where_only_another_list_holds_it() -> None:
-    batch = lists([[0, 1], [2, 3]], [[1.0, 0.1], [1.0, 0.1]], [[0.3, 0.3, 9.0, 0.3], [0.0] * 4])
-    batch.source[0] = 2
-    assert likely_relevant(batch, 0.6).tolist() == [[True, False, True, False], [False, False, True, False]]
-    assert infonce(batch, LossSettings())[0] == pytest.approx(torch.tensor(3.0).log().item(), rel=1e-5)
+def test_what_is_likely_an_answer_is_no_negative_even_where_only_another_list_holds_it() -> None:
+    batch = lists([[0, 1], [2, 3]], [[1.0, 0.1], [1.0, 0.1]], [[0.3, 0.3, 9.0, 8.0], [0.0] * 4])
+    batch.likely[0] = torch.tensor([2, 3])
+    assert likely_relevant(batch, 0.6).tolist() == [[True, False, True, True], [False, False, True, False]]
+    assert infonce(batch, LossSettings())[0] == pytest.approx(torch.tensor(2.0).log().item(), rel=1e-5)
 
 
 def test_padding_of_short_lists_changes_no_loss() -> None:

@@ -49,8 +49,8 @@ def lists(queries: int, docs: int, longest: int = 5, seed: int = 0) -> list[Exam
     for number in range(queries):
         size = int(random.integers(1, min(longest, docs) + 1))
         scores = np.sort(random.random(size).astype(np.float32))[::-1]
-        source = int(random.integers(-1, docs))  # in no list, in others' lists or in its own
-        made.append(Example(docs + number, random.permutation(docs)[:size], scores.copy(), source))
+        likely = random.integers(0, docs, size=random.integers(0, 4))  # in no list, in others' lists or in its own
+        made.append(Example(docs + number, random.permutation(docs)[:size], scores.copy(), tuple(likely.tolist())))
     return made
 
 
@@ -63,7 +63,7 @@ def slow_loss(student: Encoder, tokens: Sequence[list[int]], examples: Sequence[
         cosines = [query @ vector for _, vector in own]
         scores = [float(score) for score in example.scores]
         total = total + loss.kl_weight * slow_kl(cosines, scores, loss)
-        batch = [passage for row in places for passage in row if passage[0] != example.source]
+        batch = [passage for row in places for passage in row if passage[0] not in example.likely]
         total = total + loss.infonce_weight * slow_infonce(query, own, scores, batch, loss)
         total = total + loss.margin_mse_weight * slow_margin_mse(cosines, scores)
     return total / len(examples) + loss.anchor_weight * slow_anchor(student, tokens, examples)
@@ -98,8 +98,8 @@ def slow_infonce(
     batch: list[tuple[int, Tensor]],
     loss: LossSettings,
 ) -> Tensor:
-    """The negatives are the passages of all lists (here without the query's source), each once, without the positive
-    and what may be relevant."""
+    """The negatives are the passages of all lists (here without what is likely an answer), each once, without the
+    positive and what may be relevant."""
     relevant = {number for (number, _), score in zip(own, scores, strict=True) if score > loss.mask_share * max(scores)}
     positive = torch.exp(query @ own[0][1] / loss.infonce_tau)
     negatives = {number: vector for number, vector in batch if number not in relevant and number != own[0][0]}

@@ -140,6 +140,7 @@ LISTS = Table(
         Column("split", pa.string(), "train or dev, by source document"),
         Column("doc_ids", IDS, "the listed documents, teacher's best first; the first is the positive"),
         Column("scores", SCORES, "teacher scores normalised to [0, 1], or raw ones less the query's least"),
+        Column("likely", IDS, "documents left out of the list as likely answers, never its negatives"),
     ),
 )
 RUNS = Table(

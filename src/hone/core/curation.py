@@ -27,12 +27,12 @@ def shifted(scores: np.ndarray) -> np.ndarray:
     return (scores - (scores.min() if len(scores) else 0.0)).astype(np.float32)
 
 
-def unlikely(scores: np.ndarray, margin: float) -> np.ndarray:
-    """Positions of the positive, which is the first, and of what scores at most `margin` times what it scores.
+def likely(scores: np.ndarray, margin: float) -> np.ndarray:
+    """Positions of what scores more than `margin` times what the positive, which is the first, scores.
 
-    Scores [n], best first and not below 0. What is left out is probably an answer too: it is no negative.
+    Scores [n], best first and not below 0. These documents are probably answers too: they are no negatives.
     """
-    return np.flatnonzero((np.arange(len(scores)) == 0) | (scores <= margin * scores[:1]))
+    return np.flatnonzero((np.arange(len(scores)) > 0) & (scores > margin * scores[:1]))
 
 
 def stratified(scores: np.ndarray, size: int) -> np.ndarray:

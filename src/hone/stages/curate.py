@@ -39,7 +39,7 @@ class Config(StageConfig):
     scores (and the best of the rest, where parts are empty), so that poor documents are in it too."""
     false_negative_margin: float = Field(0.0, ge=0, le=1)
     """Documents beside the positive whose normalised score is above this share of the positive's are left out as
-    likely answers; 0 leaves out none."""
+    likely answers, and are no negatives in training either; 0 leaves out none."""
     min_docs: int = Field(20, ge=1)
     """A query with fewer scored documents is dropped."""
     outscored: Literal["drop", "relabel"] = "drop"
@@ -124,7 +124,7 @@ def training_list(config: Config, row: Row, cut: Cut) -> Row:
     pairs = [pair for pair in pairs if not (config.mask_source and pair[0] == row["doc_id"])]
     raw = np.array([score for _, score in pairs], dtype=np.float64)
     scores = curation.shifted(raw) if config.normalise == "none" else curation.normalised(raw, cut[0], cut[2])
-    kept = listed(config, scores)
+    near, kept = likely(config, scores), listed(config, scores)
     return {
         "query_id": row["query_id"],
         "text": row["text"],
@@ -133,16 +133,22 @@ def training_list(config: Config, row: Row, cut: Cut) -> Row:
         "split": curation.split_of(row["doc_id"] or row["query_id"], config.seed, config.dev_share),
         "doc_ids": [pairs[at][0] for at in kept],
         "scores": scores[kept].tolist(),
+        "likely": [pairs[at][0] for at in near],
     }
 
 
 def listed(config: Config, scores: np.ndarray) -> np.ndarray:
     """Positions, ascending, of the documents of a list that are kept, by their normalised scores [n], best first."""
-    margin = config.false_negative_margin
-    places = curation.unlikely(scores, margin) if margin else np.arange(len(scores))
+    places = np.setdiff1d(np.arange(len(scores)), likely(config, scores))
     if config.pick == "stratified":
         return places[curation.stratified(scores[places], config.list_size)]
     return places[: config.list_size]
+
+
+def likely(config: Config, scores: np.ndarray) -> np.ndarray:
+    """Positions, ascending, of the documents of a list that are left out as likely answers."""
+    margin = config.false_negative_margin
+    return curation.likely(scores, margin) if margin else np.zeros(0, dtype=np.int64)
 
 
 def _is_bare(config: Config, row: Row) -> bool:

@@ -109,13 +109,14 @@ def _examples(lists: pa.Table, place: dict[str, int], size: int) -> Examples:
     from hone.backends.training.batches import Example
 
     found: dict[str, list[Any]] = {"train": [], "dev": []}
-    columns = (lists[name].to_pylist() for name in ("split", "doc_id", "doc_ids", "scores"))
-    for query, (split, source, doc_ids, scores) in enumerate(zip(*columns, strict=True), len(place)):
+    columns = (lists[name].to_pylist() for name in ("split", "doc_id", "likely", "doc_ids", "scores"))
+    for query, (split, source, left_out, doc_ids, scores) in enumerate(zip(*columns, strict=True), len(place)):
         missing = [doc_id for doc_id in doc_ids[:size] if doc_id not in place]
         if missing:
             raise UserError(f"lists name documents that are not in docs, such as {missing[0]!r}; curate again")
         passages = np.array([place[doc_id] for doc_id in doc_ids[:size]], dtype=np.int64)
-        found[split].append(Example(query, passages, np.array(scores[:size], dtype=np.float32), place.get(source, -1)))
+        likely = tuple(place[doc_id] for doc_id in (source, *left_out) if doc_id in place)
+        found[split].append(Example(query, passages, np.array(scores[:size], dtype=np.float32), likely))
     if not found["train"]:
         raise UserError("no training lists are left; see the reasons in dropped_by_curate and loosen mine or curate")
     return Examples(**found)

@@ -19,8 +19,9 @@ class Example:
     """[l] int64, best first; the first is the positive."""
     scores: np.ndarray
     """[l] float32 in [0, 1]."""
-    source: int = -1
-    """The passage the query was made from, listed or not; -1 without one."""
+    likely: tuple[int, ...] = ()
+    """Passages, listed or not, that are no negatives whatever they score: what the query was made from, and what was
+    left out of its list as a likely answer."""
 
 
 @dataclass
@@ -35,8 +36,9 @@ class Batch:
     """[q, l] float32."""
     mask: Tensor
     """[q, l] bool, False where a list is shorter than l."""
-    source: Tensor
-    """[q] int64: the place in `texts` of the passage each query was made from; -1 where the batch does not hold it."""
+    likely: Tensor
+    """[q, m] int64: the places in `texts` of the passages that are no negatives of each query; -1 where the batch does
+    not hold one, or there is none."""
 
     @property
     def queries(self) -> int:
@@ -66,12 +68,20 @@ def make_batch(examples: Sequence[Example], device: torch.device) -> Batch:
         mask[row, :count] = True
         start += count
     texts = [*distinct.tolist(), *(example.query for example in examples)]
-    source = torch.from_numpy(_places(np.array([example.source for example in examples]), distinct))
-    return Batch(texts, slots.to(device), teacher.to(device), mask.to(device), source.to(device))
+    likely = torch.from_numpy(_places(_rectangular([example.likely for example in examples]), distinct))
+    return Batch(texts, slots.to(device), teacher.to(device), mask.to(device), likely.to(device))
+
+
+def _rectangular(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """[n, longest] int64, filled up with -1."""
+    filled = np.full((len(rows), max(map(len, rows))), -1, dtype=np.int64)
+    for place, row in enumerate(rows):
+        filled[place, : len(row)] = row
+    return filled
 
 
 def _places(wanted: np.ndarray, distinct: np.ndarray) -> np.ndarray:
-    """[q] int64: where each number stands in the sorted `distinct`; -1 where it does not."""
+    """[q, m] int64: where each number stands in the sorted `distinct`; -1 where it does not."""
     places = np.searchsorted(distinct, wanted).clip(max=len(distinct) - 1)
     return np.where(distinct[places] == wanted, places, -1).astype(np.int64)
 

@@ -213,7 +213,7 @@ def saved_bytes(weights: Sequence[Tensor]) -> Generator[dict[int, int]]:
 def _lists(vectors: Tensor, batch: Batch, rows: slice) -> Lists:
     passages, queries = vectors[: batch.passages], vectors[batch.passages :]
     similarities = queries[rows] @ passages.T
-    return Lists(similarities, batch.slots[rows], batch.teacher[rows], batch.mask[rows], batch.source[rows])
+    return Lists(similarities, batch.slots[rows], batch.teacher[rows], batch.mask[rows], batch.likely[rows])
 
 
 def _query_blocks(batch: Batch, entries: int) -> list[slice]:

@@ -20,14 +20,14 @@ class Lists:
     similarities [q, p] float: cosine of each query with each distinct passage of the batch;
     slots [q, l] int64: the passage (column) of each list place, the first is the positive;
     teacher [q, l] float in [0, 1]; mask [q, l] bool: False where a list is shorter than l;
-    source [q] int64: the passage the query was made from, whether its list holds it or not; -1 if the batch does not.
+    likely [q, m] int64: passages that are no negatives, whether its list holds them or not; -1 fills up.
     """
 
     similarities: Tensor
     slots: Tensor
     teacher: Tensor
     mask: Tensor
-    source: Tensor
+    likely: Tensor
 
     @property
     def cosines(self) -> Tensor:
@@ -129,12 +129,12 @@ def ndcg(lists: Lists, depth: int = 10) -> Tensor:
 
 
 def likely_relevant(lists: Lists, share: float) -> Tensor:
-    """[q, p] bool: the passage a query was made from, and those of its own list that the teacher scores above `share`
-    of its top score."""
+    """[q, p] bool: what a query was made from, what was left out of its list as a likely answer, and the passages of
+    its list that the teacher scores above `share` of its top score."""
     top = lists.teacher.masked_fill(~lists.mask, 0.0).amax(dim=-1, keepdim=True)
     rows, places = torch.nonzero(lists.mask & (lists.teacher > share * top), as_tuple=True)
     excluded = torch.zeros_like(lists.similarities, dtype=torch.bool)
     excluded[rows, lists.slots[rows, places]] = True
-    made_from_one = torch.nonzero(lists.source >= 0).squeeze(1)
-    excluded[made_from_one, lists.source[made_from_one]] = True
+    rows, places = torch.nonzero(lists.likely >= 0, as_tuple=True)
+    excluded[rows, lists.likely[rows, places]] = True
     return excluded
