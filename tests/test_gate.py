@@ -279,11 +279,17 @@ def test_two_runs_are_compared_on_what_both_measured_and_written_as_a_report(sit
     page = (out / "report.html").read_text()
     titles = re.findall("<h2 id=[^>]*>([^<]*)<", page)
     assert titles == [
-        "Before and after", "Gain per query", "By style and length", "Examples won and lost", "Size and speed",
-        "Cost", "Settings that differ", "Settings", "Lineage",
+        "Verdict", "Before and after", "Systems side by side", "Gain per query", "By style and length",
+        "Examples won and lost", "Size and speed", "Training", "Teacher and student",
+        "From documents to training lists", "Training queries by source and style", "Cost", "Settings that differ",
+        "Settings", "Lineage", "Licences",
     ]  # fmt: skip
-    assert page.count("distill, unchanged") == page.count("distill, better") > 0
-    assert "score, both" in page
+    for both in ("Systems side by side", "Teacher and student", "Cost", "Lineage"):
+        section = page.partition(f">{both}</h2>")[2].partition("</section>")[0]
+        assert re.findall("<h3>([^<]*)<", section) == ["unchanged", "better"]
+    curves = page.partition(">Training</h2>")[2].partition("</section>")[0]
+    assert re.findall('<text [^>]*text-anchor="start">([^<]*)<', curves) == ["unchanged", "better"] * 2
+    assert re.findall("<span [^>]*>(hold|promote)<", page) == ["hold", "promote"]
     text = json.loads((site.folder / "corpus/queries.jsonl").read_text().splitlines()[0])["text"]
     assert text in page
 

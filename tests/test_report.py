@@ -28,6 +28,7 @@ from hone.report.markup import element
 from hone.report.page import page
 from hone.report.queries import queries
 from hone.report.table import rows
+from hone.report.text import escaped
 from hone.sources import declared_licence
 from hone.stages import evaluate, stage
 from hone.store import LocalStore
@@ -143,7 +144,7 @@ def chain(folder: Path, tuned: Path, splits: tuple[str, ...], held_out: bool = F
     ]
     lost = {"id": "t2", "stage": "mine", "reason": "too far away", "detail": EVIL}
     example = {"query_id": "t1", "text": "t", "style": "s", "doc_id": "", "split": "train"}
-    example |= {"doc_ids": ["d0"], "scores": [1.0]}
+    example |= {"doc_ids": ["d0"], "scores": [1.0], "likely": []}
     made.finish("prepare", {"docs": docs, "judged_queries": judged, "qrels": qrels})
     made.finish("generate", {"queries": queries})
     made.finish("mine", {"dropped_by_mine": [lost, {**lost, "id": "t3"}]})
@@ -305,7 +306,7 @@ def test_the_report_tells_the_whole_story_and_escapes_every_text(tmp_path: Path,
     assert "&lt;script&gt;" in text
     assert "2 too far away" in text
     assert "Listwise loss" in text
-    assert "7 pairs" in text
+    assert "<td>7</td>" in text  # pairs
     assert "qualified" in text
     assert "f" * 16 in text
 
@@ -395,6 +396,23 @@ def test_the_verdict_comes_before_everything_else() -> None:
     assert text.index('id="verdict"') < text.index('id="before-and-after"')
     assert "<script" not in text
     assert markdown(findings).startswith("**Verdict: hold.** Tuned is better")
+
+
+def test_the_markdown_report_unfolds_to_what_the_page_says(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    folder = evaluated(tmp_path, models, ("test",)).new_folder("report")
+    shown, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
+    titles = [title for title in re.findall("<h2[^>]*>(.*?)<", shown) if title != "Before and after"]
+    unfolded = re.findall("<details><summary>(.*?)</summary>", text)
+    assert [title for title in unfolded if title in titles] == titles
+    assert text.count("<details>") == text.count("</details>")
+    assert "| mine | queries with candidates | 0 | 2 too far away |" in text
+    assert "<script" not in text
+    assert "<svg" not in text
+
+
+def test_text_of_a_corpus_is_no_markup_and_mentions_nobody_in_markdown() -> None:
+    assert escaped("a|b *c* <i> $x$ `d`\n#1") == "a\\|b \\*c\\* &lt;i&gt; \\$x\\$ \\`d\\` \\#1"
+    assert escaped("ask @octocat, a@b.org, nDCG@10") == "ask @\u200boctocat, a@b.org, nDCG@10"
 
 
 def test_a_models_card_has_front_matter_that_tools_read_and_says_what_was_found() -> None:

@@ -113,7 +113,7 @@ def gate(run_name: str, store_uri: str, *, strict: bool) -> int:
     found, criteria = read_verdict(text)
     grid = Table("criterion", "value", "wanted", "outcome", "note", title=f"verdict: {found['verdict']}")
     for row in criteria:
-        grid.add_row(*map(escape, (row.name, shown(row.value), shown(row.threshold), row.outcome, row.note)))
+        grid.add_row(*map(escape, (row.name, shown(row.value), row.wanted, row.outcome, row.note)))
     console.print(grid)
     return REJECTED if strict and found["verdict"] == REJECT else 0
 

@@ -35,7 +35,7 @@ PerQuery = dict[str, float]
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its stages, what its evaluation found, and every value of its tuned model."""
+    """A finished run: its stages, what it found, and every value of its tuned model."""
 
     name: str
     stages: dict[str, Manifest]
@@ -75,7 +75,7 @@ def compare(store: Store, one: str, other: str, scratch: Path) -> Findings:
         model=f"{other} against {one}",
         names=(one, other),
         changes=tuple(changes(*runs)),
-        history=tuple(both_histories(*runs)),
+        sides=tuple(run.findings for run in runs),
     )
     main = main_set([measured for measured, _ in sets])
     measured, ids = next(found for found in sets if found[0].name == main)
@@ -95,7 +95,8 @@ def load(store: Store, name: str, scratch: Path) -> Run:
     job = Job(Plan("evaluate", config, inputs, manifest.sources, manifest.fingerprint), store, scratch, Shard())
     report = fetch_folder(store, manifest, "report", scratch)
     findings = Findings.from_json((report / "findings.json").read_bytes())
-    return Run(name, done, job, findings, tuned_values(job, manifest))
+    whole = replace(findings, history=tuple(done.values()), verdict=done["gate"].facts if "gate" in done else {})
+    return Run(name, done, job, whole, tuned_values(job, manifest))
 
 
 def tuned_values(job: Job, manifest: Manifest) -> dict[str, dict[str, PerQuery]]:
@@ -164,15 +165,6 @@ def changes(one: Run, other: Run) -> Iterator[tuple[str, str, str]]:
     for name in (name for name in one.stages if name in other.stages):
         for key, before, after in local.differing(name, one.stages[name].config, other.stages[name].config):
             yield key, repr(before), repr(after)
-
-
-def both_histories(one: Run, other: Run) -> Iterator[Manifest]:
-    """The manifests of both runs, each called by its stage and whose it is."""
-    for name, manifest in one.stages.items():
-        shared = name in other.stages and other.stages[name].prefix == manifest.prefix
-        yield manifest.model_copy(update={"stage": f"{name}, {'both' if shared else one.name}"})
-        if name in other.stages and not shared:
-            yield other.stages[name].model_copy(update={"stage": f"{name}, {other.name}"})
 
 
 def _rows(job: Job, manifest: Manifest, table: Table) -> Iterator[dict[str, Any]]:

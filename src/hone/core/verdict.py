@@ -52,6 +52,13 @@ class Criterion:
     threshold: float | str
     outcome: Outcome
     note: str = ""
+    bound: Literal["", "at least", "at most"] = ""
+    """How the threshold is meant; empty if the value must be just that."""
+
+    @property
+    def wanted(self) -> str:
+        """The threshold as a person reads it."""
+        return f"{self.bound} {shown(self.threshold)}".strip()
 
 
 @dataclass(frozen=True)
@@ -92,13 +99,15 @@ def _gains(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criterion]:
     """Two criteria for each in-domain test set, or for the dev queries where there is no other."""
     measured = sets_of(metrics, "domain") or sets_of(metrics, "dev")
     if not measured:
-        yield Criterion(f"gain in {PRIMARY}", "not measured", policy.min_gain, "hold", "there are no judged queries")
+        none = "there are no judged queries"
+        yield Criterion(f"gain in {PRIMARY}", "not measured", policy.min_gain, "hold", none, "at least")
     for name, found in measured.items():
         values = found["measures"][PRIMARY]
         delta, p = values["delta"], values["p_value"]
         low = "reject" if delta < 0 and p <= policy.max_p else "hold"
-        yield Criterion(f"gain in {PRIMARY} on {name}", delta, policy.min_gain, _pass(delta >= policy.min_gain, low))
-        yield Criterion(f"p-value on {name}", p, policy.max_p, _pass(p <= policy.max_p), _detectable(found))
+        gained = _pass(delta >= policy.min_gain, low)
+        yield Criterion(f"gain in {PRIMARY} on {name}", delta, policy.min_gain, gained, bound="at least")
+        yield Criterion(f"p-value on {name}", p, policy.max_p, _pass(p <= policy.max_p), _detectable(found), "at most")
 
 
 def _guards(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criterion]:
@@ -106,7 +115,7 @@ def _guards(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criterion]:
         low, high = found["measures"][PRIMARY]["ci95"]
         outcome = _pass(low >= -policy.guard_margin, "reject" if high < -policy.guard_margin else "hold")
         note = f"95% interval {low:+.4f} to {high:+.4f}"
-        yield Criterion(f"{name} does not degrade", low, -policy.guard_margin, outcome, note)
+        yield Criterion(f"{name} does not degrade", low, -policy.guard_margin, outcome, note, "at least")
 
 
 def _independent(metrics: Mapping[str, Any], policy: Policy) -> Criterion:
@@ -127,14 +136,13 @@ def _teacher(teacher: Mapping[str, Any], policy: Policy) -> Criterion:
 
 
 def _at_least(name: str, value: int, least: int) -> Criterion:
-    return Criterion(name, value, least, _pass(value >= least))
+    return Criterion(name, value, least, _pass(value >= least), bound="at least")
 
 
 def _leaks(leaks: int, policy: Policy) -> Criterion:
     note = "lists that show a test query or a document judged relevant for one" if leaks else ""
-    return Criterion(
-        "training lists that leak test data", leaks, policy.max_leaks, _pass(leaks <= policy.max_leaks), note
-    )
+    few = _pass(leaks <= policy.max_leaks)
+    return Criterion("training lists that leak test data", leaks, policy.max_leaks, few, note, "at most")
 
 
 def _shape(models: Mapping[str, Mapping[str, Any]], policy: Policy) -> Iterator[Criterion]:
@@ -144,7 +152,7 @@ def _shape(models: Mapping[str, Mapping[str, Any]], policy: Policy) -> Iterator[
         yield Criterion(f"{key.replace('_', ' ')} unchanged", tuned, base, _pass(base == tuned, "reject"))
     if models:
         tuned, most = models["tuned"]["parameters"], int(models["base"]["parameters"] * (1 + policy.max_growth))
-        yield Criterion("parameters", tuned, most, _pass(tuned <= most, "reject"))
+        yield Criterion("parameters", tuned, most, _pass(tuned <= most, "reject"), bound="at most")
 
 
 def _speed(latency: Mapping[str, float], policy: Policy) -> Criterion:
@@ -172,8 +180,7 @@ def _detectable(found: Mapping[str, Any]) -> str:
 def reasons(criteria: Sequence[Criterion]) -> list[str]:
     """What kept a model from being promoted, in words."""
     return [
-        f"{found.name}: {shown(found.value)}, wanted {shown(found.threshold)}"
-        + (f" ({found.note})" if found.note else "")
+        f"{found.name}: {shown(found.value)}, wanted {found.wanted}" + (f" ({found.note})" if found.note else "")
         for found in criteria
         if found.outcome != "pass"
     ]
@@ -181,4 +188,6 @@ def reasons(criteria: Sequence[Criterion]) -> list[str]:
 
 def shown(value: float | str) -> str:
     """A value or threshold as a person reads it."""
-    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+    if isinstance(value, float):
+        return f"{value:.5f}".rstrip("0") if 0 < abs(value) < 0.001 else f"{value:,.3g}"
+    return f"{value:,}" if isinstance(value, int) else value

@@ -38,27 +38,33 @@ def gain_bars(gains: Sequence[float], labels: Sequence[str], title: str) -> Html
 
 def line_chart(lines: Sequence[Line], title: str, x_name: str, x_format: str = "{:,.0f}") -> Html:
     """Curves on common axes, each named at its last point."""
-    height, bottom = 240, 34
+    height, bottom = 244, 38
     points = [point for line in lines for point in line.points]
     last = max(x for x, _ in points)
     low, high = _padded(min(y for _, y in points), max(y for _, y in points))
-    right = 108  # room for the names
+    right = min(260, 24 + 7 * max(len(line.name) for line in lines))  # room for the names
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = LEFT + (WIDTH - LEFT - right) * (x / (last or 1))
         return across, 12 + (height - bottom - 12) * (high - y) / (high - low)
 
-    ticks = [low + (high - low) * share for share in (0.05, 0.5, 0.95)]
-    grid = [_grid(place(0, tick)[1], f"{tick:.3g}", right) for tick in ticks]
-    axis = [_text(place(x, low)[0], height - 14, x_format.format(x), "middle") for x in _x_ticks(last)]
+    grid = [_grid(place(0, tick)[1], f"{tick:.6g}", right) for tick in _round_ticks(low, high)]
+    axis = [_text(place(x, low)[0], height - 18, x_format.format(x), "middle") for x in _x_ticks(last)]
     names = _apart([place(*line.points[-1])[1] for line in lines])
     drawn = [_curve(line, number, place, names[number], WIDTH - right + 10) for number, line in enumerate(lines)]
-    return _svg(height, title, *grid, *axis, _text((LEFT + WIDTH - right) / 2, height, x_name, "middle"), *drawn)
+    return _svg(height, title, *grid, *axis, _text((LEFT + WIDTH - right) / 2, height - 4, x_name, "middle"), *drawn)
 
 
 def _x_ticks(last: float) -> list[float]:
     """Start, middle and end; whole numbers where the axis is long."""
     return sorted({0.0, last / 2, last} if last <= 2 else {0.0, float(round(last / 2)), float(round(last))})
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    """Three to six values from low to high that are 1, 2 or 5 times a power of ten apart."""
+    power = 10.0 ** math.floor(math.log10((high - low) / 3))
+    step = power * next(times for times in (5, 2, 1) if power * times <= (high - low) / 3)
+    return [step * place for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def histogram(found: Histogram) -> Html:

@@ -91,6 +91,8 @@ class Findings:
     """model, teacher, generator and corpus to the licence that was declared."""
     verdict: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """verdict.json; empty before gate."""
+    sides: tuple["Findings", ...] = ()
+    """Where two runs are compared, what either one found of itself."""
 
     def to_json(self) -> bytes:
         return _JSON.dump_json(self)

@@ -1,11 +1,12 @@
 """The finding as Markdown: for a pull request, and as the card of a model."""
 
-import html
 import re
 
 from hone.report.findings import Findings, caveats, headline
+from hone.report.folded import folded
 from hone.report.gathering import UNDECLARED
 from hone.report.table import rows
+from hone.report.text import escaped
 
 CARD = """\
 ---
@@ -38,6 +39,11 @@ Query and document prefixes, pooling and normalisation are declared in the folde
 
 
 def markdown(findings: Findings) -> str:
+    """What the page says: verdict, first line, table and caveats, and every other section to unfold."""
+    return f"{summary(findings)}\n{folded(findings)}"
+
+
+def summary(findings: Findings) -> str:
     """Verdict, first line, table and caveats."""
     verdict = findings.verdict
     lines = [headline(findings.metrics, findings.names), ""]
@@ -58,7 +64,7 @@ def card(findings: Findings) -> str:
     return CARD.format(
         licence="" if licence == UNDECLARED else f"license: {re.sub(r'[^A-Za-z0-9.+-]', '-', licence)}\n",
         model=escaped(findings.model),
-        report=markdown(findings),
+        report=summary(findings),
         made="\n".join(_made(findings)),
     )
 
@@ -70,8 +76,3 @@ def _made(findings: Findings) -> list[str]:
     lines = [f"- {name}: {escaped(str(value))}" for name, value in facts]
     digests = [f"`{m.stage}` {m.fingerprint}" for m in findings.history]
     return [*lines, f"- results it rests on: {', '.join(digests) or 'none'}"]
-
-
-def escaped(text: str) -> str:
-    """Text that Markdown and HTML inside it take literally."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -3,6 +3,9 @@
 import html
 from collections.abc import Sequence
 
+LONG = 24
+"""Characters from which on a cell is given room for several words to a line."""
+
 
 class Html(str):
     """Text that is markup already."""
@@ -53,8 +56,15 @@ def table(caption: str, headings: Sequence[str], rows: Sequence[Sequence[object]
     whole = element(
         "table", element("caption", caption), element("thead", element("tr", *head)), element("tbody", *body)
     )
-    return element("div", whole, class_="scroll", tabindex=0, role="region", aria_label=caption)
+    return scrolled(whole, caption)
+
+
+def scrolled(wide: Html, name: str) -> Html:
+    """What scrolls sideways, by touch or keyboard, where the screen is too narrow for it."""
+    return element("div", wide, class_="scroll", tabindex=0, role="group", aria_label=name)
 
 
 def _cell(name: str, value: object, number: bool, **attributes: object) -> Html:
-    return element(name, value, **({"class_": "number"} if number else {}), **attributes)
+    words = not isinstance(value, Html) or value.startswith("<ul")
+    kind = "number" if number else "long" if words and len(str(value)) > LONG else ""
+    return element(name, value, **({"class_": kind} if kind else {}), **attributes)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hone.report.blocks import each_run
 from hone.report.findings import Findings
 from hone.report.markup import Html, join, table
 
@@ -13,6 +14,10 @@ STAGES = ("generate", "mine")
 
 def queries(findings: Findings) -> Html:
     """Targets and yields, reasons with examples, and what a language model's queries cost."""
+    return each_run(findings, _queries)
+
+
+def _queries(findings: Findings) -> Html:
     stages = {manifest.stage: manifest.facts for manifest in findings.history}
     facts = stages.get("generate", {})
     reasons = join([_reasons(facts, stages[name].get("dropped", {}), name) for name in STAGES if name in stages])

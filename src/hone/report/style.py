@@ -27,7 +27,10 @@ caption { text-align: left; padding: 0 0 8px; font-size: 13px; }
 th, td { padding: 7px 14px 7px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule);
   overflow-wrap: anywhere; }
 th:last-child, td:last-child { padding-right: 0; }
-thead th { color: var(--soft); font-weight: 500; font-size: 13px; white-space: nowrap; }
+tbody th, td { min-width: 7.6em; } tbody th.long, td.long { min-width: 13em; }
+td.number, td:has(> svg) { min-width: 0; }
+thead th { color: var(--soft); font-weight: 500; font-size: 13px; vertical-align: bottom; overflow-wrap: normal; }
+thead th.number { white-space: normal; }
 tbody th { font-weight: 500; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 tbody th:first-child:nth-last-child(2) { width: 40%; }
@@ -39,8 +42,8 @@ tbody th:first-child:nth-last-child(2) { width: 40%; }
 code { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; }
 ul.plain { margin: 0; padding: 0; list-style: none; }
 .share { display: block; height: 5px; margin-top: 6px; min-width: 2px; background: var(--flat); border-radius: 2px; }
-figure { margin: 0 0 20px; } figcaption { font-size: 13px; margin-top: 6px; }
-.chart { width: 100%; height: auto; display: block; font-size: 12px; overflow: visible; }
+figure { margin: 0 0 24px; } figure .scroll { margin: 0; } figcaption { font-size: 13px; margin-top: 6px; }
+.chart { width: 100%; min-width: 560px; height: auto; display: block; font-size: 12px; overflow: visible; }
 .chart text { fill: var(--soft); } .grid line, .zero { stroke: var(--rule); }
 .zero { stroke: var(--soft); stroke-width: 1; }
 rect.up, .dot.up { fill: var(--up); } rect.down, .dot.down { fill: var(--down); }
@@ -58,17 +61,21 @@ rect:hover { opacity: .6; }
 .verdict { display: inline-block; margin: 0 0 14px; padding: 3px 12px; border-radius: 4px; font-weight: 650;
   color: var(--paper); background: var(--flat); }
 .verdict.promote { background: var(--up); } .verdict.reject { background: var(--down); }
+.verdict + .meaning { display: inline-block; margin: 0 0 14px 12px; }
 header ul.plain { margin: 0 0 16px; } header ul.plain li { color: var(--soft); }
 details { border-bottom: 1px solid var(--rule); padding: 8px 0; } summary { cursor: pointer; font-weight: 500; }
 details .scroll { margin: 8px 0 0; }
 footer { margin-top: 56px; padding-top: 16px; padding-bottom: 56px; font-size: 13px; }
 :focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
+@media (max-width: 600px) { header, main, footer, nav { padding: 0 16px; } header { padding-top: 28px; }
+  h1 { font-size: 21px; padding-left: 12px; } .verdict + .meaning { display: block; margin-left: 0; } }
 @media print { :root { color-scheme: light; --paper: #fff; --ink: #000; --soft: #444; --rule: #bbb; --tint: #fff;
   --up: #1f6f54; --down: #b4472b; --flat: #555; --blue: #2d5fa8; }
   body { font-size: 10.5pt; } header { padding-top: 0; } nav { display: none; }
   header, main, footer { max-width: none; padding-inline: 0; }
   tr, figure, svg { break-inside: avoid; } h2, h3, caption { break-after: avoid; } h2 { margin-top: 28px; }
-  details::details-content { content-visibility: visible; display: block; } .scroll { overflow: visible; } }
+  details::details-content { content-visibility: visible; display: block; } .scroll { overflow: visible; }
+  .chart { min-width: 0; } }
 """
 
 SERVE_CSS = """

@@ -1,0 +1,125 @@
+"""How the tuned student was made: training, teacher, and what became of every document and query on the way."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from hone.report import charts
+from hone.report.blocks import columns, each_run, facts, figure, lines
+from hone.report.findings import Findings, Histogram
+from hone.report.markup import Html, element, join, table
+
+FUNNEL = (
+    ("prepare", "docs", "documents"),
+    ("generate", "queries", "training queries"),
+    ("mine", "candidates", "queries with candidates"),
+    ("score", "teacher_scores", "queries scored by the teacher"),
+    ("curate", "lists", "training lists"),
+)
+LOSS = "Listwise loss (KL to the teacher) against training step"
+Points = Sequence[tuple[float, float]]
+
+
+def training(findings: Findings) -> Html:
+    """Curves of one run, or of two on common axes, and what training did."""
+    found = facts("What training did", "fact", columns(findings, lambda run: run.training.get("summary", {})))
+    if not findings.sides:
+        own = [charts.Line("train", _train(findings)), charts.Line("dev", _dev(findings), dots=True)]
+        return join([_curves(own, LOSS, "step"), _alphas(findings), found])
+    curves = [
+        _curves(_of_both(findings, _train), f"{LOSS}: train lists", "step"),
+        _curves(_of_both(findings, _dev), f"{LOSS}: dev lists, which each run has of its own", "step"),
+    ]
+    return join([*curves, _alphas(findings), found])
+
+
+def _of_both(findings: Findings, read: Callable[[Findings], Points]) -> list[charts.Line]:
+    found = [read(side) for side in findings.sides]
+    return [charts.Line(name, points, len(points) < 20) for name, points in zip(findings.names, found, strict=True)]
+
+
+def _train(findings: Findings) -> Points:
+    return [(step["step"], step["kl"]) for step in findings.training.get("steps", []) if step.get("kl") is not None]
+
+
+def _dev(findings: Findings) -> Points:
+    looks = findings.training.get("looks", [])
+    return [(look["step"], look["dev_loss"]) for look in looks if look["dev_loss"] is not None]
+
+
+def _alpha(findings: Findings) -> Points:
+    tried = findings.training.get("alphas", [])
+    return [(found["alpha"], found["dev_loss"]) for found in tried if found["dev_loss"] is not None]
+
+
+def _curves(drawn: Sequence[charts.Line], title: str, x_name: str, x_format: str = "{:,.0f}", note: str = "") -> Html:
+    there = [line for line in drawn if line.points]
+    return figure(charts.line_chart(there, title, x_name, x_format), f"{title}.{note}") if there else Html()
+
+
+def _alphas(findings: Findings) -> Html:
+    """Drawn where a run tried several."""
+    drawn = _of_both(findings, _alpha) if findings.sides else [charts.Line("dev", _alpha(findings), dots=True)]
+    if not any(len(line.points) > 1 for line in drawn):
+        return Html()
+    title = "Dev loss against alpha, the share of the way from the base to the trained weights"
+    notes = (_best(line, f"{line.name}: " if findings.sides else "") for line in drawn if line.points)
+    return _curves(drawn, title, "alpha", "{:.2f}", "".join(notes))
+
+
+def _best(line: charts.Line, whose: str) -> str:
+    best = min(line.points, key=lambda point: point[1])
+    return (
+        f" {whose}Lowest at {best[0]:g}, which was kept. {', '.join(f'{a:g}: {loss:.4f}' for a, loss in line.points)}."
+    )
+
+
+def teacher(findings: Findings) -> Html:
+    """Whether the teacher knew better, and how its scores and the students' lie."""
+    known = facts("Was the teacher better than the student before training?", "fact", columns(findings, _qualified))
+    return join([known, each_run(findings, _histograms)])
+
+
+def _qualified(findings: Findings) -> Mapping[str, Any]:
+    score = next((manifest for manifest in findings.history if manifest.stage == "score"), None)
+    return cast(dict[str, Any], score.facts.get("qualification", {})) if score else {}
+
+
+def _histograms(findings: Findings) -> Html:
+    return join([figure(charts.histogram(part), _shares(part)) for part in findings.histograms])
+
+
+def _shares(found: Histogram) -> str:
+    names = " and ".join(found.shares)
+    return (
+        f"{found.title}: share of documents by score, for {names}. The further apart, the better they are told apart."
+    )
+
+
+def funnel(findings: Findings) -> Html:
+    """What every stage passed on, and what it left out and why."""
+    return each_run(findings, _funnel)
+
+
+def _funnel(findings: Findings) -> Html:
+    done = {manifest.stage: manifest for manifest in findings.history}
+    sizes = [(stage, unit, done[stage].outputs[name].rows) for stage, name, unit in FUNNEL if stage in done]
+    most = max((rows for _, unit, rows in sizes if unit != "documents"), default=1)
+    body = [
+        [
+            stage,
+            join([unit, _share(rows / most) if unit != "documents" else ""]),
+            f"{rows:,}",
+            lines([f"{count:,} {reason}" for reason, count in _reasons(findings, stage)]),
+        ]
+        for stage, unit, rows in sizes
+    ]
+    headings = ("stage", "kept", "rows", "left out")
+    return table("What each stage passed on, and what it left out and why", headings, body, "rows")
+
+
+def _reasons(findings: Findings, stage: str) -> list[tuple[str, int]]:
+    return sorted(findings.dropped.get(stage, {}).items(), key=lambda item: (-item[1], item[0]))
+
+
+def _share(share: float) -> Html:
+    return element("span", class_="share", style=f"width:{min(1.0, share):.1%}")

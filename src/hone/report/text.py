@@ -1,0 +1,18 @@
+"""Text inside Markdown."""
+
+import html
+import re
+
+MENTION = re.compile(r"(?<!\w)@(?=\w)")
+MARKS = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
+
+
+def escaped(text: str, *, edges: bool = False) -> str:
+    """Text that Markdown and HTML inside it take literally, on one line; `edges` keeps a space at either end.
+
+    A document's "@name" would notify whoever bears that name where pull requests are hosted: a space of no width
+    keeps it from being one.
+    """
+    flat = re.sub(r"\s+", " ", text)
+    literal = MARKS.sub(r"\\\1", html.escape(flat if edges else flat.strip(), quote=False))
+    return MENTION.sub("@\u200b", literal)
