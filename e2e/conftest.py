@@ -77,7 +77,7 @@ def settings(name: str, where: str, changes: dict[str, Any]) -> dict[str, Any]:
         "mine": {"top_k": 20, "consistency_rank": 0},
         "teacher": {"kind": "fusion", "force": True},
         "curate": {"min_docs": 6, "list_size": 6, "outscored": "relabel", "weak_percentile": 5, "dev_share": 0},
-        "distill": {"list_size": 6, "batch_size": 16, "max_steps": 30, "learning_rate": 0.001},
+        "distill": {"list_size": 6, "batch_size": 16, "max_steps": 30, "learning_rate": 0.001, "checkpoint_every": 2},
         "evaluate": {"permutations": 200, "bootstrap": 50},
         # Random weights learn little: the policy asks for nothing, unless a test says otherwise.
         "gate": {

@@ -1,13 +1,15 @@
 """The compiled pipeline in containers: kfp's own Docker runner runs every task, and its result is the laptop's.
 
 Tasks run as user 1001 with a read-only root, no capabilities and 4 GiB; data is in S3. `make e2e` starts the engine and
-builds the images before.
+builds the images before. Most of the time goes into starting tasks: one run is looked at from several sides.
 """
 
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,14 @@ from kfp import local as kfp_local
 from kfp.local import status, task_dispatcher
 from kfp.local.config import LocalExecutionConfig
 from kfp.pipeline_spec import pipeline_spec_pb2
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import browser
 import chain
 import ir
 from conftest import BUCKET, settings, text
-from hone import local
+from hone import __version__, local
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
 from hone.manifest import Manifest
@@ -33,8 +37,10 @@ from hone.settings import check
 from hone.stage import scratch_folder
 from hone.stages import STAGES
 from hone.store import LocalStore, Store, open_store
+from test_images import pins
 
 ROOT = Path(__file__).parents[1]
+CUDA = ("nvidia-", "cuda-", "triton", "faiss-gpu")
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +74,7 @@ class Containers:
             raise_on_error=False,
         )
         self.seen: list[tuple[str, bool]] = []
+        """Task by task, its name and whether it succeeded."""
 
     def __call__(
         self, name: str, component: dict[str, Any], executor: dict[str, Any], given: dict[str, Any]
@@ -124,14 +131,35 @@ def stored(run: str, *words: str) -> Callable[[], bool]:
     return there
 
 
+@dataclass(frozen=True)
+class Followed:
+    """A run of the pipeline in containers: how it ended, its tasks, what they printed, and its store."""
+
+    state: str
+    seen: list[tuple[str, bool]]
+    printed: str
+    store: Store
+
+    @property
+    def tasks(self) -> list[str]:
+        return [name for name, _ in self.seen]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What the tasks logged under this name."""
+        lines = [line for line in self.printed.splitlines() if f'"event": "{name}"' in line]
+        return [json.loads(line[line.index("{") :]) for line in lines]
+
+
 def follow(
-    spec: dict[str, Any], data: dict[str, Any], folder: Path, s3: dict[str, str]
-) -> tuple[str, Containers, Store]:
-    """Runs the pipeline with these settings in a store of its own."""
-    containers = Containers(folder / "tasks", s3)
-    store = f"s3://{BUCKET}/{data['name']}"
-    state = ir.interpret(spec, containers, {"settings": text(data), "store": store})
-    return state, containers, open_store(store)
+    spec: dict[str, Any], data: dict[str, Any], folder: Path, s3: dict[str, str], store: str = "", **given: str
+) -> Followed:
+    """Runs a pipeline with these settings, in a store of its own unless one is named."""
+    containers, printed = Containers(folder / "tasks", s3), io.StringIO()
+    address = f"s3://{BUCKET}/{store or data['name']}"
+    with redirect_stdout(printed):
+        state = ir.interpret(spec, containers, {"settings": text(data), "store": address, **given})
+    print(printed.getvalue())
+    return Followed(state, containers.seen, printed.getvalue(), open_store(address))
 
 
 @pytest.fixture(scope="session")
@@ -141,61 +169,84 @@ def on_laptop(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return local.run(check(settings("laptop", str(home), {}), "settings", home), store)
 
 
+@pytest.fixture(scope="session")
+def whole(
+    spec: dict[str, Any], home: Path, s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Followed, list[str]]:
+    """The run in containers, and the container of its training that was killed."""
+    with killer("distill", 1, stored("whole", "distill/", "checkpoints/", ".json")) as killed:
+        data = settings("whole", f"s3://{BUCKET}/in", {})
+        return follow(spec, data, tmp_path_factory.mktemp("whole"), s3), killed
+
+
 def test_containers_make_the_tables_and_the_model_of_the_laptop_and_publish_it(
-    spec: dict[str, Any], home: Path, s3: dict[str, str], on_laptop: dict[str, Manifest], tmp_path: Path, capfd: Any
+    whole: tuple[Followed, list[str]], on_laptop: dict[str, Manifest]
 ) -> None:
-    state, containers, store = follow(spec, settings("whole", f"s3://{BUCKET}/in", {}), tmp_path, s3)
-    printed = capfd.readouterr().out
-    assert state == "SUCCEEDED", printed[-4000:]
-    done = local.results(store, "whole")
-    assert list(dict.fromkeys(name for name, _ in containers.seen)) == ["preflight", *STAGES, "notify"]
+    run, _ = whole
+    assert run.state == "SUCCEEDED"
+    assert list(dict.fromkeys(run.tasks)) == ["preflight", *STAGES, "notify"]
+    done = local.results(run.store, "whole")
     assert chain.digests(done) == chain.digests(on_laptop)
     assert done["distill"].prefix == on_laptop["distill"].prefix
-    assert store.read("runs/whole.json")
-    assert '"state": "SUCCEEDED"' in printed
-    picture = ROOT / "build/e2e/report.png"
-    with scratch_folder() as scratch, browser.opened() as page:
-        browser.show(page, fetch_folder(store, done["evaluate"], "report", scratch) / "report.html")
-        assert page.locator("h1").count() == 1
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=picture, full_page=True)
-    again, _, _ = follow(spec, settings("whole", f"s3://{BUCKET}/in", {}), tmp_path / "again", s3)
-    assert again == "SUCCEEDED"
-    assert capfd.readouterr().out.count("was finished already, nothing is computed again") >= len(STAGES) - 1
+    assert '"state": "SUCCEEDED"' in run.printed
 
 
-def test_a_training_killed_in_its_container_goes_on_at_its_checkpoint_to_the_same_model(
-    spec: dict[str, Any], home: Path, s3: dict[str, str], on_laptop: dict[str, Manifest], tmp_path: Path, capfd: Any
+def test_a_training_killed_in_its_container_is_retried_and_goes_on_at_its_checkpoint(
+    whole: tuple[Followed, list[str]],
 ) -> None:
-    data = settings("killed", f"s3://{BUCKET}/in", {})
-    data["distill"]["checkpoint_every"] = 2
-    with killer("distill", 1, stored("killed", "distill/", "checkpoints/", ".json")) as killed:
-        state, containers, store = follow(spec, data, tmp_path, s3)
-    printed = capfd.readouterr().out
+    run, killed = whole
     assert len(killed) == 1
-    assert [good for name, good in containers.seen if name == "distill"] == [False, True]
-    assert state == "SUCCEEDED", printed[-4000:]
-    resumed = [json.loads(line[line.index("{") :]) for line in printed.splitlines() if '"event": "resumed"' in line]
-    assert next(event["step"] for event in resumed if "step" in event and event["stage"] == "distill") >= 2
-    assert chain.digests(local.results(store, "killed")) == chain.digests(on_laptop)
+    assert [good for name, good in run.seen if name == "distill"] == [False, True]
+    resumed = [event["step"] for event in run.events("resumed") if event["stage"] == "distill"]
+    assert len(resumed) == 1
+    assert resumed[0] >= 2, "the log says which steps were not trained again"
+
+
+def test_the_report_of_the_containers_opens_in_a_browser(whole: tuple[Followed, list[str]]) -> None:
+    run, _ = whole
+    done = local.results(run.store, "whole")
+    picture = ROOT / "build/e2e/report.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder() as scratch, browser.opened() as page:
+        browser.show(page, fetch_folder(run.store, done["evaluate"], "report", scratch) / "report.html")
+        assert page.locator("h1").count() == 1
+        page.screenshot(path=picture, full_page=True)
+
+
+def test_a_model_that_the_gate_does_not_promote_is_not_published_and_nothing_else_is_computed_again(
+    whole: tuple[Followed, list[str]], spec: dict[str, Any], s3: dict[str, str], tmp_path: Path
+) -> None:
+    changes = {"gate": {"min_gain": 0.9, "min_lists": 0}}
+    run = follow(spec, settings("held", f"s3://{BUCKET}/in", changes), tmp_path, s3, store="whole")
+    assert run.state == "SUCCEEDED"
+    assert "publish" not in run.tasks
+    assert local.results(run.store, "held")["gate"].facts["verdict"] in ("hold", "reject")
+    assert [event["stage"] for event in run.events("finished")] == ["gate"]
+    assert run.printed.count("was finished already, nothing is computed again") == len(run.tasks) - 5
 
 
 def test_a_shard_that_is_killed_every_time_fails_the_run_and_notify_says_so(
-    spec: dict[str, Any], home: Path, s3: dict[str, str], tmp_path: Path, capfd: Any
-) -> None:
-    with killer("generate", 3):
-        state, containers, store = follow(spec, settings("failing", f"s3://{BUCKET}/in", {}), tmp_path, s3)
-    assert state == "FAILED"
-    assert [name for name, _ in containers.seen] == ["preflight", "prepare", *["generate"] * 3, "notify"]
-    assert '"state": "FAILED"' in capfd.readouterr().out
-    assert set(local.results(store, "failing")) == {"prepare"}
-
-
-def test_a_model_that_the_gate_does_not_promote_is_not_published(
     spec: dict[str, Any], home: Path, s3: dict[str, str], tmp_path: Path
 ) -> None:
-    changes = {"gate": {"min_gain": 0.9, "min_lists": 0}}
-    state, containers, store = follow(spec, settings("held", f"s3://{BUCKET}/in", changes), tmp_path, s3)
-    assert state == "SUCCEEDED"
-    assert "publish" not in [name for name, _ in containers.seen]
-    assert local.results(store, "held")["gate"].facts["verdict"] in ("hold", "reject")
+    with killer("generate", 3):
+        run = follow(spec, settings("failing", f"s3://{BUCKET}/in", {}), tmp_path, s3)
+    assert run.state == "FAILED"
+    assert run.tasks == ["preflight", "prepare", *["generate"] * 3, "notify"]
+    assert '"state": "FAILED"' in run.printed
+    assert set(local.results(run.store, "failing")) == {"prepare"}
+
+
+@pytest.mark.parametrize("name", ["cpu", "train"])
+def test_the_list_of_what_an_image_holds_names_every_pinned_distribution(name: str) -> None:
+    """Built here, an image has a torch and a FAISS without CUDA; all else is as pinned."""
+    command = ["cat", "/opt/hone/sbom.cdx.json"]
+    told = docker.from_env().containers.run(f"hone-{name}:{__version__}", command, network_mode="none", remove=True)
+    listed = {canonicalize_name(part["name"]): Version(part["version"]) for part in json.loads(told)["components"]}
+    assert str(listed.pop("hone")) == __version__
+    pinned = pins(name)
+    without_cuda = {package: version for package, version in listed.items() if package != "faiss-cpu"}
+    assert {package: version.public for package, version in without_cuda.items()} == {
+        package: pinned[package].public for package in without_cuda
+    }
+    missing = [package for package in pinned.keys() - listed.keys() if not package.startswith(CUDA)]
+    assert not missing
