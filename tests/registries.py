@@ -20,6 +20,8 @@ class Registries(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.refuses = 0
+        self.breaks = ""
+        """What is answered with 503: a pattern of method and path."""
         self.blobs: dict[str, bytes] = {}
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.commits: list[str] = []
@@ -46,7 +48,8 @@ class Handler(BaseHTTPRequestHandler):
     def _do(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.tokens.add(self.headers.get("Authorization", ""))
-        refused = self.server.refuses
+        broken = self.server.breaks and re.search(self.server.breaks, f"{self.command} {self.path}")
+        refused = 503 if broken else self.server.refuses
         status, found = (
             (refused, {"message": "refused"}) if refused else self.server.answer(self.command, self.path, body)
         )
@@ -137,7 +140,7 @@ def found(kind: str) -> Any:
         rows = [
             row
             for row in server.held[kind]
-            if row["name"] == asked["name"] and (not parent or row["registeredModelId"] == parent)
+            if row["name"] == asked["name"] and (not parent or parent in (row.get("registeredModelId"), row["parent"]))
         ]
         return (200, rows[0]) if rows else (404, {"code": "", "message": "none"})
 
@@ -146,7 +149,7 @@ def found(kind: str) -> Any:
 
 def added(kind: str) -> Any:
     def add(server: Registries, body: bytes, asked: dict[str, str], *parents: str) -> Answer:
-        row = {**json.loads(body), "id": str(len(server.held[kind]) + 1)}
+        row = {**json.loads(body), "id": str(len(server.held[kind]) + 1), "parent": "".join(parents)}
         server.held[kind].append(row)
         return 201, row
 
@@ -160,6 +163,7 @@ REGISTRY = (
     (rf"POST {BASE}/registered_models", added("model")),
     (rf"GET {BASE}/model_version", found("version")),
     (rf"POST {BASE}/model_versions", added("version")),
+    (rf"GET {BASE}/model_artifact", found("artifact")),
     (rf"POST {BASE}/model_versions/(\d+)/artifacts", added("artifact")),
 )
 

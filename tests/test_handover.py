@@ -85,6 +85,23 @@ def test_a_model_registry_gets_a_version_that_points_at_the_store_once(server: R
     assert [(row["uri"], row["modelFormatName"]) for row in artifact] == [(sent.address, "sentence-transformers")]
 
 
+@pytest.mark.parametrize("breaks", ["POST .*/model_versions$", "POST .*/artifacts$"])
+def test_a_push_to_a_model_registry_that_was_cut_off_is_made_whole_by_the_next(
+    server: Registries, tmp_path: Path, breaks: str
+) -> None:
+    sent, settings = parcel(tmp_path / "model"), ModelRegistry(url=server.address)
+    server.breaks = breaks
+    with pytest.raises(TransientError, match="answers 503"):
+        kubeflow_registry.push(settings, sent)
+    assert not server.held["artifact"]
+    server.breaks = ""
+    for _ in range(2):
+        kubeflow_registry.push(settings, sent)
+    assert {kind: len(rows) for kind, rows in server.held.items()} == {"model": 1, "version": 1, "artifact": 1}
+    assert server.held["artifact"][0]["uri"] == sent.address
+    assert server.held["artifact"][0]["modelFormatName"] == "sentence-transformers"
+
+
 def test_a_model_registry_that_refuses_or_is_away_is_told_in_one_sentence(tmp_path: Path) -> None:
     sent = parcel(tmp_path / "model")
     with serving() as server:
