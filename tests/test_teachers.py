@@ -19,6 +19,10 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    XLMRobertaConfig,
 )
 
 import given
@@ -55,6 +59,29 @@ def test_a_cross_encoder_gives_raw_logits(tmp_path: Path) -> None:
     scores = teacher("cross_encoder", folder).score_pairs(QUERIES, DOCS)
     close(scores, [model(**pair).logits.item() for pair in inputs])
     assert (abs(scores) > 0).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("kind", "shortened"),
+    [(BertConfig, True), (XLMRobertaConfig, True), (ElectraConfig, True), (DistilBertConfig, False)],
+)
+def test_a_last_layer_that_computes_the_first_token_alone_scores_as_the_whole_one(
+    tmp_path: Path, kind: Any, shortened: bool
+) -> None:
+    folder = tiny.bert(tmp_path / "m", labels=1, vocab_texts=DOCS)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
+    of_distilbert = {"n_layers": 2, "n_heads": 2, "dim": 32, "hidden_dim": 64}
+    config = kind(vocab_size=len(tokenizer), num_labels=1, pad_token_id=tokenizer.pad_token_id, initializer_range=0.5,
+                  **(sizes if shortened else of_distilbert))  # fmt: skip
+    whole = AutoModelForSequenceClassification.from_config(config).eval()
+    whole.save_pretrained(folder)
+    found = teacher("cross_encoder", folder, max_tokens=64)
+    assert found.shortened == shortened
+    limit: dict[str, Any] = {"truncation": "only_second", "max_length": 64, "return_tensors": "pt"}
+    pairs = [tokenizer([query], [doc], **limit) for query, doc in zip(QUERIES, DOCS, strict=True)]
+    close(found.score_pairs(QUERIES, DOCS), [whole(**pair).logits.item() for pair in pairs])
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ length, and its rows are filled up to a multiple of four, since matrix products 
 rows. Without it the lists would depend on shards, on early exit and on what a killed run had already scored.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,14 @@ from torch import Tensor
 
 from hone.backends.budget import Budget, tokens_at_once
 from hone.backends.encoder import check_code, named_faults, read_declared
+from hone.backends.first_token import shorten
 from hone.core.teachers import OneTeacher
 from hone.errors import UserError
 from hone.sources import content_digest
 
 LENGTH_STEP = 8
 ROW_STEP = 4
+SAMPLE = (["what is a query"], ["A document of a few words, which is padded."])
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 Row = dict[str, list[int]]
@@ -68,6 +70,7 @@ class PairModel:
             self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **self._options())
             self.model = self._load()
         self.limit = min(settings.max_tokens, self.tokenizer.model_max_length, positions(self.model.config))
+        self.shortened = self.kind.score is _class_logit and self._shorten()
 
     @torch.no_grad()
     def score_pairs(self, queries: Sequence[str], docs: Sequence[str]) -> np.ndarray:
@@ -103,6 +106,10 @@ class PairModel:
             missing = min(loading["missing_keys"])
             raise UserError(f"the weights in {self.folder} lack {missing}: it is no {self.settings.kind} model")
         return model.to(self.device).eval()
+
+    @torch.no_grad()
+    def _shorten(self) -> bool:
+        return shorten(self.model, partial(_class_logit, self), self._padded(self.kind.encode(self, *SAMPLE)))
 
     def _options(self) -> dict[str, Any]:
         return {"local_files_only": True, "trust_remote_code": bool(self.settings.trust_code)}
@@ -227,7 +234,7 @@ def _encode_lightweight(model: Reader, queries: Sequence[str], docs: Sequence[st
     return rows
 
 
-def _class_logit(model: PairModel, batch: dict[str, Tensor]) -> Tensor:
+def _class_logit(model: PairModel, batch: Mapping[str, Tensor]) -> Tensor:
     """The one logit of a sequence classifier. Raises UserError if it has several."""
     logits = model.model(**batch).logits
     if logits.shape[1] != 1:
