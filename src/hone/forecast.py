@@ -231,8 +231,9 @@ class Planner:
         return Work("distill", amounts, forward, 0, self.base.bytes + self.lists * config.list_size * BYTES_PER_ENTRY)
 
     def measuring(self) -> Work:
-        """evaluate: the corpus is encoded again by the tuned student."""
-        tokens = self.docs * self.doc_tokens
+        """evaluate: the corpus is encoded again by the tuned student, unless its head alone is another."""
+        head = cast(distill.Config, self.stages["distill"]).train == "head"
+        tokens = 0.0 if head else self.docs * self.doc_tokens
         size = self.docs * self.base.dimension * 4
         return Work("evaluate", {"docs": self.docs, "tokens": tokens}, FORWARD * self.base.weights * tokens, 0, size)
 

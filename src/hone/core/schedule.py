@@ -7,7 +7,7 @@ from hone.core.training import TrainingSettings
 
 @dataclass(frozen=True)
 class Course:
-    """The lists of a step, the steps of an epoch and of the whole training, and of the warm-up."""
+    """The most lists of a step, the steps of an epoch and of the whole training, and of the warm-up."""
 
     batch: int
     epoch: int
@@ -21,21 +21,18 @@ class Course:
 
 def course(lists: int, settings: TrainingSettings) -> Course:
     """What these settings come to with this many lists."""
-    batch = batch_size(lists, settings.batch_size, settings.min_steps_per_epoch)
-    epoch = steps_per_epoch(lists, batch)
+    epoch = steps_per_epoch(lists, settings.batch_size, settings.min_steps_per_epoch)
     longest = settings.max_epochs * epoch
     steps = min(longest, settings.max_steps or longest)
-    return Course(batch, epoch, steps, warmup_steps(epoch, settings.warmup_steps, steps))
+    return Course(-(-lists // epoch), epoch, steps, warmup_steps(epoch, settings.warmup_steps, steps))
 
 
-def batch_size(lists: int, wanted: int, min_steps: int) -> int:
-    """The lists of one step: as wanted, but few enough that an epoch of a small corpus has `min_steps` steps."""
-    return max(1, min(wanted, lists // max(1, min_steps)))
+def steps_per_epoch(lists: int, wanted: int, min_steps: int) -> int:
+    """Steps that see every list once: of `wanted` lists, but at least `min_steps` while there are as many lists.
 
-
-def steps_per_epoch(lists: int, batch: int) -> int:
-    """Steps that see every list once; the last may be smaller."""
-    return -(-lists // batch)
+    The steps share the lists evenly: one of a few left over would count as much as any other, and be mostly noise.
+    """
+    return min(lists, max(-(-lists // wanted), min_steps))
 
 
 def warmup_steps(epoch_steps: int, least: int, total: int) -> int:

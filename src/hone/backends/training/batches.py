@@ -86,28 +86,28 @@ def _places(wanted: np.ndarray, distinct: np.ndarray) -> np.ndarray:
     return np.where(distinct[places] == wanted, places, -1).astype(np.int64)
 
 
-def epochs(lists: Sequence[Example], size: int, seed: int, *, clustered: bool = False) -> Iterator[np.ndarray]:
-    """Batches of list numbers, shuffled anew each epoch, for ever.
+def epochs(lists: Sequence[Example], steps: int, seed: int, *, clustered: bool = False) -> Iterator[np.ndarray]:
+    """Batches of list numbers, `steps` to an epoch, as equal in size as can be; shuffled anew each epoch, for ever.
 
     With `clustered` the lists of a batch share passages where they can, so that fewer passages are encoded.
     """
     random = np.random.default_rng(seed)
     while True:
-        order = random.permutation(len(lists))
-        batches = [order[start : start + size] for start in range(0, len(lists), size)]
+        batches = np.array_split(random.permutation(len(lists)), steps)
         if clustered:
-            batches = [batch for part in _pieces(order, size) for batch in cluster(lists, part, size)]
+            batches = [batch for part in _parts(batches) for batch in cluster(lists, part)]
             random.shuffle(batches)  # type: ignore[arg-type]
         yield from batches
 
 
-def cluster(lists: Sequence[Example], order: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Cuts the list numbers in `order` into batches: each starts with the first list that is left and takes, one by
-    one, the list that adds the fewest passages to it; ties in the order given."""
+def cluster(lists: Sequence[Example], batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Batches of the same sizes over the same list numbers: each starts with the first list that is left and takes, one
+    by one, the list that adds the fewest passages to it; ties in the order given."""
+    order = np.concatenate(batches)
     places, flat = _inverted(lists, order)
     added = np.array([len(lists[number].passages) for number in order], dtype=np.int64)
     left = np.ones(len(order), dtype=bool)
-    while left.any():
+    for size in map(len, batches):
         cost = np.where(left, added, np.iinfo(np.int64).max)
         at = int(np.argmax(left))
         chosen: list[int] = []
@@ -116,7 +116,7 @@ def cluster(lists: Sequence[Example], order: np.ndarray, size: int) -> Iterator[
             chosen.append(at)
             left[at] = False
             cost[at] = np.iinfo(np.int64).max
-            if len(chosen) == size or not left.any():
+            if len(chosen) == size:
                 break
             for passage in set(lists[order[at]].passages.tolist()) - inside:
                 inside.add(passage)
@@ -136,8 +136,8 @@ def _inverted(lists: Sequence[Example], order: np.ndarray) -> tuple[dict[int, tu
     return dict(zip(known.tolist(), zip(starts.tolist(), ends.tolist(), strict=True), strict=True)), owners[sorting]
 
 
-def _pieces(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Parts of whole batches, small enough to be clustered quickly."""
-    step = max(1, LISTS_CLUSTERED_AT_ONCE // size) * size
-    for start in range(0, len(order), step):
-        yield order[start : start + step]
+def _parts(batches: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
+    """Some batches at a time, few enough to be clustered quickly."""
+    step = max(1, LISTS_CLUSTERED_AT_ONCE // len(batches[0]))
+    for start in range(0, len(batches), step):
+        yield batches[start : start + step]

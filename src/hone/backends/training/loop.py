@@ -49,7 +49,7 @@ def train(
     task = progress(plan.steps)
     task.advance(state.step)
     meter = Meter(gradients, state.history)
-    order = epochs(train_lists, plan.batch, settings.seed, clustered=settings.cluster_batches)
+    order = epochs(train_lists, plan.epoch, settings.seed, clustered=settings.cluster_batches)
     for chosen in islice(order, state.step, plan.steps):
         if dev and state.best.misses >= settings.patience:
             break
