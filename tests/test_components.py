@@ -28,6 +28,13 @@ def test_every_derived_file_is_fresh() -> None:
     assert not stale, f"run `make derive`: {', '.join(stale)}"
 
 
+def test_a_readme_names_the_refusals_of_the_rooms_that_belong_to_its_stage_alone() -> None:
+    assert derive.own_modules("generate")[0] == "hone.stages.generate"
+    assert {"hone.drafts.people", "hone.core.llm"} < set(derive.own_modules("generate"))
+    assert "hone.readers" not in derive.own_modules("generate")  # others read files too
+    assert "no text in the field …" in Path("components/generate/README.md").read_text("utf-8")
+
+
 def test_no_component_is_left_from_a_stage_that_is_gone() -> None:
     assert sorted(path.name for path in (ROOT / "components").iterdir() if path.is_dir()) == sorted(COMPONENTS)
 

@@ -13,7 +13,9 @@ from sentence_transformers import SentenceTransformer
 import tiny
 from hone import registry
 from hone.backends import library
+from hone.backends.encoder import Encoder
 from hone.backends.handover import hub, kubeflow_registry, mlflow_store, onnx_form
+from hone.core.families import Student
 from hone.core.handover import Hub, MLflow, ModelRegistry, Parcel
 from hone.errors import TransientError, UserError
 from hone.registry import Release
@@ -135,6 +137,29 @@ def test_mlflow_gets_figures_files_and_a_version_that_is_current_once(
 def test_a_missing_client_is_named_with_what_to_install() -> None:
     with pytest.raises(UserError, match=r"no_such_client is not installed: pip install 'hone\[hub\]'"):
         library("no_such_client", "hub")
+
+
+def test_a_saved_student_has_what_text_embeddings_inference_reads(tmp_path: Path) -> None:
+    """Its router and backends read these files and refuse a pooling file that lacks one of four modes."""
+    folder, student = tmp_path / "tuned", tiny.student(tmp_path / "student", layers=1)
+    encoder = Encoder(student, Student(model=str(student)))
+    encoder.add_head()
+    encoder.save(folder)
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    weights = {"model.safetensors", "2_Dense/model.safetensors"}
+    assert weights | {"config.json", "tokenizer.json", "tokenizer_config.json", "modules.json"} <= names
+    pooling = json.loads((folder / "1_Pooling/config.json").read_text())
+    modes = {f"pooling_mode_{name}" for name in ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")}
+    assert [mode for mode in sorted(modes) if pooling[mode]] == ["pooling_mode_mean_tokens"]
+    modules = [entry["type"] for entry in json.loads((folder / "modules.json").read_text())]
+    assert modules == [
+        f"sentence_transformers.models.{kind}" for kind in ("Transformer", "Pooling", "Dense", "Normalize")
+    ]
+    dense = json.loads((folder / "2_Dense/config.json").read_text())
+    assert dense["activation_function"] == "torch.nn.modules.linear.Identity"
+    config = json.loads((folder / "config.json").read_text())
+    assert {"architectures", "model_type", "max_position_embeddings"} <= config.keys()
+    assert json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"] > 0
 
 
 def test_the_onnx_form_gives_the_vectors_of_sentence_transformers(tmp_path: Path) -> None:

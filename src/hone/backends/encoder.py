@@ -27,6 +27,11 @@ TOKEN_BUDGET = 8_192
 PACKING_SAMPLE = ("one", "a text of a few words", "and one that is longer, so that padded rows differ in length a lot")
 PACKING_TOLERANCE = 2e-2
 """What bf16 may round differently in a unit vector."""
+POOLING_MODES = {
+    "cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last",
+    "max_tokens": "", "mean_sqrt_len_tokens": "", "weightedmean_tokens": "",
+}  # fmt: skip
+"""All that a pooling file has always named, to ours: text-embeddings-inference reads no file that lacks one."""
 DENSE, NORMALIZE = "2_Dense", "3_Normalize"
 # Hone shows its own progress; a bar for every loaded weight would hide it.
 disable_progress_bar()
@@ -212,9 +217,8 @@ def declare(encoder: Encoder, folder: Path) -> None:
         {"idx": number, "name": str(number), "path": path, "type": base + kind}
         for number, (path, kind) in enumerate(modules)
     ]
-    modes = {"cls": "cls_token", "mean": "mean_tokens", "last": "lasttoken"}
     pooling = {"word_embedding_dimension": int(encoder.model.config.hidden_size)} | {
-        f"pooling_mode_{name}": encoder.pooling == mode for mode, name in modes.items()
+        f"pooling_mode_{name}": encoder.pooling == mode for name, mode in POOLING_MODES.items()
     }
     prompts = {"query": encoder.query_prefix, "document": encoder.doc_prefix}
     _write_json(folder / "modules.json", entries)
@@ -296,9 +300,8 @@ def named_faults(weights: Path) -> Generator[None]:
 
 
 def _declared_pooling(config: dict[str, Any]) -> str | None:
-    modes = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
     named = {"cls": "cls", "mean": "mean", "lasttoken": "last"}.get(str(config.get("pooling_mode")))
-    return named or next((mode for key, mode in modes.items() if config.get(key)), None)
+    return named or next((mode for name, mode in POOLING_MODES.items() if config.get(f"pooling_mode_{name}")), None)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

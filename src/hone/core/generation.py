@@ -9,6 +9,9 @@ from hone.core import extractive
 from hone.core.styles import counts_of
 from hone.sources import Source
 
+PEOPLE = ("log", "human")
+"""Sources whose queries people asked."""
+
 
 class Extractive(Settings):
     """Queries cut from the documents, without any model."""

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from hone import readers
 from hone.core.cleaning import Draft, Fault
+from hone.core.generation import PEOPLE
 from hone.core.querylog import QueryLog
 from hone.errors import UserError
 from hone.job import Job
 
 if TYPE_CHECKING:
     from hone.stages.generate import Config
-
-PEOPLE = ("log", "human")
 
 
 class People:

@@ -1,7 +1,7 @@
 """What `make derive` writes: components/ from the stages, and the table of values in the chart's README."""
 
 import ast
-import inspect
+import importlib.util
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -122,8 +122,27 @@ def _data(name: str) -> list[str]:
 
 
 def _refusals(name: str) -> list[str]:
-    found = [f"- {sentence}" for sentence in _sentences(inspect.getsource(stages.stage(name)))]  # type: ignore[arg-type]
+    found = [f"- {sentence}" for module in own_modules(name) for sentence in _sentences(_source(module))]
     return ["## Refuses", "", "With exit code 2 and nothing written, among others:", "", *found, ""] if found else []
+
+
+def own_modules(name: str) -> list[str]:
+    """The stage's module and those that it alone of all stages imports: what makes it the stage that it is."""
+    imported = {stage: _imports(_source(f"hone.stages.{stage}")) for stage in stages.STAGES}
+    others = set[str]().union(*(found for stage, found in imported.items() if stage != name))
+    return [f"hone.stages.{name}", *sorted(imported[name] - others)]
+
+
+def _imports(source: str) -> set[str]:
+    """The modules of Hone that a source imports names from."""
+    nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom))
+    return {node.module for node in nodes if node.module and node.module.startswith("hone.")}
+
+
+def _source(module: str) -> str:
+    """The text of a module, which need not be importable here."""
+    spec = importlib.util.find_spec(module)
+    return Path(spec.origin if spec and spec.origin else "").read_text("utf-8")
 
 
 def _sentences(source: str) -> Iterator[str]:
@@ -131,9 +150,10 @@ def _sentences(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and ast.unparse(node.exc.func) == "UserError":
             text = node.exc.args[0]
+            if not isinstance(text, (ast.JoinedStr, ast.Constant)):
+                continue  # put together elsewhere
             parts = text.values if isinstance(text, ast.JoinedStr) else [text]
-            words = "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
-            yield words
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -12,14 +12,14 @@ from pydantic import Field, ValidationInfo, field_validator
 from hone.backends import BACKENDS
 from hone.config import StageConfig
 from hone.core.cleaning import Cleaner, Draft
-from hone.core.generation import Cleaning, Extractive, Human, Log
+from hone.core.generation import PEOPLE, Cleaning, Extractive, Human, Log
 from hone.core.llm import LanguageModel
 from hone.core.near import NearDuplicates
 from hone.core.styles import drawn
 from hone.drafts.extracts import MADE, extracts
 from hone.drafts.judging import rules_of, test_queries, write
 from hone.drafts.model import ModelAsks
-from hone.drafts.people import PEOPLE, People
+from hone.drafts.people import People
 from hone.drafts.sample import Doc, Sample
 from hone.errors import UserError
 from hone.job import MOST_BUCKETS, Job

@@ -14,10 +14,10 @@ from hone.config import Resource, StageConfig
 from hone.core.cleaning import Fault
 from hone.core.families import Student, doc_text
 from hone.core.fusion import reciprocal_rank_fusion
+from hone.core.generation import PEOPLE
 from hone.core.nearest import Search
 from hone.core.repeats import Query, repeats
 from hone.drafts.judging import note_drop
-from hone.drafts.people import PEOPLE
 from hone.job import Job
 from hone.parts import TableReader
 from hone.progress import task

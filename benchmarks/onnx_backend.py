@@ -1,0 +1,50 @@
+"""Does sentence-transformers' ONNX backend give the vectors of its own for a published folder? Prints the difference.
+
+    python benchmarks/onnx_backend.py write FOLDER      # where Hone is: a tiny student with a head and its ONNX form
+    python benchmarks/onnx_backend.py read FOLDER       # where optimum-onnx is: compares both backends
+
+Two environments, since optimum-onnx 0.1 admits transformers below 4.58 only.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+TEXTS = ["hello world", "heat flow in a nozzle", "a", "the stall of wings " * 4]
+VECTORS = "hone.json"
+
+
+def write(folder: Path) -> None:
+    """The folder as publish hands it over, and what Hone's own encoder makes of the texts."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from vllm_embed import tiny_model
+
+    from hone.backends.encoder import Encoder
+    from hone.backends.handover import onnx_form
+    from hone.core.families import Student
+
+    folder.mkdir()
+    model = tiny_model(folder)
+    print(f"{model}: difference of the ONNX form in Hone's own check {onnx_form.add(model):.1e}")
+    encoder = Encoder(model, Student(model=str(model)))
+    (folder / VECTORS).write_text(json.dumps([str(model), encoder.docs(TEXTS).tolist()]))
+
+
+def read(folder: Path) -> None:
+    """Loads the folder with both backends and compares them with each other and with Hone."""
+    import numpy as np
+    import sentence_transformers
+    import transformers
+
+    model, known = json.loads((folder / VECTORS).read_text())
+    plain, onnx = (
+        sentence_transformers.SentenceTransformer(model, device="cpu", backend=backend).encode(TEXTS)
+        for backend in ("torch", "onnx")
+    )
+    print(f"sentence-transformers {sentence_transformers.__version__}, transformers {transformers.__version__}")
+    print(f"{plain.shape[1]} numbers; largest difference: torch and ONNX backend {np.abs(plain - onnx).max():.1e}, "
+          f"Hone and ONNX backend {np.abs(np.array(known) - onnx).max():.1e}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    {"write": write, "read": read}[sys.argv[1]](Path(sys.argv[2]))
