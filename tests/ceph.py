@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd", "ceph-mgr", "ceph-common")
-DISK_BYTES = 8 << 30
+DISK_BYTES = 16 << 30
+"""Sparse: only what is written takes room, and what is deleted goes on taking it for hours."""
 CONFIG = """
 [global]
 fsid = {fsid}

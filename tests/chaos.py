@@ -1,6 +1,6 @@
 """A process that has imported everything and forks a child for each run, so that a hundred kills take little time.
 
-python tests/chaos.py kill|race|together FOLDER     prints one line of JSON per run
+python tests/chaos.py kill|race|together FOLDER [STORES KILLS]     prints one line of JSON per run
 """
 
 import json
@@ -23,10 +23,11 @@ import chain
 from hone import upkeep
 from hone.log import kept
 from hone.manifest import load_manifest
-from hone.store import LocalStore
+from hone.store import LocalStore, Store, open_store
 
-KILLS = 100
-BY_CPU_TIME = 20
+KILLS, KILLS_OVER_S3 = 100, 10
+EVERY_BY_TIME = 5
+"""One in so many is killed after some CPU time, the others at an audit event."""
 RACERS = 8
 TOGETHER = 20
 VARIANTS = 4
@@ -58,7 +59,12 @@ class Child:
         return ended, json.loads(answer) if answer else None
 
 
-def measured(home: Path, store: LocalStore) -> dict[str, Any]:
+def finish(home: Path, uri: str) -> dict[str, str]:
+    """The digests of a run that goes on in whatever store of that address holds."""
+    return chain.digests(chain.run(home, open_store(uri)))
+
+
+def measured(home: Path, uri: str) -> dict[str, Any]:
     """An undisturbed run: what came of it, how many audit events it had and how much CPU time it took."""
     events = 0
 
@@ -68,11 +74,11 @@ def measured(home: Path, store: LocalStore) -> dict[str, Any]:
 
     sys.addaudithook(count)
     started = time.process_time()
-    digests = chain.digests(chain.run(home, store))
+    digests = finish(home, uri)
     return {"digests": digests, "events": events, "seconds": time.process_time() - started}
 
 
-def killed_at_event(home: Path, store: LocalStore, moment: int) -> None:
+def killed_at_event(home: Path, uri: str, moment: int) -> None:
     """A run that kills itself at its n-th audit event: an open, a rename, an import, a call of ctypes ..."""
     left = moment
 
@@ -83,17 +89,17 @@ def killed_at_event(home: Path, store: LocalStore, moment: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(strike)
-    chain.run(home, store)
+    finish(home, uri)
 
 
-def killed_at_time(home: Path, store: LocalStore, seconds: float) -> None:
+def killed_at_time(home: Path, uri: str, seconds: float) -> None:
     """A run that the kernel ends after that much CPU time, wherever it is; nothing can catch or delay it."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    chain.run(home, store)
+    finish(home, uri)
 
 
-def orphans(store: LocalStore) -> list[str]:
+def orphans(store: Store) -> list[str]:
     """What is wrong with any manifest in the store: a part that is not there or not whole, an input not done."""
     keys = [one.key for one in store.objects() if one.key.endswith("/manifest.json")]
     flaws = {
@@ -107,21 +113,24 @@ def orphans(store: LocalStore) -> list[str]:
     return found
 
 
-def kill(home: Path, root: Path) -> None:
-    calm = Child(lambda: measured(home, LocalStore(root / "calm"))).wait()[1]
+def kill(home: Path, root: Path, stores: str = "", kills: str = str(KILLS)) -> None:
+    """Each run in a store of its own below `stores`, `root` if empty."""
+    stores = stores or str(root)
+    calm = Child(lambda: measured(home, f"{stores}/calm")).wait()[1]
     draw = random.Random(7)
-    for number in range(KILLS):
-        store = LocalStore(root / str(number))
-        share = (number + draw.random()) / KILLS
-        if number % (KILLS // BY_CPU_TIME):
+    for number in range(int(kills)):
+        uri = f"{stores}/{number}"
+        share = (number + draw.random()) / int(kills)
+        if number % EVERY_BY_TIME:
             moment = max(1, round(share * calm["events"]))
-            ended, _ = Child(lambda: killed_at_event(home, store, moment)).wait()  # noqa: B023
+            ended, _ = Child(lambda: killed_at_event(home, uri, moment)).wait()  # noqa: B023
         else:
             moment = max(0.001, share * calm["seconds"])
-            ended, _ = Child(lambda: killed_at_time(home, store, moment)).wait()  # noqa: B023
+            ended, _ = Child(lambda: killed_at_time(home, uri, moment)).wait()  # noqa: B023
+        store = open_store(uri)
         done = sorted({one.key.split("/")[0] for one in store.objects() if one.key.endswith("/manifest.json")})
         broken = orphans(store)
-        status, digests = Child(lambda: chain.digests(chain.run(home, store))).wait()  # noqa: B023
+        status, digests = Child(lambda: finish(home, uri)).wait()  # noqa: B023
         for one in upkeep.garbage(store, -1.0):
             store.delete(one.found)
         tell(number=number, moment=moment, ended=ended, done=done, orphans=broken, rerun=status,
@@ -163,7 +172,7 @@ def tell(**facts: Any) -> None:
     print(json.dumps(facts), flush=True)
 
 
-def main(what: str, folder: str) -> None:
+def main(what: str, folder: str, *more: str) -> None:
     os.environ.update(HONE_LOG="off", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     sys.stderr = open(os.devnull, "w") if what == "kill" else sys.stderr  # noqa: SIM115 - progress of killed runs
     torch.set_num_threads(1)
@@ -173,7 +182,7 @@ def main(what: str, folder: str) -> None:
     home = chain.home(root / "home", docs=24)
     chain.run(home, LocalStore(root / "warm"))
     tempfile.tempdir = str(root)
-    {"kill": kill, "race": race, "together": together}[what](home, root)
+    {"kill": kill, "race": race, "together": together}[what](home, root, *more)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import boto3
 import pytest
 from hypothesis import settings
 
@@ -44,6 +45,16 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Gateway:
         if not told.exists():
             _start_ceph(shared, told, os.getppid() if several else os.getpid())
     return Gateway(**json.loads(told.read_text("utf-8")))
+
+
+@pytest.fixture
+def bucket(gateway: Gateway, aws: pytest.MonkeyPatch) -> str:
+    """The address of a bucket of that server, which the usual AWS settings name."""
+    aws.setenv("AWS_ENDPOINT_URL", gateway.address)
+    aws.setenv("AWS_ACCESS_KEY_ID", gateway.access_key)
+    aws.setenv("AWS_SECRET_ACCESS_KEY", gateway.secret_key)
+    boto3.client("s3", region_name="default").create_bucket(Bucket="runs")
+    return "s3://runs"
 
 
 def _start_ceph(shared: Path, told: Path, owner: int) -> None:

@@ -22,9 +22,9 @@ def folder(tmp_path: Path) -> Generator[Path]:
         yield Path(made)
 
 
-def told(what: str, folder: Path) -> list[dict[str, Any]]:
+def told(what: str, folder: Path, *more: str) -> list[dict[str, Any]]:
     """What a process that forks its runs (`tests/chaos.py`) says about each of them."""
-    command = [sys.executable, chaos.__file__, what, str(folder)]
+    command = [sys.executable, chaos.__file__, what, str(folder), *more]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-2_000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -33,15 +33,28 @@ def told(what: str, folder: Path) -> list[dict[str, Any]]:
 def test_a_run_that_was_killed_at_any_of_a_hundred_moments_ends_with_the_same_bytes(folder: Path) -> None:
     runs = told("kill", folder)
     assert len(runs) == chaos.KILLS
+    assert_whole(runs)
+    assert sum(run["ended"] == signal.SIGKILL for run in runs) >= 70
+    assert sum(run["ended"] == signal.SIGPROF for run in runs) >= 10
+    assert len({len(run["done"]) for run in runs}) >= 5
+
+
+def test_a_run_over_s3_that_was_killed_ends_with_the_same_bytes(folder: Path, bucket: str) -> None:
+    runs = told("kill", folder, f"{bucket}/{folder.name}", str(chaos.KILLS_OVER_S3))
+    assert len(runs) == chaos.KILLS_OVER_S3
+    assert_whole(runs)
+    assert sum(run["ended"] in (signal.SIGKILL, signal.SIGPROF) for run in runs) >= 8
+    assert len({len(run["done"]) for run in runs}) >= 3
+
+
+def assert_whole(runs: list[dict[str, Any]]) -> None:
+    """No manifest stood for what was not there, and the next run came to the same end and left nothing."""
     for run in runs:
         assert run["orphans"] == [], run
         assert run["rerun"] == 0, run
         assert run["same"], run
         assert run["after"] == [], run
         assert run["left"] == 0, run
-    assert sum(run["ended"] == signal.SIGKILL for run in runs) >= 70
-    assert sum(run["ended"] == signal.SIGPROF for run in runs) >= 10
-    assert len({len(run["done"]) for run in runs}) >= 5
 
 
 def test_eight_racers_for_one_output_are_one_winner_and_seven_who_adopt_its_result(folder: Path) -> None:

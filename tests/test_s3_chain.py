@@ -2,21 +2,18 @@
 
 import json
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
-import boto3
 import pytest
 
 import ceph
 import chain
 import faults
 from ceph import Gateway
-from hone import local, s3, settings
-from hone.errors import UserError
+from hone import cli, local, s3, settings
 from hone.store import LocalStore, Store, open_store
-
-BUCKET = "runs"
 
 
 @pytest.fixture(scope="module")
@@ -31,20 +28,10 @@ def expected(home: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def address(gateway: Gateway, aws: pytest.MonkeyPatch) -> str:
-    """The server, its address and keys named by the usual AWS settings, and a bucket."""
-    aws.setenv("AWS_ENDPOINT_URL", gateway.address)
-    aws.setenv("AWS_ACCESS_KEY_ID", gateway.access_key)
-    aws.setenv("AWS_SECRET_ACCESS_KEY", gateway.secret_key)
-    aws.setattr(s3, "READ_TIMEOUT", 2.0)
-    aws.setattr(s3, "FIRST_WAIT", 0.05)
-    boto3.client("s3", region_name="default").create_bucket(Bucket=BUCKET)
-    return gateway.address
-
-
-@pytest.fixture
-def store(address: str, tmp_path: Path) -> Store:
-    return open_store(f"s3://{BUCKET}/{tmp_path.name}")
+def store(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr(s3, "READ_TIMEOUT", 2.0)
+    monkeypatch.setattr(s3, "FIRST_WAIT", 0.05)
+    return open_store(f"{bucket}/{tmp_path.name}")
 
 
 def test_the_chain_over_s3_gives_the_bytes_of_a_local_folder(
@@ -61,20 +48,23 @@ def test_the_chain_over_s3_gives_the_bytes_of_a_local_folder(
     assert [step.stage for step in again if step.reason] == []
 
 
-def test_wrong_keys_are_refused_and_nothing_is_written(
-    store: Store, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_wrong_keys_are_refused_in_one_sentence_and_nothing_is_written(
+    store: Store, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with pytest.raises(UserError, match=r"refused the request \(SignatureDoesNotMatch\)"):
-        chain.run(home, open_store(store.uri))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "NOBODY")
-    with pytest.raises(UserError, match=r"refused the request \(InvalidAccessKeyId\)"):
-        chain.run(home, open_store(store.uri))
+    monkeypatch.setattr(sys, "argv", ["hone", "run", str(chain.settings_file(home)), "--store", store.uri])
+    for name, refused in (("SECRET_ACCESS_KEY", "SignatureDoesNotMatch"), ("ACCESS_KEY_ID", "InvalidAccessKeyId")):
+        monkeypatch.setenv(f"AWS_{name}", "WRONG")
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 2
+        sentences = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hone: ")]
+        assert len(sentences) == 1
+        assert f"refused the request ({refused}); check the bucket, region and credentials" in sentences[0]
     assert list(store.objects()) == []
 
 
 def test_with_faults_in_a_tenth_of_all_requests_the_chain_gives_the_same_bytes_and_says_how_often_it_tried_again(
-    address: str,
+    gateway: Gateway,
     store: Store,
     home: Path,
     expected: dict[str, str],
@@ -82,7 +72,7 @@ def test_with_faults_in_a_tenth_of_all_requests_the_chain_gives_the_same_bytes_a
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("HONE_LOG", "json")
-    with faults.proxy(address, faults.some(0.1, seed=1)) as proxy:
+    with faults.proxy(gateway.address, faults.some(0.1, seed=1)) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
         troubled = open_store(store.uri)
         assert chain.digests(chain.run(home, troubled)) == expected

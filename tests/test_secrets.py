@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,9 +17,11 @@ import pytest
 
 import chain
 import test_openai_api as endpoint
+from fake_s3 import s3_with
 from hone import settings
 from hone.errors import UserError
-from hone.log import secret, without_secrets
+from hone.log import SECRET_NAME, secret, without_secrets
+from hone.store import open_store
 
 ENVIRONMENT = (
     "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "OPENAI_API_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD",
@@ -86,15 +89,21 @@ class Echo(endpoint.Handler):
         self.send(400, {"error": {"message": f"bad header Authorization: {self.headers['Authorization']}"}})
 
 
-def test_no_key_is_found_in_a_whole_run(home: Path) -> None:
+def test_no_key_is_found_in_a_whole_run_over_s3(home: Path, aws: pytest.MonkeyPatch) -> None:
     key_file = home / "mounted-key"
     key_file.write_text(f"{endpoint.KEY}\n")
-    watch, store = Watch(home), str(home / "store")
-    with endpoint.serving() as server:
+    watch, store = Watch(home), "s3://runs/own"
+    with endpoint.serving() as server, s3_with("runs") as address:
+        aws.setenv("AWS_ENDPOINT_URL", address)
+        aws.setenv("AWS_ACCESS_KEY_ID", "an-id")
+        aws.setenv("AWS_SECRET_ACCESS_KEY", PLANTED["AWS_SECRET_ACCESS_KEY"])
         path = chain.settings_file(home, generate=endpoint.sections(server, key_file=str(key_file)))
         assert watch.call("run", str(path), "--store", store) == 0, watch.said[-2_000:]
-    assert watch.call("gate", "tiny", "--store", store) == 0
-    assert watch.call("store", "verify", "--store", store) == 0
+        assert watch.call("gate", "tiny", "--store", store) == 0
+        assert watch.call("store", "verify", "--store", store) == 0
+        stored = [open_store(store).fetch(one.key, home / "stored").path for one in open_store(store).objects()]
+    assert {"manifest.json", "report.html", "tiny.json"} <= {path.name for path in stored}
+    assert any(path.suffix == ".jsonl" for path in stored)
     assert b"chat.completion" not in watch.said
     assert any(b"hone" in line for line in watch.seen)
     assert sum(server.answered.values()) > 0
@@ -111,6 +120,19 @@ def test_no_key_is_told_when_a_server_sends_it_back(home: Path) -> None:
         assert watch.call("run", str(path), "--store", str(home / "store")) == 2, watch.said[-2_000:]
     assert b"bad header Authorization: Bearer ***" in watch.said
     assert watch.leaks({**PLANTED, "the mounted key": "planted-in-a-file"}, key_file) == []
+
+
+def test_an_image_is_given_no_key() -> None:
+    """Neither what is fixed in it nor what is asked for when it is built."""
+    images = Path(__file__).parents[1] / "images"
+    recipe = (images / "Dockerfile").read_text("utf-8")
+    names = re.findall(r"^(?:ARG|ENV) (\w+)|^ {4}(\w+)=", recipe, re.MULTILINE)
+    asked = {name for pair in names for name in pair if name}
+    handed = set(re.findall(r"--build-arg \"?(\w+)", (images / "images.sh").read_text("utf-8")))
+    assert {"BASE_IMAGE", "HOME", "REVISION"} <= asked
+    assert handed <= asked
+    assert [name for name in asked if SECRET_NAME.search(name)] == []
+    assert not re.search(r"type=(secret|ssh)", recipe)
 
 
 def test_the_search_for_leaks_finds_them(tmp_path: Path) -> None:

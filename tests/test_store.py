@@ -1,5 +1,6 @@
 """One contract for every store: a local folder, and a real S3 server over HTTP through boto3."""
 
+import hashlib
 import json
 import os
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -74,8 +76,8 @@ def test_what_was_put_is_read_fetched_and_listed(store: Store, tmp_path: Path) -
     store.replace("a/manifest.json", b"{}")
     store.replace("ab/other", b"")
     assert store.read("a/b/part") == b"content"
-    assert store.fetch("a/b/part", tmp_path / "scratch").read_bytes() == b"content"
-    assert store.fetch("ab/other", tmp_path / "scratch").read_bytes() == b""
+    assert store.fetch("a/b/part", tmp_path / "scratch").path.read_bytes() == b"content"
+    assert store.fetch("ab/other", tmp_path / "scratch").path.read_bytes() == b""
     assert [(found.key, found.size) for found in store.objects("a")] == [("a/b/part", 7), ("a/manifest.json", 2)]
     assert keys(store) == ["a/b/part", "a/manifest.json", "ab/other"]
     assert all(abs(found.modified - time.time()) < 60 for found in store.objects())
@@ -161,7 +163,10 @@ def test_objects_of_any_size_come_back_whole(store: Store, tmp_path: Path, size:
     file = tmp_path / "file"
     file.write_bytes(os.urandom(size))
     store.put("big", file)
-    assert store.fetch("big", tmp_path / "scratch").read_bytes() == file.read_bytes()
+    for _ in ("arrives", "is there"):
+        path, sha256 = store.fetch("big", tmp_path / "scratch")
+        assert path.read_bytes() == file.read_bytes()
+        assert sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert [(found.key, found.size) for found in store.objects()] == [("big", size)]
     assert list(store.unfinished()) == []
 
@@ -316,7 +321,7 @@ def test_any_fault_is_survived_with_the_same_bytes(
         assert made.create("a/small", b"content")
         made.put("a/big", file)
         assert made.read("a/small") == b"content"
-        assert made.fetch("a/big", tmp_path / "scratch").read_bytes() == file.read_bytes()
+        assert made.fetch("a/big", tmp_path / "scratch").path.read_bytes() == file.read_bytes()
         assert keys(made) == ["a/big", "a/small"]
         assert made.faults.total() > 0
     assert list(at(address, monkeypatch, tmp_path).unfinished()) == []
@@ -331,6 +336,29 @@ def test_an_address_that_is_no_store_is_refused(uri: str) -> None:
 def test_a_bucket_name_that_cannot_be_is_refused(address: str) -> None:
     with pytest.raises(UserError, match="s3://no such bucket! cannot be asked for"):
         open_store("s3://no such bucket!").check_writable()
+
+
+def test_a_server_is_trusted_by_its_own_authority_and_by_no_other(aws: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own, other, file = trustme.CA(), trustme.CA(), tmp_path / "file"
+    own.cert_pem.write_to_path(str(tmp_path / "own.pem"))
+    other.cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    file.write_bytes(os.urandom(2 * PIECE + 3))
+    with s3_with(BUCKET, own) as address:
+        refused = rf"the certificate of {address} is not trusted; if its CA is your own, set AWS_CA_BUNDLE"
+        for name, value in (("ENDPOINT_URL", address), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
+            aws.setenv(f"AWS_{name}", value)
+        with pytest.raises(UserError, match=refused):
+            open_store(f"s3://{BUCKET}/x").check_writable()
+        aws.setenv("AWS_CA_BUNDLE", str(tmp_path / "other.pem"))
+        with pytest.raises(UserError, match=refused):
+            open_store(f"s3://{BUCKET}/x").check_writable()
+        aws.setenv("AWS_CA_BUNDLE", str(tmp_path / "no.pem"))
+        with pytest.raises(UserError, match=r"AWS_CA_BUNDLE"):
+            open_store(f"s3://{BUCKET}/x").check_writable()
+        aws.setenv("AWS_CA_BUNDLE", str(tmp_path / "own.pem"))
+        made = open_store(f"s3://{BUCKET}/x")
+        made.put("big", file)
+        assert made.fetch("big", tmp_path / "scratch").path.read_bytes() == file.read_bytes()
 
 
 def test_credentials_that_run_out_are_fetched_anew(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,8 +95,8 @@ class Memo:
 
     def _fetch(self, key: str) -> pa.Table:
         """One part, which is named by its sha256. A damaged one is left out: what it held is paid for again."""
-        path = self.store.fetch(key, self.scratch)
-        if f"{sha256_of(path)}{SUFFIX}" != key.rpartition("/")[2]:
+        path, sha256 = self.store.fetch(key, self.scratch)
+        if f"{sha256}{SUFFIX}" != key.rpartition("/")[2]:
             log.warning("memo part damaged", part=key)
             return self.schema.empty_table()
         return self._open(path)

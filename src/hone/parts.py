@@ -100,11 +100,11 @@ def fetch_part(store: Store, prefix: str, part: Part, scratch: Path) -> Path:
     """A part as a local file, verified. Raises UserError naming it if its bytes are not those of the manifest."""
     key = f"{prefix}/{part.path}"
     try:
-        path = store.fetch(key, scratch)
+        path, sha256 = store.fetch(key, scratch)
     except FileNotFoundError:
-        path = None
-    if path is None or sha256_of(path) != part.sha256:
-        log.error("part damaged", part=key, missing=path is None)
+        path, sha256 = scratch, ""
+    if sha256 != part.sha256:
+        log.error("part damaged", part=key, missing=not sha256)
         raise UserError(f"{key} in {store.uri} is missing or damaged; {mend(prefix)}")
     return path
 
@@ -133,7 +133,8 @@ def upload(folder: Path, name: str, store: Store, prefix: str) -> Output:
     """Uploads the files of one output. The content is part of their names: no writer can spoil another's result."""
     is_table = isinstance(tables.OUTPUTS[name], Table)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    hashes = [sha256_of(file) for file in files]
+    with ThreadPoolExecutor(AHEAD) as pool:
+        hashes = list(pool.map(sha256_of, files))
     whole = digest_of(hashes)[:8]
     parts: list[Part] = []
     for file, sha256 in zip(files, hashes, strict=True):

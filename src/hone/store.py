@@ -31,6 +31,13 @@ class Object(NamedTuple):
     upload: str = ""
 
 
+class Fetched(NamedTuple):
+    """A local file with an object's content, and the sha256 (hex) of its bytes."""
+
+    path: Path
+    sha256: str
+
+
 class Store(Protocol):
     uri: str
     faults: Counter[str]
@@ -44,9 +51,8 @@ class Store(Protocol):
         """The object's bytes, or None if there is no such object."""
         ...
 
-    def fetch(self, key: str, folder: Path) -> Path:
-        """A local file with the object's content: the object itself if it is local, else a copy in `folder`,
-        made once.
+    def fetch(self, key: str, folder: Path) -> Fetched:
+        """The object itself if it is local, else a copy in `folder`, made once. Its bytes are hashed as they arrive.
 
         Raises FileNotFoundError if there is no such object.
         """
@@ -127,11 +133,11 @@ class LocalStore:
         path = self._path(key)
         return path.read_bytes() if path.is_file() else None
 
-    def fetch(self, key: str, folder: Path) -> Path:
+    def fetch(self, key: str, folder: Path) -> Fetched:
         path = self._path(key)
         if not path.is_file():
             raise FileNotFoundError(key)
-        return path
+        return Fetched(path, sha256_of(path))
 
     def put(self, key: str, path: Path) -> None:
         self._publish(key, lambda temporary: shutil.copyfile(path, temporary), os.replace)

@@ -38,8 +38,8 @@ class Checkpoints:
         for step in sorted(self._steps(), reverse=True):
             try:
                 record = cast(dict[str, Any], json.loads(self.store.read(self._key(step, "json")) or b""))
-                path = self.store.fetch(self._key(step, "safetensors"), self.scratch)
-                if sha256_of(path) == record["sha256"]:
+                path, sha256 = self.store.fetch(self._key(step, "safetensors"), self.scratch)
+                if sha256 == record["sha256"]:
                     return load_file(path), record
             except (ValueError, KeyError, FileNotFoundError):
                 pass
