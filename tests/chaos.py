@@ -25,7 +25,7 @@ from hone.log import kept
 from hone.manifest import load_manifest
 from hone.store import LocalStore, Store, open_store
 
-KILLS, KILLS_OVER_S3 = 100, 10
+KILLS, KILLS_OVER_S3 = 100, 6
 EVERY_BY_TIME = 5
 """One in so many is killed after some CPU time, the others at an audit event."""
 RACERS = 8

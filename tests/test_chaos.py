@@ -43,7 +43,7 @@ def test_a_run_over_s3_that_was_killed_ends_with_the_same_bytes(folder: Path, bu
     runs = told("kill", folder, f"{bucket}/{folder.name}", str(chaos.KILLS_OVER_S3))
     assert len(runs) == chaos.KILLS_OVER_S3
     assert_whole(runs)
-    assert sum(run["ended"] in (signal.SIGKILL, signal.SIGPROF) for run in runs) >= 8
+    assert sum(run["ended"] in (signal.SIGKILL, signal.SIGPROF) for run in runs) >= 4
     assert len({len(run["done"]) for run in runs}) >= 3
 
 
