@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import tiny
+from drafting import corpus, generated, prepared
 from generating import kill
 from hone.store import LocalStore
-from test_generate import corpus, generated, prepared
 from test_openai_api import KEY, sections, serving
 
 KILLS = 20

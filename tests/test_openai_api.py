@@ -17,11 +17,11 @@ import pyarrow as pa
 import pytest
 
 import tiny
+from drafting import corpus, generated, prepared, rows
 from hone.core.llm import Endpoint, LanguageModel
 from hone.core.prompts import EXAMPLE, Request
 from hone.errors import TransientError, UserError
 from hone.store import LocalStore
-from test_generate import corpus, generated, prepared, rows
 
 KEY = "sk-right"
 FAULTS = ("429", "500", "silence", "half a body", "garbage", "no choices")

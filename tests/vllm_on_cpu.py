@@ -12,6 +12,7 @@ from typing import Any
 os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
 
 import tiny
+from drafting import corpus, prepared, requests
 from hone.backends.pair_models import PairModel
 from hone.backends.vllm_engine import VLLM
 from hone.backends.vllm_scores import VLLMScores
@@ -21,7 +22,6 @@ from hone.core.teachers import OneTeacher
 from hone.stage import execute, plan, scratch_folder
 from hone.stages.generate import Config
 from hone.store import LocalStore
-from test_generate import corpus, prepared, requests
 
 EXACT = {"prefix_cache_queries", "prefix_cache_hits"}
 

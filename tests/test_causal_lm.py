@@ -1,0 +1,145 @@
+"""A language model in this process: what it is shown, what it is refused for, and that its answers are its own."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from drafting import corpus, generated, prepared, requests, rows
+from hone import tables
+from hone.core.llm import LanguageModel
+from hone.core.prompts import Prompts
+from hone.errors import UserError
+from hone.store import LocalStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.llama(tmp_path_factory.mktemp("llama") / "model")
+
+
+def test_an_answer_depends_neither_on_its_batch_nor_on_its_neighbours(llama: Path) -> None:
+    from hone.backends.causal_lm import CausalLM
+
+    prompts, seeds = [], list(range(9))
+    answers = []
+    for budget in (1, 3_000, 100_000):
+        model = CausalLM(llama, LanguageModel(max_new_tokens=12, token_budget=budget))
+        prompts = [model.prompt(request) for request in requests(9)]
+        answers.append(model.generate(prompts, seeds))
+    assert answers[0] == answers[1] == answers[2]
+    assert sum(answer.new_tokens for answer in answers[0]) > 9
+    backwards = CausalLM(llama, LanguageModel(max_new_tokens=12)).generate(prompts[::-1], seeds[::-1])
+    assert backwards[::-1] == answers[0]
+    assert CausalLM(llama, LanguageModel(max_new_tokens=12)).generate(prompts, seeds[::-1]) != answers[0]
+
+
+def test_sampling_takes_each_token_as_often_as_its_probability() -> None:
+    import torch
+
+    from hone.backends.causal_lm import OwnNumbers
+
+    scores = torch.tensor([[2.0, -torch.inf, 0.0, 1.0]]).repeat(4_000, 1)
+    uniforms = torch.linspace(0, 1, 4_001, dtype=torch.float64)[:-1, None]
+    chosen = OwnNumbers(uniforms, 0.5)(torch.zeros(4_000, 1, dtype=torch.long), scores).argmax(-1)
+    shares = torch.bincount(chosen, minlength=4) / 4_000
+    assert torch.allclose(shares, torch.softmax(scores[0] / 0.5, -1), atol=1e-3)
+
+
+def test_a_long_document_is_cut_until_prompt_and_answer_fit_the_context(llama: Path) -> None:
+    from hone.backends.causal_lm import CausalLM
+
+    model = CausalLM(llama, LanguageModel(max_doc_tokens=100_000))
+    request = next(requests(1, doc="flutter " * 4_000))
+    prompt = model.prompt(request)
+    length = len(model.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    assert model.chat.context - 60 <= length + 50 <= model.chat.context
+    assert prompt.endswith("<|assistant|>")
+    assert all(example in prompt for example in request.style.examples)
+    with pytest.raises(UserError, match="has no room for a document"):
+        CausalLM(llama, LanguageModel(max_new_tokens=4_000), [request])
+
+
+def test_a_chat_template_that_knows_no_system_role_will_do(llama: Path, tmp_path: Path) -> None:
+    from hone.backends.causal_lm import CausalLM
+
+    folder = shutil.copytree(llama, tmp_path / "plain")
+    refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    (folder / "chat_template.jinja").write_text(refusal + tiny.CHAT_TEMPLATE, "utf-8")
+    prompt = CausalLM(folder, LanguageModel()).prompt(next(requests(1)))
+    assert prompt.startswith("<|user|>You write search queries")
+    assert prompt.endswith("<|end|><|assistant|>")
+
+
+def test_a_model_without_a_chat_template_is_refused_before_its_weights_are_read(llama: Path, tmp_path: Path) -> None:
+    from hone.backends.causal_lm import CausalLM
+
+    folder = shutil.copytree(llama, tmp_path / "base")
+    (folder / "chat_template.jinja").unlink()
+    (folder / "model.safetensors").write_bytes(tiny.NO_WEIGHTS)
+    with pytest.raises(UserError, match="no chat template"):
+        CausalLM(folder, LanguageModel())
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="pickle is refused"):
+        CausalLM(folder, LanguageModel())
+
+
+@pytest.mark.parametrize("source", ["transformers", "vllm"])
+@pytest.mark.parametrize(
+    ("llm", "template", "problem"),
+    [
+        ({}, False, "has no chat template"),
+        ({"max_new_tokens": 4_080}, True, "has no room for a document"),
+        ({"template": "{{ document }}{{ style.name }}" + "x" * 4_096}, True, "has no room for a document"),
+    ],
+)
+def test_a_model_that_cannot_do_is_refused_before_any_weight_is_read_and_nothing_is_written(
+    llama: Path, tmp_path: Path, source: str, llm: dict[str, Any], template: bool, problem: str
+) -> None:
+    store, folder = LocalStore(tmp_path / "store"), shutil.copytree(llama, tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(tiny.NO_WEIGHTS)  # reading it would fail otherwise
+    if not template:
+        (folder / "chat_template.jinja").unlink()
+    inputs = prepared(store, corpus(5))
+    with pytest.raises(UserError, match=problem):
+        generated(store, inputs, sources=(source,), llm={"model": str(folder), **llm})
+    assert not list(store.objects("generate"))
+    assert not list(store.objects("memo"))
+
+
+def test_a_language_model_writes_the_same_queries_for_any_shards_and_is_paid_once(llama: Path, tmp_path: Path) -> None:
+    llm = {"model": str(llama), "max_new_tokens": 6, "max_doc_tokens": 40, "styles": {"claim": 1, "free search": 1}}
+    sections = {"sources": ("transformers",), "llm": llm, "max_docs": 12, "min_words": 1}
+    docs, results = corpus(1_100), []
+    for count in (1, 2):
+        store = LocalStore(tmp_path / f"store{count}")
+        results.append(generated(store, prepared(store, docs), count, **sections))
+    assert results[0].outputs == results[1].outputs
+    costs = [{key: value for key, value in r.cost.items() if key != "model_seconds"} for r in results]
+    assert costs[0] == costs[1]
+    assert costs[0]["prompt_tokens"] > 24 * 100
+    seen = [row for name in ("queries", "dropped_by_generate") for row in rows(store, results[1], name)]
+    assert len(seen) == 24
+    again = generated(store, prepared(store, docs), **{**sections, "min_words": 2})
+    assert "prompt_tokens" not in again.cost
+
+
+def test_no_model_sees_a_test_query_or_a_judged_document_as_an_example(llama: Path, store: LocalStore) -> None:
+    pool = ("how do wings stall", "what is the mach number", "why do rotors flutter", "who built the first jet")
+    defined = {"ours": {"instruction": "Ask.", "examples": pool}}
+    llm = {"model": str(llama), "max_new_tokens": 2, "define": defined, "styles": {"ours": 1}}
+    docs = tables.DOCS.of(["d0", "d1"], ["", ""], ["He asked how do wings stall.", "x y"], [True, False])
+    inputs = prepared(store, docs, tests=("What is the Mach number?",))
+    manifest = generated(store, inputs, sources=("transformers",), llm=llm)
+    assert manifest.facts["examples_left_out"] == ["how do wings stall", "what is the mach number"]
+    shown = Prompts(LanguageModel(**llm), 17, left_out=frozenset(pool[:2])).rows
+    assert set(shown) == {"ours"}
+    with pytest.raises(UserError, match="every example of 'ours'"):
+        Prompts(LanguageModel(**llm), 17, left_out=frozenset(pool))

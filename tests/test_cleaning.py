@@ -1,0 +1,149 @@
+"""What of an answer is kept as a query, and every reason for dropping it."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drafting import SENTENCES, WORDS, corpus, generated, log, prepared, rows
+from hone.core.cleaning import Cleaner, Draft, Rules, answered, copied_words, is_complete
+from hone.core.near import NearDuplicates, shingles, similarity
+from hone.store import LocalStore
+
+RULES = Rules(2, 64, 8, check_language=True)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+@given(SENTENCES, st.lists(st.sampled_from([*WORDS, "new"]), max_size=12))
+def test_copied_words_are_those_of_the_slow_count(parts: list[list[str]], query: list[str]) -> None:
+    doc = [word for words in parts for word in words]
+    runs = [query[i:j] for i in range(len(query)) for j in range(i + 1, len(query) + 1)]
+    inside = [run for run in runs if any(doc[at : at + len(run)] == run for at in range(len(doc)))]
+    assert copied_words(" ".join(query), " ".join(doc)) == max(map(len, inside), default=0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "query"),
+    [
+        ('"What is flutter?"', "What is flutter?"),
+        ("“mach waves”\nI chose this because", "mach waves"),
+        ("<think>\nA question is wanted.\n</think>\n\nwhat is flutter", "what is flutter"),
+        ("<think>\nA question is", ""),
+        ("Query: 'swept  wing stall'", "swept wing stall"),
+        ("**Stall of Swept Wings**", "Stall of Swept Wings"),
+        ("- heat shield ablation", "heat shield ablation"),
+        ('"lift" and "drag"', '"lift" and "drag"'),
+        ("", ""),
+    ],
+)
+def test_of_an_answer_only_the_query_is_left(answer: str, query: str) -> None:
+    assert answered(answer) == query
+
+
+def test_an_answer_is_complete_with_its_first_line_after_any_reasoning() -> None:
+    growing = ["\n\n", "\n\nmach", "<think>\na\nb", "<think>a</think>\n\n", "<think>a</think>\n\nmach"]
+    assert not any(map(is_complete, growing))
+    assert is_complete("\nmach waves\n")
+    assert is_complete("<think>a</think>\nmach waves\nmore")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "empty"),
+        ("?!", "empty"),
+        ("Here is a question about flutter", "preamble"),
+        ("I cannot help with that request", "refused"),
+        ("I'm sorry, but that is unsafe", "refused"),
+        ("What does the passage say about flutter?", "refers to the passage"),
+        ("flutter " * 21, "too long"),
+        ("the flow over a flat plate with heat transfer is studied", "copies a long span"),
+        ("Flutter of blades", "duplicate"),
+        ("mach, wedge", "test query"),
+    ],
+)
+def test_a_faulty_answer_is_dropped_with_its_reason(text: str, reason: str) -> None:
+    cleaner = Cleaner({"mach wedge"}, RULES)
+    doc = "Here the flow over a flat plate with heat transfer is studied."
+    draft = Draft("transformers", "question", "d", "flutter of blades", doc, 20, by_model=True)
+    assert cleaner.judge(draft) is None
+    fault = cleaner.judge(Draft("transformers", "question", "d", text, doc, 20, by_model=True))
+    assert fault is not None
+    assert fault.reason == reason
+
+
+NEAR = st.lists(st.lists(st.sampled_from(WORDS), min_size=3, max_size=9).map(" ".join), min_size=2, max_size=40)
+
+
+@given(NEAR)
+def test_hashing_finds_the_near_duplicates_that_comparing_all_finds(queries: list[str]) -> None:
+    found, slow, least = NearDuplicates(0.8), list[str](), 0.8
+    for text in dict.fromkeys(queries):
+        near = [one for one in slow if similarity(shingles(text), shingles(one)) >= least]
+        assert found.find(text) == min(near, default="")
+        slow.append(text)
+        found.add(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "kept"),
+    [
+        ("Was verursacht das Flattern der Schaufeln?", "", False),
+        ("What causes the blades to flutter?", "", True),
+        ("zebrafish heart regeneration", "", True),
+        ("Was verursacht das Flattern der Schaufeln?", "de", True),
+        ("What causes the blades to flutter?", "de", False),
+    ],
+)
+def test_a_model_must_write_in_the_language_asked_for_or_the_documents(text: str, language: str, kept: bool) -> None:
+    rules = Rules(2, 64, 8, check_language=True, language=language)
+    doc = "The flow over the blades of a compressor was studied in order to find what causes them to flutter."
+    fault = Cleaner(set(), rules).judge(Draft("vllm", "question", "d", text, doc, by_model=True))
+    assert (fault is None) == kept
+    assert kept or (fault and fault.reason == "wrong language")
+
+
+def test_a_model_that_ran_out_of_tokens_or_refused_is_told_by_its_reason() -> None:
+    cleaner = Cleaner(set(), RULES)
+    cut = Draft("vllm", "claim", "d", "The flow over a", by_model=True, cut=True)
+    refusal = Draft("vllm", "claim", "d", "I can't assist with creating content about this", by_model=True, cut=True)
+    assert [fault and fault.reason for fault in map(cleaner.judge, (cut, refusal))] == ["truncated", "refused"]
+    assert cleaner.judge(Draft("log", "log", "", "I cannot log in")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "private"),
+    [
+        ("who is jane.doe@example.org", True),
+        ("call +44 20 7946 0958 refund", True),
+        ("card 4111 1111 1111 1111 declined", True),
+        ("transfer from DE89 3704 0044 0532 0130 00", True),
+        ("sales between 2019 and 2024", False),
+        ("boeing 747 400 range in km", False),
+        ("error 0x80070057 windows", False),
+    ],
+)
+def test_personal_data_is_dropped_on_request_and_not_repeated(text: str, private: bool) -> None:
+    assert Cleaner(set(), RULES).judge(Draft("log", "log", "", text)) is None
+    fault = Cleaner(set(), Rules(2, 64, 8, personal_data=True)).judge(Draft("log", "log", "", text))
+    assert (fault is not None) == private
+    assert fault is None or text not in fault.detail
+
+
+def test_blocked_words_are_found_as_whole_words(store: LocalStore, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("Dämn\nmach wave\n\n", "utf-8")
+    path = log(tmp_path, "damn rotor", "damned rotor", "what is a Mach-wave", "mach waves")
+    sections = {"sources": ("log",), "query_log": path, "clean": {"blocked_words": str(words)}}
+    manifest = generated(store, prepared(store, corpus(10)), **sections)
+    assert [row["text"] for row in rows(store, manifest)] == ["damned rotor", "mach waves"]
+
+
+def test_what_people_type_about_documents_is_kept() -> None:
+    cleaner = Cleaner(set(), RULES)
+    assert cleaner.judge(Draft("log", "log", "", "who signed this document")) is None
