@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from hone import kept
+from hone.kubeflow import commands as kubeflow
+from hone.options import DEFAULT_STORE, RunName, Settings, StoreOption
+
 app = typer.Typer(
     name="hone",
     help="Specialise a dense retriever to one corpus, and prove that it is better there.",
@@ -15,18 +19,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # importing rich for the help text alone would double the time to answer
     pretty_exceptions_enable=False,
 )
-registry = typer.Typer(help="Published models: what serves a domain now, and what did before.", no_args_is_help=True)
-app.add_typer(registry, name="registry")
-storage = typer.Typer(help="The store: what it holds, whether it is whole, what may go.", no_args_is_help=True)
-app.add_typer(storage, name="store")
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's name in the store.")]
-Domain = Annotated[str, typer.Argument(metavar="DOMAIN", help="The name that publish.domain gave.")]
-Settings = Annotated[Path, typer.Argument(metavar="SETTINGS.yaml", help="The settings file; `hone init` writes one.")]
-StoreOption = Annotated[str, typer.Option("--store", help="Where results live: a folder or s3://bucket/prefix.")]
-ProfileOption = Annotated[str, typer.Option("--profile", help="A name in pipelines/profiles/, or a file.")]
-ImagesOption = Annotated[Path | None, typer.Option("--images", help="A file of image: address@sha256:… lines.")]
-HostOption = Annotated[str, typer.Option("--host", help="The address of Kubeflow Pipelines; default this cluster's.")]
-DEFAULT_STORE = "hone-store"
 
 
 @app.command()
@@ -91,137 +83,6 @@ def stage(
 
 
 @app.command()
-def compile(
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="A name in pipelines/, or the path of a file.")],
-    out: Annotated[Path, typer.Option("--out", help="The file to write, for Kubeflow to run.")],
-    profile: ProfileOption = "dev-cpu",
-    images: ImagesOption = None,
-) -> None:
-    """Turn a pipeline and a profile into what Kubeflow runs."""
-    from hone.kubeflow.compile import compile
-    from hone.kubeflow.profile import load
-
-    compile(pipeline, load(profile, images), out)
-    print(f"wrote {out}")
-
-
-@app.command()
-def register(
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="A name in pipelines/, or the path of a file.")],
-    profile: ProfileOption,
-    images: ImagesOption = None,
-    host: HostOption = "",
-    namespace: Annotated[str, typer.Option(help="The namespace, on a platform of many users.")] = "",
-) -> None:
-    """Upload a pipeline to Kubeflow, unless the same is there already."""
-    from hone.kubeflow import submit
-    from hone.kubeflow.profile import load
-
-    version = submit.register(submit.connect(host, namespace), pipeline, load(profile, images))
-    print(f"{version.pipeline} {version.digest}: {'uploaded' if version.new else 'is there already'}")
-
-
-@app.command()
-def submit(
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="A name in pipelines/, or the path of a file.")],
-    settings: Settings,
-    store: Annotated[str, typer.Option("--store", help="Where results live: s3://bucket/prefix.")],
-    profile: ProfileOption,
-    images: ImagesOption = None,
-    host: HostOption = "",
-    namespace: Annotated[str, typer.Option(help="The namespace, on a platform of many users.")] = "",
-    service_account: Annotated[str, typer.Option(help="The service account of the tasks.")] = "",
-    wait: Annotated[bool, typer.Option(help="Follow the run and exit with its verdict.")] = True,
-) -> None:
-    """Run a pipeline on Kubeflow, or adopt the same run; exit 0 promote, 3 hold, 4 reject, 1 failed."""
-    from hone.kubeflow import submit
-    from hone.kubeflow.profile import load
-
-    sys.exit(
-        submit.main(
-            submit.connect(host, namespace),
-            (pipeline, load(profile, images)),
-            settings,
-            store,
-            submit.Place(namespace, service_account=service_account),
-            wait=wait,
-        )
-    )
-
-
-@app.command()
-def reconcile(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN.yaml", help="The pipelines and recurring runs there shall be.")],
-    host: HostOption = "",
-    namespace: Annotated[str, typer.Option(help="The namespace, on a platform of many users.")] = "",
-) -> None:
-    """Make Kubeflow hold the pipelines and the recurring runs of a plan; the chart's registrar does so."""
-    from hone.kubeflow.reconcile import load_plan, reconcile
-    from hone.kubeflow.submit import connect
-
-    wanted = load_plan(plan)
-    for sentence in reconcile(connect(host, namespace), wanted, namespace):
-        print(sentence, flush=True)
-
-
-@app.command()
-def selftest(
-    host: Annotated[str, typer.Option(help="Kubeflow Pipelines must let this account in.")] = "",
-    namespace: Annotated[str, typer.Option(help="The namespace of runs and queue.")] = "",
-    store: Annotated[str, typer.Option(help="Must give back what is written to it.")] = "",
-    queue: Annotated[str, typer.Option(help="The Kueue LocalQueue that must be active.")] = "",
-    gpus: Annotated[int, typer.Option(help="GPUs that must be visible.")] = 0,
-    gpu_gib: Annotated[int, typer.Option(help="GiB of memory that each must have.")] = 0,
-) -> None:
-    """Try, inside a cluster, what runs will need of it; `helm test` does so."""
-    from hone.kubeflow.preflight import Needs, tell
-    from hone.kubeflow.selftest import checks
-
-    tell("selftest", checks(host, namespace, store, queue, Needs(gpus=gpus, gpu_gib=gpu_gib)))
-
-
-@app.command()
-def fetch(
-    models: Annotated[
-        list[str], typer.Argument(metavar="NAME=SOURCE[@SHA256]", help="SOURCE: s3://…, path, package:…")
-    ],
-    into: Annotated[Path, typer.Option("--into", help="The folder in which NAME is made.")],
-) -> None:
-    """Put models where runs find them, each whole or not at all; prints their digests."""
-    from hone.sources import fetch_all
-
-    for name, digest in fetch_all(models, into):
-        print(f"{name}: sha256 {digest}", flush=True)
-
-
-@app.command()
-def preflight(
-    settings: Settings,
-    store: StoreOption = DEFAULT_STORE,
-    gpus: Annotated[int, typer.Option(help="GPUs that must be visible.")] = 0,
-    gpu_gib: Annotated[int, typer.Option(help="GiB of memory that each must have.")] = 0,
-    scratch_gib: Annotated[int, typer.Option(help="GiB that must be free for temporary files.")] = 0,
-) -> None:
-    """Check in a minute what would otherwise fail after hours: store, data, models, GPU, space, endpoints."""
-    from hone.kubeflow.preflight import Needs, check
-    from hone.settings import load
-    from hone.store import open_store
-
-    check(load(settings), open_store(store), Needs(gpus=gpus, gpu_gib=gpu_gib, scratch_gib=scratch_gib))
-
-
-@app.command()
-def launch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A stage, preflight or notify.")],
-    executor_input: Annotated[str, typer.Argument(metavar="EXECUTOR_INPUT", help="The JSON that Kubeflow passes.")],
-) -> None:
-    """Run one task of a Kubeflow pipeline, inside its container."""
-    from hone.kubeflow.launcher import launch
-
-    launch(name, executor_input)
-
-
-@app.command()
 def search(
     run_name: RunName,
     query: Annotated[str, typer.Argument(help="What to search for.")],
@@ -276,97 +137,6 @@ def gate(
     raise typer.Exit(console.gate(run_name, store, strict=strict))
 
 
-@registry.command("list")
-def registry_list(store: StoreOption = DEFAULT_STORE) -> None:
-    """List the domains that have been published to, each with its current version."""
-    from hone import console
-
-    console.registry_list(store)
-
-
-@registry.command("show")
-def registry_show(domain: Domain, store: StoreOption = DEFAULT_STORE) -> None:
-    """Show every version of a domain, and every move of what is current."""
-    from hone import console
-
-    console.registry_show(domain, store)
-
-
-@registry.command("promote")
-def registry_promote(
-    domain: Domain,
-    version: Annotated[str, typer.Argument(help="The version to make current.")],
-    store: StoreOption = DEFAULT_STORE,
-) -> None:
-    """Make a published version current."""
-    from hone import console
-
-    console.registry_move(domain, version, store)
-
-
-@registry.command("rollback")
-def registry_rollback(domain: Domain, store: StoreOption = DEFAULT_STORE) -> None:
-    """Make the version before the current one current again."""
-    from hone import console
-
-    console.registry_move(domain, "", store)
-
-
-@app.command()
-def repair(
-    name: Annotated[str, typer.Argument(metavar="RUN|PREFIX", help="A run's name, or one result: stage/fingerprint.")],
-    store: StoreOption = DEFAULT_STORE,
-) -> None:
-    """Make damaged or missing parts of a run again."""
-    from hone.upkeep import show_repair
-
-    show_repair(store, name)
-
-
-@storage.command("ls")
-def store_ls(store: StoreOption = DEFAULT_STORE) -> None:
-    """List the runs with their size, and whether their parts are there."""
-    from hone.upkeep import show_runs
-
-    show_runs(store)
-
-
-@storage.command("verify")
-def store_verify(
-    name: Annotated[str, typer.Argument(metavar="[RUN]", help="Only this run.")] = "",
-    store: StoreOption = DEFAULT_STORE,
-) -> None:
-    """Read every part and compare it with its checksum; exit code 2 if any is damaged."""
-    from hone.upkeep import show_verified
-
-    show_verified(store, name)
-
-
-@storage.command("diff")
-def store_diff(
-    first: Annotated[str, typer.Argument(help="A run.")],
-    second: Annotated[str, typer.Argument(help="Another run.")],
-    store: StoreOption = DEFAULT_STORE,
-) -> None:
-    """Say what differs between two runs: settings, sources, code, results."""
-    from hone.upkeep import show_difference
-
-    show_difference(store, first, second)
-
-
-@storage.command("gc")
-def store_gc(
-    store: StoreOption = DEFAULT_STORE,
-    older_than: Annotated[float, typer.Option(min=0, help="Hours: what is younger may still be in use.")] = 24.0,
-    results: Annotated[bool, typer.Option("--results", help="Also whole results that no run refers to.")] = False,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove it; otherwise it is only listed.")] = False,
-) -> None:
-    """List what killed runs left behind: parts without a manifest, uploads that never ended."""
-    from hone.upkeep import show_garbage
-
-    show_garbage(store, older_than, results=results, delete=delete)
-
-
 @app.command()
 def describe(
     name: Annotated[str, typer.Argument(metavar="[STAGE]", help="Only this stage.")] = "",
@@ -379,6 +149,10 @@ def describe(
         print(schema_json())
     else:
         describe(name)
+
+
+app.add_typer(kubeflow.app)
+app.add_typer(kept.app)
 
 
 def main() -> None:

@@ -234,6 +234,11 @@ class Planner:
         head = config.train == "head"
         if head:
             texts = train * self.query_tokens / course.steps
+        done, alike = self.before.get("distill"), ("train", "batch_size", "list_size")
+        if done and done.cost.get("steps") and all(done.config.get(key) == getattr(config, key) for key in alike):
+            texts = done.cost.get("tokens", 0.0) / done.cost["steps"]
+        elif not head:
+            self.notes.append("bound: few documents of a training batch repeat")
         self.notes.append("bound: training does not stop early")
         amounts = {"steps": float(course.steps), "lists": self.lists, "tokens": course.steps * texts}
         forward = (FORWARD if head else TRAINING) * self.base.weights * course.steps * texts
