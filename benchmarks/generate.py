@@ -125,10 +125,11 @@ def generate(folder: Path, number: int, shards: int) -> None:
         ]
 
     OpenAIServer.generate = made_up
+    known = count(folder / f"answered-{number}")
     start, began = peak(), time.process_time()
     with scratch_folder() as scratch:
         manifest, _ = execute(planned(folder, scratch), LocalStore(folder / "store"), scratch, Shard(number, shards))
-    seconds, rows = time.process_time() - began, count(folder / f"answered-{number}")
+    seconds, rows = time.process_time() - began, count(folder / f"answered-{number}") - known
     figures = f"{rows:>9,} {rows / seconds:>9,.0f} {seconds:>8,.0f} {start:>9,.0f} {peak():>8,.0f}"
     print(f"{number:>6} {figures}  kept {manifest.outputs['queries'].rows:,}", flush=True)
 
