@@ -1,6 +1,6 @@
 """Model families: how a student pools, what it puts before queries and documents. Facts are rows.
 
-Sources: the model cards of each family, and table 1 of arXiv 2502.19712.
+Each row names its source; table 1 of arXiv 2502.19712 has the same for bge, e5, gte v1.5 and arctic v1.5.
 """
 
 import re
@@ -45,20 +45,34 @@ class Family:
     pooling: Pooling
     query_prefix: str = ""
     doc_prefix: str = ""
+    source: str = ""
+    """The model whose card says so."""
 
 
 INSTRUCTION = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
+REPRESENT = "Represent this sentence for searching relevant passages: "
 FAMILIES = (
-    Family("bge", "cls", "Represent this sentence for searching relevant passages: "),
-    Family("snowflake-arctic-embed", "cls", "Represent this sentence for searching relevant passages: "),
-    Family("e5-mistral", "last", f"{INSTRUCTION} "),
-    Family("e5", "mean", "query: ", "passage: "),
-    Family("gte", "cls"),
-    Family("modernbert-embed", "mean", "search_query: ", "search_document: "),
-    Family("nomic-embed", "mean", "search_query: ", "search_document: "),
-    Family("qwen3-embedding", "last", INSTRUCTION),
-    Family("", "mean"),
-)
+    Family("bge-m3", "cls", source="BAAI/bge-m3"),
+    Family("bge", "cls", REPRESENT, source="BAAI/bge-base-en-v1.5"),
+    Family("snowflake-arctic-embed-m-v2", "cls", "query: ", source="Snowflake/snowflake-arctic-embed-m-v2.0"),
+    Family("snowflake-arctic-embed-l-v2", "cls", "query: ", source="Snowflake/snowflake-arctic-embed-l-v2.0"),
+    Family("snowflake-arctic-embed", "cls", REPRESENT, source="Snowflake/snowflake-arctic-embed-m-v1.5"),
+    Family("e5-mistral", "last", f"{INSTRUCTION} ", source="intfloat/e5-mistral-7b-instruct"),
+    Family("e5-large-instruct", "mean", f"{INSTRUCTION} ", source="intfloat/multilingual-e5-large-instruct"),
+    Family("e5", "mean", "query: ", "passage: ", source="intfloat/e5-base-v2"),
+    Family("gte-modernbert", "cls", source="Alibaba-NLP/gte-modernbert-base"),
+    Family("gte-multilingual", "cls", source="Alibaba-NLP/gte-multilingual-base"),
+    Family("gte-base-en", "cls", source="Alibaba-NLP/gte-base-en-v1.5"),
+    Family("gte-large-en", "cls", source="Alibaba-NLP/gte-large-en-v1.5"),
+    Family("gte", "mean", source="thenlper/gte-base; arXiv 2308.03281"),
+    Family("modernbert-embed", "mean", "search_query: ", "search_document: ",
+           "nomic-ai/modernbert-embed-base"),
+    Family("nomic-embed", "mean", "search_query: ", "search_document: ", "nomic-ai/nomic-embed-text-v1.5"),
+    Family("qwen3-embedding", "last", INSTRUCTION, source="Qwen/Qwen3-Embedding-0.6B"),
+    Family("", "mean", source="the pooling of most sentence-transformers models"),
+)  # fmt: skip
+"""Texts are padded on the right for all: last-token pooling takes the last real token, and a decoder's positions start
+at the first, so that models whose cards pad on the left get the same vectors."""
 
 
 def family(name: str) -> Family:
