@@ -19,7 +19,7 @@ from hone.job import Job, Shard
 from hone.manifest import Manifest
 from hone.parts import fetch_folder
 from hone.stage import plan, scratch_folder
-from hone.stages.distill import Config, read_examples
+from hone.stages.distill import Config, read_examples, training_record
 from hone.store import LocalStore
 
 TEXTS = twin.texts(12)
@@ -87,6 +87,22 @@ def test_a_loss_that_is_no_number_leaves_nothing_behind_that_looks_finished(tmp_
     with pytest.raises(UserError, match=r"(loss|norm of its gradient) is (nan|inf) at step \d"):
         distilled(tmp_path, 12, dev=3, learning_rate=1e30, clip=1e30, max_epochs=9)
     assert not list((tmp_path / "store").rglob("manifest.json"))
+
+
+def test_the_weights_that_are_kept_on_the_way_are_the_best_on_the_dev_lists_alone_and_the_record_says_so(
+    tmp_path: Path,
+) -> None:
+    # Steps that are far too long: some of the way is better than all of it.
+    swept: dict[str, Any] = {"learning_rate": 0.03, "max_epochs": 3, "patience": 9, "alphas": (0.0, 0.1, 0.5, 1.0)}
+    done = distilled(tmp_path, 9, dev=3, **swept)
+    record = training_record(fetch_folder(LocalStore(tmp_path / "store"), done, "model", tmp_path / "saved"))
+    curve = {point["alpha"]: point["dev_loss"] for point in record["alphas"]}
+    assert tuple(curve) == swept["alphas"]
+    assert done.facts["alpha"] == min(curve, key=lambda alpha: curve[alpha])
+    assert record["summary"]["alpha_chosen_on"] == "the dev lists alone, by listwise"
+    without = distilled(tmp_path / "without", 9, **swept)
+    assert without.facts["alpha"] == 1.0
+    assert without.facts["alpha_chosen_on"] == "nothing, without dev lists: the last"
 
 
 def test_no_way_at_all_to_the_trained_weights_is_the_base_though_low_rank_additions_were_merged(tmp_path: Path) -> None:

@@ -182,6 +182,9 @@ def _summary(config: Config, state: Any, examples: Examples, alpha: float) -> di
         "alpha": alpha,
         "encoded_share_of_slots": round(state.history.encoded / max(1, state.history.slots), 4),
     }
+    if len(config.alphas) > 1:
+        on = f"the dev lists alone, by {config.choose_by}" if examples.dev else "nothing, without dev lists: the last"
+        summary["alpha_chosen_on"] = on
     if size < config.batch_size:
         summary["note"] = f"{len(examples.train)} lists: {size} to a step instead of {config.batch_size}"
     if not examples.dev:
