@@ -1,4 +1,8 @@
-"""A small training in a process that kills itself, to see that the next one goes on where it stopped."""
+"""A small training in a process that kills itself, to see that the next one goes on where it stopped.
+
+Also what `torchrun` starts in a test: `killed.py STUDENT HOME` trains once in peace, and once more, in which the second
+process dies; `killed.py STUDENT HOME again` does the latter to the end.
+"""
 
 import os
 import signal
@@ -6,6 +10,7 @@ import sys
 from pathlib import Path
 
 import twin
+from hone.backends.training import processes
 from hone.backends.training.checkpoints import Checkpoints
 from hone.backends.training.embedders import make_embedder
 from hone.backends.training.gradients import Gradients
@@ -26,6 +31,8 @@ SETTINGS = TrainingSettings(
     cluster_batches=True,
 )
 STEPS = 28
+EVERY = 3
+DIES_AT = 8
 
 
 class Fatal(Task):
@@ -61,7 +68,7 @@ def training(model: Path, home: Path, top: int = 0, die_at_step: int = 0, die_at
     store = FatalStore(home / "store")
     store.fatal = die_at_save
     examples = twin.lists(50, 40)
-    scratch = home / "scratch"
+    scratch = home / f"scratch-{processes.rank()}"
     scratch.mkdir(parents=True, exist_ok=True)
     state = train(
         Gradients(embedder, SETTINGS.loss, SETTINGS.token_budget, 1e9),
@@ -69,9 +76,23 @@ def training(model: Path, home: Path, top: int = 0, die_at_step: int = 0, die_at
         dev_batches(examples[40:], student.device),
         SETTINGS,
         lambda total: Fatal(total, die_at_step),
-        Checkpoints(store, "distill/x/checkpoints", scratch, every=3),
+        Checkpoints(store, "distill/x/checkpoints", scratch, every=EVERY),
     )
     assert state.step == STEPS
     assert len(state.history.steps) == STEPS
     assert [step["step"] for step in state.history.steps] == list(range(1, STEPS + 1))
-    student.save(home / "model")
+    if processes.rank() == 0:
+        student.save(home / "model")
+
+
+def together(model: Path, home: Path, again: bool) -> None:
+    """As one of several processes."""
+    with processes.joined():
+        for name in ("whole", "torn")[again:]:
+            (home / name).mkdir(exist_ok=True)
+            dies = name == "torn" and not again and processes.rank() == 1
+            training(model, home / name, die_at_step=DIES_AT if dies else 0)
+
+
+if __name__ == "__main__":
+    together(Path(sys.argv[1]), Path(sys.argv[2]), "again" in sys.argv)

@@ -8,14 +8,21 @@ import numpy as np
 import pyarrow as pa
 
 import given
+from hone import job
 from hone.backends.pair_models import PairModel
+from hone.job import Shard
+from hone.stage import execute, plan, scratch_folder
+from hone.stages import stage
 from hone.store import LocalStore
 
 PAIRS, SECONDS = 50, 0.1
 
 
-def score(folder: str, world: dict[str, pa.Table], settings: dict[str, Any]) -> None:
-    """Runs score on these tables with a store in `folder`."""
+def score(
+    folder: str, world: dict[str, pa.Table], settings: dict[str, Any], shard: str = "0/1", bucket: int = 0
+) -> None:
+    """Runs score, or a shard of it, on these tables with a store in `folder`; `bucket` are the rows of one."""
+    job.ROWS_PER_BUCKET = bucket or job.ROWS_PER_BUCKET
     score_pairs = PairModel.score_pairs
 
     def slowly(self: PairModel, queries: list[str], docs: list[str]) -> np.ndarray:
@@ -25,4 +32,6 @@ def score(folder: str, world: dict[str, pa.Table], settings: dict[str, Any]) -> 
     PairModel.score_pairs = slowly  # type: ignore[method-assign]
     PairModel.pairs_at_once = PAIRS
     store = LocalStore(Path(folder))
-    given.run(store, "score", given.results(store, **world), **settings)
+    with scratch_folder() as scratch:
+        config = stage("score").Config.model_validate(settings)
+        execute(plan("score", config, given.results(store, **world), scratch), store, scratch, Shard.parse(shard))

@@ -1,5 +1,6 @@
 """score: the teacher is asked first whether it is any good, and what it says depends on nothing but the pair."""
 
+import inspect
 import multiprocessing
 import os
 import random
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import corpora
 import given
 import slow
 import tiny
@@ -104,6 +106,57 @@ def test_a_killed_run_goes_on_where_it_was_and_writes_the_same_bytes(
     assert resumed.outputs == unbroken.outputs
     assert 150 <= finished < QUERIES * DEPTH
     assert resumed.cost["pairs_paid"] <= unbroken.cost["pairs_paid"] - finished
+
+
+@pytest.mark.usefixtures("many_buckets")
+def test_five_shards_with_early_exit_of_which_one_was_killed_keep_the_lists_of_exhaustive_scoring(
+    tmp_path: Path, models: dict[str, dict[str, Any]]
+) -> None:
+    store, other = LocalStore(tmp_path / "store"), LocalStore(tmp_path / "other")
+    settings = {"early_exit": True, "qualify_queries": 0, **models}
+    arguments = (str(tmp_path / "store"), world(), settings, "1/5", 9)
+    child = multiprocessing.get_context("spawn").Process(target=slow.score, args=arguments)
+    child.start()
+    while child.is_alive() and len(list(store.objects("memo/scores"))) < 2:
+        time.sleep(0.02)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    inputs = given.results(store, **world())
+    torn = given.run(store, "score", inputs, 5, **settings)
+    whole = given.run(other, "score", given.results(other, **world()), **{**settings, "early_exit": False})
+    assert child.exitcode == -signal.SIGKILL
+    assert torn.cost["pairs_paid"] < torn.cost["pairs"] < whole.cost["pairs"]
+    lists = lists_of(store, inputs, torn), lists_of(other, inputs, whole)
+    assert lists[0].outputs["lists"].digest == lists[1].outputs["lists"].digest
+    assert lists[0].outputs["lists"].rows
+
+
+OWNERS = (str, bytes, list, dict, set, int, float, Path, np.ndarray, pa.Table, random.Random)
+
+
+def test_early_exit_keeps_the_lists_of_exhaustive_scoring_on_the_documentation_of_python(tmp_path: Path) -> None:
+    named = {f"{owner.__name__}.{name}": inspect.getdoc(getattr(owner, name)) or "" for owner in OWNERS
+             for name in sorted(dir(owner)) if not name.startswith("_")}  # fmt: skip
+    told = {doc_id: text[:400] for doc_id, text in named.items() if len(text.split()) >= 12}
+    corpora.beir(tmp_path / "corpus", [{"_id": doc_id, "title": "", "text": text} for doc_id, text in told.items()])
+    texts = list(told.values())
+    student = {"model": str(tiny.student(tmp_path / "student", vocab_texts=texts))}
+    teacher = {"model": str(tiny.bert(tmp_path / "teacher", labels=1, vocab_texts=texts, seed=3)), "force": True}
+    store = LocalStore(tmp_path / "store")
+    prepared = given.run(store, "prepare", {}, corpus=str(tmp_path / "corpus"))
+    known = dict.fromkeys(("docs", "judged_queries", "qrels"), prepared)
+    known["queries"] = given.run(store, "generate", known, extractive={"styles": {"search": 1}})
+    known["candidates"] = given.run(store, "mine", known, student=student, top_k=12, fuse_bm25=True, bm25_weight=9)
+    lists: list[Manifest] = []
+    for exits in (False, True):
+        settings = {"student": student, "teacher": teacher, "early_exit": exits, "qualify_queries": 0}
+        known["teacher_scores"] = given.run(store, "score", known, **settings)
+        lists.append(given.run(store, "curate", known, min_docs=8, list_size=8, weak_percentile=0))
+    scored = known["teacher_scores"]
+    assert scored.cost["pairs"] * 2 < scored.cost["pairs_exhaustive"]
+    assert lists[0].outputs["lists"].digest == lists[1].outputs["lists"].digest
+    assert 5 < lists[0].outputs["lists"].rows < known["candidates"].outputs["candidates"].rows / 4
 
 
 def test_scores_do_not_depend_on_what_a_pair_is_batched_with(models: dict[str, dict[str, Any]]) -> None:
