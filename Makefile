@@ -8,7 +8,7 @@ LINKS := $(foreach wheel,$(WHEELS),--find-links $(wheel))
 DEMO := build/demo
 ENGINE ?= $(CURDIR)/build/engine
 
-.PHONY: demo pictures derive pins images e2e test check clean
+.PHONY: demo pictures derive pins images e2e audit test check clean
 
 $(BIN)/uv:
 	@command -v $(PYTHON) >/dev/null || (apt-get update -q && apt-get install -qy python3.11 python3.11-venv)
@@ -47,6 +47,9 @@ e2e: $(VENV)/.dev ## the compiled pipeline in containers, on a Docker engine of 
 	@DOCKER_HOST=unix://$(ENGINE)/docker.sock CPU_ONLY=1 $(MAKE) -s images
 	@DOCKER_HOST=unix://$(ENGINE)/docker.sock $(BIN)/pytest -n 0 --durations 12 e2e; status=$$?; \
 		bash e2e/engine.sh $(ENGINE) down; exit $$status
+
+audit: $(VENV)/.dev ## what the images hold, as CycloneDX, and what is known to be wrong with it
+	@$(BIN)/python images/audit.py build/audit
 
 test: $(VENV)/.dev ## style, types and all tests
 	@(command -v chromium && command -v docker-registry) >/dev/null || [ "$$(id -u)" != 0 ] \

@@ -1,6 +1,8 @@
 """Whatever bytes the readers are given, they read them or raise the one error that is told in a sentence."""
 
 import json
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,13 @@ def test_any_bytes_of_a_manifest_are_read_or_refused(tmp_path: Path, changes: li
 def test_a_manifest_with_any_value_anywhere_is_read_or_refused(tmp_path: Path, place: int, other: Any) -> None:
     data = replaced(json.loads(manifest().model_dump_json()), place, other)
     loaded(LocalStore(tmp_path), json.dumps(data).encode())
+
+
+def test_no_input_that_coverage_leads_to_brings_any_reader_down() -> None:
+    harness = Path(__file__).with_name("fuzzing.py")
+    command = [sys.executable, str(harness), "-runs=2000", "-seed=7", "-verbosity=0"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-2_000:]
 
 
 @fuzzed

@@ -2,14 +2,17 @@
 
 import itertools
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import corpora
-from hone import readers
+from hone import pages, readers
 from hone.core.text import Chunking, chunks, windows
 from hone.errors import UserError
 
@@ -36,6 +39,21 @@ def test_of_a_parquet_file_only_the_fields_asked_for_are_read(tmp_path: Path) ->
         {key: row[key] for key in ("_id", "text")} for row in DOCS
     ]
     assert "vector" in next(readers.rows(path, ("_id", "body")))[1]
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_pages_unpack_to_what_an_honest_footer_says(tmp_path: Path, compression: str, version: str) -> None:
+    texts = [f"wing {number % 70} " * (number % 9) for number in range(3_000)]
+    table = pa.table({"text": texts, "plain": texts, "list": [[1, None]] * 3_000, "few": [None, 1.5, 2.5] * 1_000})
+    path = tmp_path / "c.parquet"
+    pq.write_table(table, path, compression=compression, data_page_version=version, data_page_size=4_096,
+                   use_dictionary=["text"], row_group_size=2_000, write_page_checksum=True)  # fmt: skip
+    found, data = pq.read_metadata(path), path.read_bytes()
+    for number, place in product(range(found.num_row_groups), range(found.num_columns)):
+        chunk = found.row_group(number).column(place)
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        assert pages.unpacked_bytes(data, start, chunk.total_compressed_size) == chunk.total_uncompressed_size
 
 
 def test_a_folder_of_tables_is_read_in_order_without_its_queries_and_judgements(tmp_path: Path) -> None:

@@ -5,16 +5,18 @@ All of them stream, and name file and row of what they cannot read.
 
 import csv
 import json
+import mmap
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count, islice, product
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hone import pages
 from hone.core import scripts
 from hone.core.text import Chunking, chunks
 from hone.errors import UserError
@@ -33,7 +35,7 @@ SUFFIXES: dict[Format, tuple[str, ...]] = {
 TABLE_SUFFIXES = tuple(suffix for format in SUFFIXES if format != "text" for suffix in SUFFIXES[format])
 LARGEST_FIELD = 64 << 20
 LARGEST_CHUNK = 256 << 20
-MOST_EXPANSION = 100
+MOST_EXPANSION = 20
 LARGEST_RELEVANCE = 2**31 - 1
 ROWS_AT_ONCE = 1_024
 ENOUGH_FOR_LANGUAGE = 200
@@ -306,19 +308,20 @@ def _readable_parquet(path: Path) -> Generator[pq.ParquetFile]:
         with pq.ParquetFile(path, read_dictionary=texts) as file:
             _check_expansion(path, file.metadata)
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         flaw = str(error).partition("\n")[0]
         raise UserError(f"{path} is not readable Parquet ({flaw}); write it again") from error
 
 
 def _check_expansion(path: Path, metadata: pq.FileMetaData) -> None:
-    """Refuses a file that would fill the memory. Raises UserError naming the row group."""
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        for place in range(group.num_columns):
-            chunk = group.column(place)
-            packed, unpacked = chunk.total_compressed_size, chunk.total_uncompressed_size
-            if min(packed, unpacked) < 0 or unpacked > max(LARGEST_CHUNK, MOST_EXPANSION * packed):
+    """Refuses a file that would fill the memory, whatever its footer says. Raises UserError naming the row group."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for number, place in product(range(metadata.num_row_groups), range(metadata.num_columns)):
+            chunk = metadata.row_group(number).column(place)
+            packed = chunk.total_compressed_size
+            starts = [chunk.data_page_offset, chunk.dictionary_page_offset or 0]
+            unpacked = pages.unpacked_bytes(data, min(start for start in starts if start > 0), packed)
+            if unpacked > max(LARGEST_CHUNK, MOST_EXPANSION * packed):
                 claim = (
                     f"column {chunk.path_in_schema!r} of row group {number} turns {packed:,} bytes into {unpacked:,}"
                 )

@@ -1,0 +1,143 @@
+"""Settings files and command lines that are refused."""
+
+from bad.home import Case, Home
+
+ALIAS_BOMB = "a: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{chr(98 + n)}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(9)
+)
+
+
+def file_for_store(home: Home) -> None:
+    home.write("file", "")
+    home.call("run", home.folder / "s.yaml", "--store", home.folder / "file" / "store")
+
+
+CASES: dict[str, Case] = {
+    "no settings file": (lambda h: h.call("run", h.folder / "no.yaml"), r"no\.yaml does not exist; `hone init FOLDER`"),
+    "settings are a folder": (lambda h: h.call("run", h.folder), r"cannot read .*: Is a directory; name a settings"),
+    "settings are no YAML": (
+        lambda h: h.write("s.yaml", "name: r\nprepare: [\n"),
+        r"s\.yaml, line 3 is not valid YAML",
+    ),
+    "settings hold a NUL": (lambda h: h.write("s.yaml", b"name: \0"), r"s\.yaml is not valid YAML: .*; write it again"),
+    "settings not UTF-8": (lambda h: h.write("s.yaml", b"name: \xff"), r"s\.yaml is not UTF-8 \(byte 6\); save it"),
+    "settings are empty": (lambda h: h.write("s.yaml", ""), r"s\.yaml holds no settings; write `key: value` lines"),
+    "settings nest too deep": (
+        lambda h: h.write("s.yaml", "a: " + "[" * 9_999),
+        r"s\.yaml is not valid YAML: .*recurs",
+    ),
+    "a key twice": (lambda h: h.write("s.yaml", "name: r\nname: s\n"), r"line 2 .*: the key 'name' stands there twice"),
+    "an unknown setting": (lambda h: h.settings(mine={"top": 3}), r"mine\.top: unknown setting; did you mean top_k\?"),
+    "an unknown section": (lambda h: h.settings(minne={}), r"minne: unknown setting; did you mean mine\?"),
+    "a wrong type": (lambda h: h.settings(mine={"top_k": "many"}), r"mine\.top_k: .*integer.*, not 'many'; `hone desc"),
+    "a shared setting of wrong type": (
+        lambda h: h.settings(student={"model": "student", "pooling": "max"}),
+        r"s\.yaml: student\.pooling: .*not 'max'",
+    ),
+    "no student": (lambda h: h.settings(student={}), r"s\.yaml: student\.model: Field required; `hone describe mine`"),
+    "a section that is a list": (lambda h: h.settings(mine=[]), r"mine: write the settings of mine as indented"),
+    "a number out of range": (
+        lambda h: h.settings(prepare={"corpus": "corpus", "max_chars": 0}),
+        r"prepare\.max_chars: .*greater than .*, not 0",
+    ),
+    "an unknown preset": (
+        lambda h: h.settings(preset="gpu"),
+        r"preset: 'gpu' is none of the presets; write one of cpu, paper",
+    ),
+    "no name": (lambda h: h.settings(name="../x"), r"name: give the run a name of letters, digits"),
+    "an unknown backend": (
+        lambda h: h.settings(teacher={"kind": "oracle"}),
+        r"s\.yaml: teacher\.kind: no such teacher; the kinds are .*fusion",
+    ),
+    "an unknown source of queries": (
+        lambda h: h.settings(generate={"sources": ["gpt"]}),
+        r"generate\.sources: name each",
+    ),
+    "settings that would run code": (
+        lambda h: h.write("s.yaml", 'name: !!python/object/apply:os.system ["touch x"]'),
+        r"s\.yaml, line 1 is not valid YAML: could not determine a constructor",
+    ),
+    "an alias bomb": (
+        lambda h: h.write("s.yaml", ALIAS_BOMB),
+        r"s\.yaml, line \d is not valid YAML: its aliases stand for more than 100,000 values; mend the line",
+    ),
+    "an alias of itself": (
+        lambda h: h.write("s.yaml", "name: &a [*a]"),
+        r"s\.yaml, line 1 is not valid YAML: .*itself",
+    ),
+    "a name of 10 KB": (lambda h: h.settings(name="x" * 10_240), r"name: give the run a name .*, 200 at most"),
+    "a name with an escape": (lambda h: h.settings(name="%2e%2e"), r"name: give the run a name of letters, digits"),
+    "a name with a NUL": (lambda h: h.settings(name="a\0b"), r"name: give the run a name of letters, digits"),
+    # the command line
+    "an unknown stage": (
+        lambda h: h.call("stage", "train", "--config", "{}"),
+        r"'train' is not a stage; the stages are",
+    ),
+    "until an unknown stage": (
+        lambda h: setattr(h, "until", "trian"),
+        r"'trian' is not a stage; the stages are prepare",
+    ),
+    "a nonsense shard": (
+        lambda h: h.call("stage", "prepare", "--config", h.folder / "s.yaml", "--shard", "4/3"),
+        r"--shard '4/3' is not i/n",
+    ),
+    "a shard of a stage that has none": (
+        lambda h: h.call("stage", "prepare", "--config", h.folder / "s.yaml", "--shard", "0/3"),
+        r"prepare is not sharded",
+    ),
+    "settings that are no JSON": (
+        lambda h: h.call("stage", "mine", "--config", "{x"),
+        r"--config is not valid JSON .*; write an object",
+    ),
+    "an input that is not there": (
+        lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", "docs=prepare/00"),
+        r"--input docs=prepare/00: there is no finished docs at prepare/00",
+    ),
+    "an input outside the store": (
+        lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", "docs=../../x"),
+        r"no key of a store",
+    ),
+    "no input": (
+        lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml"),
+        r"mine reads docs, queries: run the",
+    ),
+    "an unknown run": (
+        lambda h: h.call("search", "r", "wing", "--store", h.folder),
+        r"there is no run called 'r' in .*; `hone run` makes",
+    ),
+    "an empty query": (lambda h: h.call("search", "r", " "), r"the query is empty; type what you would search for"),
+    "a store that is no folder": (
+        file_for_store,
+        r"cannot write to the store .*: Not a directory; give another --store",
+    ),
+    "a store of another kind": (
+        lambda h: h.call("run", h.folder / "s.yaml", "--store", "gs://x"),
+        r"'gs://x' is neither a folder nor s3://",
+    ),
+    "nothing to look at": (lambda h: h.call("init", h.folder / "no"), r"no does not exist; give the folder or file"),
+    "nothing to describe": (lambda h: h.call("describe", "train"), r"'train' is not a stage; the stages are prepare"),
+    "damage looked for in an unknown run": (
+        lambda h: h.call("store", "verify", "no", "--store", h.store.uri),
+        r"there is no run called 'no' in .*; the runs there are r",
+    ),
+    "a difference to an unknown run": (
+        lambda h: h.call("store", "diff", "r", "no", "--store", h.store.uri),
+        r"there is no run called 'no'",
+    ),
+    "repair outside the store": (
+        lambda h: h.call("repair", "../r", "--store", h.store.uri),
+        r"'\.\./r/manifest.json' is no key of a store",
+    ),
+    "an input with an escape": (
+        lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", "docs=prepare/%2e%2e"),
+        r"'prepare/%2e%2e/manifest.json' is no key of a store",
+    ),
+    "an input with a NUL": (
+        lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", "docs=prepare/a\0b"),
+        r"is no key of a store",
+    ),
+    "an input of 10 KB": (
+        lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", f"docs={'x' * 10_240}"),
+        r"is no key of a store",
+    ),
+}
