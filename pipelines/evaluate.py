@@ -1,7 +1,7 @@
-"""evaluate: judges a model that is in the store already, without training: evaluate, gate and nothing else.
+"""evaluate: judges any model without training: prepare, distill (which takes the model as it is), evaluate, gate.
 
-For another gate policy, other judgements or a model of another run on the same corpus. The prefixes are those that
-`hone stage`, a task's output `prefix` or runs/NAME.json in the store give.
+For a model from elsewhere, another team's, or an earlier run's under today's judgements and policy. It is compared with
+the settings' student on the settings' corpus, as a tuned model would be.
 """
 
 from typing import Any
@@ -15,35 +15,21 @@ from hone.kubeflow.profile import Profile
 def build(profile: Profile) -> Any:
     """The pipeline, for one profile."""
 
-    @dsl.pipeline(name="hone-evaluate", description="Judges a model that is in the store, without training.")  # pyright: ignore[reportUntypedFunctionDecorator]
-    def evaluate(
-        settings: str, store: str, prepare: str, generate: str, mine: str, score: str, curate: str, distill: str
-    ) -> None:
-        """Judges a model that is in the store, without training.
+    @dsl.pipeline(name="hone-evaluate", description="Judges any model, without training.")  # pyright: ignore[reportUntypedFunctionDecorator]
+    def evaluate(settings: str, store: str, model: str) -> None:
+        """Judges any model, without training.
 
         Args:
             settings: The settings file: its YAML or JSON text, or its address s3://bucket/key.
             store: Where results live, s3://bucket/prefix.
-            prepare: Prefix of the corpus and its judgements.
-            generate: Prefix of the queries; the report counts them.
-            mine: Prefix of their candidates; the report counts what was dropped.
-            score: Prefix of the teacher's scores; likewise.
-            curate: Prefix of the lists; the gate looks for test queries among them.
-            distill: Prefix of the model that is judged.
+            model: The model that is judged, a sentence-transformers folder: s3://bucket/prefix, or a path on the
+                volume of models.
         """
         hone = Hone(profile, settings, store)
         with dsl.ExitHandler(hone.task("notify"), name="run"):
-            ready = hone.preflight()
-            judged = hone.task(
-                "evaluate",
-                ready,
-                prepare=prepare,
-                generate=generate,
-                mine=mine,
-                score=score,
-                curate=curate,
-                distill=distill,
-            )
-            hone.task("gate", judged, prepare=prepare, curate=curate, distill=distill)
+            prepare = hone.task("prepare", hone.preflight())
+            adopted = hone.task("distill", prepare, adopt=model)
+            judged = hone.task("evaluate", prepare, adopted)
+            hone.task("gate", prepare, adopted, judged)
 
     return evaluate

@@ -1,6 +1,7 @@
 """Compiled pipelines: what every task asks for, the paths through the DAG, and the same result as on the laptop."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,13 +11,16 @@ from typing import Any
 import pytest
 import yaml
 
+import chain
 import ir
-from hone import settings
+from hone import local, settings
 from hone.errors import UserError
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
 from hone.kubeflow.components import COMPONENTS
 from hone.stages import STAGES
+from hone.store import LocalStore
+from test_components import call as launched
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
@@ -164,6 +168,29 @@ def test_a_task_that_fails_once_is_run_again(tmp_path: Path) -> None:
 
     state, seen = follow("promote", once, tmp_path)
     assert (state, [name for name, _ in seen].count("distill")) == ("SUCCEEDED", 2)
+
+
+def test_a_model_from_elsewhere_is_judged_without_training_as_on_the_laptop(tmp_path: Path) -> None:
+    home = chain.home(tmp_path / "home")
+    model = str(shutil.copytree(home / "student", tmp_path / "elsewhere"))
+    text, store = chain.settings_file(home).read_text("utf-8"), LocalStore(tmp_path / "store")
+    text = text.replace("corpus: corpus", f"corpus: {home}/corpus").replace("model: student", f"model: {home}/student")
+    seen: list[str] = []
+
+    def run(name: str, component: Any, executor: Any, given: dict[str, Any]) -> dict[str, Any] | None:
+        seen.append(executor["container"]["command"][-1])
+        return {} if seen[-1] == "notify" else launched(seen[-1], tmp_path / f"task-{len(seen)}", **given)
+
+    spec, _ = ir.load(compiled("evaluate", "dev-cpu", tmp_path))
+    assert ir.interpret(spec, run, {"settings": text, "store": store.uri, "model": model}) == "SUCCEEDED"
+    assert seen == ["preflight", "prepare", "distill", "evaluate", "gate", "notify"]
+    done = local.results(store, "tiny")
+    assert done["evaluate"].facts["tuned"] == done["evaluate"].facts["base"], "the same weights, from elsewhere"
+    assert done["gate"].facts["verdict"] == "hold"
+    adopting = chain.checked(home, "laptop", distill={**chain.SETTINGS["distill"], "adopt": model})
+    laptop = LocalStore(tmp_path / "laptop")
+    assert chain.digests(local.run(adopting, laptop)) == chain.digests(done)
+    assert not any(step.reason for step in local.explain_run(adopting, laptop))
 
 
 def test_a_run_that_preflight_stops_does_nothing_but_tell(tmp_path: Path) -> None:

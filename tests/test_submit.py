@@ -30,8 +30,9 @@ def submitted(platform: kfp_server.Platform, tmp_path: Path, **how: Any) -> int:
     path.write_text(how.pop("text", SETTINGS), "utf-8")
     client = submit.connect(platform.host, "")
     place = submit.Place(service_account="hone-runner")
-    store = str(tmp_path / "store")
-    return submit.main(client, ("specialize", load("dev-cpu")), path, store, place, wait=how.get("wait", True), pause=0)
+    given = {"store": str(tmp_path / "store"), **({"model": how["model"]} if "model" in how else {})}
+    what = (how.get("pipeline", "specialize"), load("dev-cpu"))
+    return submit.main(client, what, path, given, place, wait=how.get("wait", True), pause=0)
 
 
 def decided(tmp_path: Path, verdict: str) -> None:
@@ -74,6 +75,16 @@ def test_the_same_run_is_adopted_and_the_same_version_is_not_uploaded_again(
     assert submitted(platform, tmp_path, text=SETTINGS + "seed: 3\n", wait=False) == 0
     assert len(platform.held["runs"]) == 2
     assert len(platform.held["versions"]) == 1
+
+
+def test_a_model_from_elsewhere_is_a_parameter_and_another_one_another_run(
+    platform: kfp_server.Platform, tmp_path: Path
+) -> None:
+    for model in ("s3://hone/one", "s3://hone/other", "s3://hone/one"):
+        assert submitted(platform, tmp_path, pipeline="evaluate", model=model, wait=False) == 0
+    assert [run["runtime_config"]["parameters"]["model"] for run in platform.held["runs"]] == [
+        "s3://hone/one", "s3://hone/other",
+    ]  # fmt: skip
 
 
 def test_a_failed_run_ends_with_1_and_is_not_adopted(platform: kfp_server.Platform, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ class StageConfig(Settings):
     """The settings of one stage."""
 
     sharded: ClassVar[bool] = False
+    without_training: ClassVar[tuple[str, ...]] = ()
+    """Tables that the stage reads and that are not there where a model is taken as it is: they read as empty."""
     together: ClassVar[bool] = False
     """Several processes of one launch (`torchrun`) work on the stage together."""
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from hone import sources, tables
 from hone.config import StageConfig
 from hone.errors import UserError
-from hone.manifest import Manifest, Output, lineage
+from hone.manifest import Manifest, Output, lineage, output_of
 from hone.memo import Memo
 from hone.parts import TableReader, TableWriter, fetch_folder, upload
 from hone.store import Store
@@ -77,9 +77,11 @@ class Job:
         self._digests = dict(plan.sources)
 
     def table(self, name: str) -> TableReader:
-        """An input table."""
-        manifest = self.plan.inputs[name]
+        """An input table; one that a run without training has not is empty."""
         table = cast(Table, tables.OUTPUTS[name])
+        manifest = self.plan.inputs.get(name)
+        if manifest is None:
+            return TableReader(table, output_of([]), "", self.store, self.scratch)
         return TableReader(table, manifest.outputs[name], manifest.prefix, self.store, self.scratch)
 
     def folder(self, name: str) -> Path:

@@ -17,8 +17,11 @@ from hone.manifest import Manifest, load_manifest
 from hone.settings import RunSettings
 from hone.sources import ModelMark, SourceMark, local_path
 from hone.stage import execute, finished, merge, plan, scratch_folder
-from hone.stages import STAGES, publish, stage
+from hone.stages import STAGES, distill, publish, stage
 from hone.store import Store
+
+TRAINING = ("generate", "mine", "score", "curate")
+"""The stages that make what distill trains on."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def explain_run(settings: RunSettings, store: Store, *, last: str = STAGES[-1]) 
         if why := left_out(name, settings, done):
             steps.append(Step(name, None, "", why))
             continue
-        waits = [table for table in stage(name).READS if table not in outputs_of(done)]
+        left = {table for step in steps if step.left_out for table in stage(step.stage).WRITES}
+        waits = [table for table in stage(name).READS if table not in {*outputs_of(done), *left}]
         if waits:
             steps.append(Step(name, None, f"reads {waits[0]}, which will be made anew"))
             continue
@@ -181,7 +185,13 @@ def _execute(todo: Plan, store: Store, shards: int) -> Manifest:
 
 
 def left_out(name: str, settings: RunSettings, done: Mapping[str, Manifest]) -> str:
-    """Why a stage is no part of a run: only what passed is published, and only where the settings name a domain."""
+    """Why a stage is no part of a run.
+
+    Only what passed is published, and only where the settings name a domain; a model that is taken as it is needs
+    nothing to be trained on.
+    """
+    if name in TRAINING and cast(distill.Config, settings.stages["distill"]).adopt:
+        return "distill.adopt takes a model as it is"
     if name != "publish":
         return ""
     if not cast(publish.Config, settings.stages[name]).domain:

@@ -35,10 +35,10 @@ HELPER_SECONDS = 0.5
 def plan(name: str, config: StageConfig, inputs: Mapping[str, Manifest], scratch: Path) -> Plan:
     """What running a stage with these settings on these inputs would be. Raises UserError on a missing input."""
     module = stage(name)
-    missing = [table for table in module.READS if table not in inputs]
+    missing = [table for table in module.READS if table not in {*inputs, *config.without_training}]
     if missing:
         raise UserError(f"{name} reads {', '.join(missing)}: run the stages before it first")
-    chosen = {table: inputs[table] for table in module.READS}
+    chosen = {table: inputs[table] for table in module.READS if table in inputs}
     found = {
         reference: sources.content_digest(sources.local_path(reference, scratch))
         for reference in marked(config, sources.SourceMark)

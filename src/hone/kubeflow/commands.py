@@ -52,6 +52,7 @@ def submit(
     host: HostOption = "",
     namespace: Annotated[str, typer.Option(help="The namespace, on a platform of many users.")] = "",
     service_account: Annotated[str, typer.Option(help="The service account of the tasks.")] = "",
+    model: Annotated[str, typer.Option(help="The model that the pipeline evaluate judges: s3:// or a path.")] = "",
     wait: Annotated[bool, typer.Option(help="Follow the run and exit with its verdict.")] = True,
 ) -> None:
     """Run a pipeline on Kubeflow, or adopt the same run; exit 0 promote, 3 hold, 4 reject, 1 failed."""
@@ -63,7 +64,7 @@ def submit(
             submit.connect(host, namespace),
             (pipeline, load(profile, images)),
             settings,
-            store,
+            {"store": store, **({"model": model} if model else {})},
             submit.Place(namespace, service_account=service_account),
             wait=wait,
         )

@@ -48,6 +48,7 @@ class Component:
 
 SETTINGS = "The settings file: its YAML or JSON text (at most 50 kB), or its address s3://bucket/key."
 STORE = Port("store", "String", "Where results live: s3://bucket/prefix.")
+ADOPT = Port("adopt", "String", "A model to take as it is instead of training: s3:// or a path in the image.", "")
 SHARDED = (
     Port("shard", "String", "i/n does the i-th of n shares, with 0 <= i < n.", "0/1"),
     Port("shares", "JsonArray", "The prefixes that all shares gave back: joins them instead of doing one.", "[]"),
@@ -105,16 +106,22 @@ def parents(name: str) -> dict[str, list[str]]:
     return found
 
 
+def lackable(name: str, tables: list[str]) -> bool:
+    """Whether a stage does without these tables where a model is taken as it is."""
+    return set(tables) <= set(stages.stage(name).Config.without_training)
+
+
 def _stage_component(name: str) -> Component:
     module = stages.stage(name)
     inputs = [
         Port("settings", "String", f"{SETTINGS} Read from it: {'; '.join(_settings_read(name))}."),
         STORE,
         *(
-            Port(parent, "String", f"Prefix of a {parent} result: {', '.join(t)}.")
+            Port(parent, "String", f"Prefix of a {parent} result: {', '.join(t)}.", "" if lackable(name, t) else None)
             for parent, t in parents(name).items()
         ),
         *(SHARDED if module.Config.sharded else ()),
+        *((ADOPT,) if "adopt" in module.Config.model_fields else ()),
     ]
     shown = [port for output in module.WRITES for port in SHOWN.get(output, ())]
     return Component(name, module.IMAGE, _meaning(module.__doc__), tuple(inputs), (*OUTPUTS, *shown))

@@ -13,7 +13,7 @@ from typing import Any, cast
 from hone import local, settings
 from hone.errors import UserError
 from hone.job import Shard
-from hone.kubeflow.components import component, parents
+from hone.kubeflow.components import component, lackable, parents
 from hone.kubeflow.notify import notify
 from hone.kubeflow.preflight import Needs, check
 from hone.manifest import Manifest, load_manifest
@@ -100,6 +100,8 @@ def _stage(call: Call, run_settings: RunSettings, store: Store) -> None:
         print(f"{call.name}: left out: {reason}", flush=True)
         return
     config = run_settings.stages[call.name]
+    if adopt := call.given.get("adopt"):
+        config = settings.stage_config(call.name, {**config.model_dump(), "adopt": adopt}, "inputs", Path("/"))
     shard, shares = Shard.parse(call.given.get("shard", "0/1")), call.given.get("shares") or "[]"
     count = len(shares if isinstance(shares, list) else json.loads(shares))
     manifest, ran = local.run_stage(call.name, config, _inputs(call, store), store, shard, count)
@@ -114,6 +116,8 @@ def _inputs(call: Call, store: Store) -> dict[str, Manifest]:
     """Table to the manifest of the result it is read from."""
     found: dict[str, Manifest] = {}
     for parent, read in parents(call.name).items():
+        if not call.given[parent] and lackable(call.name, read):
+            continue
         manifest = load_manifest(store, f"{call.given[parent]}/manifest.json")
         if manifest is None:
             raise UserError(f"{call.name}: there is no finished {parent} at {call.given[parent]!r} in {store.uri}")

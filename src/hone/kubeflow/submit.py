@@ -70,14 +70,24 @@ def connect(host: str, namespace: str) -> "Client":
 
 
 def main(
-    client: "Client", what: tuple[str, Profile], path: Path, store: str, place: Place, *, wait: bool, pause: float = 10
+    client: "Client",
+    what: tuple[str, Profile],
+    path: Path,
+    given: dict[str, str],
+    place: Place,
+    *,
+    wait: bool,
+    pause: float = 10,
 ) -> int:
-    """Registers, submits and, unless told not to, waits; returns the exit code. Raises UserError."""
+    """Registers, submits and, unless told not to, waits; returns the exit code. Raises UserError.
+
+    `given` are the pipeline's parameters beside the settings: the store and, for evaluate, the model.
+    """
     text = path.read_text("utf-8") if path.is_file() else ""
     if not text:
         raise UserError(f"{path} does not exist; `hone init FOLDER` writes a settings file")
     version = register(client, *what)
-    run_id, name, new = submit(client, version, text, store, place)
+    run_id, name, new = submit(client, version, text, given, place)
     print(f"{name}: {'started' if new else 'is there already'}, run {run_id}", flush=True)
     if not wait:
         return 0
@@ -85,7 +95,7 @@ def main(
     if state != "SUCCEEDED":
         print(f"{name}: {state.lower()}; its tasks' logs say why", flush=True)
         return FAILED
-    sentence, code = verdict(open_store(store), text)
+    sentence, code = verdict(open_store(given["store"]), text)
     print(sentence, flush=True)
     return code
 
@@ -109,14 +119,14 @@ def register(client: "Client", pipeline: str, profile: Profile) -> Version:
         return Version(title, pipeline_id, str(made.pipeline_version_id), digest, True)
 
 
-def submit(client: "Client", version: Version, text: str, store: str, place: Place) -> tuple[str, str, bool]:
-    """Starts a run, or adopts one of the same pipeline, settings and store that has not failed.
+def submit(client: "Client", version: Version, text: str, given: dict[str, str], place: Place) -> tuple[str, str, bool]:
+    """Starts a run, or adopts one of the same pipeline, settings and parameters that has not failed.
 
     Returns its id, its name, and whether it is new. Raises UserError.
     """
     if len(text) > LONGEST_SETTINGS:
         raise UserError(f"the settings are {len(text)} characters; put them at an s3:// address and give that")
-    inputs = hashlib.sha256(json.dumps([version.digest, text, store]).encode()).hexdigest()[:12]
+    inputs = hashlib.sha256(json.dumps([version.digest, text, *given.values()]).encode()).hexdigest()[:12]
     name = f"{version.pipeline}-{check(text).name}-{inputs}"
     experiment = client.create_experiment(place.experiment, namespace=place.namespace)
     for run in _runs(client, str(experiment.experiment_id), name):
@@ -125,7 +135,7 @@ def submit(client: "Client", version: Version, text: str, store: str, place: Pla
     made = client.run_pipeline(
         str(experiment.experiment_id),
         name,
-        params={"settings": text, "store": store},
+        params={"settings": text, **given},
         pipeline_id=version.pipeline_id,
         version_id=version.version_id,
         service_account=place.service_account or None,

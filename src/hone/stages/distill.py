@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from hone.core.training import TrainingSettings
 from hone.errors import UserError
 from hone.job import Job
 from hone.progress import Task, task
+from hone.sources import ModelSource
 
 IMAGE = "train"
 READS = ("docs", "lists")
@@ -28,7 +30,10 @@ class Config(StageConfig, TrainingSettings):
     """Settings of distill."""
 
     together: ClassVar[bool] = True
+    without_training: ClassVar[tuple[str, ...]] = ("lists",)
 
+    adopt: ModelSource = ""
+    """A model that is taken as it is, instead of training one: what evaluate and gate then judge. A folder or s3://."""
     student: Student
     """The retriever that is specialised."""
     alphas: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0,)
@@ -43,6 +48,10 @@ def run(config: Config, job: Job) -> None:
     """Trains the student and saves it with `training.json`, the record of its curves."""
     from hone.backends.training import processes
 
+    if config.adopt:
+        shutil.copytree(job.source(config.adopt), job.new_folder("model"), dirs_exist_ok=True)
+        job.facts["adopted"] = True
+        return
     with processes.joined():
         _train(config, job)
 

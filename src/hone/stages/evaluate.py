@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +63,8 @@ class Licences(Settings):
 
 class Config(StageConfig):
     """Settings of evaluate."""
+
+    without_training: ClassVar[tuple[str, ...]] = ("queries", "lists", *DROPPED[1:])
 
     seed: int = 17
     """Draws the permutations, the bootstrap samples, synthetic queries and the queries that the teacher is asked."""

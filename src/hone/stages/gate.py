@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from hone.config import StageConfig
 from hone.core.text import normalised
@@ -21,6 +21,8 @@ WRITES = ("verdict", "full_report")
 
 class Config(StageConfig, Policy):
     """Settings of gate: the policy."""
+
+    without_training: ClassVar[tuple[str, ...]] = ("lists",)
 
 
 def run(config: Config, job: Job) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from hone import registry
-from hone.backends import load
+from hone.backends import library, load
 from hone.config import StageConfig
 from hone.core.handover import Hub, MLflow, ModelRegistry, Parcel
 from hone.core.verdict import PROMOTE
@@ -80,6 +80,7 @@ def hand_over(config: Config, job: Job) -> Path:
     for name in ("verdict.json", "README.md"):
         shutil.copyfile(job.folder("verdict") / name, folder / name)
     if config.onnx:
+        library("torch", "train")  # in a cluster: by_task: {publish: {image: train}} in the profile
         from hone.backends.handover import onnx_form
 
         job.facts["onnx_difference"] = onnx_form.add(folder)
