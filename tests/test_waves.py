@@ -26,8 +26,9 @@ def exhaustive(lists: list[list[str]], sources: list[str], scores: list[np.ndarr
     """The slow, readable twin: score all, sort, look whether the source is first."""
     kept: list[np.ndarray | None] = []
     for ids, source, values in zip(lists, sources, scores, strict=True):
-        ranked = sorted(zip(ids, values.tolist(), strict=True), key=lambda p: (math.isnan(p[1]), -p[1], p[0]))
-        first = ranked[0][0] if ranked else ""
+        comparable = [math.inf if math.isnan(value) else -value for value in values.tolist()]
+        ranked = sorted(zip(np.isnan(values).tolist(), comparable, ids, strict=True))
+        first = ranked[0][2] if ranked else ""
         kept.append(values if not source or first == source else None)
     return kept
 
