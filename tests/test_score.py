@@ -85,24 +85,28 @@ def test_lists_are_the_same_for_exhaustive_and_early_exit_and_for_any_number_of_
     assert early[0].cost["pairs"] == five[0].cost["pairs"] < 0.7 * QUERIES * DEPTH
 
 
+def killed_scoring(store: LocalStore, parts: int, *arguments: Any) -> None:
+    """slow.score in a process that is killed when so many parts of its memo are there."""
+    child = multiprocessing.get_context("spawn").Process(target=slow.score, args=(str(store.root), *arguments))
+    child.start()
+    while child.is_alive() and len(list(store.objects("memo/scores"))) < parts:
+        time.sleep(0.02)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+
+
 def test_a_killed_run_goes_on_where_it_was_and_writes_the_same_bytes(
     tmp_path: Path, models: dict[str, dict[str, Any]]
 ) -> None:
     store = LocalStore(tmp_path / "store")
     settings = {"early_exit": False, "qualify_queries": 0, **models}
-    arguments = str(tmp_path / "store"), world(), settings
-    child = multiprocessing.get_context("spawn").Process(target=slow.score, args=arguments)
-    child.start()
-    while child.is_alive() and len(list(store.objects("memo/scores"))) < 3:
-        time.sleep(0.02)
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    child.join()
+    killed_scoring(store, 3, world(), settings)
     finished = len(list(store.objects("memo/scores"))) * slow.PAIRS
     resumed = given.run(store, "score", given.results(store, **world()), **settings)
     other = LocalStore(tmp_path / "other")
     unbroken = given.run(other, "score", given.results(other, **world()), **settings)
-    assert child.exitcode == -signal.SIGKILL
     assert resumed.outputs == unbroken.outputs
     assert 150 <= finished < QUERIES * DEPTH
     assert resumed.cost["pairs_paid"] <= unbroken.cost["pairs_paid"] - finished
@@ -114,18 +118,10 @@ def test_five_shards_with_early_exit_of_which_one_was_killed_keep_the_lists_of_e
 ) -> None:
     store, other = LocalStore(tmp_path / "store"), LocalStore(tmp_path / "other")
     settings = {"early_exit": True, "qualify_queries": 0, **models}
-    arguments = (str(tmp_path / "store"), world(), settings, "1/5", 9)
-    child = multiprocessing.get_context("spawn").Process(target=slow.score, args=arguments)
-    child.start()
-    while child.is_alive() and len(list(store.objects("memo/scores"))) < 2:
-        time.sleep(0.02)
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    child.join()
+    killed_scoring(store, 2, world(), settings, "1/5", 9)
     inputs = given.results(store, **world())
     torn = given.run(store, "score", inputs, 5, **settings)
     whole = given.run(other, "score", given.results(other, **world()), **{**settings, "early_exit": False})
-    assert child.exitcode == -signal.SIGKILL
     assert torn.cost["pairs_paid"] < torn.cost["pairs"] < whole.cost["pairs"]
     lists = lists_of(store, inputs, torn), lists_of(other, inputs, whole)
     assert lists[0].outputs["lists"].digest == lists[1].outputs["lists"].digest

@@ -12,3 +12,5 @@ ProfileOption = Annotated[str, typer.Option("--profile", help="A name in pipelin
 ImagesOption = Annotated[Path | None, typer.Option("--images", help="A file of image: address@sha256:… lines.")]
 HostOption = Annotated[str, typer.Option("--host", help="The address of Kubeflow Pipelines; default this cluster's.")]
 DEFAULT_STORE = "hone-store"
+Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="A name in pipelines/, or the path of a file.")]
+NamespaceOption = Annotated[str, typer.Option(help="The namespace, on a platform of many users.")]

@@ -25,9 +25,13 @@ class Fusion:
         self, texts: Sequence[str], queries: np.ndarray, positions: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
         """Queries as texts and as vectors [q, d], and the documents of each, to float32 scores of those documents."""
-        nearest, _ = top_k(queries, self.vectors, self.teacher.pool)
-        rows = zip(texts, queries, nearest, positions, strict=True)
-        return [self._score(text, query, near, places) for text, query, near, places in rows]
+        return self._by(texts, queries, positions, [self.teacher])[0]
+
+    def by_mix(
+        self, texts: Sequence[str], queries: np.ndarray, positions: Sequence[np.ndarray], mixes: Sequence[Mix]
+    ) -> list[list[np.ndarray]]:
+        """What `score_lists` of the same with each mix gives; what depends on no mix is looked up once."""
+        return self._by(texts, queries, positions, [self.teacher.mixed(mix) for mix in mixes])
 
     def mixed(self, mix: Mix) -> "Fusion":
         """The same with another mix."""
@@ -35,19 +39,29 @@ class Fusion:
         other.teacher = self.teacher.mixed(mix)
         return other
 
-    def _score(self, text: str, query: np.ndarray, nearest: np.ndarray, places: np.ndarray) -> np.ndarray:
-        lexical = self.bm25.scores(text)
-        best = np.argsort(-lexical, kind="stable")[: self.teacher.pool]
-        pool = np.unique(np.concatenate([nearest, best, places]))
+    def _by(
+        self, texts: Sequence[str], queries: np.ndarray, positions: Sequence[np.ndarray], teachers: Sequence[Teacher]
+    ) -> list[list[np.ndarray]]:
+        nearest, _ = top_k(queries, self.vectors, self.teacher.pool)
+        scores: list[list[np.ndarray]] = [[] for _ in teachers]
+        for text, query, near, places in zip(texts, queries, nearest, positions, strict=True):
+            lexical = self.bm25.scores(text)
+            best = np.argsort(-lexical, kind="stable")[: self.teacher.pool]
+            pool = np.unique(np.concatenate([near, best, places]))
+            at = np.searchsorted(pool, places)
+            for teacher, found in zip(teachers, scores, strict=True):
+                found.append(self._pool_scores(teacher, query, pool, lexical)[at].astype(np.float32))
+        return scores
+
+    def _pool_scores(self, teacher: Teacher, query: np.ndarray, pool: np.ndarray, lexical: np.ndarray) -> np.ndarray:
         docs = np.asarray(self.vectors[pool])
-        if self.teacher.centred:
+        if teacher.centred:
             query, docs = centred(query, self.mean), centred(docs, self.mean)
-        scores = fused_scores(
+        return fused_scores(
             query,
             docs,
             lexical[pool],
-            lexical_weight=self.teacher.lexical_weight,
-            feedback_docs=self.teacher.feedback_docs,
-            feedback_weight=self.teacher.feedback_weight,
+            lexical_weight=teacher.lexical_weight,
+            feedback_docs=teacher.feedback_docs,
+            feedback_weight=teacher.feedback_weight,
         )
-        return scores[np.searchsorted(pool, places)].astype(np.float32)

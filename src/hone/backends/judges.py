@@ -82,6 +82,12 @@ class ListJudge:
     def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None:
         pass
 
+    def by_mix(
+        self, queries: Sequence[str], places: Sequence[np.ndarray], mixes: Sequence[Mix]
+    ) -> list[list[np.ndarray]]:
+        """What `lists` of the same fusion gives with each mix."""
+        return self.model.by_mix(queries, self.encode(queries), places, mixes)
+
     def mixed(self, mix: Mix) -> "ListJudge":
         """The same fusion with another mix."""
         return ListJudge(self.model.mixed(mix), self.encode)

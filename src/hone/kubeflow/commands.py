@@ -6,14 +6,23 @@ from typing import Annotated
 
 import typer
 
-from hone.options import DEFAULT_STORE, HostOption, ImagesOption, ProfileOption, Settings, StoreOption
+from hone.options import (
+    DEFAULT_STORE,
+    HostOption,
+    ImagesOption,
+    NamespaceOption,
+    Pipeline,
+    ProfileOption,
+    Settings,
+    StoreOption,
+)  # fmt: skip
 
 app = typer.Typer()
 
 
 @app.command()
 def compile(
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="A name in pipelines/, or the path of a file.")],
+    pipeline: Pipeline,
     out: Annotated[Path, typer.Option("--out", help="The file to write, for Kubeflow to run.")],
     profile: ProfileOption = "dev-cpu",
     images: ImagesOption = None,
@@ -28,11 +37,11 @@ def compile(
 
 @app.command()
 def register(
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="A name in pipelines/, or the path of a file.")],
+    pipeline: Pipeline,
     profile: ProfileOption,
     images: ImagesOption = None,
     host: HostOption = "",
-    namespace: Annotated[str, typer.Option(help="The namespace, on a platform of many users.")] = "",
+    namespace: NamespaceOption = "",
 ) -> None:
     """Upload a pipeline to Kubeflow, unless the same is there already."""
     from hone.kubeflow import submit
@@ -44,13 +53,13 @@ def register(
 
 @app.command()
 def submit(
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="A name in pipelines/, or the path of a file.")],
+    pipeline: Pipeline,
     settings: Settings,
     store: Annotated[str, typer.Option("--store", help="Where results live: s3://bucket/prefix.")],
     profile: ProfileOption,
     images: ImagesOption = None,
     host: HostOption = "",
-    namespace: Annotated[str, typer.Option(help="The namespace, on a platform of many users.")] = "",
+    namespace: NamespaceOption = "",
     service_account: Annotated[str, typer.Option(help="The service account of the tasks.")] = "",
     model: Annotated[str, typer.Option(help="The model that the pipeline evaluate judges: s3:// or a path.")] = "",
     wait: Annotated[bool, typer.Option(help="Follow the run and exit with its verdict.")] = True,
@@ -75,7 +84,7 @@ def submit(
 def reconcile(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.yaml", help="The pipelines and recurring runs there shall be.")],
     host: HostOption = "",
-    namespace: Annotated[str, typer.Option(help="The namespace, on a platform of many users.")] = "",
+    namespace: NamespaceOption = "",
 ) -> None:
     """Make Kubeflow hold the pipelines and the recurring runs of a plan; the chart's registrar does so."""
     from hone.kubeflow.reconcile import load_plan, reconcile

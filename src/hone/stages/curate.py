@@ -124,7 +124,8 @@ def training_list(config: Config, row: Row, cut: Cut) -> Row:
     pairs = [pair for pair in pairs if not (config.mask_source and pair[0] == row["doc_id"])]
     raw = np.array([score for _, score in pairs], dtype=np.float64)
     scores = curation.shifted(raw) if config.normalise == "none" else curation.normalised(raw, cut[0], cut[2])
-    near, kept = likely(config, scores), listed(config, scores)
+    near = likely(config, scores)
+    kept = listed(config, scores, near)
     return {
         "query_id": row["query_id"],
         "text": row["text"],
@@ -137,9 +138,10 @@ def training_list(config: Config, row: Row, cut: Cut) -> Row:
     }
 
 
-def listed(config: Config, scores: np.ndarray) -> np.ndarray:
-    """Positions, ascending, of the documents of a list that are kept, by their normalised scores [n], best first."""
-    places = np.setdiff1d(np.arange(len(scores)), likely(config, scores))
+def listed(config: Config, scores: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Positions, ascending, of the documents of a list that are kept, by their normalised scores [n], best first, and
+    the positions of its likely answers."""
+    places = np.setdiff1d(np.arange(len(scores)), near)
     if config.pick == "stratified":
         return places[curation.stratified(scores[places], config.list_size)]
     return places[: config.list_size]

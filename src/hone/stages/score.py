@@ -149,17 +149,21 @@ def mixed(judge: "Judge", asked: Asked, config: Config) -> tuple["Judge", Qualif
     mixes = config.teacher.mixes
     if config.teacher.kind != "fusion" or not mixes or asked.judged != "human":
         return judge, qualification(judge, asked), {}
-    judges = [cast("ListJudge", judge).mixed(mix) for mix in mixes]
-    found = [qualification(one, asked) for one in judges]
+    fusion = cast("ListJudge", judge)
+    found = [compared(asked, scores) for scores in fusion.by_mix(asked.texts, asked.places, mixes)]
     best = int(np.argmax([one.teacher for one in found]))
     figures = [{**mix.model_dump(), PRIMARY: one.teacher} for mix, one in zip(mixes, found, strict=True)]
-    return judges[best], found[best], {"mix": mixes[best].model_dump(), "mixes": figures}
+    return fusion.mixed(mixes[best]), found[best], {"mix": mixes[best].model_dump(), "mixes": figures}
 
 
 def qualification(judge: "Judge", asked: Asked) -> Qualification:
     """Teacher against student: re-ranking the student's top documents."""
     judge.calibrate(asked.texts, asked.places)
-    scores = judge.lists(asked.texts, asked.places)
+    return compared(asked, judge.lists(asked.texts, asked.places))
+
+
+def compared(asked: Asked, scores: Sequence[np.ndarray]) -> Qualification:
+    """What the teacher's scores of the student's top documents come to."""
     return qualify(asked.judged, asked.doc_ids, scores, asked.relevant, asked.caution)
 
 
