@@ -16,7 +16,7 @@ from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain
 from hone.report.page import page as report_page
 from hone.search import Hit
 from hone.serve import Judgements, Server, query_id
-from test_report import EVIL, VERDICT, measured, story
+from story import EVIL, VERDICT, measured, story
 
 ATTACK = '<script>document.title = "owned"</script><img src=x onerror="document.title=\'owned\'">'
 

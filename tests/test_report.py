@@ -1,28 +1,20 @@
-"""evaluate end to end with a tiny student, and what the report says, escapes and leaves out."""
+"""What a report says, escapes and leaves out."""
 
 import html
-import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from rich.console import Console
 
-from hone import tables
-from hone.core.families import Student
 from hone.core.metrics import MEASURES
-from hone.core.teachers import Teacher
-from hone.errors import UserError
-from hone.job import Job, Plan, Shard
-from hone.judged import JudgedSet
-from hone.manifest import Manifest, Output
+from hone.manifest import Manifest
 from hone.report import before_after, charts
-from hone.report.findings import Findings, Move, Origin, QueryGain, headline
+from hone.report.findings import Findings, Origin, headline
 from hone.report.markdown import card, markdown
 from hone.report.markup import element
 from hone.report.page import page
@@ -30,286 +22,7 @@ from hone.report.queries import queries
 from hone.report.table import rows
 from hone.report.text import escaped
 from hone.sources import declared_licence
-from hone.stages import evaluate, stage
-from hone.store import LocalStore
-from hone.tables import Table
-from tiny import student as tiny_student
-
-EVIL = '<script>alert("x")</script>'
-TEXTS = ["apple pie recipe", "bake bread at home", "car engine repair", f"{EVIL} title", "swim in the sea"]
-CHAIN = {
-    "prepare": ("docs", "judged_queries", "qrels", "dropped_by_prepare"),
-    "generate": ("queries", "dropped_by_generate"),
-    "mine": ("candidates", "dropped_by_mine"),
-    "score": ("teacher_scores", "dropped_by_score"),
-    "curate": ("lists", "dropped_by_curate"),
-    "distill": ("model",),
-}
-
-
-def measured(
-    delta: float = 0.031, p_value: float = 0.004, split: str = "test", ci95: tuple[float, float] = (0.012, 0.05)
-) -> dict[str, Any]:
-    """metrics.json of 237 queries."""
-    values = {
-        "base": 0.481,
-        "tuned": 0.481 + delta,
-        "delta": delta,
-        "ci95": ci95,
-        "p_value": p_value,
-        "p_holm": p_value,
-    }
-    found = {
-        "role": "domain",
-        "synthetic": False,
-        "queries": 237,
-        "minimal_detectable_effect": 0.021,
-        "measures": dict.fromkeys(MEASURES, values),
-        "systems": {"base": dict.fromkeys(MEASURES, 0.4)},
-        "ceiling": None,
-        "groups": {"style": [{**values, "group": "question", "queries": 3}]},
-    }
-    return {
-        **{key: dict.fromkeys(MEASURES, values[key]) for key in ("base", "tuned", "delta")},
-        "p_value": p_value, "ci95": ci95, "queries": 237, "split": split, "synthetic": False,
-        "significant": p_value < 0.05,
-        "sets": {split: found}, "models": {},
-    }  # fmt: skip
-
-
-UNMEASURED = {"queries": 0, "split": "", "synthetic": False, "models": {}, "significant": False, "sets": {}}
-
-
-class Chain:
-    """Finished results of all stages before evaluate, written as the stages write them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.store = folder, LocalStore(folder / "store")
-        self.inputs: dict[str, Manifest] = {}
-
-    def finish(self, name: str, rows: dict[str, list[dict[str, Any]]], model: Path | None = None) -> None:
-        scratch = self.folder / name
-        scratch.mkdir(parents=True)
-        todo = Plan(name, stage(name).Config.model_construct(), dict(self.inputs), {}, "f" * 16)
-        job = Job(todo, self.store, scratch, Shard())
-        for output in CHAIN[name]:
-            table = tables.OUTPUTS[output]
-            if isinstance(table, Table):
-                with job.writer(output) as writer:
-                    writer.write(table.build(rows.get(output, [])))
-        if model:
-            for file in (path for path in model.rglob("*") if path.is_file()):
-                target = job.new_folder("model") / file.relative_to(model)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(file.read_bytes())
-        manifest = Manifest(
-            stage=name, fingerprint="f" * 16, code="c", version="1", config={"note": EVIL}, sources={},
-            inputs={table: found.prefix for table, found in self.inputs.items()}, input_digests={},
-            outputs={output: job.publish(output) for output in CHAIN[name]},
-            facts={"qualification": {"teacher": 0.5, "qualified": True}} if name == "score" else {},
-            cost={"pairs": 7}, seconds=1.5,
-        )  # fmt: skip
-        self.store.create(f"{manifest.prefix}/manifest.json", manifest.model_dump_json().encode())
-        self.inputs |= dict.fromkeys(CHAIN[name], manifest)
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A base and a tuned student; the tuned one has curves."""
-    folder = tmp_path_factory.mktemp("models")
-    base, tuned = (tiny_student(folder / name, seed=seed) for seed, name in enumerate(("base", "tuned")))
-    training = {
-        "summary": {"steps": 2},
-        "steps": [{"step": 1, "kl": 0.9}, {"step": 2, "kl": 0.7}],
-        "looks": [{"step": 2, "epoch": 1, "dev_loss": 0.8}],
-        "alphas": [{"alpha": 1.0, "dev_loss": None}],
-    }
-    (tuned / "training.json").write_text(json.dumps(training))
-    return base, tuned
-
-
-def chain(folder: Path, tuned: Path, splits: tuple[str, ...], held_out: bool = False) -> dict[str, Any]:
-    made = Chain(folder)
-    docs = [
-        {"doc_id": f"d{n}", "title": text if n == 3 else "", "text": text, "held_out": held_out}
-        for n, text in enumerate([*TEXTS, *(f"filler text number {n}" for n in range(8))])
-    ]
-    judged = [{"query_id": f"q{n}", "text": TEXTS[n], "split": splits[n % len(splits)]} for n in range(4) if splits]
-    judged += [{"query_id": "d4", "text": TEXTS[4], "split": splits[0]}] if splits else []
-    qrels = [{"query_id": q["query_id"], "doc_id": f"d{n}", "relevance": 1 + n % 2} for n, q in enumerate(judged)]
-    judged += [{"query_id": "nobody judged", "text": "x", "split": splits[0]}] if splits else []
-    queries = [
-        {"query_id": f"t{n}", "text": "t", "doc_id": "d0", "source": "log", "style": EVIL if n else "title"}
-        for n in range(3)
-    ]
-    lost = {"id": "t2", "stage": "mine", "reason": "too far away", "detail": EVIL}
-    example = {"query_id": "t1", "text": "t", "style": "s", "doc_id": "", "split": "train"}
-    example |= {"doc_ids": ["d0"], "scores": [1.0], "likely": []}
-    made.finish("prepare", {"docs": docs, "judged_queries": judged, "qrels": qrels})
-    made.finish("generate", {"queries": queries})
-    made.finish("mine", {"dropped_by_mine": [lost, {**lost, "id": "t3"}]})
-    made.finish("score", {})
-    made.finish("curate", {"lists": [example]})
-    made.finish("distill", {}, tuned)
-    return {"store": made.store, "inputs": {name: made.inputs[name] for name in evaluate.READS}}
-
-
-def evaluated(
-    folder: Path, models: tuple[Path, Path], splits: tuple[str, ...], held_out: bool = False, **settings: Any
-) -> Job:
-    base, tuned = models
-    done = chain(folder, tuned, splits, held_out)
-    config = evaluate.Config(
-        student=Student(model=str(base)), teacher=Teacher(kind="fusion"), permutations=200, bootstrap=200, examples=2,
-        **settings,
-    )  # fmt: skip
-    scratch = folder / "evaluate"
-    scratch.mkdir()
-    job = Job(Plan("evaluate", config, done["inputs"], {}, "e" * 16), done["store"], scratch, Shard())
-    evaluate.run(config, job)
-    return job
-
-
-def output(job: Job, name: str) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    return pq.read_table(job.new_folder(name)).to_pylist()
-
-
-def test_evaluate_measures_both_systems_on_every_split(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    job = evaluated(tmp_path, models, ("test", "dev"))
-    metrics = json.loads((job.new_folder("report") / "metrics.json").read_text())
-    assert {
-        "base",
-        "tuned",
-        "delta",
-        "p_value",
-        "ci95",
-        "queries",
-        "split",
-        "synthetic",
-        "significant",
-        "sets",
-        "models",
-    } == set(metrics)
-    assert (metrics["split"], metrics["queries"], metrics["sets"]["dev"]["queries"]) == ("test", 3, 2)
-    measures = output(job, "measures")
-    assert len(measures) == (5 * 5 + 5) * len(MEASURES)
-    mean = np.mean(
-        [
-            row["value"]
-            for row in measures
-            if row["system"] == "tuned" and row["measure"] == "nDCG@10" and row["query_id"] in ("q0", "q2", "d4")
-        ]
-    )
-    assert metrics["tuned"]["nDCG@10"] == pytest.approx(mean)
-    assert job.facts["finding"].startswith(("Tuned", "No significant gain", "Worse"))
-    assert job.cost == {"queries": 5, "docs": 13, "pairs": 5 * 13 - 1}
-
-
-def test_a_querys_own_document_is_left_out_of_its_results(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    runs = output(evaluated(tmp_path, models, ("test",)), "runs")
-    assert {(row["system"], len(row["doc_ids"])) for row in runs if row["query_id"] == "d4"} == {
-        (system, 0 if system == "bm25" else 12)
-        for system in ("base", "tuned", "bm25", "base+bm25", "tuned+bm25", "teacher")
-    }
-    assert all("d4" not in row["doc_ids"] for row in runs if row["query_id"] == "d4")
-
-
-def test_equal_scores_are_ranked_as_trec_eval_ranks_them() -> None:
-    found = evaluate.ranking("q", ["a", "q", "c", "b"], [0.5, 0.9, 0.5, 0.7], 2)
-    assert (found.doc_ids, found.scores) == (["b", "c"], pytest.approx([0.7, 0.5]))
-
-
-def test_without_a_test_split_dev_is_reported_and_said_to_be_dev(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    report = evaluated(tmp_path, models, ("dev",)).new_folder("report")
-    assert json.loads((report / "metrics.json").read_text())["split"] == "dev"
-    assert "There is no test split" in (report / "report.html").read_text()
-    assert "There is no test split" in (report / "report.md").read_text()
-
-
-def test_without_judged_queries_the_report_says_that_nothing_was_measured(
-    tmp_path: Path, models: tuple[Path, Path]
-) -> None:
-    job = evaluated(tmp_path, models, ())
-    report = job.new_folder("report")
-    assert json.loads((report / "metrics.json").read_text())["queries"] == 0
-    assert "Not measured: no judged queries" in (report / "report.html").read_text()
-    assert (report / "report.md").read_text().startswith("Not measured: no judged queries\n")
-    assert job.cost["queries"] == 0
-
-
-def beir(folder: Path) -> Path:
-    """A test set of its own, whose query has an id that the corpus uses too."""
-    (folder / "qrels").mkdir(parents=True)
-    docs = [{"_id": f"g{n}", "title": f"T{n}", "text": text} for n, text in enumerate(TEXTS)]
-    (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, docs)))
-    (folder / "queries.jsonl").write_text(json.dumps({"_id": "q0", "text": TEXTS[1]}))
-    (folder / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\tg1\t1\n")
-    return folder
-
-
-def test_guard_sets_are_measured_beside_the_corpus_with_documents_of_their_own(
-    tmp_path: Path, models: tuple[Path, Path]
-) -> None:
-    guard = JudgedSet(name="general", folder=str(beir(tmp_path / "general")))
-    job = evaluated(tmp_path, models, ("test", "dev"), tests=(guard,))
-    metrics = json.loads((job.new_folder("report") / "metrics.json").read_text())
-    assert {name: found["role"] for name, found in metrics["sets"].items()} == {
-        "test": "domain", "dev": "dev", "general": "guard",
-    }  # fmt: skip
-    assert (metrics["split"], metrics["sets"]["general"]["queries"]) == ("test", 1)
-    assert set(metrics["sets"]["test"]["systems"]) == {"base", "tuned", "bm25", "base+bm25", "tuned+bm25", "teacher"}
-    assert set(metrics["sets"]["general"]["systems"]) == {"base", "tuned", "bm25", "base+bm25", "tuned+bm25"}
-    assert metrics["sets"]["general"]["systems"]["bm25"]["MRR@10"] == 1.0
-    found = [row for row in output(job, "runs") if row["set"] == "general"]
-    assert len(found) == 5
-    assert all(doc_id.startswith("g") for row in found for doc_id in row["doc_ids"])
-    p_values = [v for found in metrics["sets"].values() for v in found["measures"].values()]
-    assert all(values["p_value"] <= values["p_holm"] <= 1 for values in p_values)
-
-
-def test_a_test_set_that_lacks_something_is_refused_by_name(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    folder = beir(tmp_path / "general")
-    with pytest.raises(UserError, match=r"evaluate\.tests: general: .*dev\.tsv does not exist"):
-        evaluated(tmp_path / "a", models, (), tests=(JudgedSet(name="general", folder=str(folder), split="dev"),))
-    (folder / "queries.jsonl").write_text(json.dumps({"_id": "other", "text": "x"}))
-    with pytest.raises(UserError, match=r"evaluate\.tests: general: .*unknown query 'q0'"):
-        evaluated(tmp_path / "b", models, (), tests=(JudgedSet(name="general", folder=str(folder)),))
-    with pytest.raises(UserError, match="the name 'test' is taken"):
-        evaluated(tmp_path / "c", models, ("test",), tests=(JudgedSet(name="test", folder=str(folder)),))
-
-
-def test_without_judgements_held_out_documents_make_a_test_set_labelled_synthetic(
-    tmp_path: Path, models: tuple[Path, Path]
-) -> None:
-    job = evaluated(tmp_path, models, (), held_out=True)
-    report = job.new_folder("report")
-    metrics = json.loads((report / "metrics.json").read_text())
-    assert (metrics["split"], metrics["synthetic"], metrics["queries"]) == ("synthetic", True, 12)
-    assert {row["query_id"].split(":")[0] for row in output(job, "runs")} == {"synthetic"}
-    assert "12 synthetic queries" in job.facts["finding"]
-    for name in ("report.html", "report.md"):
-        assert "These queries are synthetic" in (report / name).read_text()
-
-
-def test_what_gate_reads_back_is_what_evaluate_found(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    report = evaluated(tmp_path, models, ("test",)).new_folder("report")
-    findings = Findings.from_json((report / "findings.json").read_bytes())
-    assert page(findings) == (report / "report.html").read_text()
-    assert findings.histograms[0].shares["the teacher's first"][-1] == 1.0
-
-
-def test_the_report_tells_the_whole_story_and_escapes_every_text(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    text = (evaluated(tmp_path, models, ("test",)).new_folder("report") / "report.html").read_text()
-    assert "<script" not in text
-    assert "&lt;script&gt;" in text
-    assert "2 too far away" in text
-    assert "Listwise loss" in text
-    assert "<td>7</td>" in text  # pairs
-    assert "qualified" in text
-    assert "f" * 16 in text
-
+from story import EVIL, UNMEASURED, VERDICT, measured, story
 
 VOID = {"meta"}
 
@@ -332,23 +45,6 @@ class Outline(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.seen if name == tag]
-
-
-def story(metrics: dict[str, Any]) -> Findings:
-    gain = QueryGain(f"join {EVIL}", 0.2, 0.9, (Move(f"Thread.join {EVIL}", 14, 0),))
-    same, worse = QueryGain("same", 0.5, 0.5), QueryGain("worse", 0.5, 0.1)
-    history = (
-        Manifest(
-            stage="prepare", fingerprint="a" * 16, code="c", version="1", config={"path": EVIL}, sources={}, inputs={},
-            input_digests={}, outputs={"docs": Output(digest="d" * 64, rows=12, parts=())}, facts={}, cost={},
-            seconds=2.0,
-        ),
-    )  # fmt: skip
-    steps = [{"step": 1, "kl": 0.9}, {"step": 9, "kl": 0.5}]
-    return Findings(
-        metrics=metrics, model="m", history=history, gains=(gain, same, worse), won=(gain,), lost=(worse,),
-        training={"steps": steps, "looks": [{"step": 9, "dev_loss": 0.6}]}, config={"depth": 100},
-    )  # fmt: skip
 
 
 def test_the_page_is_well_formed_self_contained_and_accessible() -> None:
@@ -383,12 +79,6 @@ def test_the_first_line_is_the_finding_in_plain_words(metrics: dict[str, Any], k
     assert markdown(Findings(metrics, "m")).startswith(start)
 
 
-VERDICT = {
-    "verdict": "hold", "model": "m", "reasons": [f"training lists: 3, wanted 100 ({EVIL})"],
-    "criteria": [{"name": "training lists", "value": 3, "threshold": 100, "outcome": "hold", "note": EVIL}],
-}  # fmt: skip
-
-
 def test_the_verdict_comes_before_everything_else() -> None:
     findings = replace(story(measured()), verdict=VERDICT)
     text = page(findings)
@@ -396,18 +86,6 @@ def test_the_verdict_comes_before_everything_else() -> None:
     assert text.index('id="verdict"') < text.index('id="before-and-after"')
     assert "<script" not in text
     assert markdown(findings).startswith("**Verdict: hold.** Tuned is better")
-
-
-def test_the_markdown_report_unfolds_to_what_the_page_says(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    folder = evaluated(tmp_path, models, ("test",)).new_folder("report")
-    shown, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
-    titles = [title for title in re.findall("<h2[^>]*>(.*?)<", shown) if title != "Before and after"]
-    unfolded = re.findall("<details><summary>(.*?)</summary>", text)
-    assert [title for title in unfolded if title in titles] == titles
-    assert text.count("<details>") == text.count("</details>")
-    assert "| mine | queries with candidates | 0 | 2 too far away |" in text
-    assert "<script" not in text
-    assert "<svg" not in text
 
 
 def test_text_of_a_corpus_is_no_markup_and_mentions_nobody_in_markdown() -> None:

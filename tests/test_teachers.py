@@ -1,12 +1,8 @@
-"""Teachers: each kind gives the scores of a plain transformers loop, and no endpoint loses anything."""
+"""Teachers: each kind gives the scores of a plain transformers loop."""
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +21,12 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-import given
 import tiny
 from hone.backends.judges import Ensemble
 from hone.backends.pair_models import PairModel, yes_no_prompt
-from hone.backends.rerank_endpoint import RerankEndpoint
 from hone.core.teachers import OneTeacher, Teacher
-from hone.errors import TransientError, UserError
+from hone.errors import UserError
 from hone.sources import content_digest
-from hone.store import LocalStore
-from test_score import world
 
 QUERIES = ["heat flow", "a wing", "shock waves in nozzles", "heat flow", "stall"]
 DOCS = ["heat", "a wing in a slip stream " * 9, "shock waves and flow", "", "the stall of wings " * 3]
@@ -268,139 +260,3 @@ def test_an_ensemble_is_the_weighted_mean_of_members_brought_to_one_scale() -> N
     expected += 0.25 * (np.array(large) - np.mean(large)) / np.std(large)
     np.testing.assert_allclose(both.pairs(["q"] * 4, np.arange(4)), expected, rtol=1e-5)
     np.testing.assert_array_equal(both.lists(["q"], everything)[0], both.pairs(["q"] * 4, np.arange(4)))
-
-
-class Reranker(BaseHTTPRequestHandler):
-    """Scores a document by the letters it shares with the query, in one of three shapes, and misbehaves as asked."""
-
-    def do_POST(self) -> None:
-        server: Any = self.server
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with server.lock:
-            server.seen.append({**body, "authorization": self.headers.get("Authorization")})
-            fault = server.fault(len(server.seen))
-        docs = body.get("texts", body.get("documents"))
-        scores = [shared(body["query"], doc) for doc in docs]
-        name = "score" if "texts" in body else "relevance_score"
-        rows = [{"index": at, name: score} for at, score in enumerate(scores)][::-1]
-        if fault == "stall":
-            time.sleep(1.5)
-        if fault == "missing":
-            rows = rows[1:]
-        if fault == "twice":
-            rows[0] = rows[-1]
-        if fault == "nan":
-            rows[0][name] = float("nan")
-        if fault == "null":
-            rows[0][name] = None
-        text = json.dumps(rows if "texts" in body else {"results": rows}).encode()
-        self.send_response(fault if isinstance(fault, int) else 200)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(b"<html>" + text[6:] if fault == "html" else text)
-
-    def log_message(self, format: str, *args: Any) -> None: ...
-
-
-def shared(query: str, doc: str) -> float:
-    return len(set(query) & set(doc)) / 26 + len(doc) / 1_000
-
-
-@contextmanager
-def serving(fault: Callable[[int], Any] = lambda count: None) -> Iterator[Any]:
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Reranker)
-    server.seen, server.fault, server.lock = [], fault, threading.Lock()
-    server.handle_error = lambda *_: None
-    server.url = f"http://127.0.0.1:{server.server_port}/rerank"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-def endpoint(url: str, **settings: Any) -> RerankEndpoint:
-    server = {"url": url, "first_wait": 0.001, "timeout": 0.5, "docs_per_request": 2, **settings}
-    return RerankEndpoint(OneTeacher.model_validate({"kind": "endpoint", "server": server}))
-
-
-EXPECTED = np.array([shared(query, doc) for query, doc in zip(QUERIES, DOCS, strict=True)], dtype=np.float32)
-
-
-@pytest.mark.parametrize("shape", ["tei", "cohere", "jina"])
-def test_an_endpoint_of_each_shape_gives_its_scores_in_order(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RERANK_API_KEY", "k")
-    with serving() as server:
-        found = endpoint(server.url, shape=shape, model="m").score_pairs(QUERIES * 3, DOCS * 3)
-    np.testing.assert_array_equal(found, np.tile(EXPECTED, 3))
-    assert all(len(body.get("texts", body.get("documents"))) <= 2 for body in server.seen)
-    assert {body["authorization"] for body in server.seen} == {"Bearer k"}
-    if shape == "tei":
-        assert all(body["raw_scores"] and body["truncate"] for body in server.seen)
-    else:
-        assert {body["model"] for body in server.seen} == {"m"}
-
-
-FAULTS = ["stall", 500, 503, 429, "missing", "twice", "nan", "null", "html"]
-
-
-def test_whatever_an_endpoint_does_wrong_is_asked_again() -> None:
-    with serving(lambda count: FAULTS[count // 2 % len(FAULTS)] if count % 2 else None) as server:
-        found = endpoint(server.url, attempts=12, concurrency=2).score_pairs(QUERIES * 4, DOCS * 4)
-    np.testing.assert_array_equal(found, np.tile(EXPECTED, 4))
-    assert len(server.seen) >= 18
-
-
-@pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        (500, "status 500"),
-        ("missing", "scores for 1 of 2"),
-        ("nan", "no number"),
-        ("html", "no JSON"),
-        ("null", "shape"),
-    ],
-)
-def test_an_endpoint_that_stays_broken_is_a_transient_fault_that_says_what_was_wrong(fault: Any, said: str) -> None:
-    with serving(lambda count: fault) as server, pytest.raises(TransientError, match=said):
-        endpoint(server.url, attempts=3).score_pairs(["a", "a"], ["b", "c"])
-
-
-@pytest.mark.parametrize(
-    ("status", "said"), [(401, "does not accept the key in RERANK_API_KEY"), (422, "refuses .* 422")]
-)
-def test_what_no_further_try_can_mend_is_the_users_to_mend(status: int, said: str) -> None:
-    with serving(lambda count: status) as server, pytest.raises(UserError, match=said):
-        endpoint(server.url).score_pairs(["a"], ["b"])
-    assert len(server.seen) == 1
-
-
-def test_probabilities_are_turned_back_into_logits() -> None:
-    with serving() as server:
-        found = endpoint(server.url, probabilities=True).score_pairs(QUERIES[:3], DOCS[:3])
-        np.testing.assert_allclose(1 / (1 + np.exp(-found)), EXPECTED[:3], rtol=1e-5)
-        with pytest.raises(UserError, match="which is no probability"):
-            endpoint(server.url, probabilities=True).score_pairs(["a"], ["b" * 2_000])
-
-
-def test_a_run_whose_endpoint_dies_goes_on_with_the_scores_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(RerankEndpoint, "pairs_at_once", 64)
-    student = tiny.student(tmp_path / "student")
-    store, dead = LocalStore(tmp_path / "store"), {"from": 60}
-    inputs = given.results(store, **world())
-    with serving(lambda count: 500 if count >= dead["from"] else None) as server:
-        served = {"url": server.url, "attempts": 2, "first_wait": 0.001}
-        settings = {
-            "student": {"model": str(student)}, "early_exit": False, "qualify_queries": 0,
-            "teacher": {"kind": "endpoint", "force": True, "server": served},
-        }  # fmt: skip
-        with pytest.raises(TransientError, match="finished scores are kept, run again"):
-            given.run(store, "score", inputs, **settings)
-        paid = sum(len(body["texts"]) for body in server.seen[:59])
-        dead["from"], asked = 10_000, len(server.seen)
-        scored = given.run(store, "score", inputs, **settings)
-        again = sum(len(body["texts"]) for body in server.seen[asked:])
-    assert scored.outputs["teacher_scores"].rows == world()["queries"].num_rows
-    assert again <= scored.cost["pairs"] - paid + 64

@@ -1,0 +1,68 @@
+"""Which lists a step takes: each once an epoch, by chance or by what they share."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hone.backends.training.batches import Example, cluster, epochs, make_batch
+from hone.core.schedule import steps_per_epoch
+from twin import lists
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 9), st.integers(0, 9), st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_an_epoch_takes_every_list_once_and_the_next_one_in_another_order(
+    count: int, docs: int, wanted: int, seed: int, clustered: bool
+) -> None:
+    examples = lists(count, docs, seed=seed)
+    steps = steps_per_epoch(count, wanted, min_steps=3)
+    batches = epochs(examples, steps, seed, clustered=clustered)
+    for _ in range(2):
+        epoch = [next(batches) for _ in range(steps)]
+        assert sorted(np.concatenate(epoch).tolist()) == list(range(count))
+        sizes = sorted(map(len, epoch))
+        assert 0 < sizes[0] >= sizes[-1] - 1
+        assert sizes[-1] <= wanted
+    again = epochs(examples, steps, seed, clustered=clustered)
+    other = epochs(examples, steps, seed, clustered=clustered)
+    assert all(np.array_equal(next(again), next(other)) for _ in range(5))
+
+
+@given(st.integers(2, 25), st.integers(1, 10), st.integers(2, 6), st.integers(0, 9))
+@settings(deadline=None, max_examples=60)
+def test_clustering_is_the_greedy_choice_by_fewest_added_passages(count: int, docs: int, size: int, seed: int) -> None:
+    examples = lists(count, docs, seed=seed)
+    order = np.random.default_rng(seed).permutation(count)
+    parts = np.array_split(order, -(-count // size))
+    sizes = [len(part) for part in parts]
+    assert [batch.tolist() for batch in cluster(examples, parts)] == greedy(examples, order.tolist(), sizes)
+
+
+def greedy(examples: Sequence[Example], left: list[int], sizes: Sequence[int]) -> list[list[int]]:
+    batches: list[list[int]] = []
+    for size in sizes:
+        batch = [left.pop(0)]
+        inside = set(examples[batch[0]].passages.tolist())
+        while len(batch) < size:
+            nearest = min(left, key=lambda number: len(set(examples[number].passages.tolist()) - inside))
+            left.remove(nearest)
+            batch.append(nearest)
+            inside |= set(examples[nearest].passages.tolist())
+        batches.append(batch)
+    return batches
+
+
+def test_clustered_batches_hold_fewer_distinct_passages() -> None:
+    random = np.random.default_rng(0)
+    topics = [random.permutation(np.arange(10) + 10 * topic)[:5] for topic in list(range(20)) * 10]
+    examples = [Example(200 + at, passages, np.ones(5, np.float32)) for at, passages in enumerate(topics)]
+    distinct = []
+    for clustered in (False, True):
+        order = epochs(examples, 10, 1, clustered=clustered)
+        distinct.append(
+            sum(make_batch([examples[at] for at in next(order)], torch.device("cpu")).passages for _ in range(10))
+        )
+    assert distinct[1] < 0.3 * distinct[0]

@@ -1,0 +1,44 @@
+"""Checkpoints of training: the last two stay, and a damaged one is passed over."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hone.backends.training.checkpoints import Checkpoints
+from hone.store import LocalStore
+
+
+def checkpoints(folder: Path, every: int = 1) -> Checkpoints:
+    return Checkpoints(LocalStore(folder / "store"), "distill/x/checkpoints", folder, every)
+
+
+def test_the_last_two_checkpoints_stay_and_none_after_the_end(tmp_path: Path) -> None:
+    kept = checkpoints(tmp_path)
+    for step in range(1, 5):
+        kept.save(step, {"a": torch.full((3,), float(step))}, {"step": step})
+    names = [found.key.split("/")[-1] for found in kept.store.objects("distill")]
+    assert names == ["00000003.json", "00000003.safetensors", "00000004.json", "00000004.safetensors"]
+    kept.clear()
+    assert list(kept.store.objects("distill")) == []
+    assert kept.latest() is None
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "gone", "json"])
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(tmp_path: Path, harm: str) -> None:
+    kept = checkpoints(tmp_path)
+    for step in (1, 2):
+        kept.save(step, {"a": torch.full((300,), float(step))}, {"step": step})
+    file = tmp_path / "store/distill/x/checkpoints/00000002.safetensors"
+    data = file.read_bytes()
+    if harm == "json":
+        file.with_suffix(".json").write_text('{"step": 2')
+    elif harm == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(data[:-40] if harm == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
+    found = kept.latest()
+    assert found is not None
+    assert (found[1]["step"], found[0]["a"][0].item()) == (1, 1.0)
+    (tmp_path / "store/distill/x/checkpoints/00000001.safetensors").write_bytes(b"")
+    assert kept.latest() is None, "training starts anew"
