@@ -90,6 +90,12 @@ def test_the_command_prints_every_stage_and_writes_nothing(home: Path, tmp_path:
         forecast(checked(home), LocalStore(tmp_path), "abacus", 0.0, tmp_path)
 
 
+def test_the_help_names_every_device_that_is_known() -> None:
+    said = CliRunner().invoke(app, ["plan", "--help"], terminal_width=200).stdout
+    *first, last = DEVICES
+    assert f"What would run it: {', '.join(first)} or {last}." in said
+
+
 def test_time_follows_an_earlier_run_before_it_follows_the_device() -> None:
     work = Work("score", {"pairs": 7_200.0}, forward=0.4 * 121e12 * 36)
     assert priced(work, DEVICES["l4"], {}, 3.0).hours == pytest.approx(0.01)

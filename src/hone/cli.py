@@ -54,7 +54,9 @@ def run(
 def plan(
     settings: Settings,
     store: StoreOption = DEFAULT_STORE,
-    device: Annotated[str, typer.Option("--device", help="What would run it: cpu, l4, a100 or h100.")] = "h100",
+    device: Annotated[
+        str, typer.Option("--device", help="What would run it: cpu, l4, l40s, a100, h100 or h200.")
+    ] = "h100",
     price: Annotated[float, typer.Option("--price", help="Price of one hour of it.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the forecast as JSON.")] = False,
 ) -> None:

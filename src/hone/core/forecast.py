@@ -40,17 +40,28 @@ class Device:
         )
 
 
-SHEET = "dense bf16 of NVIDIA's data sheet; a forward pass as Llama 3's training did (38 to 43%, arXiv 2407.21783); "
+SHEET = (
+    "dense bf16 of NVIDIA's data sheet; a forward pass as Llama 3's training on H100s (38 to 43%, arXiv 2407.21783); "
+)
 DEVICES = {
     "cpu": Device("CPU core", 70e9, 0.75, 0.1, "fp32 measured on one AVX-512 core of an AMD EPYC; decoding assumed"),
-    "l4": Device("L4", 121e12, 0.4, 0.08, SHEET + "decoding assumed, half of what an A100 reaches"),
+    "l4": Device(
+        "L4", 121e12, 0.4, 0.08, SHEET + "decoding assumed, that of an L40S by memory bandwidth (300 of 864 GB/s)"
+    ),
+    "l40s": Device(
+        "L40S", 362e12, 0.4, 0.075, SHEET + "0.53 of the new tokens of an A100 (TensorRT-LLM in fp16, arXiv 2405.04532)"
+    ),
     "a100": Device(
         "A100", 312e12, 0.4, 0.16, SHEET + "vLLM: 3,363 tokens/s of 7.6e9 weights (morphllm.com/vllm-benchmarks)"
     ),
     "h100": Device(
         "H100", 989e12, 0.4, 0.2, SHEET + "vLLM: 12,500 tokens/s of 8e9 weights (morphllm.com/vllm-benchmarks)"
     ),
+    "h200": Device(
+        "H200", 989e12, 0.4, 0.24, SHEET + "1.18 of the new tokens of an H100 (TensorRT-LLM's own table, Llama 3.1 8B)"
+    ),
 }
+"""Published rates of decoding include what prefilling took, so they are low rather than high."""
 
 
 @dataclass(frozen=True)
