@@ -10,7 +10,7 @@ from hone import tables
 from hone.config import Resource, StageConfig
 from hone.core.families import Student
 from hone.core.metrics import PRIMARY
-from hone.core.qualification import Qualification, qualify
+from hone.core.qualification import Qualification, cross_fitted, qualify, reached
 from hone.core.teachers import Teacher
 from hone.core.waves import best_first, score_in_waves
 from hone.errors import UserError
@@ -143,17 +143,20 @@ def qualifying_queries(corpus: "Corpus", encoder: "Encoder", config: Config, job
 
 
 def mixed(judge: "Judge", asked: Asked, config: Config) -> tuple["Judge", Qualification, dict[str, Any]]:
-    """The fusion with that one of its mixes that ranks the judged dev queries best, ties by the order given; how it
-    compares with the student; and what each mix reached. Own queries choose nothing: those that copy words would
+    """The fusion with that one of its mixes that ranks the judged dev queries best, ties by the order given; how such a
+    choice compares with the student; and what each mix reached. Own queries choose nothing: those that copy words would
     choose the most lexical."""
     mixes = config.teacher.mixes
     if config.teacher.kind != "fusion" or not mixes or asked.judged != "human":
         return judge, qualification(judge, asked), {}
     fusion = cast("ListJudge", judge)
-    found = [compared(asked, scores) for scores in fusion.by_mix(asked.texts, asked.places, mixes)]
-    best = int(np.argmax([one.teacher for one in found]))
-    figures = [{**mix.model_dump(), PRIMARY: one.teacher} for mix, one in zip(mixes, found, strict=True)]
-    return fusion.mixed(mixes[best]), found[best], {"mix": mixes[best].model_dump(), "mixes": figures}
+    scores = list(fusion.by_mix(asked.texts, asked.places, mixes))
+    choices = np.array([reached(asked.doc_ids, one, asked.relevant) for one in scores])
+    means = choices.mean(axis=1)
+    best = int(means.argmax())
+    figures = [{**mix.model_dump(), PRIMARY: round(float(mean), 6)} for mix, mean in zip(mixes, means, strict=True)]
+    found = compared(asked, scores[best], cross_fitted(choices))
+    return fusion.mixed(mixes[best]), found, {"mix": mixes[best].model_dump(), "mixes": figures}
 
 
 def qualification(judge: "Judge", asked: Asked) -> Qualification:
@@ -162,9 +165,9 @@ def qualification(judge: "Judge", asked: Asked) -> Qualification:
     return compared(asked, judge.lists(asked.texts, asked.places))
 
 
-def compared(asked: Asked, scores: Sequence[np.ndarray]) -> Qualification:
-    """What the teacher's scores of the student's top documents come to."""
-    return qualify(asked.judged, asked.doc_ids, scores, asked.relevant, asked.caution)
+def compared(asked: Asked, scores: Sequence[np.ndarray], unseen: np.ndarray | None = None) -> Qualification:
+    """What the teacher's scores of the student's top documents come to; `unseen` as in `qualify`."""
+    return qualify(asked.judged, asked.doc_ids, scores, asked.relevant, asked.caution, unseen)
 
 
 def _judged(job: Job) -> tuple[Rows, dict[str, dict[str, int]], str]:
