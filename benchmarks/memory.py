@@ -4,6 +4,11 @@
 
 Every stage runs through its one door in a process of its own, on synthetic short documents; the student of mine is a
 tiny random model, whose vectors are small. Peak RSS counts the imports too: the column `start` is what they take.
+
+    python benchmarks/memory.py --tokens 1000000
+
+What the tokens of so many documents of 100 tokens take while distill reads batches of them: in memory, as lists, and in
+a file. Here only what the process allocates counts (RssAnon): the system may take pages of the file back.
 """
 
 import argparse
@@ -12,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +25,8 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 DOCS_PER_QUERY = 20
+ROWS = 8_192
+TOKENS_PER_DOC, TEXTS_PER_BATCH, BATCHES = 100, 4_096, 10
 ASKED = 2_000
 STAGES = ("prepare", "generate", "mine", "curate")
 
@@ -27,7 +35,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sizes", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--stages", nargs="*", default=STAGES, choices=STAGES)
+    parser.add_argument("--tokens", type=int, default=0, help="instead: documents whose tokens are held")
     options = parser.parse_args()
+    if options.tokens:
+        print(f"{'docs':>10} {'tokens in':<10} {'MB':>9} {'write s':>9} {'read s':>9}", flush=True)
+        for how in ("memory", "file"):
+            print(f"{options.tokens:>10,} {how:<10} {measured(Path(), f'tokens-{how}', options.tokens)}", flush=True)
+        return
     print(f"{'docs':>10} {'stage':<10} {'start MB':>9} {'peak MB':>9} {'seconds':>9}", flush=True)
     for size in options.sizes:
         with tempfile.TemporaryDirectory(prefix="hone-memory-") as folder:
@@ -55,8 +69,32 @@ def measured(folder: Path, stage: str, size: int) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
+def hold_tokens(how: str, size: int) -> None:
+    """Makes the tokens, reads some batches of them and prints what it took; seconds are processor time."""
+    from search import Peak, allocated
+
+    from hone.backends.tokens import IDS, Tokens
+
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder, Peak() as peak:
+        Tokens(Path(folder), [pa.array([[1]], IDS)])  # first calls
+        before = peak.most = allocated()
+        started = time.process_time()
+        shapes = [(min(ROWS, size - start), TOKENS_PER_DOC) for start in range(0, size, ROWS)]
+        pieces = (random.integers(0, 30_000, shape).tolist() for shape in shapes)
+        inside = how == "memory"
+        held = list(chain.from_iterable(pieces)) if inside else Tokens(Path(folder), (pa.array(p, IDS) for p in pieces))
+        written = time.process_time()
+        read = sum(len(held[place]) for _ in range(BATCHES) for place in random.integers(0, size, TEXTS_PER_BATCH))
+        assert read == BATCHES * TEXTS_PER_BATCH * TOKENS_PER_DOC
+        done = time.process_time()
+    print(f"{peak.most - before:>9,.0f} {written - started:>9,.1f} {done - written:>9,.1f}")
+
+
 def child(folder: Path, stage: str, size: int) -> None:
     """Runs one stage and prints what it took; what it reads is made by another process."""
+    if stage.startswith("tokens-"):
+        return hold_tokens(stage.removeprefix("tokens-"), size)
     from hone.store import LocalStore
 
     store = LocalStore(folder / "store")

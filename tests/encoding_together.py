@@ -2,13 +2,15 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
 
 import given
 from hone import tables
-from hone.backends import encoder, vectors
+from hone.backends import vectors
+from hone.backends.tokens import DocTokenizer
 from hone.store import LocalStore
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
@@ -26,13 +28,13 @@ def mined(folder: Path) -> None:
     """Mines in `folder`, where the student is, and writes there how many documents this process encoded."""
     vectors.CHUNK = 8
     encoded: list[int] = []
-    encode = encoder.Encoder.docs
+    encode = vectors._encode
 
-    def counting(self: encoder.Encoder, texts: list[str]) -> np.ndarray:
-        encoded.append(len(texts))
-        return encode(self, texts)
+    def counting(tokenizer: DocTokenizer, texts: Sequence[str], positions: list[int]) -> pa.Array:
+        encoded.append(len(positions))
+        return encode(tokenizer, texts, positions)
 
-    encoder.Encoder.docs = counting  # type: ignore[method-assign]
+    vectors._encode = counting
     store = LocalStore(folder / "store")
     ids = [f"d{at}" for at in range(len(TEXTS))]
     docs = tables.DOCS.of(ids, [""] * len(ids), TEXTS, [False] * len(ids))

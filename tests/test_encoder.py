@@ -94,14 +94,14 @@ def test_documents_are_encoded_in_order_and_each_is_paid_for_once_per_model(fold
     assert ids == ["d0", "d1", "d2", "d3", "d4"]
     np.testing.assert_allclose(vectors, encoder(folder).docs(TEXTS), atol=1e-5)
     with pytest.MonkeyPatch.context() as patch:
-        paid: list[str] = []
-        patch.setattr(Encoder, "docs", lambda self, texts: paid.extend(texts) or np.zeros((len(texts), 32), "f4"))
+        paid: list[list[int]] = []
+        patch.setattr(Encoder, "encode_tokens", lambda _, rows: paid.extend(rows) or np.zeros((len(rows), 32), "f4"))
         again = encode_docs(job_over(TEXTS[::-1], tmp_path), student, student.model, "encode")[1]
         assert paid == []
         np.testing.assert_array_equal(again, vectors[::-1])
         other = student.model_copy(update={"pooling": "cls"})
         encode_docs(job_over([*TEXTS, TEXTS[0]], tmp_path), other, student.model, "encode")
-        assert paid == TEXTS
+        assert paid == encoder(folder).tokenize_docs(TEXTS)
 
 
 def test_a_student_that_differs_in_its_head_alone_pays_for_no_document_again(folder: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_student_that_differs_in_its_head_alone_pays_for_no_document_again(fol
     torch.nn.init.normal_(headed.add_head().change, std=0.2)
     headed.save(tmp_path / "headed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Encoder, "docs", lambda self, texts: pytest.fail("encoded again"))
+        patch.setattr(Encoder, "encode_tokens", lambda _, rows: pytest.fail("encoded again"))
         vectors = encode_docs(job_over(TEXTS, tmp_path), student, tmp_path / "headed", "encode")[1]
     np.testing.assert_allclose(vectors, headed.docs(TEXTS), atol=1e-5)
     assert not np.allclose(vectors, base, atol=1e-2)

@@ -126,7 +126,7 @@ def fast(folder: Path, out: Path) -> None:
         embedder = WholeModel(student, student.tokenize_docs(texts(30)))
         found: dict[str, Tensor] = {}
         for name, loss in LOSSES.items():
-            held = anchors(len(embedder.tokens)) if loss.anchor_weight else None
+            held = anchors(len(embedder.lengths)) if loss.anchor_weight else None
             figures = Gradients(embedder, loss, 40, 2e5, held).of(make_batch(lists(10, 20), student.device))
             found[name] = torch.tensor(figures["loss"], dtype=torch.float64)
             for number, weight in enumerate(embedder.weights):

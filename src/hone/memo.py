@@ -1,4 +1,4 @@
-"""Results that are paid for once: embeddings, teacher scores and generated text, kept in the store by content.
+"""Results paid for once: token ids, embeddings, teacher scores and generated text, kept in the store by content.
 
 A memo belongs to one identity (a model's digest and the parameters that shape its answers) and maps the hash of a text
 to its result. A changed corpus pays only for changed texts, and a killed stage goes on at the last finished chunk.

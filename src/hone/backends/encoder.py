@@ -95,8 +95,18 @@ class Encoder:
 
     def tokenize_docs(self, texts: Sequence[str], limit: int = 0) -> list[list[int]]:
         """Token ids with special tokens, the document prefix before each, cut to `max_doc_tokens` or a lower limit."""
-        longest = self.student.max_doc_tokens
-        return self._tokenize([self.doc_prefix + text for text in texts], min(limit or longest, longest))
+        return self._tokenize([self.doc_prefix + text for text in texts], self.doc_limit(limit))
+
+    def doc_limit(self, limit: int = 0) -> int:
+        """The most tokens of a document, under a `limit` of which 0 is none."""
+        longest = min(self.student.max_doc_tokens, self.tokenizer.model_max_length)
+        return min(limit or longest, longest)
+
+    def tokenizer_json(self) -> str:
+        """The tokenizer as it is saved, free of what was last asked of it."""
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.backend_tokenizer.no_padding()
+        return self.tokenizer.backend_tokenizer.to_str()
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """[n, t] ids and mask to [n, d] unit vectors, float32; keeps the graph if gradients are on."""

@@ -13,6 +13,7 @@ import torch
 
 from hone.backends.encoder import TOKEN_BUDGET, Encoder
 from hone.backends.head import Head
+from hone.backends.tokens import DocTokenizer
 from hone.core.families import Student, doc_text
 from hone.job import Job
 from hone.memo import Memo
@@ -48,19 +49,20 @@ def encode_docs(
     ids: list[str] = []
     vectors = _room(job, (total, encoder.dimension))
     head = encoder.take_head()
+    tokenizer = DocTokenizer(job, encoder)
     memo = job.memo("vectors", _identity(encoder), pa.list_(pa.float32(), encoder.dimension))
     alone = processes.count() == 1
     with task(label, total, "docs") as progress:
         if not alone:
-            _encode_share(memo, encoder, docs, progress)
+            _encode_share(memo, tokenizer, docs, progress)
         for names, texts in _document_chunks(docs):
-            known = memo.compute(texts, partial(_as_arrow, encoder, texts), CHUNK, progress if alone else None)
+            known = memo.compute(texts, partial(_encode, tokenizer, texts), CHUNK, progress if alone else None)
             vectors[len(ids) : len(ids) + len(texts)] = _through(head, _as_numpy(known, encoder.dimension))
             ids += names
     return ids, vectors
 
 
-def _encode_share(memo: Memo, encoder: Encoder, docs: Docs, progress: Task) -> None:
+def _encode_share(memo: Memo, tokenizer: DocTokenizer, docs: Docs, progress: Task) -> None:
     """Encodes this process's share, every n-th chunk, waits for the others and takes over what they found.
 
     Chunks are those of a process alone, so that the vectors are the same to the last bit.
@@ -70,7 +72,7 @@ def _encode_share(memo: Memo, encoder: Encoder, docs: Docs, progress: Task) -> N
     texts = (texts[at : at + CHUNK] for _, texts in _document_chunks(docs) for at in range(0, len(texts), CHUNK))
     for number, chunk in enumerate(texts):
         if number % processes.count() == processes.rank():
-            memo.compute(chunk, partial(_as_arrow, encoder, chunk), CHUNK)
+            memo.compute(chunk, partial(_encode, tokenizer, chunk), CHUNK)
         progress.advance(len(chunk))
     processes.wait()
     memo.refresh()
@@ -87,12 +89,9 @@ def _document_chunks(docs: Docs) -> Iterator[tuple[list[str], list[str]]]:
 def _identity(encoder: Encoder) -> str:
     """All that shapes what the layers make of a document, as resolved: weights, tokenizer and settings."""
     student = encoder.student
-    longest = min(student.max_doc_tokens, encoder.tokenizer.model_max_length)
-    settings = [encoder.pooling, encoder.doc_prefix, longest, student.precision, student.trust_code]
-    encoder.tokenizer.backend_tokenizer.no_truncation()
-    encoder.tokenizer.backend_tokenizer.no_padding()
+    settings = [encoder.pooling, encoder.doc_prefix, encoder.doc_limit(), student.precision, student.trust_code]
     config = {name: value for name, value in encoder.model.config.to_dict().items() if name not in UNSTABLE}
-    digest = hashlib.sha256(encoder.tokenizer.backend_tokenizer.to_str().encode())
+    digest = hashlib.sha256(encoder.tokenizer_json().encode())
     for name, weight in encoder.model.state_dict().items():
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.cpu().contiguous().numpy())
@@ -107,8 +106,10 @@ def _through(head: Head | None, vectors: np.ndarray) -> np.ndarray:
     return torch.nn.functional.normalize(head(torch.tensor(vectors, device=head.base.device)), dim=-1).cpu().numpy()
 
 
-def _as_arrow(encoder: Encoder, texts: Sequence[str], positions: list[int]) -> pa.Array:
-    flat = pa.array(encoder.docs([texts[position] for position in positions]).ravel(), pa.float32())
+def _encode(tokenizer: DocTokenizer, texts: Sequence[str], positions: list[int]) -> pa.Array:
+    """What the layers make of the texts at these positions."""
+    encoder, tokens = tokenizer.encoder, tokenizer.ids([texts[position] for position in positions])
+    flat = pa.array(encoder.encode_tokens(tokens.to_pylist()).ravel(), pa.float32())
     return pa.FixedSizeListArray.from_arrays(flat, encoder.dimension)
 
 

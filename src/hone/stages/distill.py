@@ -3,8 +3,8 @@
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -98,28 +98,27 @@ class Examples:
 
 def read_examples(job: Job, encoder: Any, config: Config, memory: float) -> tuple[Any, Examples]:
     """The embedder over all texts of the lists, and the lists. Raises UserError on unknown documents or no lists."""
+    from hone.backends.tokens import DocTokenizer, Tokens
     from hone.backends.training.embedders import HeadOnly, make_embedder
 
-    lists = job.table("lists").read()
-    wanted = {doc_id for ids in lists["doc_ids"].to_pylist() for doc_id in ids[: config.list_size]}
-    queries = lists["text"].to_pylist()
+    wanted = {doc_id for (ids,) in _lists(job, "doc_ids") for doc_id in ids[: config.list_size]}
     if config.train == "head":
         place, vectors = _encoded(job, config, wanted)
-        examples = _examples(lists, place, config.list_size)
-        return HeadOnly(encoder, np.concatenate([vectors, encoder.queries(queries)])), examples
-    tokens: list[list[int]] = []
-    place = _tokenise(job, partial(encoder.tokenize_docs, limit=config.max_doc_tokens), wanted, tokens)
-    examples = _examples(lists, place, config.list_size)
-    tokens += encoder.tokenize_queries(queries)
+        examples = _examples(job, place, config.list_size)
+        queries = encoder.queries([text for (text,) in _lists(job, "text")])
+        return HeadOnly(encoder, np.concatenate([vectors, queries])), examples
+    place = dict[str, int]()
+    tokens = Tokens(job.scratch, _tokenised(job, DocTokenizer(job, encoder, config.max_doc_tokens), wanted, place))
+    examples = _examples(job, place, config.list_size)
     return make_embedder(encoder, tokens, config, memory, job.scratch), examples
 
 
-def _examples(lists: pa.Table, place: dict[str, int], size: int) -> Examples:
+def _examples(job: Job, place: dict[str, int], size: int) -> Examples:
     from hone.backends.training.batches import Example
 
     found: dict[str, list[Any]] = {"train": [], "dev": []}
-    columns = (lists[name].to_pylist() for name in ("split", "doc_id", "likely", "doc_ids", "scores"))
-    for query, (split, source, left_out, doc_ids, scores) in enumerate(zip(*columns, strict=True), len(place)):
+    rows = _lists(job, "doc_id", "split", "doc_ids", "scores", "likely")
+    for query, (source, split, doc_ids, scores, left_out) in enumerate(rows, len(place)):
         missing = [doc_id for doc_id in doc_ids[:size] if doc_id not in place]
         if missing:
             raise UserError(f"lists name documents that are not in docs, such as {missing[0]!r}; curate again")
@@ -169,14 +168,22 @@ def choose_alpha(
     return best, curve
 
 
-def _tokenise(job: Job, tokenize: Any, wanted: set[str], tokens: list[list[int]]) -> dict[str, int]:
-    place: dict[str, int] = {}
+def _lists(job: Job, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """Rows of the table lists, some thousand held at a time; columns in the table's order."""
+    for batch in job.table("lists").batches(list(columns)):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _tokenised(job: Job, tokenizer: Any, wanted: set[str], place: dict[str, int]) -> Iterator[Any]:
+    """Token ids of the wanted documents, whose numbers are noted in `place`, then of the queries of all lists."""
+    from hone.backends.tokens import IDS
+
     for batch in job.table("docs").batches(["doc_id", "title", "text"]):
         rows = [row for row in zip(*(column.to_pylist() for column in batch.columns), strict=True) if row[0] in wanted]
-        for (doc_id, _, _), ids in zip(rows, tokenize([doc_text(r[1], r[2]) for r in rows]), strict=True):
-            place[doc_id] = len(tokens)
-            tokens.append(ids)
-    return place
+        place.update((doc_id, number) for number, (doc_id, _, _) in enumerate(rows, len(place)))
+        yield tokenizer.ids([doc_text(title, text) for _, title, text in rows])
+    for batch in job.table("lists").batches(["text"]):
+        yield pa.array(tokenizer.encoder.tokenize_queries(batch["text"].to_pylist()), IDS)
 
 
 def _summary(config: Config, state: Any, examples: Examples, alpha: float) -> dict[str, Any]:

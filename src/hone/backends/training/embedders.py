@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hone.backends.budget import Budget, token_batches
 from hone.backends.encoder import Encoder
+from hone.backends.tokens import Tokens
 from hone.core.training import TrainingSettings
 from hone.errors import UserError
 
@@ -23,10 +24,11 @@ BLOCK_TOKENS = 4_096
 
 
 class Embedder(Protocol):
-    """Texts are numbers into `tokens`; `weights` are what is trained."""
+    """Texts are numbers; `weights` are what is trained."""
 
     encoder: Encoder
-    tokens: Sequence[list[int]]
+    lengths: np.ndarray
+    """[n] int64: tokens of each text."""
     weights: list[Tensor]
 
     def embed(self, numbers: Sequence[int]) -> Tensor:
@@ -38,7 +40,7 @@ class WholeModel:
     """Every layer is trained."""
 
     def __init__(self, encoder: Encoder, tokens: Sequence[list[int]]) -> None:
-        self.encoder, self.tokens = encoder, tokens
+        self.encoder, self.tokens, self.lengths = encoder, tokens, _lengths(tokens)
         self.weights = _train_only(encoder.model, list(encoder.model.parameters()))
 
     def embed(self, numbers: Sequence[int]) -> Tensor:
@@ -54,7 +56,7 @@ class TopLayers:
     """
 
     def __init__(self, encoder: Encoder, tokens: Sequence[list[int]], top: int, memory: float, folder: Path) -> None:
-        self.encoder, self.tokens = encoder, tokens
+        self.encoder, self.tokens, self.lengths = encoder, tokens, _lengths(tokens)
         self.layers = _layers(encoder.model, "train_layers: set it to 0 to train all")
         if top >= len(self.layers):
             raise UserError(
@@ -63,9 +65,8 @@ class TopLayers:
             )
         self.frozen, self.trained = self.layers[:-top], self.layers[-top:]
         self.weights = _train_only(encoder.model, [w for layer in self.trained for w in layer.parameters()])
-        lengths = [len(ids) for ids in tokens]
-        self.starts = np.concatenate([[0], np.cumsum(lengths)])
-        self.blocks = list(token_batches(lengths, BLOCK_TOKENS))
+        self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
+        self.blocks = list(token_batches(self.lengths.tolist(), BLOCK_TOKENS))
         self.block_of = np.zeros(len(tokens), dtype=np.int64)
         for number, rows in enumerate(self.blocks):
             self.block_of[rows] = number
@@ -143,7 +144,7 @@ class HeadOnly:
     def __init__(self, encoder: Encoder, vectors: np.ndarray) -> None:
         """`vectors`: [n, d] float32, from `encoder` as it is now."""
         self.encoder, self.head = encoder, encoder.add_head()
-        self.tokens: list[list[int]] = [[0]] * len(vectors)
+        self.lengths = np.ones(len(vectors), dtype=np.int64)
         self.vectors = torch.from_numpy(vectors).to(encoder.device)
         _train_only(encoder.model, [])
         self.weights: list[Tensor] = [self.head.change.requires_grad_()]
@@ -226,13 +227,13 @@ def embed_all(embedder: Embedder, numbers: Sequence[int], budget: int) -> Tensor
     def embed(rows: list[int]) -> None:
         vectors[rows] = embedder.embed([numbers[row] for row in rows])
 
-    Budget(budget).each([len(embedder.tokens[number]) for number in numbers], embed)
+    Budget(budget).each(embedder.lengths[list(numbers)].tolist(), embed)
     return vectors
 
 
-def micro_batches(tokens: Sequence[list[int]], numbers: Sequence[int], budget: int) -> list[list[int]]:
-    """Positions in `numbers`, in groups of similar length, longest first, within a budget of padded tokens."""
-    return list(token_batches([len(tokens[number]) for number in numbers], budget))
+def _lengths(tokens: Sequence[list[int]]) -> np.ndarray:
+    """[n] int64; of a file without reading it."""
+    return tokens.lengths if isinstance(tokens, Tokens) else np.array([len(ids) for ids in tokens], dtype=np.int64)
 
 
 def _layers(model: nn.Module, otherwise: str) -> list[nn.Module]:

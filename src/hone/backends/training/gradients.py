@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from hone.backends.budget import Budget
+from hone.backends.budget import Budget, token_batches
 from hone.backends.training import processes
 from hone.backends.training.batches import Batch
-from hone.backends.training.embedders import Embedder, embed_all, micro_batches
+from hone.backends.training.embedders import Embedder, embed_all
 from hone.backends.training.losses import Lists, anchor, names, ndcg, terms
 from hone.core.training import LossSettings
 
@@ -67,12 +67,12 @@ class Gradients:
 
     def _share(self, batch: Batch) -> Sequence[int]:
         """The rows of a batch that this process encodes: of every length as many as the others."""
-        lengths = [len(self.embedder.tokens[number]) for number in batch.texts]
+        lengths = self.embedder.lengths[batch.texts].tolist()
         return processes.mine(sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)))
 
     def _cut(self, batch: Batch, share: Sequence[int], tokens: int) -> list[list[int]]:
-        groups = micro_batches(self.embedder.tokens, [batch.texts[row] for row in share], tokens)
-        return [[share[place] for place in group] for group in groups]
+        lengths = self.embedder.lengths[[batch.texts[row] for row in share]].tolist()
+        return [[share[place] for place in group] for group in token_batches(lengths, tokens)]
 
     def _encode(self, batch: Batch, share: Sequence[int], tokens: int) -> list[tuple[list[int], Tensor]]:
         """The micro-batches of this process with their vectors, and with the graphs that may be kept."""
@@ -101,13 +101,14 @@ class Gradients:
         """Which micro-batches may keep their graph, the longest first."""
         taken, fitting = 0.0, list[bool]()
         for rows in groups:
-            padded = len(rows) * len(self.embedder.tokens[batch.texts[rows[0]]])
+            lengths = self.embedder.lengths[[batch.texts[row] for row in rows]]
+            padded = int(lengths[0]) * len(rows)
             if not self.bytes_per_token:
                 self.bytes_per_token = self._measure(batch, rows) / padded
             taken += self.bytes_per_token * padded
             fitting.append(taken <= memory)
             self.padded += padded
-            self.real += sum(len(self.embedder.tokens[batch.texts[row]]) for row in rows)
+            self.real += int(lengths.sum())
         self.kept += sum(fitting)
         self.groups += len(groups)
         return fitting
@@ -163,8 +164,8 @@ def anchor_vectors(embedder: Embedder, settings: LossSettings, budget: int) -> T
     """[n, d] on CPU: what the student makes of all texts now, before training; None where the loss has no anchor."""
     if not settings.anchor_weight:
         return None
-    numbers = processes.mine(range(len(embedder.tokens)))
-    anchors = torch.zeros(len(embedder.tokens), embedder.encoder.dimension, device=embedder.encoder.device)
+    numbers = processes.mine(range(len(embedder.lengths)))
+    anchors = torch.zeros(len(embedder.lengths), embedder.encoder.dimension, device=embedder.encoder.device)
     anchors[numbers] = embed_all(embedder, numbers, budget)
     processes.add_up(anchors)
     return anchors.cpu()

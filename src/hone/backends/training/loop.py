@@ -89,7 +89,7 @@ def take_step(
     state.history.steps.append({"step": state.step, **losses, "gradient_norm": float(norm), "learning_rate": rate})
     state.history.slots += batch.listed
     state.history.encoded += batch.passages
-    state.history.tokens += sum(len(gradients.embedder.tokens[number]) for number in batch.texts)
+    state.history.tokens += int(gradients.embedder.lengths[batch.texts].sum())
     return losses
 
 
