@@ -1,23 +1,17 @@
-"""Small corpora as people keep them, written on the spot, and what a stage makes of them."""
+"""Small corpora as people keep them, as files written on the spot."""
 
 import csv
 import json
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hone import tables
-from hone.job import Job, Plan, Shard
+import given
 from hone.manifest import Manifest
-from hone.parts import TableReader
-from hone.stage import execute, plan, scratch_folder
-from hone.stages import stage
-from hone.store import LocalStore
-from hone.tables import Table
+from hone.store import Store
 
 Doc = Mapping[str, Any]
 
@@ -72,35 +66,6 @@ def beir(
     return folder
 
 
-def executed(store: LocalStore, name: str, inputs: Mapping[str, Manifest], **settings: object) -> Manifest:
-    """The result of a stage, made by its one door."""
-    config = stage(name).Config.model_validate(settings)
-    with scratch_folder() as scratch:
-        return execute(plan(name, config, inputs, scratch), store, scratch)[0]
-
-
-def prepared(store: LocalStore, corpus: Path, **settings: object) -> Manifest:
-    return executed(store, "prepare", {}, corpus=str(corpus), **settings)
-
-
-def rows_of(store: LocalStore, manifest: Manifest, name: str) -> list[dict[str, Any]]:
-    """The rows of one table of a result."""
-    table = cast(Table, tables.OUTPUTS[name])
-    with scratch_folder() as scratch:
-        return TableReader(table, manifest.outputs[name], manifest.prefix, store, scratch).read().to_pylist()
-
-
-def finished(store: LocalStore, name: str, **outputs: pa.Table) -> dict[str, Manifest]:
-    """A finished result of a stage that holds these tables, by table, as what reads them takes it."""
-    with scratch_folder() as scratch:
-        todo = Plan(name, stage(name).Config.model_construct(), {}, {}, uuid.uuid4().hex[:16])
-        job = Job(todo, store, scratch, Shard())
-        for table, rows in outputs.items():
-            with job.writer(table) as writer:
-                writer.write(rows)
-        made = {table: job.publish(table) for table in outputs}
-    manifest = Manifest(
-        stage=name, fingerprint=todo.fingerprint, code="", version="", config={}, sources={}, inputs={},
-        input_digests={}, outputs=made, facts={}, cost={}, seconds=0.0,
-    )  # fmt: skip
-    return dict.fromkeys(outputs, manifest)
+def prepared(store: Store, corpus: Path, **settings: object) -> Manifest:
+    """What prepare makes of a corpus."""
+    return given.run(store, "prepare", {}, corpus=str(corpus), **settings)

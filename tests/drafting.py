@@ -6,19 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
+import given
 from hone import tables
 from hone.core.llm import LanguageModel
 from hone.core.prompts import Prompts, Request
-from hone.job import Job, Plan, Shard
 from hone.manifest import Manifest
-from hone.parts import fetch_part
-from hone.stage import execute, merge, plan, scratch_folder
-from hone.stages import stage
-from hone.stages.generate import Config
-from hone.store import LocalStore
+from hone.store import Store
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
 SENTENCES = st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=20), min_size=1, max_size=5)
@@ -33,37 +28,20 @@ def corpus(count: int, *, title: str = "") -> pa.Table:
 
 
 def prepared(
-    store: LocalStore, docs: pa.Table, tests: tuple[str, ...] = (), fingerprint: str = "f" * 16
+    store: Store, docs: pa.Table, tests: tuple[str, ...] = (), fingerprint: str = "f" * 16
 ) -> dict[str, Manifest]:
     """A finished result of prepare with these documents and test queries."""
     judged = [{"query_id": f"q{n}", "text": text, "split": "test"} for n, text in enumerate(tests)]
-    with scratch_folder() as scratch:
-        todo = Plan("prepare", stage("prepare").Config.model_construct(), {}, {}, fingerprint)
-        job = Job(todo, store, scratch, Shard())
-        for name, rows in (("docs", docs), ("judged_queries", tables.JUDGED_QUERIES.build(judged))):
-            with job.writer(name) as writer:
-                writer.write(rows)
-        outputs = {name: job.publish(name) for name in ("docs", "judged_queries")}
-    manifest = Manifest(
-        stage="prepare", fingerprint=fingerprint, code="", version="", config={}, sources={}, inputs={},
-        input_digests={}, outputs=outputs, facts={}, cost={}, seconds=0.0,
-    )  # fmt: skip
-    return {"docs": manifest, "judged_queries": manifest}
+    made = {"docs": docs, "judged_queries": tables.JUDGED_QUERIES.build(judged)}
+    return given.results(store, fingerprint=fingerprint, **made)
 
 
-def generated(store: LocalStore, inputs: dict[str, Manifest], shards: int = 1, **sections: Any) -> Manifest:
-    with scratch_folder() as scratch:
-        todo = plan("generate", Config.model_validate(sections), inputs, scratch)
-    for index in range(shards):
-        with scratch_folder() as scratch:
-            manifest, _ = execute(todo, store, scratch, Shard(index, shards))
-    return merge(todo, store, shards) if shards > 1 else manifest
+def generated(store: Store, inputs: dict[str, Manifest], shards: int = 1, **sections: Any) -> Manifest:
+    return given.run(store, "generate", inputs, shards, **sections)
 
 
-def rows(store: LocalStore, manifest: Manifest, name: str = "queries") -> list[dict[str, Any]]:
-    with scratch_folder() as scratch:
-        parts = [fetch_part(store, manifest.prefix, part, scratch) for part in manifest.outputs[name].parts]
-        return [row for part in parts for row in pq.read_table(part).to_pylist()]
+def rows(store: Store, manifest: Manifest, name: str = "queries") -> list[dict[str, Any]]:
+    return given.rows(store, manifest, name)
 
 
 def log(folder: Path, *lines: str) -> str:

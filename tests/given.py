@@ -1,6 +1,7 @@
-"""Finished results that a test starts from, in a real store."""
+"""Finished results that a test starts from, and what a stage makes of them, in a real store."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from hone.store import Store
 
 
 def results(
-    store: Store, name: str = "prepare", facts: dict[str, Any] | None = None, **tables: pa.Table
+    store: Store,
+    name: str = "prepare",
+    facts: dict[str, Any] | None = None,
+    fingerprint: str = "f" * 16,
+    **tables: pa.Table,
 ) -> dict[str, Manifest]:
     """A finished result of a stage that holds these tables: what a plan takes as inputs."""
-    todo = Plan(name, stage(name).Config.model_construct(), {}, {}, "f" * 16)
+    todo = Plan(name, stage(name).Config.model_construct(), {}, {}, fingerprint)
     with tempfile.TemporaryDirectory() as scratch:
         job = Job(todo, store, Path(scratch), Shard())
         for table, rows in tables.items():
@@ -27,13 +32,13 @@ def results(
                 writer.write(rows)
         outputs = {table: job.publish(table) for table in tables}
     manifest = Manifest(
-        stage=name, fingerprint="f" * 16, code="", version="", config={}, sources={}, inputs={},
+        stage=name, fingerprint=fingerprint, code="", version="", config={}, sources={}, inputs={},
         input_digests={}, outputs=outputs, facts=facts or {}, cost={}, seconds=0.0,
     )  # fmt: skip
     return dict.fromkeys(tables, manifest)
 
 
-def run(store: Store, name: str, inputs: dict[str, Manifest], shards: int = 1, **settings: Any) -> Manifest:
+def run(store: Store, name: str, inputs: Mapping[str, Manifest], shards: int = 1, **settings: Any) -> Manifest:
     """The result of a stage with these settings on these inputs."""
     with scratch_folder() as scratch:
         todo = plan(name, stage(name).Config.model_validate(settings), inputs, scratch)

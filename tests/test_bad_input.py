@@ -20,6 +20,7 @@ import bad.settings
 import bad.store
 import chain
 import corpora
+import given
 from bad.corpus import doc
 from bad.home import Home
 from hone import cli, local, settings
@@ -107,8 +108,8 @@ def test_what_is_odd_but_meant_is_data(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n\r\n"))
     store = LocalStore(tmp_path / "store")
     manifest = corpora.prepared(store, path)
-    kept = {row["doc_id"]: row["text"] for row in corpora.rows_of(store, manifest, "docs")}
+    kept = {row["doc_id"]: row["text"] for row in given.rows(store, manifest, "docs")}
     assert kept == {"../../x": "wing one of two", "5MB": long[:2_048]}
-    dropped = corpora.rows_of(store, manifest, "dropped_by_prepare")
+    dropped = given.rows(store, manifest, "dropped_by_prepare")
     assert [(row["id"], row["reason"]) for row in dropped] == [("none", "empty text")]
     assert {entry.name for entry in tmp_path.iterdir()} == {"corpus.jsonl", "store"}

@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 import corpora
+import given
 from hone import settings
 from hone.cli import app
 from hone.core.scripts import guess
@@ -55,7 +56,7 @@ def test_init_writes_settings_that_prepare_accepts_and_the_schema_allows(kind: s
     jsonschema.validate(data, json.loads(schema_json()))
     assert data["prepare"] == {"corpus": str(corpus), **fields}
     checked = settings.load(path)
-    made = corpora.executed(LocalStore(tmp_path / "store"), "prepare", {}, **checked.stages["prepare"].model_dump())
+    made = given.run(LocalStore(tmp_path / "store"), "prepare", {}, **checked.stages["prepare"].model_dump())
     assert made.facts["docs"] == (1 if kind == "text" else 3)
 
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import corpora
 import given as given_
 from hone import job as machinery
 from hone import tables
@@ -129,16 +128,16 @@ def test_bucket_by_bucket_it_keeps_and_drops_what_the_definition_does(
 ) -> None:
     queries, scores = scored(count, seed)
     store = LocalStore(tmp_path_factory.mktemp("c"))
-    inputs = corpora.finished(store, "generate", queries=tables.QUERIES.build(queries))
-    inputs |= corpora.finished(store, "score", teacher_scores=tables.TEACHER_SCORES.build(scores))
+    inputs = given_.results(store, "generate", queries=tables.QUERIES.build(queries))
+    inputs |= given_.results(store, "score", teacher_scores=tables.TEACHER_SCORES.build(scores))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(machinery, "ROWS_PER_BUCKET", 8)
-        manifest = corpora.executed(store, "curate", inputs, **config.model_dump())
+        manifest = given_.run(store, "curate", inputs, **config.model_dump())
     lists, reasons = slow(config, queries, scores)
-    found = corpora.rows_of(store, manifest, "lists")
+    found = given_.rows(store, manifest, "lists")
     assert {row["query_id"]: row for row in found} == lists
     assert len(found) == len(lists)
-    dropped = corpora.rows_of(store, manifest, "dropped_by_curate")
+    dropped = given_.rows(store, manifest, "dropped_by_curate")
     assert {row["id"]: row["reason"] for row in dropped} == reasons
     assert len(dropped) == len(reasons)
     assert sum(manifest.facts["lists"].values()) == len(lists)

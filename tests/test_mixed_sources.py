@@ -7,6 +7,7 @@ import yaml
 
 import chain
 import corpora
+import given
 from hone import local, settings
 from hone.manifest import Manifest
 from hone.parts import fetch_folder
@@ -55,8 +56,8 @@ def test_sources_give_as_their_weights_say_and_the_newest_of_the_log_is_held_out
     targets = {source: sum(styles.values()) for source, styles in done["generate"].facts["target"].items()}
     assert targets["log"] / targets["human"] == pytest.approx(2, rel=0.1)
     assert targets["log"] / targets["extractive"] == pytest.approx(1, rel=0.1)
-    kept = {row["text"] for row in corpora.rows_of(store, done["generate"], "queries") if row["source"] == "log"}
-    dropped = corpora.rows_of(store, done["generate"], "dropped_by_generate")
+    kept = {row["text"] for row in given.rows(store, done["generate"], "queries") if row["source"] == "log"}
+    dropped = given.rows(store, done["generate"], "dropped_by_generate")
     held_out = {row["detail"] for row in dropped if row["reason"].startswith("held out")}
     assert kept
     assert held_out
@@ -69,8 +70,8 @@ def test_sources_give_as_their_weights_say_and_the_newest_of_the_log_is_held_out
 def test_every_source_teaches_and_the_report_sets_them_side_by_side(
     store: LocalStore, done: dict[str, Manifest]
 ) -> None:
-    made = {row["query_id"]: row["source"] for row in corpora.rows_of(store, done["generate"], "queries")}
-    lists = corpora.rows_of(store, done["curate"], "lists")
+    made = {row["query_id"]: row["source"] for row in given.rows(store, done["generate"], "queries")}
+    lists = given.rows(store, done["curate"], "lists")
     assert {made[row["query_id"]] for row in lists} == {"log", "human", "extractive"}
     with scratch_folder() as scratch:
         text = (fetch_folder(store, done["evaluate"], "report", scratch) / "report.html").read_text("utf-8")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import corpora
+import given as given_
 from hone.core.text import contained, normalised
 from hone.store import LocalStore
 
@@ -23,8 +24,8 @@ def store(tmp_path: Path) -> LocalStore:
 def outcome(store: LocalStore, corpus: Path, **settings: object) -> tuple[list[str], Dropped]:
     """The ids kept, and id to (reason, detail) of what was dropped."""
     manifest = corpora.prepared(store, corpus, **settings)
-    kept = [row["doc_id"] for row in corpora.rows_of(store, manifest, "docs")]
-    lost = corpora.rows_of(store, manifest, "dropped_by_prepare")
+    kept = [row["doc_id"] for row in given_.rows(store, manifest, "docs")]
+    lost = given_.rows(store, manifest, "dropped_by_prepare")
     assert {row["stage"] for row in lost} <= {"prepare"}
     assert manifest.facts["docs"] == len(kept)
     assert manifest.facts["dropped"] == len(lost)
@@ -53,7 +54,7 @@ def test_texts_are_flattened_and_cut_and_numbers_may_be_ids(store: LocalStore, t
     row = {"key": 7, "head": "Lift\n of wings", "body": f" a\t{'swept ' * 40}\u2028wing"}
     corpus = corpora.jsonl(tmp_path / "c.jsonl", [row])
     fields = {"id_field": "key", "title_field": "head", "text_field": "body"}
-    (doc,) = corpora.rows_of(store, corpora.prepared(store, corpus, **fields, max_chars=20), "docs")
+    (doc,) = given_.rows(store, corpora.prepared(store, corpus, **fields, max_chars=20), "docs")
     expected = {"doc_id": "7", "title": "Lift of wings", "text": "a swept swept swept "[:20], "held_out": False}
     assert doc == expected
 
@@ -69,17 +70,15 @@ def test_documents_relevant_for_test_queries_are_held_out_and_judged_ones_are_ne
     store: LocalStore, tmp_path: Path
 ) -> None:
     manifest = corpora.prepared(store, judged(tmp_path / "beir"))
-    docs = {row["doc_id"]: row["held_out"] for row in corpora.rows_of(store, manifest, "docs")}
+    docs = {row["doc_id"]: row["held_out"] for row in given_.rows(store, manifest, "docs")}
     assert docs == {"d0": False, "d1": True, "d2": False, "d4": False, "d5": True}
-    assert [(row["id"], row["detail"]) for row in corpora.rows_of(store, manifest, "dropped_by_prepare")] == [
-        ("d3", "d1")
-    ]
-    assert corpora.rows_of(store, manifest, "judged_queries") == [
+    assert [(row["id"], row["detail"]) for row in given_.rows(store, manifest, "dropped_by_prepare")] == [("d3", "d1")]
+    assert given_.rows(store, manifest, "judged_queries") == [
         {"query_id": "d", "text": "flutter", "split": "dev"},
         {"query_id": "t", "text": "swept wing", "split": "test"},
         {"query_id": "t2", "text": "heat", "split": "test"},
     ]
-    qrels = [tuple(row.values()) for row in corpora.rows_of(store, manifest, "qrels")]
+    qrels = [tuple(row.values()) for row in given_.rows(store, manifest, "qrels")]
     assert qrels == [("d", "d0", 1), ("t", "d1", 1), ("t2", "d4", 0), ("t2", "d5", 2)]
     assert manifest.facts == {"docs": 5, "dropped": 1, "held_out": 2, "dev_queries": 1, "test_queries": 2}
 
@@ -88,7 +87,7 @@ def test_the_hold_out_is_a_setting(store: LocalStore, tmp_path: Path) -> None:
     corpus = judged(tmp_path / "beir")
     for changed in ({"exclude_judged": False}, {"test_split": ""}):
         manifest = corpora.prepared(store, corpus, **changed)
-        assert not any(row["held_out"] for row in corpora.rows_of(store, manifest, "docs"))
+        assert not any(row["held_out"] for row in given_.rows(store, manifest, "docs"))
 
 
 def test_a_judged_copy_stays_and_the_others_go(store: LocalStore, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import corpora
+import given as given_
 import tiny
 from hone import tables
 from hone.core.cleaning import normalised
@@ -74,10 +74,10 @@ def test_mine_drops_repeats_of_any_bucket_with_their_reason(tmp_path: Path) -> N
     ids, texts, sources = zip(*rows, strict=True)
     queries = tables.QUERIES.of(ids, texts, [""] * 5, sources, ["claim"] * 5)
     docs = tables.DOCS.of(["d1", "d2"], ["", ""], ["stall of blades", "heat"], [False, False])
-    inputs = corpora.finished(store, "prepare", docs=docs)
-    inputs |= corpora.finished(store, "generate", queries=queries)
-    manifest = corpora.executed(store, "mine", inputs, student={"model": str(student)}, consistency_rank=0)
-    assert [row["query_id"] for row in corpora.rows_of(store, manifest, "candidates")] == ["q3", "q4", "q5"]
-    dropped = {row["id"]: row["reason"] for row in corpora.rows_of(store, manifest, "dropped_by_mine")}
+    inputs = given_.results(store, "prepare", docs=docs)
+    inputs |= given_.results(store, "generate", queries=queries)
+    manifest = given_.run(store, "mine", inputs, student={"model": str(student)}, consistency_rank=0)
+    assert [row["query_id"] for row in given_.rows(store, manifest, "candidates")] == ["q3", "q4", "q5"]
+    dropped = {row["id"]: row["reason"] for row in given_.rows(store, manifest, "dropped_by_mine")}
     assert dropped == {"q1": "duplicate", "q2": "duplicate"}
     assert manifest.facts["dropped"]["vllm"]["claim"]["duplicate"]["count"] == 2
