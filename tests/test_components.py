@@ -105,6 +105,15 @@ def test_shards_launched_one_by_one_are_joined_to_the_result_of_the_laptop(tmp_p
     assert outputs["manifest"].metadata["queries_digest"] == on_laptop.outputs["queries"].digest
 
 
+def test_a_pipeline_that_trains_refuses_a_model_that_is_taken_as_it_is(tmp_path: Path) -> None:
+    data, store = settings_of(tmp_path), LocalStore(tmp_path / "store")
+    given = {"settings": json.dumps({**data, "distill": {"adopt": data["student"]["model"]}}), "store": store.uri}
+    given["prepare"] = call("prepare", tmp_path / "prepare", **given)["prefix"]
+    with pytest.raises(UserError, match="takes a model as it is, and this pipeline trains one; run the pipeline eval"):
+        call("generate", tmp_path / "generate", shard="0/1", merge=0, **given)
+    assert not list(store.objects("generate"))
+
+
 def test_a_task_without_an_input_or_with_an_unfinished_one_is_refused(tmp_path: Path) -> None:
     data, root = settings_of(tmp_path), tmp_path / "task"
     given = {"settings": json.dumps(data), "store": str(tmp_path / "store")}

@@ -97,6 +97,8 @@ def read_settings(text: str, scratch: Path) -> RunSettings:
 
 def _stage(call: Call, run_settings: RunSettings, store: Store) -> None:
     if reason := local.left_out(call.name, run_settings, {}):
+        if call.name in local.TRAINING:
+            raise UserError(f"{reason}, and this pipeline trains one; run the pipeline evaluate with it as `model`")
         print(f"{call.name}: left out: {reason}", flush=True)
         return
     config = run_settings.stages[call.name]
