@@ -16,7 +16,7 @@ from hone.core.metrics import MEASURES
 from hone.core.teachers import Teacher
 from hone.errors import UserError
 from hone.job import Job, Plan, Shard
-from hone.judged import JudgedSet
+from hone.judged import JudgedSet, ranking
 from hone.manifest import Manifest
 from hone.report.findings import Findings
 from hone.report.page import page
@@ -172,7 +172,7 @@ def test_a_querys_own_document_is_left_out_of_its_results(tmp_path: Path, models
 
 
 def test_equal_scores_are_ranked_as_trec_eval_ranks_them() -> None:
-    found = evaluate.ranking("q", ["a", "q", "c", "b"], [0.5, 0.9, 0.5, 0.7], 2)
+    found = ranking("q", ["a", "q", "c", "b"], [0.5, 0.9, 0.5, 0.7], 2)
     assert (found.doc_ids, found.scores) == (["b", "c"], pytest.approx([0.7, 0.5]))
 
 

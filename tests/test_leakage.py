@@ -76,19 +76,23 @@ def test_a_query_made_from_a_held_out_document_is_dropped_by_mine(tmp_path: Path
     assert [row["query_id"] for row in given_.rows(store, mined, "candidates")] == ["q2"]
 
 
-def test_every_test_set_of_the_settings_is_guarded_against(tmp_path: Path) -> None:
+def test_every_test_set_and_guard_set_of_the_settings_is_guarded_against(tmp_path: Path) -> None:
     texts = [" ".join(WORDS[at:]) for at in range(8)]
     corpora.beir(tmp_path / "corpus", corpora.docs(*texts), {"t1": "mach heat"}, test=[("t1", "d0", 1)])
     # One set asks of the same documents, the other of its own under ids that the corpus uses too.
     corpora.beir(tmp_path / "more", corpora.docs(*texts), {"m1": TEST}, test=[("m1", "d3", 1), ("m1", "d4", 0)])
     corpora.beir(tmp_path / "far", corpora.docs(*FREE), {"f1": FREE[0]}, hard=[("f1", "d1", 1)])
-    sources = {**dict.fromkeys([*PLANTED, FREE[0].upper(), *FREE[1:]], "d5"), "mach of the heat": "d3"}
+    # What training is guarded with is not trained with either.
+    asked = "is a wedge of heat an engine"
+    corpora.beir(tmp_path / "kept", corpora.docs(FREE[0], texts[6]), {"k1": asked}, test=[("k1", "d1", 1)])
+    sources = {**dict.fromkeys([*PLANTED, FREE[0].upper(), asked, *FREE[1:]], "d5"), "mach of the heat": "d3"}
     corpora.jsonl(tmp_path / "asked.jsonl", [{"text": text, "doc_id": doc_id} for text, doc_id in sources.items()])
     settings = check(
         {
             "name": "guarded",
             "prepare": {"corpus": "corpus", "deduplicate": False},
             "generate": {"sources": ["human"], "human": {"file": "asked.jsonl"}},
+            "distill": {"guards": [{"name": "kept", "folder": "kept"}]},
             "evaluate": {"tests": [{"name": "more", "folder": "more"},
                                    {"name": "far", "folder": "far", "split": "hard"}]},
             "teacher": {"kind": "fusion"},
@@ -100,10 +104,11 @@ def test_every_test_set_of_the_settings_is_guarded_against(tmp_path: Path) -> No
     store = LocalStore(tmp_path / "store")
     done = run(settings, store, last="mine")
     held_out = [row["doc_id"] for row in given_.rows(store, done["prepare"], "docs") if row["held_out"]]
-    assert held_out == ["d0", "d3"]
+    assert held_out == ["d0", "d3", "d6"]
     lost = {row["detail"].partition(" | ")[0]: row["reason"]
             for row in given_.rows(store, done["generate"], "dropped_by_generate")}  # fmt: skip
-    assert lost == {**PLANTED, FREE[0].upper(): "test query", "d3: mach of the heat": "held-out document"}
+    planted = {**PLANTED, FREE[0].upper(): "test query", asked: "test query"}
+    assert lost == planted | {"d3: mach of the heat": "held-out document"}
     assert [row["text"] for row in given_.rows(store, done["generate"], "queries")] == FREE[1:]
     listed = {doc_id for row in given_.rows(store, done["mine"], "candidates") for doc_id in row["doc_ids"]}
     assert listed

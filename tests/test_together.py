@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 
 import chain
+import corpora
 from hone import local
 from hone.backends.encoder import Encoder
 from hone.core.families import Student
@@ -39,8 +40,12 @@ def test_processes_that_join_stage_after_stage_never_meet_an_earlier_group(tmp_p
 def test_two_processes_run_the_chain_as_one_does(tmp_path: Path) -> None:
     home = chain.home(tmp_path)
     settings = chain.settings_file(home)
-    without_dev = chain.SETTINGS | {"curate": chain.SETTINGS["curate"] | {"dev_share": 0}}
-    settings.write_text(yaml.safe_dump({"name": "tiny", **without_dev}), "utf-8")
+    asked = {f"q{at}": topic for at, topic in enumerate(chain.TOPICS)}
+    corpora.beir(home / "far", corpora.docs(*chain.TOPICS), asked, test=[(f"q{at}", f"d{at}", 1) for at in range(3)])
+    guarded = {"guards": [{"name": "far", "folder": "far"}], "alphas": [1.0]}
+    changes = {"curate": {"dev_share": 0}, "distill": guarded}
+    merged = {key: value | changes.get(key, {}) for key, value in chain.SETTINGS.items()}
+    settings.write_text(yaml.safe_dump({"name": "tiny", **merged}), "utf-8")
     alone = LocalStore(tmp_path / "alone")
     done = local.run(load(settings), alone)
     assert done["distill"].facts["best_step"] == 3
@@ -52,6 +57,7 @@ def test_two_processes_run_the_chain_as_one_does(tmp_path: Path) -> None:
     for stage in ("prepare", "generate", "mine", "score", "curate"):
         assert shared[stage] is not None
         assert shared[stage].outputs == done[stage].outputs
+    assert shared["distill"].facts["guards"] == done["distill"].facts["guards"]
     base = vectors(home / "student")
     one, two = vectors(model(alone, done["distill"], tmp_path)), vectors(model(both, shared["distill"], tmp_path))
     # Not weight by weight: Adam takes whole steps in directions that rounding alone gives, such as keys' biases, which

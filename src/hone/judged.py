@@ -1,11 +1,11 @@
-"""Queries with judgements: those of the corpus itself, other test sets, and synthetic ones where there are none."""
+"""Queries with judgements: those of the corpus itself, other collections, and synthetic ones where there are none."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from pydantic import Field
 from hone import readers, tables
 from hone.config import Settings
 from hone.core import extractive
-from hone.core.metrics import effectiveness
+from hone.core.metrics import effectiveness, trec_order
 from hone.core.summary import Measured, Role, Values
 from hone.core.text import flat
 from hone.errors import UserError
@@ -29,8 +29,11 @@ OWN: dict[str, Role] = {"test": "domain", "dev": "dev", SYNTHETIC: "domain"}
 ROWS_AT_ONCE = 4_096
 
 
-class JudgedSet(Settings):
-    """Another test set: a BEIR folder with a corpus of its own."""
+class Collection(Settings):
+    """Judged queries over documents of their own."""
+
+    setting: ClassVar[str]
+    """Where a user names them."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """What it is called in the report; not test, dev or synthetic, which are the corpus's own."""
@@ -38,6 +41,19 @@ class JudgedSet(Settings):
     """The BEIR folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv."""
     split: str = "test"
     """Which of its judgements."""
+
+
+class GuardSet(Collection):
+    """A collection of another domain, on which training must not cost what the student knew."""
+
+    setting = "distill.guards"
+
+
+class JudgedSet(Collection):
+    """Another test set: a BEIR folder with a corpus of its own."""
+
+    setting = "evaluate.tests"
+
     role: Literal["domain", "guard"] = "guard"
     """domain: the model must gain here too. guard: it must not degrade here."""
 
@@ -69,6 +85,7 @@ class Ranking:
     scores: list[float]
 
 
+C = TypeVar("C", bound=Collection)
 Answers = dict[str, dict[int, Ranking]]
 """System to position of a query to what it retrieved; a system may have been asked some queries only."""
 
@@ -100,6 +117,13 @@ class Result:
         for name, column in values.items():
             whole[name][asked] = column
         return whole
+
+
+def ranking(query_id: str, doc_ids: Sequence[str], scores: Sequence[float], depth: int) -> Ranking:
+    """The first `depth` documents; one with the query's own id is the query itself (ArguAna) and is left out."""
+    pairs = [pair for pair in zip(doc_ids, scores, strict=True) if pair[0] != query_id]
+    ids, values = trec_order([doc_id for doc_id, _ in pairs], [score for _, score in pairs])
+    return Ranking(ids[:depth], values[:depth])
 
 
 def extremes(base: np.ndarray, tuned: np.ndarray, most: int) -> tuple[list[int], list[int]]:
@@ -137,11 +161,17 @@ def read_judged(job: Job, others: tuple[JudgedSet, ...], seed: int) -> Iterator[
     own = own if own.ids else _synthetic(job, seed)
     if own.ids:
         yield own
-    names = [*own.roles, *(other.name for other in others)]
-    for other in others:
-        if names.count(other.name) > 1 or other.name in OWN:
-            raise UserError(f"evaluate.tests: the name {other.name!r} is taken; give every test set its own")
-        yield _other(other, job)
+    for other in distinct(others):
+        yield read_collection(other, other.role, job)
+
+
+def distinct(collections: Sequence[C]) -> Sequence[C]:
+    """Collections that have a name each. Raises UserError on one that is taken."""
+    names = [collection.name for collection in collections]
+    for found in collections:
+        if names.count(found.name) > 1 or found.name in OWN:
+            raise UserError(f"{found.setting}: the name {found.name!r} is taken; give every set its own")
+    return collections
 
 
 def _own(job: Job) -> Judged:
@@ -173,7 +203,7 @@ def _synthetic(job: Job, seed: int) -> Judged:
 
 @dataclass(frozen=True)
 class Answered:
-    """The judged queries of another test set, by id."""
+    """The judged queries of a collection, by id."""
 
     folder: Path
     texts: dict[str, str]
@@ -189,13 +219,13 @@ class Answered:
                 yield flat(_text(row, "text"))
 
 
-def read_set(wanted: JudgedSet, job: Job) -> Answered:
-    """Another test set without its documents. Raises UserError naming what it lacks."""
+def read_set(wanted: Collection, job: Job) -> Answered:
+    """A collection without its documents. Raises UserError naming what it lacks."""
     folder = job.source(wanted.folder)
     path = folder / "qrels" / f"{wanted.split}.tsv"
     for needed in (folder / "corpus.jsonl", folder / "queries.jsonl", path):
         if not needed.is_file():
-            raise UserError(f"evaluate.tests: {wanted.name}: {needed} does not exist; correct folder or split")
+            raise UserError(f"{wanted.setting}: {wanted.name}: {needed} does not exist; correct folder or split")
     judgements: dict[str, dict[str, int]] = defaultdict(dict)
     for _, query_id, doc_id, relevance in readers.qrels(path):
         judgements[query_id][doc_id] = relevance
@@ -203,16 +233,18 @@ def read_set(wanted: JudgedSet, job: Job) -> Answered:
     unknown = [query_id for query_id in judgements if not texts.get(query_id)]
     if unknown or not judgements:
         fault = f"unknown query {unknown[0]!r}" if unknown else "no judgements"
-        raise UserError(f"evaluate.tests: {wanted.name}: {path}: {fault}; mend queries.jsonl or the judgements")
+        raise UserError(f"{wanted.setting}: {wanted.name}: {path}: {fault}; mend queries.jsonl or the judgements")
     return Answered(folder, {query_id: texts[query_id] for query_id in judgements}, dict(judgements))
 
 
-def _other(wanted: JudgedSet, job: Job) -> Judged:
+def read_collection(wanted: Collection, role: Role, job: Job) -> Judged:
+    """A collection with its documents. Raises UserError naming what it lacks."""
     found = read_set(wanted, job)
     docs = _ScratchDocs(found.folder / "corpus.jsonl", job.scratch / f"test-set-{wanted.name}")
-    role: dict[str, Role] = {wanted.name: wanted.role}
     ids, texts = list(found.texts), list(found.texts.values())
-    return Judged(docs, role, ids, texts, [wanted.name] * len(ids), [found.judgements[q] for q in ids], own=False)
+    return Judged(
+        docs, {wanted.name: role}, ids, texts, [wanted.name] * len(ids), [found.judgements[q] for q in ids], own=False
+    )
 
 
 class _ScratchDocs:

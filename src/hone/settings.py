@@ -170,10 +170,12 @@ def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _known_before(data: dict[str, Any]) -> dict[str, Any]:
-    """Tells the stages before it which test sets evaluate has: what is tested with is not trained with."""
-    section = data.get("evaluate")
-    tests = cast(dict[str, Any], section).get("tests") if isinstance(section, dict) else None
-    return {"tests": tests, **data} if tests else data
+    """Tells the stages before them what evaluate tests and distill guards with: neither is trained with."""
+    for name, field in (("evaluate", "tests"), ("distill", "guards")):
+        section = data.get(name)
+        found = cast(dict[str, Any], section).get(field) if isinstance(section, dict) else None
+        data = {field: found, **data} if found else data
+    return data
 
 
 def _stage_config(name: str, data: dict[str, Any], shared: dict[str, Any], file: str, base: Path) -> StageConfig:

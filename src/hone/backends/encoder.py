@@ -132,10 +132,14 @@ class Encoder:
         self.head = self.head or Head(torch.eye(self.dimension)).to(self.device)
         return self.head
 
-    def take_head(self) -> Head | None:
-        """The head, without which this encoder goes on: the layers alone."""
+    @contextmanager
+    def without_head(self) -> Generator[Head | None]:
+        """The head, without which this encoder works within the block: the layers alone."""
         head, self.head = self.head, None
-        return head
+        try:
+            yield head
+        finally:
+            self.head = head
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Matrix products in the student's precision."""

@@ -33,9 +33,14 @@ def encode_docs(
     model: str | Path,
     label: str,
     token_budget: int = TOKEN_BUDGET,
-    docs: Docs | None = None,
 ) -> tuple[list[str], np.ndarray]:
-    """Ids and [n, d] float32 unit vectors of the table docs, or of other `docs`, by a student's reference or folder.
+    """Ids and [n, d] float32 unit vectors of the table docs, by a student's reference or folder."""
+    folder = model if isinstance(model, Path) else job.source(model)
+    return encode_by(job, Encoder(folder, student, token_budget=token_budget), label, job.table("docs"))
+
+
+def encode_by(job: Job, encoder: Encoder, label: str, docs: Docs) -> tuple[list[str], np.ndarray]:
+    """Ids and [n, d] float32 unit vectors of documents, by a student as it is now.
 
     A document is paid for once per model: what its layers make of a text is kept by the content of the text and the
     layers, and a head is applied to that, so that students which differ in their heads alone share the work. Processes
@@ -43,16 +48,12 @@ def encode_docs(
     """
     from hone.backends.training import processes
 
-    encoder = Encoder(model if isinstance(model, Path) else job.source(model), student, token_budget=token_budget)
-    docs = docs or job.table("docs")
-    total = docs.rows
     ids: list[str] = []
-    vectors = _room(job, (total, encoder.dimension))
-    head = encoder.take_head()
-    tokenizer = DocTokenizer(job, encoder)
-    memo = job.memo("vectors", _identity(encoder), pa.list_(pa.float32(), encoder.dimension))
+    vectors = _room(job, (docs.rows, encoder.dimension))
     alone = processes.count() == 1
-    with task(label, total, "docs") as progress:
+    with task(label, docs.rows, "docs") as progress, encoder.without_head() as head:
+        tokenizer = DocTokenizer(job, encoder)
+        memo = job.memo("vectors", _identity(encoder), pa.list_(pa.float32(), encoder.dimension))
         if not alone:
             _encode_share(memo, tokenizer, docs, progress)
         for names, texts in _document_chunks(docs):

@@ -8,7 +8,7 @@ from hone import readers, tables
 from hone.core.cleaning import Cleaner, Draft, Fault, Rules, normalised
 from hone.core.styles import hashed
 from hone.job import Job
-from hone.judged import JudgedSet, read_set
+from hone.judged import Collection, read_set
 
 if TYPE_CHECKING:
     from hone.stages.generate import Config
@@ -83,8 +83,11 @@ def _query_id(draft: Draft) -> str:
     return f"{hashed(draft.source, draft.style, draft.doc_id, draft.text):016x}"
 
 
-def test_queries(job: Job, others: Iterable[JudgedSet]) -> Set[str]:
-    """The normalised texts of the queries of all test sets, none of which may be trained with. Raises UserError."""
+def test_queries(job: Job, others: Iterable[Collection]) -> Set[str]:
+    """The normalised texts of the queries of all test sets and guard sets, none of which may be trained with.
+
+    Raises UserError.
+    """
     rows = job.table("judged_queries").read(["text", "split"]).to_pylist()
     own = (row["text"] for row in rows if row["split"] == "test")
     asked = (text for other in others for text in read_set(other, job).texts.values())

@@ -3,13 +3,28 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+from hone.report import charts
 from hone.report.findings import Findings
 from hone.report.markup import Html, element, join, scrolled, table
+
+Points = Sequence[tuple[float, float]]
 
 
 def figure(chart: Html, caption: str) -> Html:
     """A chart with what it shows; on a narrow screen it scrolls rather than shrinks."""
     return element("figure", scrolled(chart, caption), element("figcaption", caption))
+
+
+def curves(drawn: Sequence[charts.Line], title: str, x_name: str, x_format: str = "{:,.0f}", note: str = "") -> Html:
+    """Those curves that have points on common axes, with what they show; nothing without any."""
+    there = [line for line in drawn if line.points]
+    return figure(charts.line_chart(there, title, x_name, x_format), f"{title}.{note}") if there else Html()
+
+
+def of_both(findings: Findings, read: Callable[[Findings], Points]) -> list[charts.Line]:
+    """The curve of each of two compared runs."""
+    found = [read(side) for side in findings.sides]
+    return [charts.Line(name, points, len(points) < 20) for name, points in zip(findings.names, found, strict=True)]
 
 
 def lines(items: Sequence[object]) -> Html:

@@ -1,10 +1,11 @@
 """How the tuned student was made: training, teacher, and what became of every document and query on the way."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 from hone.report import charts
-from hone.report.blocks import columns, each_run, facts, figure, lines
+from hone.report.alphas import alphas
+from hone.report.blocks import Points, columns, curves, each_run, facts, figure, lines, of_both
 from hone.report.findings import Findings, Histogram
 from hone.report.markup import Html, element, join, table
 
@@ -16,7 +17,6 @@ FUNNEL = (
     ("curate", "lists", "training lists"),
 )
 LOSS = "Listwise loss (KL to the teacher) against training step"
-Points = Sequence[tuple[float, float]]
 
 
 def training(findings: Findings) -> Html:
@@ -24,17 +24,12 @@ def training(findings: Findings) -> Html:
     found = facts("What training did", "fact", columns(findings, lambda run: run.training.get("summary", {})))
     if not findings.sides:
         own = [charts.Line("train", _train(findings)), charts.Line("dev", _dev(findings), dots=True)]
-        return join([_curves(own, LOSS, "step"), _alphas(findings), found])
-    curves = [
-        _curves(_of_both(findings, _train), f"{LOSS}: train lists", "step"),
-        _curves(_of_both(findings, _dev), f"{LOSS}: dev lists, which each run has of its own", "step"),
+        return join([curves(own, LOSS, "step"), alphas(findings), found])
+    drawn = [
+        curves(of_both(findings, _train), f"{LOSS}: train lists", "step"),
+        curves(of_both(findings, _dev), f"{LOSS}: dev lists, which each run has of its own", "step"),
     ]
-    return join([*curves, _alphas(findings), found])
-
-
-def _of_both(findings: Findings, read: Callable[[Findings], Points]) -> list[charts.Line]:
-    found = [read(side) for side in findings.sides]
-    return [charts.Line(name, points, len(points) < 20) for name, points in zip(findings.names, found, strict=True)]
+    return join([*drawn, alphas(findings), found])
 
 
 def _train(findings: Findings) -> Points:
@@ -44,33 +39,6 @@ def _train(findings: Findings) -> Points:
 def _dev(findings: Findings) -> Points:
     looks = findings.training.get("looks", [])
     return [(look["step"], look["dev_loss"]) for look in looks if look["dev_loss"] is not None]
-
-
-def _alpha(findings: Findings) -> Points:
-    tried = findings.training.get("alphas", [])
-    return [(found["alpha"], found["dev_loss"]) for found in tried if found["dev_loss"] is not None]
-
-
-def _curves(drawn: Sequence[charts.Line], title: str, x_name: str, x_format: str = "{:,.0f}", note: str = "") -> Html:
-    there = [line for line in drawn if line.points]
-    return figure(charts.line_chart(there, title, x_name, x_format), f"{title}.{note}") if there else Html()
-
-
-def _alphas(findings: Findings) -> Html:
-    """Drawn where a run tried several."""
-    drawn = _of_both(findings, _alpha) if findings.sides else [charts.Line("dev", _alpha(findings), dots=True)]
-    if not any(len(line.points) > 1 for line in drawn):
-        return Html()
-    title = "Dev loss against alpha, the share of the way from the base to the trained weights"
-    notes = (_best(line, f"{line.name}: " if findings.sides else "") for line in drawn if line.points)
-    return _curves(drawn, title, "alpha", "{:.2f}", "".join(notes))
-
-
-def _best(line: charts.Line, whose: str) -> str:
-    best = min(line.points, key=lambda point: point[1])
-    return (
-        f" {whose}Lowest at {best[0]:g}, which was kept. {', '.join(f'{a:g}: {loss:.4f}' for a, loss in line.points)}."
-    )
 
 
 def teacher(findings: Findings) -> Html:

@@ -15,15 +15,19 @@ from pydantic import Field
 from hone.config import StageConfig
 from hone.core import schedule
 from hone.core.families import Student, doc_text
+from hone.core.interpolation import Point, allowed, choose, record, sweep
+from hone.core.metrics import PRIMARY, effectiveness
 from hone.core.training import TrainingSettings
 from hone.errors import UserError
 from hone.job import Job
+from hone.judged import GuardSet, Judged, distinct, read_collection
 from hone.progress import Task, task
 from hone.sources import ModelSource
 
 IMAGE = "train"
 READS = ("docs", "lists")
 WRITES = ("model",)
+GUARD_DEPTH = 10
 
 
 class Config(StageConfig, TrainingSettings):
@@ -36,8 +40,13 @@ class Config(StageConfig, TrainingSettings):
     """A model that is taken as it is, instead of training one: what evaluate and gate then judge. A folder or s3://."""
     student: Student
     """The retriever that is specialised."""
-    alphas: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0,)
-    """Shares of the way from the base to the trained weights; the best on the dev lists by `choose_by` is kept."""
+    alphas: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)] = (1.0,)
+    """Shares of the way from the base to the trained weights; the best on the dev lists by `choose_by` is kept. With
+    `guards` the base is tried too, and where this is left alone the quarters of the way."""
+    guards: tuple[GuardSet, ...] = ()
+    """Collections of other domains: a share of the way that loses more than `guard_loss` on one of them is not kept."""
+    guard_loss: Annotated[float, Field(ge=0)] = 0.01
+    """nDCG@10 that a guard set may lose against the base."""
     list_size: int = 20
     """Documents taken from each list, best first."""
     max_doc_tokens: int = 0
@@ -63,6 +72,7 @@ def _train(config: Config, job: Job) -> None:
     from hone.backends.training.gradients import Gradients, anchor_vectors, memory_limit
     from hone.backends.training.meters import tracked
 
+    guards = [read_collection(guard, "guard", job) for guard in distinct(config.guards)]
     encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
     memory = memory_limit(config.memory_gb, encoder.device)
     embedder, examples = read_examples(job, encoder, config, memory)
@@ -76,14 +86,17 @@ def _train(config: Config, job: Job) -> None:
     with _Shown() as shown, tracked(config, job.plan.fingerprint) as track:
         state = loop.train(gradients, examples.train, dev, config, shown.start, checkpoints, track)
     base = embedder.merge() if config.train == "lora" else base
-    alpha, curve = choose_alpha(config, embedder, base, dev)
+    kept, curve = choose_alpha(config, job, embedder, base, dev, guards)
     folder = job.new_folder("model")
     encoder.save(folder)
-    summary = _summary(config, state, examples, alpha)
+    summary = _summary(config, state, examples, kept.alpha) | _told(config, bool(dev), curve)
     padding = round(1 - gradients.real / max(1, gradients.padded), 4)
     job.facts.update(summary, kept_graphs=round(gradients.kept / max(1, gradients.groups), 4), padding=padding)
-    record = {"summary": summary, "steps": state.history.steps, "looks": state.history.looks, "alphas": curve}
-    (folder / "training.json").write_text(json.dumps(_finite(record), indent=1), "utf-8")
+    if guards:
+        job.facts["guards"] = {name: {"base": curve[0].guards[name], "kept": kept.guards[name]} for name in kept.guards}
+    written = {"summary": summary, "steps": state.history.steps, "looks": state.history.looks}
+    written["alphas"] = record(curve, config.guard_loss)
+    (folder / "training.json").write_text(json.dumps(_finite(written), indent=1), "utf-8")
     job.cost.update({"steps": state.step, "docs": state.history.encoded, "tokens": state.history.tokens})
     job.afterwards.append(checkpoints.clear)
 
@@ -140,10 +153,10 @@ def _encoded(job: Job, config: Config, wanted: set[str]) -> tuple[dict[str, int]
 
 
 def choose_alpha(
-    config: Config, embedder: Any, base: list[Any], dev: list[Any]
-) -> tuple[float, list[dict[str, float]]]:
-    """Leaves base + alpha (trained - base) in the student for the alpha that is best on the dev lists (the last one
-    without any); returns it and the figures of each."""
+    config: Config, job: Job, embedder: Any, base: list[Any], dev: list[Any], guards: list[Judged]
+) -> tuple[Point, list[Point]]:
+    """Leaves base + alpha (trained - base) in the student for the alpha that is best on the dev lists of those that the
+    guard sets allow (the last one without dev lists); returns it and what each came to, the base first if guarded."""
     import torch
 
     from hone.backends.training.gradients import dev_figures
@@ -156,16 +169,27 @@ def choose_alpha(
         for weight, start, end in zip(embedder.weights, base, trained, strict=True):
             weight.copy_(torch.lerp(start, end, alpha))
 
-    curve: list[dict[str, float]] = []
-    if not dev or len(config.alphas) == 1:
-        place(config.alphas[-1])
-        return config.alphas[-1], curve
-    for alpha in config.alphas:
+    alphas = sweep(config.alphas, bool(guards))
+    if not guards and (len(alphas) == 1 or not dev):
+        place(alphas[-1])
+        return Point(alphas[-1]), []
+    curve: list[Point] = []
+    for alpha in alphas:
         place(alpha)
-        curve.append({"alpha": alpha, **dev_figures(embedder, dev, config.loss, config.token_budget)})
-    best = min(curve, key=lambda point: badness(point, config))["alpha"]
-    place(best)
+        figures = dev_figures(embedder, dev, config.loss, config.token_budget)
+        known = {name: _ndcg(job, embedder.encoder, guard, alpha) for guard in guards for name in guard.roles}
+        curve.append(Point(alpha, badness(figures, config), figures, known))
+    best = choose(curve, config.guard_loss)
+    place(best.alpha)
     return best, curve
+
+
+def _ndcg(job: Job, encoder: Any, guard: Judged, alpha: float) -> float:
+    """Mean nDCG@10 of the student as it is now on a guard set, over all of its documents."""
+    from hone.backends.retrieval import dense
+
+    found = dense(job, encoder, guard, GUARD_DEPTH, f"distill: encode {{}} ({', '.join(guard.roles)} at {alpha:g})")
+    return float(effectiveness([answer.doc_ids for answer in found], guard.judgements)[PRIMARY].mean())
 
 
 def _lists(job: Job, *columns: str) -> Iterator[tuple[Any, ...]]:
@@ -198,14 +222,27 @@ def _summary(config: Config, state: Any, examples: Examples, alpha: float) -> di
         "alpha": alpha,
         "encoded_share_of_slots": round(state.history.encoded / max(1, state.history.slots), 4),
     }
-    if len(config.alphas) > 1:
-        on = f"the dev lists alone, by {config.choose_by}" if examples.dev else "nothing, without dev lists: the last"
-        summary["alpha_chosen_on"] = on
     if size < config.batch_size:
         summary["note"] = f"{len(examples.train)} lists: {size} to a step instead of {config.batch_size}"
     if not examples.dev:
         summary["note"] = "no dev lists: trained to the last step without early stopping"
     return summary
+
+
+def _told(config: Config, dev: bool, curve: list[Point]) -> dict[str, str]:
+    """What the choice of alpha rests on."""
+    names = " and ".join(guard.name for guard in config.guards)
+    if not names and len(config.alphas) == 1:
+        return {}
+    if not names:
+        on = f"the dev lists alone, by {config.choose_by}" if dev else "nothing, without dev lists: the last"
+    elif len(curve) > 1 and not any(point.alpha for point in allowed(curve, config.guard_loss)):
+        on = f"{names} alone: all but the base lose more than {config.guard_loss:g} {PRIMARY}, so the base is kept"
+    else:
+        most = f"at most {config.guard_loss:g} {PRIMARY}"
+        on = f"the dev lists, by {config.choose_by}, among those that lose {most} on {names}"
+        on = on if dev else f"{names} alone, without dev lists: the last that loses {most} there"
+    return {"alpha_chosen_on": on}
 
 
 class _Shown:

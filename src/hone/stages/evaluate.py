@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -19,7 +18,7 @@ from hone.core.metrics import MEASURES, PRIMARY, effectiveness, trec_order
 from hone.core.summary import Draws, main_set, summarise
 from hone.core.teachers import Mix, Teacher
 from hone.job import Job
-from hone.judged import Answers, Judged, JudgedSet, Ranking, Result, by_set, extremes, read_judged
+from hone.judged import Answers, Judged, JudgedSet, Ranking, Result, by_set, extremes, ranking, read_judged
 from hone.progress import task
 from hone.report.findings import Findings, headline
 from hone.report.gathering import DROPPED, gather
@@ -36,15 +35,7 @@ RRF_K = 60
 LATENCY_ROUNDS = 12
 
 
-@dataclass(frozen=True)
-class Model:
-    """One student: its reference (or folder), and its encoder."""
-
-    place: str | Path
-    encoder: "Encoder"
-
-
-Models = dict[str, Model]
+Models = dict[str, "Encoder"]
 """base and tuned."""
 
 
@@ -108,7 +99,7 @@ def run(config: Config, job: Job) -> None:
                 results.append(result)
             job.cost.update({"queries": len(judged.ids), "docs": judged.docs.rows})
     sets = [result.measured() for result in results]
-    shapes = {system: shape(model.encoder) for system, model in models.items()}
+    shapes = {system: shape(model) for system, model in models.items()}
     metrics = summarise(sets, shapes, Draws(config.permutations, config.bootstrap, config.seed))
     main = next((result for result in results if result.name == main_set(sets)), None)
     timed = latency(models, main.judged.texts[: config.latency_queries]) if main else {}
@@ -122,7 +113,12 @@ def retrieve(judged: Judged, config: Config, job: Job, models: Models) -> tuple[
 
     The ceiling rests on a random sample; the teacher is also asked about the examples that the report shows.
     """
-    found = {system: dense(system, model, judged, config, job) for system, model in models.items()}
+    from hone.backends.retrieval import dense
+
+    found = {
+        system: dense(job, model, judged, config.depth, f"evaluate: encode {{}} ({system})")
+        for system, model in models.items()
+    }
     if config.lexical:
         found["bm25"] = lexical(judged, config.depth)
         for student in ("base", "tuned"):
@@ -156,28 +152,10 @@ def load_models(config: Config, job: Job) -> Models:
     """The student before and after."""
     from hone.backends.encoder import Encoder
 
-    base, tuned = config.student.model, job.folder("model")
-    budget = config.token_budget
+    folders = {"base": job.source(config.student.model), "tuned": job.folder("model")}
     return {
-        "base": Model(base, Encoder(job.source(base), config.student, token_budget=budget)),
-        "tuned": Model(tuned, Encoder(tuned, config.student, token_budget=budget)),
+        system: Encoder(folder, config.student, token_budget=config.token_budget) for system, folder in folders.items()
     }
-
-
-def dense(system: str, model: Model, judged: Judged, config: Config, job: Job) -> list[Ranking]:
-    """What the base or the tuned student retrieves: exact search over all documents."""
-    from hone.backends.search import top_k
-    from hone.backends.vectors import encode_docs
-
-    label = f"evaluate: encode docs ({system})"
-    doc_ids, vectors = encode_docs(job, config.student, model.place, label, config.token_budget, judged.docs)
-    with task(f"evaluate: encode queries ({system})", len(judged.ids), "queries") as progress:
-        queries = model.encoder.queries(judged.texts, progress)
-    positions, scores = top_k(queries, vectors, config.depth + 1)
-    return [
-        ranking(query_id, [doc_ids[position] for position in places], values.tolist(), config.depth)
-        for query_id, places, values in zip(judged.ids, positions, scores, strict=True)
-    ]
 
 
 def latency(models: Models, texts: Sequence[str]) -> dict[str, float]:
@@ -188,7 +166,7 @@ def latency(models: Models, texts: Sequence[str]) -> dict[str, float]:
     """
     rounds: dict[str, list[list[float]]] = {system: [] for system in models}
     for _ in range(LATENCY_ROUNDS):
-        times = [[_milliseconds(model.encoder, text) for model in models.values()] for text in texts]
+        times = [[_milliseconds(model, text) for model in models.values()] for text in texts]
         for system, column in zip(models, zip(*times, strict=True), strict=True):
             rounds[system].append(list(column))
     return {system: float(np.min(found, axis=0).mean()) for system, found in rounds.items()}
@@ -272,13 +250,6 @@ def reranked(
         at: ranking(judged.ids[at], base[at].doc_ids, values.tolist(), config.depth)
         for at, values in zip(chosen, scores, strict=True)
     }
-
-
-def ranking(query_id: str, doc_ids: Sequence[str], scores: Sequence[float], depth: int) -> Ranking:
-    """The first `depth` documents; one with the query's own id is the query itself (ArguAna) and is left out."""
-    pairs = [pair for pair in zip(doc_ids, scores, strict=True) if pair[0] != query_id]
-    ids, values = trec_order([doc_id for doc_id, _ in pairs], [score for _, score in pairs])
-    return Ranking(ids[:depth], values[:depth])
 
 
 def run_rows(result: Result, system: str) -> pa.Table:

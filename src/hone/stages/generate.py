@@ -23,7 +23,7 @@ from hone.drafts.people import People
 from hone.drafts.sample import Doc, Sample
 from hone.errors import UserError
 from hone.job import MOST_BUCKETS, Job
-from hone.judged import JudgedSet
+from hone.judged import GuardSet, JudgedSet
 from hone.progress import Task, task
 from hone.sources import Source, declared_licence
 
@@ -60,6 +60,9 @@ class Config(StageConfig):
     """Settings of the language model."""
     tests: tuple[JudgedSet, ...] = ()
     """Test sets beside the corpus's own, whose queries are dropped too; those of evaluate.tests, unless set here."""
+    guards: tuple[GuardSet, ...] = ()
+    """Sets that choose how far training goes, whose queries are dropped too; those of distill.guards, unless set here.
+    """
     clean: Cleaning = Cleaning()
     """What makes a query unusable."""
     max_docs: int = Field(default=100_000, ge=1)
@@ -125,7 +128,7 @@ Ask = Callable[[list[Doc], Task], Iterator[Draft]]
 
 def run(config: Config, job: Job) -> None:
     """Drafts queries bucket by bucket, judges every draft, and writes what is kept and what is dropped."""
-    tests, rules = test_queries(job, config.tests), rules_of(config, job)
+    tests, rules = test_queries(job, (*config.tests, *config.guards)), rules_of(config, job)
     near_tests = NearDuplicates.of(sorted(tests), config.clean.near_test_query)
     sample = Sample.draw(job, config.seed, config.max_docs)
     people = People(config, job)

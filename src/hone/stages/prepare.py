@@ -17,7 +17,7 @@ from hone.core import text as texts
 from hone.core.text import Chunking
 from hone.errors import UserError
 from hone.job import Job
-from hone.judged import JudgedSet, read_set
+from hone.judged import GuardSet, JudgedSet, read_set
 from hone.progress import task
 from hone.sources import Source, declared_licence
 
@@ -70,6 +70,8 @@ class Config(StageConfig):
     tests: tuple[JudgedSet, ...] = ()
     """Test sets beside the corpus's own: what is judged relevant there is left out too, by its text, whatever its id;
     those of evaluate.tests, unless set here."""
+    guards: tuple[GuardSet, ...] = ()
+    """The same of sets that choose how far training goes; those of distill.guards, unless set here."""
     synthetic_docs: int = Field(200, ge=0)
     """Without any judgements: documents that training never sees, at most a tenth of all, for a synthetic test set."""
 
@@ -202,8 +204,9 @@ def _qrels(corpus: Path, name: str, split: str, database: sqlite3.Connection) ->
 
 
 def _judged_elsewhere(config: Config, database: sqlite3.Connection, job: Job) -> None:
-    """Marks documents with the text of one that is judged relevant in another test set."""
-    cut = (text[: config.max_chars] for wanted in config.tests for text in read_set(wanted, job).relevant_texts)
+    """Marks documents with the text of one that is judged relevant in another collection."""
+    others = (*config.tests, *config.guards)
+    cut = (text[: config.max_chars] for wanted in others for text in read_set(wanted, job).relevant_texts)
     norms = ((texts.normalised(text),) for text in cut)
     database.executemany("insert or ignore into elsewhere values (?)", norms)
     database.execute("delete from elsewhere where norm = ''")
