@@ -151,6 +151,7 @@ def write_scores(store: object, size: int) -> None:
     config = StageConfig()
     for name, table, batches in (
         ("generate", "queries", query_rows(size)),
+        ("mine", "candidates", candidate_rows(size)),
         ("score", "teacher_scores", score_rows(size)),
     ):
         todo = Plan(name, config, {}, {}, "f" * 16)
@@ -171,6 +172,13 @@ def query_rows(size: int) -> Iterator[pa.Table]:
         texts = [text_of(number)[:40] for number in numbers]
         ids, sources = [f"q{number}" for number in numbers], [f"d{number}" for number in numbers]
         yield tables.QUERIES.of(ids, texts, sources, ["x"] * len(ids), [f"style{number % 3}" for number in numbers])
+
+
+def candidate_rows(size: int) -> Iterator[pa.Table]:
+    from hone import tables
+
+    for rows in score_rows(size):
+        yield tables.CANDIDATES.of(*rows.columns, [["d0"]] * rows.num_rows)
 
 
 def score_rows(size: int) -> Iterator[pa.Table]:

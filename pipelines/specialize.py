@@ -30,7 +30,7 @@ def build(profile: Profile) -> Any:
             generate = hone.shards("generate", prepare)
             mine = hone.task("mine", prepare, generate)
             score = hone.shards("score", prepare, generate, mine)
-            curate = hone.task("curate", generate, score)
+            curate = hone.task("curate", generate, mine, score)
             distill = hone.task("distill", prepare, curate)
             evaluate = hone.task("evaluate", prepare, generate, mine, score, curate, distill)
             gate = hone.task("gate", prepare, curate, distill, evaluate)

@@ -21,10 +21,11 @@ from hone.store import LocalStore
 Row = dict[str, Any]
 
 
-def scored(count: int, seed: int) -> tuple[list[Row], list[Row]]:
-    """Queries of two styles, some from a log, and lists of one to six documents, best first."""
+def scored(count: int, seed: int) -> tuple[list[Row], list[Row], list[Row]]:
+    """Queries of two styles, some from a log; what mine made of them, in part left out as likely answers; and lists of
+    one to six documents, best first."""
     draw = random.Random(seed)
-    queries, scores = [], []
+    queries, mined, scores = [], [], []
     for number in range(count):
         source = draw.choice(["", *(f"d{n}" for n in range(4))])
         style = "log" if not source else draw.choice(["search", "span"])
@@ -33,15 +34,21 @@ def scored(count: int, seed: int) -> tuple[list[Row], list[Row]]:
         )
         ids = draw.sample([f"d{n}" for n in range(8)], draw.randint(1, 6))
         values = sorted((draw.uniform(-3, 9) for _ in ids), reverse=True)
+        left_out = draw.sample([f"e{n}" for n in range(4)], draw.randint(0, 2))
+        mined.append({"query_id": f"q{number}", "doc_ids": ids, "scores": values, "likely": left_out})
         if draw.random() < 0.8:  # what score dropped has no scores
             scores.append({"query_id": f"q{number}", "doc_ids": ids, "scores": values})
     draw.shuffle(queries)
-    return queries, scores
+    draw.shuffle(mined)
+    return queries, mined, scores
 
 
-def slow(config: Config, queries: list[Row], scores: list[Row]) -> tuple[dict[str, Row], dict[str, str]]:
+def slow(
+    config: Config, queries: list[Row], mined: list[Row], scores: list[Row]
+) -> tuple[dict[str, Row], dict[str, str]]:
     """Lists and reasons by query, by the definition: all rows at once."""
     by_id = {row["query_id"]: row for row in queries}
+    left_out = {row["query_id"]: row["likely"] for row in mined}
     rows = [{**by_id[row["query_id"]], **row, "scores": np.float32(row["scores"])} for row in scores]
     reasons = {row["query_id"]: slow_refusal(config, row) for row in rows}
     groups = {row["query_id"]: "all" if config.normalise == "global" else row["style"] for row in rows}
@@ -67,7 +74,8 @@ def slow(config: Config, queries: list[Row], scores: list[Row]) -> tuple[dict[st
             "split": split_of(row["doc_id"] or row["query_id"], config.seed, config.dev_share),
             "doc_ids": [pairs[place][0] for place in kept_places],
             "scores": [chosen[place] for place in kept_places],
-            "likely": [pairs[place][0] for place in range(1, len(pairs)) if slow_is_likely(config, chosen, place)],
+            "likely": [pairs[place][0] for place in range(1, len(pairs)) if slow_is_likely(config, chosen, place)]
+            + left_out[row["query_id"]],
         }  # fmt: skip
     return lists, {query_id: reason for query_id, reason in reasons.items() if reason}
 
@@ -126,14 +134,15 @@ CONFIGS = st.builds(
 def test_bucket_by_bucket_it_keeps_and_drops_what_the_definition_does(
     tmp_path_factory: pytest.TempPathFactory, config: Config, count: int, seed: int
 ) -> None:
-    queries, scores = scored(count, seed)
+    queries, mined, scores = scored(count, seed)
     store = LocalStore(tmp_path_factory.mktemp("c"))
     inputs = given_.results(store, "generate", queries=tables.QUERIES.build(queries))
+    inputs |= given_.results(store, "mine", candidates=tables.CANDIDATES.build(mined))
     inputs |= given_.results(store, "score", teacher_scores=tables.TEACHER_SCORES.build(scores))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(machinery, "ROWS_PER_BUCKET", 8)
         manifest = given_.run(store, "curate", inputs, **config.model_dump())
-    lists, reasons = slow(config, queries, scores)
+    lists, reasons = slow(config, queries, mined, scores)
     found = given_.rows(store, manifest, "lists")
     assert {row["query_id"]: row for row in found} == lists
     assert len(found) == len(lists)
@@ -181,9 +190,10 @@ def test_likely_answers_are_left_out_and_the_positive_never(scores: np.ndarray, 
 
 
 def test_queries_that_were_left_half_scored_cannot_be_relabelled(tmp_path: Path) -> None:
-    queries, scores = scored(20, 1)
+    queries, mined, scores = scored(20, 1)
     store = LocalStore(tmp_path)
     inputs = given_.results(store, "generate", queries=tables.QUERIES.build(queries))
+    inputs |= given_.results(store, "mine", candidates=tables.CANDIDATES.build(mined))
     inputs |= given_.results(store, "score", {"early_exit": True}, teacher_scores=tables.TEACHER_SCORES.build(scores))
     with pytest.raises(UserError, match=r"early exit left out; score again with score\.early_exit: false"):
         given_.run(store, "curate", inputs, outscored="relabel")

@@ -12,7 +12,7 @@ import tiny
 import twin
 from hone import tables
 from hone.backends.encoder import Encoder
-from hone.backends.training.batches import make_batch
+from hone.backends.training.batches import Batch, make_batch
 from hone.core.families import Student
 from hone.errors import UserError
 from hone.job import Job, Shard
@@ -66,16 +66,52 @@ def test_what_curate_left_out_as_a_likely_answer_is_no_negative_of_any_batch(tmp
     rows = [["q0", "q1"], ["heat", "flow"], ["span"] * 2, ["", "d3"], ["train"] * 2]
     lists = tables.LISTS.of(*rows, [["d0", "d1"], ["d2"]], [[1.0, 0.2], [1.0]], [["d2", "d3"], []])
     store = LocalStore(tmp_path / "store")
-    with scratch_folder() as scratch:
-        config = Config(student=student)
-        job = Job(
-            plan("distill", config, given.results(store, docs=docs, lists=lists), scratch), store, scratch, Shard()
-        )
-        encoder = Encoder(Path(student.model), student)
-        _, examples = read_examples(job, encoder, config, 1e9)
-    batch = make_batch(examples.train, encoder.device)
+    batch = whole_batch(store, given.results(store, docs=docs, lists=lists), student)
     assert batch.passages == 3
     assert [sorted(set(row) - {-1}) for row in batch.likely.tolist()] == [[2], []]  # d3 is in no list
+
+
+def whole_batch(store: LocalStore, inputs: dict[str, Manifest], student: Student) -> Batch:
+    """The training lists as one batch, as distill makes them of its inputs."""
+    with scratch_folder() as scratch:
+        config = Config(student=student)
+        job = Job(plan("distill", config, inputs, scratch), store, scratch, Shard())
+        encoder = Encoder(Path(student.model), student)
+        return make_batch(read_examples(job, encoder, config, 1e9)[1].train, encoder.device)
+
+
+@pytest.mark.parametrize("leaves_out", [{"positive_margin": 0.95}, {"first_rank": 3}])
+def test_what_mine_left_out_as_a_likely_answer_is_no_negative_of_any_batch(
+    tmp_path: Path, leaves_out: dict[str, Any]
+) -> None:
+    student = {"model": str(tiny.student(tmp_path / "student", dim=16, layers=1, vocab_texts=twin.WORDS))}
+    texts = [text for text in twin.texts(6) for _ in range(2)]  # two of each are equally near to every query
+    ids = [f"d{number}" for number in range(12)]
+    store = LocalStore(tmp_path / "store")
+    inputs = given.results(
+        store, docs=tables.DOCS.of(ids, [""] * 12, texts, [False] * 12),
+        judged_queries=tables.JUDGED_QUERIES.of([], [], []), qrels=tables.QRELS.of([], [], []),
+    )  # fmt: skip
+    queries = tables.QUERIES.of(ids, texts, ids, ["human"] * 12, ["human"] * 12)
+    inputs |= given.results(store, "generate", queries=queries)
+    inputs["candidates"] = given.run(store, "mine", inputs, student=student, near_duplicate=0, **leaves_out)
+    teacher = {"kind": "fusion", "force": True}
+    inputs["teacher_scores"] = given.run(store, "score", inputs, student=student, teacher=teacher)
+    curate: dict[str, Any] = {"outscored": "relabel", "min_docs": 1, "weak_percentile": 0, "dev_share": 0}
+    inputs["lists"] = given.run(store, "curate", inputs, **curate)
+
+    lists = given.rows(store, inputs["lists"], "lists")
+    mined = {row["query_id"]: row for row in given.rows(store, inputs["candidates"], "candidates")}
+    batch = whole_batch(store, inputs, Student.model_validate(student))
+    listed = sorted({doc_id for row in lists for doc_id in row["doc_ids"]}, key=ids.index)
+    spared = 0
+    for row, places in zip(lists, batch.likely.tolist(), strict=True):
+        left_out = {*mined[row["query_id"]]["likely"]}
+        assert left_out
+        assert left_out.isdisjoint(row["doc_ids"])
+        assert {listed[place] for place in places if place >= 0} == {row["doc_id"], *left_out} & {*listed}
+        spared += len(left_out & {*listed})
+    assert spared
 
 
 def test_dev_lists_alone_are_refused(tmp_path: Path) -> None:

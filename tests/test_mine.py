@@ -84,10 +84,12 @@ def test_several_retrievers_are_fused_by_their_weights() -> None:
 def test_a_rank_window_leaves_out_the_nearest_but_never_the_source() -> None:
     kept, _ = miner(False, first_rank=2).mine(QUERIES, [FOUND], cosines)
     assert kept["doc_ids"].to_pylist() == [["a", "c"], ["a"], ["a"]]
+    assert kept["likely"].to_pylist() == [[], ["c"], ["c"]]
 
 
 @pytest.mark.parametrize(("margin", "first"), [(0.95, ["a"]), (0.97, ["a", "c"]), (0.0, ["a", "c"])])
 def test_documents_near_the_sources_score_are_left_out_as_likely_answers(margin: float, first: list[str]) -> None:
     kept, _ = miner(False, positive_margin=margin).mine(QUERIES, [FOUND], cosines)
     assert kept["doc_ids"].to_pylist()[0] == first
+    assert kept["likely"].to_pylist()[0] == [name for name in ("a", "c") if name not in first]
     assert kept["doc_ids"].to_pylist()[2] == ["c", "a"]  # a query from a log has no source to compare with

@@ -56,7 +56,7 @@ def world(*, log: int = 0) -> dict[str, pa.Table]:
         "judged_queries": tables.JUDGED_QUERIES.of([], [], []),
         "qrels": tables.QRELS.of([], [], []),
         "queries": tables.QUERIES.of(names, texts_of, sources, ["x"] * QUERIES, ["search"] * QUERIES),
-        "candidates": tables.CANDIDATES.of(names, lists, [[0.5] * DEPTH] * QUERIES),
+        "candidates": tables.CANDIDATES.of(names, lists, [[0.5] * DEPTH] * QUERIES, [[]] * QUERIES),
     }
 
 
@@ -210,7 +210,7 @@ def test_a_query_whose_source_is_not_among_the_candidates_is_dropped_unscored(
     tmp_path: Path, models: dict[str, dict[str, Any]]
 ) -> None:
     made = world()
-    made["candidates"] = tables.CANDIDATES.of(["q0"], [["d1", "d2"]], [[0.5, 0.4]])
+    made["candidates"] = tables.CANDIDATES.of(["q0"], [["d1", "d2"]], [[0.5, 0.4]], [[]])
     store = LocalStore(tmp_path)
     scored = given.run(store, "score", given.results(store, **made), qualify_queries=0, **models)
     [row] = given.rows(store, scored, "dropped_by_score")

@@ -116,13 +116,15 @@ class Job:
         """Uploads an output that has been written."""
         return upload(self.new_folder(name), name, self.store, self.plan.prefix)
 
-    def buckets(self, name: str, by: str, like: str = "") -> Iterator[Bucket]:
+    def buckets(self, name: str, by: str, like: str = "", columns: list[str] | None = None) -> Iterator[Bucket]:
         """The buckets of an input table that belong to this shard, each with its rows in table order.
 
         The number of buckets depends on the table alone, and each is worked on by itself: any number of shards
         writes the same bytes. Two tables that share a key are read side by side if one is divided `like` the other.
+        `columns`, in the table's order, are read instead of all.
         """
         reader = self.table(name)
+        schema = reader.table.schema if columns is None else pa.schema(map(reader.table.schema.field, columns))
         count = max(1, min(MOST_BUCKETS, -(-self.table(like or name).rows // ROWS_PER_BUCKET)))
         mine = range(self.shard.index, count, self.shard.count)
         folder = self.scratch / f"buckets-{name}"
@@ -130,13 +132,13 @@ class Job:
         files = {number: folder / f"{number:05d}.arrow" for number in mine}
         with ExitStack() as open_files:
             # Streams that hold no rows back: memory does not grow with the table.
-            streams = {number: open_files.enter_context(_stream(file, reader)) for number, file in files.items()}
-            for batch in reader.batches():
+            streams = {number: open_files.enter_context(_stream(file, schema)) for number, file in files.items()}
+            for batch in reader.batches(columns):
                 places = np.array([_bucket(key, count) for key in batch.column(by).to_pylist()])
                 for number in mine:
                     chosen = np.flatnonzero(places == number)
                     if len(chosen):
-                        streams[number].write_batch(batch.take(pa.array(chosen)).cast(reader.table.schema))
+                        streams[number].write_batch(batch.take(pa.array(chosen)).cast(schema))
         for number, file in files.items():
             with pa.OSFile(str(file)) as source, pa.ipc.open_stream(source) as stream:
                 rows = stream.read_all()
@@ -149,9 +151,9 @@ class Job:
 
 
 @contextmanager
-def _stream(file: Path, reader: TableReader) -> Generator[pa.RecordBatchStreamWriter]:
+def _stream(file: Path, schema: pa.Schema) -> Generator[pa.RecordBatchStreamWriter]:
     options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, reader.table.schema, options=options) as stream:
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema, options=options) as stream:
         yield stream
 
 

@@ -116,6 +116,7 @@ CANDIDATES = Table(
         Column("query_id", pa.string(), "a query of queries"),
         Column("doc_ids", IDS, "retrieved documents, best first, held-out ones removed"),
         Column("scores", SCORES, "the miner's score of each (cosine, or reciprocal-rank sum when fused)"),
+        Column("likely", IDS, "retrieved documents left out as likely answers, by rank window or margin"),
     ),
 )
 TEACHER_SCORES = Table(
@@ -140,7 +141,7 @@ LISTS = Table(
         Column("split", pa.string(), "train or dev, by source document"),
         Column("doc_ids", IDS, "the listed documents, teacher's best first; the first is the positive"),
         Column("scores", SCORES, "teacher scores normalised to [0, 1], or raw ones less the query's least"),
-        Column("likely", IDS, "documents left out of the list as likely answers, never its negatives"),
+        Column("likely", IDS, "documents that mine or curate left out as likely answers, never its negatives"),
     ),
 )
 RUNS = Table(

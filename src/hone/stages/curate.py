@@ -17,7 +17,7 @@ from hone.job import Job
 from hone.progress import task
 
 IMAGE = "cpu"
-READS = ("queries", "teacher_scores")
+READS = ("queries", "teacher_scores", "candidates")
 WRITES = ("lists", "dropped_by_curate")
 
 pc: Any = pyarrow.compute  # its functions are made at run time
@@ -134,7 +134,7 @@ def training_list(config: Config, row: Row, cut: Cut) -> Row:
         "split": curation.split_of(row["doc_id"] or row["query_id"], config.seed, config.dev_share),
         "doc_ids": [pairs[at][0] for at in kept],
         "scores": scores[kept].tolist(),
-        "likely": [pairs[at][0] for at in near],
+        "likely": [*(pairs[at][0] for at in near), *row["likely"]],
     }
 
 
@@ -172,15 +172,21 @@ def _group(config: Config, row: Row) -> str:
 
 
 def _scored(job: Job) -> Iterator[pa.Table]:
-    """Queries beside their scores, some thousand at a time."""
+    """Queries beside their scores and what mine left out of their lists, some thousand at a time."""
     queries = job.buckets("queries", by="query_id")
+    mined = job.buckets("candidates", by="query_id", like="queries", columns=["query_id", "likely"])
     scores = job.buckets("teacher_scores", by="query_id", like="queries")
-    for asked, scored in zip(queries, scores, strict=True):
-        at = pc.index_in(scored.rows["query_id"], asked.rows["query_id"].combine_chunks())
-        rows = scored.rows
-        for name in ("text", "style", "doc_id"):
-            rows = rows.append_column(name, asked.rows[name].take(at))
-        yield rows
+    for asked, found, scored in zip(queries, mined, scores, strict=True):
+        rows = _beside(scored.rows, asked.rows, "text", "style", "doc_id")
+        yield _beside(rows, found.rows, "likely")
+
+
+def _beside(rows: pa.Table, others: pa.Table, *columns: str) -> pa.Table:
+    """`rows` with columns of the rows that are about the same queries in `others`."""
+    at = pc.index_in(rows["query_id"], others["query_id"].combine_chunks())
+    for name in columns:
+        rows = rows.append_column(name, others[name].take(at))
+    return rows
 
 
 def _heads(rows: pa.Table) -> list[Row]:

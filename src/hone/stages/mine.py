@@ -61,10 +61,11 @@ class Config(StageConfig):
     bm25_weight: float = Field(default=1.0, gt=0)
     """BM25's share in reciprocal rank fusion."""
     first_rank: int = Field(default=1, ge=1)
-    """Documents ranked before this are left out, the source excepted: the nearest may be unmarked answers."""
+    """Documents ranked before this are left out, the source excepted, and are no negatives in training either: the
+    nearest may be unmarked answers."""
     positive_margin: float = Field(default=0.0, ge=0, le=1)
     """Documents whose cosine with the query is above this share of the source's are left out as likely answers (0.95
-    is usual); 0 leaves out none. Queries without a source keep all."""
+    is usual), and are no negatives in training either; 0 leaves out none. Queries without a source keep all."""
     near_duplicate: float = Field(default=0.8, ge=0, le=1)
     """A language model's query is dropped if it shares this much of its letter sequences (Jaccard) with another of
     its; 0 drops none. Of queries that read alike, whatever made them, one is kept in any case, people's first."""
@@ -168,8 +169,11 @@ class Miner:
                 lost.append(_drop(query_id, HELD_OUT_SOURCE, doc_id))
             elif is_consistent(doc_id, rank, self.config.consistency_rank):
                 chosen = self._chosen(ranking, source, partial(cosines, at))
-                names = [self.ids[ranking[place]] for place in chosen]
-                kept.append({"query_id": query_id, "doc_ids": names, "scores": [values[place] for place in chosen]})
+                within = set(chosen)
+                names = [self.ids[position] for position in ranking]
+                row = {"doc_ids": [names[place] for place in chosen], "scores": [values[place] for place in chosen]}
+                likely = [names[place] for place in range(len(names)) if place not in within]
+                kept.append({"query_id": query_id, **row, "likely": likely})
             else:
                 detail = f"rank {rank}" if rank else f"not in the top {self.config.top_k}"
                 lost.append(_drop(query_id, "source document not retrieved near the top", detail))
