@@ -12,8 +12,12 @@ import tiny
 from hone import tables
 from hone.core.cleaning import normalised
 from hone.core.near import NearDuplicates, shingles, similarity
+from hone.job import Job, Plan, Shard
 from hone.local import run
 from hone.settings import check
+from hone.stage import scratch_folder
+from hone.stages import stage
+from hone.stages.gate import count_lists
 from hone.store import LocalStore
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
@@ -101,6 +105,8 @@ def test_every_test_set_and_guard_set_of_the_settings_is_guarded_against(tmp_pat
         "settings.yaml",
         tmp_path,
     )  # fmt: skip
+    assert settings.stages["gate"].tests == settings.stages["evaluate"].tests
+    assert settings.stages["gate"].guards == settings.stages["distill"].guards
     store = LocalStore(tmp_path / "store")
     done = run(settings, store, last="mine")
     held_out = [row["doc_id"] for row in given_.rows(store, done["prepare"], "docs") if row["held_out"]]
@@ -113,6 +119,31 @@ def test_every_test_set_and_guard_set_of_the_settings_is_guarded_against(tmp_pat
     listed = {doc_id for row in given_.rows(store, done["mine"], "candidates") for doc_id in row["doc_ids"]}
     assert listed
     assert not listed & set(held_out)
+
+
+def test_gate_counts_the_lists_that_show_something_of_any_test_or_guard_set(tmp_path: Path) -> None:
+    texts = [" ".join(WORDS[at:]) for at in range(8)]
+    own = {"test": [("t1", "d0", 1), ("t1", "d1", 0)], "dev": [("v1", "d2", 1)]}
+    corpora.beir(tmp_path / "corpus", corpora.docs(*texts), {"t1": "mach 1 heat", "v1": "engine"}, **own)
+    # What is judged in the other set has the texts of d5 and d6 under other ids, and a text that is in no corpus.
+    corpora.beir(tmp_path / "more", corpora.docs(texts[5].upper(), texts[6], FREE[0]), {"m1": TEST},
+                 test=[("m1", "d0", 1), ("m1", "d1", 0), ("m1", "d2", 2)])  # fmt: skip
+    store, settings = LocalStore(tmp_path / "store"), {"corpus": str(tmp_path / "corpus"), "deduplicate": False}
+    prepared = given_.run(store, "prepare", {}, **settings, max_chars=40, exclude_judged=False)
+    shown = {
+        "Mach 1: heat": ["d1"], "mach 2 heat": ["d3"], "stall": ["d3", "d0"], "engine": ["d2"],
+        TEST.lower(): ["d3"], "rotor": ["d4", "d5"], "blade": ["d6"],
+    }  # fmt: skip
+    ids, count = [f"q{number}" for number in range(len(shown))], len(shown)
+    rows = [ids, list(shown), ["log"] * count, [""] * count, ["train"] * (count - 1) + ["dev"], list(shown.values())]
+    lists = tables.LISTS.of(*rows, [[1.0] * len(docs) for docs in shown.values()], [[]] * count)
+    inputs = dict.fromkeys(("docs", "judged_queries", "qrels"), prepared) | given_.results(store, "curate", lists=lists)
+    leaks, more = [], {"name": "more", "folder": str(tmp_path / "more")}
+    for others in ({}, {"tests": [more]}, {"guards": [more]}):
+        config = stage("gate").Config.model_validate(others)
+        with scratch_folder() as scratch:
+            leaks.append(count_lists(config, Job(Plan("gate", config, inputs, {}, "f" * 16), store, scratch, Shard())))
+    assert leaks == [(count - 1, 2), (count - 1, 4), (count - 1, 4)]
 
 
 QUERIES = st.lists(st.lists(st.sampled_from(WORDS), min_size=3, max_size=9).map(" ".join), min_size=1, max_size=20)

@@ -1,7 +1,7 @@
 """Queries with judgements: those of the corpus itself, other collections, and synthetic ones where there are none."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,10 @@ from pydantic import Field
 
 from hone import readers, tables
 from hone.config import Settings
-from hone.core import extractive
+from hone.core import cleaning, extractive
 from hone.core.metrics import effectiveness, trec_order
 from hone.core.summary import Measured, Role, Values
-from hone.core.text import flat
+from hone.core.text import flat, normalised
 from hone.errors import UserError
 from hone.job import Job
 from hone.parts import Docs, TableWriter
@@ -235,6 +235,24 @@ def read_set(wanted: Collection, job: Job) -> Answered:
         fault = f"unknown query {unknown[0]!r}" if unknown else "no judgements"
         raise UserError(f"{wanted.setting}: {wanted.name}: {path}: {fault}; mend queries.jsonl or the judgements")
     return Answered(folder, {query_id: texts[query_id] for query_id in judgements}, dict(judgements))
+
+
+def test_queries(job: Job, others: Iterable[Collection]) -> Set[str]:
+    """The normalised texts of the queries of all test sets and guard sets, none of which may be trained with.
+
+    Raises UserError.
+    """
+    rows = job.table("judged_queries").read(["text", "split"]).to_pylist()
+    own = (row["text"] for row in rows if row["split"] == "test")
+    asked = (text for other in others for text in read_set(other, job).texts.values())
+    return {cleaning.normalised(text) for text in (*own, *asked)}
+
+
+def relevant_elsewhere(others: Iterable[Collection], job: Job, max_chars: int) -> Set[str]:
+    """The texts of the documents that are judged relevant in these collections, cut as the corpus's are and as
+    deduplication compares them. Raises UserError."""
+    found = (text for other in others for text in read_set(other, job).relevant_texts)
+    return {normalised(text[:max_chars]) for text in found} - {""}
 
 
 def read_collection(wanted: Collection, role: Role, job: Job) -> Judged:

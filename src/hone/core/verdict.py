@@ -40,7 +40,7 @@ class Policy(Settings):
     max_slowdown: float = Field(0.25, ge=0)
     """Most that encoding a query may take longer than with the base; a measured time, so more only holds."""
     max_leaks: int = Field(0, ge=0)
-    """Most training lists that may show a test query or a document judged relevant for one."""
+    """Most training lists that may show a query of a test or guard set or a document judged relevant for one."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _at_least(name: str, value: int, least: int) -> Criterion:
 
 
 def _leaks(leaks: int, policy: Policy) -> Criterion:
-    note = "lists that show a test query or a document judged relevant for one" if leaks else ""
+    note = "lists that show a query of a test or guard set or a document judged relevant for one" if leaks else ""
     few = _pass(leaks <= policy.max_leaks)
     return Criterion("training lists that leak test data", leaks, policy.max_leaks, few, note, "at most")
 

@@ -1,6 +1,6 @@
 """From drafts to rows: every one is judged, and written as kept or as dropped with its reason."""
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,6 @@ from hone import readers, tables
 from hone.core.cleaning import Cleaner, Draft, Fault, Rules, normalised
 from hone.core.styles import hashed
 from hone.job import Job
-from hone.judged import Collection, read_set
 
 if TYPE_CHECKING:
     from hone.stages.generate import Config
@@ -81,14 +80,3 @@ def note_drop(job: Job, source: str, style: str, fault: Fault) -> None:
 
 def _query_id(draft: Draft) -> str:
     return f"{hashed(draft.source, draft.style, draft.doc_id, draft.text):016x}"
-
-
-def test_queries(job: Job, others: Iterable[Collection]) -> Set[str]:
-    """The normalised texts of the queries of all test sets and guard sets, none of which may be trained with.
-
-    Raises UserError.
-    """
-    rows = job.table("judged_queries").read(["text", "split"]).to_pylist()
-    own = (row["text"] for row in rows if row["split"] == "test")
-    asked = (text for other in others for text in read_set(other, job).texts.values())
-    return {normalised(text) for text in (*own, *asked)}

@@ -1,21 +1,23 @@
 """gate: the verdict on a tuned model, promote, hold or reject, from what was measured and a policy."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, ClassVar, cast
 
 from hone.config import StageConfig
-from hone.core.text import normalised
+from hone.core import text as texts
+from hone.core.cleaning import normalised
 from hone.core.verdict import Criterion, Evidence, Policy, judge, reasons
 from hone.job import Job
+from hone.judged import Collection, GuardSet, JudgedSet, relevant_elsewhere, test_queries
 from hone.report.findings import Findings
 from hone.report.gathering import history
 from hone.report.markdown import card, markdown
 from hone.report.page import page
 
 IMAGE = "cpu"
-READS = ("report", "model", "lists", "judged_queries", "qrels")
+READS = ("report", "model", "docs", "lists", "judged_queries", "qrels")
 WRITES = ("verdict", "full_report")
 
 
@@ -23,12 +25,17 @@ class Config(StageConfig, Policy):
     """Settings of gate: the policy."""
 
     without_training: ClassVar[tuple[str, ...]] = ("lists",)
+    tests: tuple[JudgedSet, ...] = ()
+    """Test sets beside the corpus's own, of which no list may show anything either; those of evaluate.tests, unless set
+    here."""
+    guards: tuple[GuardSet, ...] = ()
+    """The same of sets that choose how far training goes; those of distill.guards, unless set here."""
 
 
 def run(config: Config, job: Job) -> None:
     """Applies the policy and writes verdict.json, which names the model it is about by its digest."""
     findings = Findings.from_json((job.folder("report") / "findings.json").read_bytes())
-    evidence = Evidence(findings.metrics, *count_lists(job), qualification(job), findings.latency)
+    evidence = Evidence(findings.metrics, *count_lists(config, job), qualification(job), findings.latency)
     verdict, criteria = judge(evidence, config)
     found = {
         "verdict": verdict,
@@ -53,16 +60,31 @@ def write(found: dict[str, Any], findings: Findings, job: Job) -> None:
     (folder / "README.md").write_text(card(whole), "utf-8")
 
 
-def count_lists(job: Job) -> tuple[int, int]:
-    """How many lists were trained on, and how many lists show a test query or a document judged relevant for one."""
-    tested = {row["query_id"]: row["text"] for row in _rows(job, "judged_queries") if row["split"] == "test"}
-    texts = {normalised(text) for text in tested.values()}
-    relevant = {row["doc_id"] for row in _rows(job, "qrels") if row["query_id"] in tested and row["relevance"] > 0}
+def count_lists(config: Config, job: Job) -> tuple[int, int]:
+    """How many lists were trained on, and how many lists show a query of a test or guard set or a document judged
+    relevant for one, as generate and prepare tell them."""
+    others = (*config.tests, *config.guards)
+    asked, relevant = test_queries(job, others), {*_relevant(job), *_relevant_elsewhere(others, job)}
     trained = leaks = 0
     for row in _rows(job, "lists", ["text", "split", "doc_ids"]):
         trained += row["split"] == "train"
-        leaks += normalised(row["text"]) in texts or not relevant.isdisjoint(row["doc_ids"])
+        leaks += normalised(row["text"]) in asked or not relevant.isdisjoint(row["doc_ids"])
     return trained, leaks
+
+
+def _relevant(job: Job) -> Iterator[str]:
+    """The documents judged relevant for a test query of the corpus's own."""
+    tested = {row["query_id"] for row in _rows(job, "judged_queries") if row["split"] == "test"}
+    yield from (row["doc_id"] for row in _rows(job, "qrels") if row["query_id"] in tested and row["relevance"] > 0)
+
+
+def _relevant_elsewhere(others: Sequence[Collection], job: Job) -> Iterator[str]:
+    """The documents with the text of one that is judged relevant in another collection."""
+    if not others:
+        return
+    found = relevant_elsewhere(others, job, job.ancestors["prepare"].config["max_chars"])
+    docs = _rows(job, "docs", ["doc_id", "text"])
+    yield from (row["doc_id"] for row in docs if texts.normalised(row["text"]) in found)
 
 
 def qualification(job: Job) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from hone.core.llm import LanguageModel
 from hone.core.near import NearDuplicates
 from hone.core.styles import drawn
 from hone.drafts.extracts import MADE, extracts
-from hone.drafts.judging import rules_of, test_queries, write
+from hone.drafts.judging import rules_of, write
 from hone.drafts.model import ModelAsks
 from hone.drafts.people import People
 from hone.drafts.sample import Doc, Sample
 from hone.errors import UserError
 from hone.job import MOST_BUCKETS, Job
-from hone.judged import GuardSet, JudgedSet
+from hone.judged import GuardSet, JudgedSet, test_queries
 from hone.progress import Task, task
 from hone.sources import Source, declared_licence
 

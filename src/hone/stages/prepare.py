@@ -17,7 +17,7 @@ from hone.core import text as texts
 from hone.core.text import Chunking
 from hone.errors import UserError
 from hone.job import Job
-from hone.judged import GuardSet, JudgedSet, read_set
+from hone.judged import GuardSet, JudgedSet, relevant_elsewhere
 from hone.progress import task
 from hone.sources import Source, declared_licence
 
@@ -205,11 +205,8 @@ def _qrels(corpus: Path, name: str, split: str, database: sqlite3.Connection) ->
 
 def _judged_elsewhere(config: Config, database: sqlite3.Connection, job: Job) -> None:
     """Marks documents with the text of one that is judged relevant in another collection."""
-    others = (*config.tests, *config.guards)
-    cut = (text[: config.max_chars] for wanted in others for text in read_set(wanted, job).relevant_texts)
-    norms = ((texts.normalised(text),) for text in cut)
-    database.executemany("insert or ignore into elsewhere values (?)", norms)
-    database.execute("delete from elsewhere where norm = ''")
+    norms = ((norm,) for norm in relevant_elsewhere((*config.tests, *config.guards), job, config.max_chars))
+    database.executemany("insert into elsewhere values (?)", norms)
     database.execute("update docs set judged = 1, held_out = 1 where norm in (select norm from elsewhere)")
 
 
