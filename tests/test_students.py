@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 import tiny
@@ -55,12 +56,17 @@ def decoder_that_cannot_pad(folder: Path) -> Path:
     return tiny.embedding_qwen3(folder / "Qwen3-Embedding-tiny", pads=False)
 
 
+def decoder_that_looks_both_ways(folder: Path) -> Path:
+    return tiny.bidirectional_qwen2(folder / "gte-Qwen2-tiny-instruct")
+
+
 @pytest.mark.parametrize(
     ("make", "pooling", "prefix"),
     [
         (modernbert, "mean", ""),
         (decoder, "last", "Query:"),
         (decoder_that_cannot_pad, "last", family("Qwen3-Embedding-0.6B").query_prefix),
+        (decoder_that_looks_both_ways, "last", family("gte-Qwen2-1.5B-instruct").query_prefix),
     ],
 )
 @pytest.mark.parametrize("how", [{}, {"train_layers": 1}, {"train": "lora"}])
@@ -103,6 +109,13 @@ def train(student: Encoder, scratch: Path, how: dict[str, Any]) -> None:
         ("e5-mistral-7b-instruct", "last", family("e5-mistral").query_prefix, ""),
         ("multilingual-e5-large-instruct", "mean", family("e5-mistral").query_prefix, ""),
         ("bge-m3", "cls", "", ""),
+        ("bge-large-zh-v1.5", "cls", "为这个句子生成表示以用于检索相关文章：", ""),
+        ("mxbai-embed-large-v1", "cls", family("bge-base-en").query_prefix, ""),
+        ("mxbai-embed-xsmall-v1", "mean", "", ""),
+        ("gte-Qwen2-7B-instruct", "last", family("e5-mistral").query_prefix, ""),
+        ("granite-embedding-small-english-r2", "cls", "", ""),
+        ("embeddinggemma-300m", "mean", "task: search result | query: ", "title: none | text: "),
+        ("Qwen3-Embedding-0.6B", "last", family("e5-mistral").query_prefix.rstrip(), ""),
         ("snowflake-arctic-embed-l-v2.0", "cls", "query: ", ""),
         ("snowflake-arctic-embed-m", "cls", family("bge-base-en").query_prefix, ""),
         ("gte-modernbert-base", "cls", "", ""),
@@ -116,6 +129,32 @@ def train(student: Encoder, scratch: Path, how: dict[str, Any]) -> None:
 def test_a_model_s_name_tells_its_family(name: str, pooling: str, query: str, doc: str) -> None:
     row = family(name)
     assert (row.pooling, row.query_prefix, row.doc_prefix) == (pooling, query, doc)
+
+
+def test_a_decoder_that_looks_both_ways_does_so_and_its_texts_end_with_a_mark_also_after_saving(tmp_path: Path) -> None:
+    folder = decoder_that_looks_both_ways(tmp_path)
+    first = Encoder(folder, Student(model=str(folder)))
+    first.save(tmp_path / "saved")
+    again = Encoder(tmp_path / "saved", Student(model=str(tmp_path / "saved")))
+    for student in (first, again):
+        short = student.tokenize_docs(["heat flow"])[0]
+        assert short[-2:] == [*first.tokenizer("w")["input_ids"][:1], first.tokenizer.eos_token_id]
+        assert student.tokenize_docs(["flow " * 600])[0][-1] == student.tokenizer.eos_token_id
+        assert len(student.tokenize_docs(["flow " * 600], limit=9)[0]) == 9
+        # The state of the first token knows of the last, alone and beside a longer text.
+        states = [start(student, texts) for texts in (["heat flow"], ["heat flux"], ["heat flow", "heat flow " * 4])]
+        assert not np.allclose(states[0], states[1], atol=1e-3)
+        np.testing.assert_allclose(states[0], states[2], atol=1e-5)
+    causal = decoder(tmp_path / "causal")
+    student = Encoder(causal, Student(model=str(causal)))
+    np.testing.assert_allclose(start(student, ["heat flow"]), start(student, ["heat flux"]), atol=1e-5)
+
+
+def start(student: Encoder, texts: list[str]) -> np.ndarray:
+    """The state of the first token of the first text."""
+    ids, mask = student.pad(student.tokenize_docs(texts))
+    with torch.no_grad():
+        return student.model(input_ids=ids, attention_mask=mask).last_hidden_state[0, 0].numpy()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 Weights depend on the arguments only, so two calls give the same model.
 """
 
+import json
 import string
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from transformers import (
     ModernBertConfig,
     ModernBertModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2Model,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3Model,
@@ -121,6 +124,21 @@ def embedding_qwen3(folder: Path, *, dim: int = 32, layers: int = 2, pads: bool 
         initializer_range=0.2, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     return _saved(folder, Qwen3Model, config, tokenizer)
+
+
+def bidirectional_qwen2(folder: Path, *, dim: int = 32, layers: int = 2) -> Path:
+    """A decoder in the manner of gte-Qwen2: code of its own that looks both ways is named beside the stock model, and
+    the tokenizer sets no mark at the end."""
+    tokenizer = byte_tokens()
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=dim, num_hidden_layers=layers, num_attention_heads=4,
+        num_key_value_heads=2, intermediate_size=2 * dim, max_position_embeddings=LONGEST, initializer_range=0.2,
+        eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    _saved(folder, Qwen2Model, config, tokenizer)
+    named = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModel": "modeling_qwen.Qwen2Model"}}
+    (folder / "config.json").write_text(json.dumps(named))
+    return folder
 
 
 def _saved(folder: Path, kind: Any, config: Any, tokenizer: PreTrainedTokenizerFast) -> Path:

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from tokenizers.processors import Sequence as InTurn
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModel, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
@@ -63,6 +65,10 @@ class Encoder:
         check_code(declared.weights, student.trust_code, "student.trust_code", model_code_digest)
         self.tokenizer = _load_tokenizer(declared.weights, bool(student.trust_code))
         self.model = _load_model(declared.weights, bool(student.trust_code))
+        if row.ends:
+            end_texts(self.tokenizer)
+        if row.both_ways:
+            self.model.config.is_causal = False
         self.model.to(self.device).eval()
         self.head = None if declared.head is None else declared.head.to(self.device)
         self.packs = False
@@ -281,6 +287,19 @@ def _load_tokenizer(weights: Path, trusted: bool) -> Any:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+def end_texts(tokenizer: Any) -> None:
+    """Ends every text with the mark for the end, if the tokenizer does not by itself. Saved with it.
+
+    Some folders leave that to a setting which transformers 5 does not obey.
+    """
+    mark, number = tokenizer.eos_token, tokenizer.eos_token_id
+    if tokenizer("")["input_ids"][-1:] == [number]:
+        return
+    backend = tokenizer.backend_tokenizer
+    ending = TemplateProcessing(single=f"$A {mark}", special_tokens=[(mark, number)])
+    backend.post_processor = InTurn([backend.post_processor, ending]) if backend.post_processor else ending
 
 
 def _load_model(weights: Path, trusted: bool) -> Any:

@@ -47,27 +47,41 @@ class Family:
     doc_prefix: str = ""
     source: str = ""
     """The model whose card says so."""
+    ends: bool = False
+    """Whether a text ends with the mark for the end also where the tokenizer in the folder sets none."""
+    both_ways: bool = False
+    """Whether the layers of a decoder look both ways, as the code that its folder brings does and transformers' own
+    does only if told."""
 
 
 INSTRUCTION = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
 REPRESENT = "Represent this sentence for searching relevant passages: "
+REPRESENT_ZH = "为这个句子生成表示以用于检索相关文章："
 FAMILIES = (
     Family("bge-m3", "cls", source="BAAI/bge-m3"),
-    Family("bge", "cls", REPRESENT, source="BAAI/bge-base-en-v1.5"),
+    *(Family(f"bge-{size}-zh", "cls", REPRESENT_ZH, source=f"BAAI/bge-{size}-zh-v1.5")
+      for size in ("small", "base", "large")),
+    *(Family(f"bge-{size}-en", "cls", REPRESENT, source=f"BAAI/bge-{size}-en-v1.5")
+      for size in ("small", "base", "large")),
+    Family("mxbai-embed-large", "cls", REPRESENT, source="mixedbread-ai/mxbai-embed-large-v1"),
     Family("snowflake-arctic-embed-m-v2", "cls", "query: ", source="Snowflake/snowflake-arctic-embed-m-v2.0"),
     Family("snowflake-arctic-embed-l-v2", "cls", "query: ", source="Snowflake/snowflake-arctic-embed-l-v2.0"),
     Family("snowflake-arctic-embed", "cls", REPRESENT, source="Snowflake/snowflake-arctic-embed-m-v1.5"),
-    Family("e5-mistral", "last", f"{INSTRUCTION} ", source="intfloat/e5-mistral-7b-instruct"),
+    Family("e5-mistral", "last", f"{INSTRUCTION} ", source="intfloat/e5-mistral-7b-instruct", ends=True),
     Family("e5-large-instruct", "mean", f"{INSTRUCTION} ", source="intfloat/multilingual-e5-large-instruct"),
     Family("e5", "mean", "query: ", "passage: ", source="intfloat/e5-base-v2"),
+    Family("gte-qwen2", "last", f"{INSTRUCTION} ", source="Alibaba-NLP/gte-Qwen2-1.5B-instruct",
+           ends=True, both_ways=True),
     Family("gte-modernbert", "cls", source="Alibaba-NLP/gte-modernbert-base"),
     Family("gte-multilingual", "cls", source="Alibaba-NLP/gte-multilingual-base"),
     Family("gte-base-en", "cls", source="Alibaba-NLP/gte-base-en-v1.5"),
     Family("gte-large-en", "cls", source="Alibaba-NLP/gte-large-en-v1.5"),
     Family("gte", "mean", source="thenlper/gte-base; arXiv 2308.03281"),
-    Family("modernbert-embed", "mean", "search_query: ", "search_document: ",
-           "nomic-ai/modernbert-embed-base"),
+    Family("granite-embedding", "cls", source="ibm-granite/granite-embedding-english-r2"),
+    Family("modernbert-embed", "mean", "search_query: ", "search_document: ", "nomic-ai/modernbert-embed-base"),
     Family("nomic-embed", "mean", "search_query: ", "search_document: ", "nomic-ai/nomic-embed-text-v1.5"),
+    Family("embeddinggemma", "mean", "task: search result | query: ", "title: none | text: ",
+           "google/embeddinggemma-300m"),
     Family("qwen3-embedding", "last", INSTRUCTION, source="Qwen/Qwen3-Embedding-0.6B"),
     Family("", "mean", source="the pooling of most sentence-transformers models"),
 )  # fmt: skip
