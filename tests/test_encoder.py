@@ -17,7 +17,7 @@ import tiny
 from hone import tables
 from hone.backends.bm25 import BM25, with_identifier_words
 from hone.backends.encoder import Encoder
-from hone.backends.vectors import encode_docs
+from hone.backends.vectors import encode_docs, encode_queries
 from hone.core.families import Student, doc_text, family
 from hone.errors import UserError
 from hone.memo import Memo
@@ -104,16 +104,21 @@ def test_documents_are_encoded_in_order_and_each_is_paid_for_once_per_model(fold
         assert paid == encoder(folder).tokenize_docs(TEXTS)
 
 
-def test_a_student_that_differs_in_its_head_alone_pays_for_no_document_again(folder: Path, tmp_path: Path) -> None:
+def test_a_student_that_differs_in_its_head_alone_pays_for_no_text_again(folder: Path, tmp_path: Path) -> None:
     student = Student(model=str(folder))
     base = encode_docs(job_over(TEXTS, tmp_path), student, student.model, "encode")[1]
+    np.testing.assert_array_equal(
+        encode_queries(job_over([], tmp_path), encoder(folder), "encode", TEXTS), encoder(folder).queries(TEXTS)
+    )
     headed = encoder(folder)
     torch.nn.init.normal_(headed.add_head().change, std=0.2)
     headed.save(tmp_path / "headed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Encoder, "encode_tokens", lambda _, rows: pytest.fail("encoded again"))
         vectors = encode_docs(job_over(TEXTS, tmp_path), student, tmp_path / "headed", "encode")[1]
+        queries = encode_queries(job_over([], tmp_path), headed, "encode", TEXTS)
     np.testing.assert_allclose(vectors, headed.docs(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(queries, headed.queries(TEXTS), atol=1e-5)
     assert not np.allclose(vectors, base, atol=1e-2)
 
 

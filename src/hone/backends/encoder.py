@@ -23,7 +23,6 @@ from hone.backends.head import Head, load_head, save_head
 from hone.core.families import Family, Student, family
 from hone.errors import UserError
 from hone.log import log
-from hone.progress import Task
 
 TOKEN_BUDGET = 8_192
 PACKING_SAMPLE = ("one", "a text of a few words", "and one that is longer, so that padded rows differ in length a lot")
@@ -83,7 +82,7 @@ class Encoder:
     def pack(self) -> bool:
         """From now on texts are packed instead of padded, if that gives the same vectors; returns whether it does."""
         before = self.model.config._attn_implementation
-        sample = self._tokenize([self.doc_prefix + text for text in PACKING_SAMPLE], self.student.max_doc_tokens)
+        sample = self._tokenize([self.doc_prefix + text for text in PACKING_SAMPLE], self.doc_limit())
         try:
             self.model.set_attn_implementation(packing.NAME)
             with torch.no_grad():
@@ -97,11 +96,16 @@ class Encoder:
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids with special tokens, the query prefix before each, cut to `max_query_tokens`."""
-        return self._tokenize([self.query_prefix + text for text in texts], self.student.max_query_tokens)
+        return self._tokenize([self.query_prefix + text for text in texts], self.query_limit)
 
     def tokenize_docs(self, texts: Sequence[str], limit: int = 0) -> list[list[int]]:
         """Token ids with special tokens, the document prefix before each, cut to `max_doc_tokens` or a lower limit."""
         return self._tokenize([self.doc_prefix + text for text in texts], self.doc_limit(limit))
+
+    @property
+    def query_limit(self) -> int:
+        """The most tokens of a query."""
+        return min(self.student.max_query_tokens, self.tokenizer.model_max_length)
 
     def doc_limit(self, limit: int = 0) -> int:
         """The most tokens of a document, under a `limit` of which 0 is none."""
@@ -162,25 +166,23 @@ class Encoder:
         return input_ids.to(self.device), mask.to(self.device)
 
     @torch.no_grad()
-    def encode_tokens(self, tokens: Sequence[Sequence[int]], task: Task | None = None) -> np.ndarray:
+    def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> np.ndarray:
         """Token lists to [n, d] float32 unit vectors, in the order given."""
         vectors = np.zeros((len(tokens), self.dimension), dtype=np.float32)
 
         def embed(rows: list[int]) -> None:
             vectors[rows] = self.embed_tokens([tokens[row] for row in rows]).cpu().numpy()
-            if task:
-                task.advance(len(rows))
 
         self.budget.each([len(ids) for ids in tokens], embed)
         return vectors
 
-    def queries(self, texts: Sequence[str], task: Task | None = None) -> np.ndarray:
+    def queries(self, texts: Sequence[str]) -> np.ndarray:
         """Queries to [n, d] float32 unit vectors."""
-        return self.encode_tokens(self.tokenize_queries(texts), task)
+        return self.encode_tokens(self.tokenize_queries(texts))
 
-    def docs(self, texts: Sequence[str], task: Task | None = None) -> np.ndarray:
+    def docs(self, texts: Sequence[str]) -> np.ndarray:
         """Documents to [n, d] float32 unit vectors."""
-        return self.encode_tokens(self.tokenize_docs(texts), task)
+        return self.encode_tokens(self.tokenize_docs(texts))
 
     def save(self, folder: Path) -> None:
         """Writes a folder that `SentenceTransformer(folder)` loads and that gives the same vectors."""
@@ -196,7 +198,6 @@ class Encoder:
     def _tokenize(self, texts: Sequence[str], limit: int) -> list[list[int]]:
         if not texts:
             return []
-        limit = min(limit, self.tokenizer.model_max_length)
         return self.tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
 
 

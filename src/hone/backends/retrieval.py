@@ -2,17 +2,15 @@
 
 from hone.backends.encoder import Encoder
 from hone.backends.search import top_k
-from hone.backends.vectors import encode_by
+from hone.backends.vectors import encode_by, encode_queries
 from hone.job import Job
 from hone.judged import Judged, Ranking, ranking
-from hone.progress import task
 
 
 def dense(job: Job, encoder: Encoder, judged: Judged, depth: int, label: str) -> list[Ranking]:
     """The best `depth` documents of every query, by a student as it is now; `label` has a place for what is encoded."""
     doc_ids, vectors = encode_by(job, encoder, label.format("docs"), judged.docs)
-    with task(label.format("queries"), len(judged.ids), "queries") as progress:
-        queries = encoder.queries(judged.texts, progress)
+    queries = encode_queries(job, encoder, label.format("queries"), judged.texts)
     positions, scores = top_k(queries, vectors, depth + 1)
     return [
         ranking(query_id, [doc_ids[position] for position in places], values.tolist(), depth)

@@ -1,4 +1,5 @@
-"""Vectors of all documents, which stages share: each text is encoded once per model and kept in the store."""
+"""Vectors of documents and judged queries, which stages share: each text is encoded once per model and kept in the
+store."""
 
 import hashlib
 import json
@@ -53,7 +54,7 @@ def encode_by(job: Job, encoder: Encoder, label: str, docs: Docs) -> tuple[list[
     alone = processes.count() == 1
     with task(label, docs.rows, "docs") as progress, encoder.without_head() as head:
         tokenizer = DocTokenizer(job, encoder)
-        memo = job.memo("vectors", _identity(encoder), pa.list_(pa.float32(), encoder.dimension))
+        memo = _memo(job, encoder, encoder.doc_prefix, encoder.doc_limit())
         if not alone:
             _encode_share(memo, tokenizer, docs, progress)
         for names, texts in _document_chunks(docs):
@@ -61,6 +62,14 @@ def encode_by(job: Job, encoder: Encoder, label: str, docs: Docs) -> tuple[list[
             vectors[len(ids) : len(ids) + len(texts)] = _through(head, _as_numpy(known, encoder.dimension))
             ids += names
     return ids, vectors
+
+
+def encode_queries(job: Job, encoder: Encoder, label: str, texts: Sequence[str]) -> np.ndarray:
+    """[q, d] float32 unit vectors of queries, by a student as it is now; paid for once, as documents are."""
+    with task(label, len(texts), "queries") as progress, encoder.without_head() as head:
+        memo = _memo(job, encoder, encoder.query_prefix, encoder.query_limit)
+        known = memo.compute(texts, lambda at: _as_arrow(encoder.queries([texts[n] for n in at])), CHUNK, progress)
+        return _through(head, _as_numpy(known, encoder.dimension))
 
 
 def _encode_share(memo: Memo, tokenizer: DocTokenizer, docs: Docs, progress: Task) -> None:
@@ -87,10 +96,15 @@ def _document_chunks(docs: Docs) -> Iterator[tuple[list[str], list[str]]]:
             yield ids, [doc_text(title, text) for title, text in zip(*parts, strict=True)]
 
 
-def _identity(encoder: Encoder) -> str:
-    """All that shapes what the layers make of a document, as resolved: weights, tokenizer and settings."""
+def _memo(job: Job, encoder: Encoder, prefix: str, limit: int) -> Memo:
+    """What the layers made of texts with this prefix and limit of tokens."""
+    return job.memo("vectors", _identity(encoder, prefix, limit), pa.list_(pa.float32(), encoder.dimension))
+
+
+def _identity(encoder: Encoder, prefix: str, limit: int) -> str:
+    """All that shapes what the layers make of a text, as resolved: weights, tokenizer and settings."""
     student = encoder.student
-    settings = [encoder.pooling, encoder.doc_prefix, encoder.doc_limit(), student.precision, student.trust_code]
+    settings = [encoder.pooling, prefix, limit, student.precision, student.trust_code]
     config = {name: value for name, value in encoder.model.config.to_dict().items() if name not in UNSTABLE}
     digest = hashlib.sha256(encoder.tokenizer_json().encode())
     for name, weight in encoder.model.state_dict().items():
@@ -110,8 +124,11 @@ def _through(head: Head | None, vectors: np.ndarray) -> np.ndarray:
 def _encode(tokenizer: DocTokenizer, texts: Sequence[str], positions: list[int]) -> pa.Array:
     """What the layers make of the texts at these positions."""
     encoder, tokens = tokenizer.encoder, tokenizer.ids([texts[position] for position in positions])
-    flat = pa.array(encoder.encode_tokens(tokens.to_pylist()).ravel(), pa.float32())
-    return pa.FixedSizeListArray.from_arrays(flat, encoder.dimension)
+    return _as_arrow(encoder.encode_tokens(tokens.to_pylist()))
+
+
+def _as_arrow(vectors: np.ndarray) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
 
 
 def _as_numpy(values: pa.ChunkedArray, dimension: int) -> np.ndarray:
