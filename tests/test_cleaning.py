@@ -1,5 +1,6 @@
 """What of an answer is kept as a query, and every reason for dropping it."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drafting import SENTENCES, WORDS, corpus, generated, log, prepared, rows
-from hone.core.cleaning import Cleaner, Draft, Rules, answered, copied_words, is_complete
+from hone.core.cleaning import Cleaner, Draft, Rules, answered, copied_words, is_complete, normalised
 from hone.core.near import NearDuplicates, shingles, similarity
 from hone.store import LocalStore
 
@@ -25,6 +26,13 @@ def test_copied_words_are_those_of_the_slow_count(parts: list[list[str]], query:
     runs = [query[i:j] for i in range(len(query)) for j in range(i + 1, len(query) + 1)]
     inside = [run for run in runs if any(doc[at : at + len(run)] == run for at in range(len(doc)))]
     assert copied_words(" ".join(query), " ".join(doc)) == max(map(len, inside), default=0)
+
+
+@given(st.text(st.characters(max_codepoint=0x24F)))
+def test_texts_that_read_alike_become_equal_whatever_letters_they_have(text: str) -> None:
+    bare = [char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char)]
+    words = "".join(char if char.isalnum() else " " for char in "".join(bare).casefold()).split()
+    assert normalised(text) == normalised(unicodedata.normalize("NFD", text)) == " ".join(words)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +120,9 @@ def test_a_model_that_ran_out_of_tokens_or_refused_is_told_by_its_reason() -> No
     cleaner = Cleaner(set(), RULES)
     cut = Draft("vllm", "claim", "d", "The flow over a", by_model=True, cut=True)
     refusal = Draft("vllm", "claim", "d", "I can't assist with creating content about this", by_model=True, cut=True)
-    assert [fault and fault.reason for fault in map(cleaner.judge, (cut, refusal))] == ["truncated", "refused"]
+    reasoning = Draft("vllm", "claim", "d", answered("<think>\nThe user wants a"), by_model=True, cut=True)
+    faults = [cleaner.judge(draft) for draft in (cut, refusal, reasoning)]
+    assert [fault and fault.reason for fault in faults] == ["truncated", "refused", "truncated"]
     assert cleaner.judge(Draft("log", "log", "", "I cannot log in")) is None
 
 

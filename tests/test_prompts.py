@@ -64,12 +64,14 @@ def test_a_template_of_the_users_is_filled_and_cannot_leave_its_sandbox() -> Non
     [
         ({"template": "{{ document }} {{ styl }}"}, "unknown placeholder styl; the placeholders are document"),
         ({"template": "{{ document }}"}, "needs {{ document }} and something of style"),
-        ({"template": "{{ document }} {{ style.words }}"}, "a style has name, instruction"),
+        ({"template": "{{ document }} {{ style.words }}"}, "a style has no attribute 'words'; a style has name"),
         ({"template": "{{ document }}\n{% if style.name %}"}, "line 2"),
         ({"template": "{{ document }} {{ style.__class__.__mro__ }}"}, "is unsafe"),
         ({"define": {"mine": {"instruction": "Ask."}}, "styles": {"mine": 1}}, "at least 3 different examples"),
         ({"styles": {"mine": 1}}, "of question, claim"),
-        ({"language": "German"}, "pattern"),
+        ({"language": "German"}, "the two letters of ISO 639-1"),
+        ({"endpoint": {"url": "localhost:8000/v1"}}, "begins with http:// or https://"),
+        ({"endpoint": {"url": "http:///v1"}}, "names a host"),
     ],
 )
 def test_settings_that_make_no_prompt_are_refused_when_they_are_read(llm: dict[str, Any], problem: str) -> None:

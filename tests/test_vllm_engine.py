@@ -3,6 +3,7 @@ threads and memory as it pleases."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,12 @@ def test_the_engine_is_given_the_chats_own_tokens_and_none_beyond_its_context(fo
 def test_an_answer_depends_on_its_prompt_and_seed_alone(found: dict[str, Any]) -> None:
     assert found["repeatable"]
     assert found["seeded"]
+
+
+def test_what_vllm_itself_refuses_is_one_sentence_for_the_user(found: dict[str, Any]) -> None:
+    assert re.fullmatch(
+        r"vLLM does not start with .*heads \(4\).* size \(3\); change its .*tensor_parallel.*", found["refusal"]
+    )
 
 
 @pytest.mark.parametrize("kind", ["vllm", "vllm_yes_no"])

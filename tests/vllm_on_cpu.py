@@ -19,6 +19,7 @@ from hone.backends.vllm_scores import VLLMScores
 from hone.core.answers import Answer
 from hone.core.llm import LanguageModel
 from hone.core.teachers import OneTeacher
+from hone.errors import UserError
 from hone.stage import execute, plan, scratch_folder
 from hone.stages.generate import Config
 from hone.store import LocalStore
@@ -28,7 +29,9 @@ EXACT = {"prefix_cache_queries", "prefix_cache_hits"}
 
 def main(folder: Path) -> dict[str, Any]:
     model = tiny.llama(folder / "llama", dim=128)
-    return {**through_the_stage(folder, model), **by_hand(model), "scores": scores(folder)}
+    return {
+        **through_the_stage(folder, model), **by_hand(model), "scores": scores(folder), "refusal": refusal(model),
+    }  # fmt: skip
 
 
 def through_the_stage(folder: Path, model: Path) -> dict[str, Any]:
@@ -68,6 +71,14 @@ def by_hand(model: Path) -> dict[str, Any]:
         "statistics": {name: counted[name] for name in sorted(EXACT)},
         "new_tokens": [answer.new_tokens for answer in first],
     }
+
+
+def refusal(model: Path) -> str:
+    """What the user reads where vLLM itself refuses a setting: four heads cannot be divided among three GPUs."""
+    try:
+        return str(VLLM(model, LanguageModel(tensor_parallel=3)).engine)
+    except UserError as error:
+        return str(error)
 
 
 def scores(folder: Path) -> dict[str, Any]:

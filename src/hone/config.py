@@ -4,9 +4,10 @@ The settings file is read in `hone.settings`; what a stage can be told is in its
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from hone.sources import SourceMark
 
@@ -29,6 +30,17 @@ class StageConfig(Settings):
 
 class Resource:
     """Marks a setting that says how or where to run: it shapes no result and enters no fingerprint."""
+
+
+def _web_address(text: str) -> str:
+    parts = urlsplit(text)
+    if text and not (parts.scheme in ("http", "https") and parts.hostname):
+        raise ValueError("an address begins with http:// or https:// and names a host")
+    return text
+
+
+Address = Annotated[str, Resource(), AfterValidator(_web_address)]
+"""Where a server listens, empty for none."""
 
 
 def marked(value: object, mark: type, notes: tuple[object, ...] = ()) -> Iterator[str]:

@@ -185,6 +185,8 @@ class Planner:
                 decode += FORWARD * weights * tokens["new_tokens"]
         if any(not self._answered(source) for source in models):
             self.notes.append("new tokens of an answer are taken to be those of the examples of its style")
+        if "openai" in models:
+            self.notes.append("the time and the price of what a server writes (openai) are its own and not counted")
         size = BYTES_PER_QUERY * sum(self.drafts.values()) + BYTES_PER_ANSWER * amounts["answers"]
         return Work("generate", amounts, forward, decode, size)
 

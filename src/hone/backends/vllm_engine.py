@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from pydantic import ValidationError
+
 from hone.backends.chat import Chat
 from hone.core.answers import Answer
 from hone.core.cleaning import is_complete
@@ -78,7 +80,8 @@ class Placing(Protocol):
 def engine_of(folder: Path, placing: Placing, limit: int, **options: Any) -> Any:
     """vLLM's engine in this process for texts of at most `limit` tokens. Safetensors only, no code of the folder.
 
-    Raises UserError if vLLM is not installed.
+    Raises UserError if vLLM is not installed, or refuses its settings: too little memory, say, or a precision that
+    the GPU does not know.
     """
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
@@ -89,18 +92,24 @@ def engine_of(folder: Path, placing: Placing, limit: int, **options: Any) -> Any
         from vllm import LLM
     except ModuleNotFoundError as error:
         raise UserError("vLLM is not installed: install hone[vllm], or choose a model in transformers") from error
-    return LLM(
-        str(folder),
-        load_format="safetensors",
-        trust_remote_code=False,
-        dtype=DTYPES[placing.precision],
-        max_model_len=limit,
-        tensor_parallel_size=placing.tensor_parallel,
-        gpu_memory_utilization=placing.gpu_memory,
-        seed=0,
-        **options,
-        **({} if torch.cuda.is_available() else ON_CPU),
-    )
+    try:
+        return LLM(
+            str(folder),
+            load_format="safetensors",
+            trust_remote_code=False,
+            dtype=DTYPES[placing.precision],
+            max_model_len=limit,
+            tensor_parallel_size=placing.tensor_parallel,
+            gpu_memory_utilization=placing.gpu_memory,
+            seed=0,
+            **options,
+            **({} if torch.cuda.is_available() else ON_CPU),
+        )
+    except ValueError as error:
+        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).splitlines()[0]
+        said = said.removeprefix("Value error, ").rstrip(".")
+        mend = "change its gpu_memory, precision or tensor_parallel in the settings"
+        raise UserError(f"vLLM does not start with {folder}: {said}; {mend}") from error
 
 
 def _answer(output: Any) -> Answer:

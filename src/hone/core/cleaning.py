@@ -103,8 +103,10 @@ class Cleaner:
 
     def _model_habit(self, draft: Draft) -> Fault | None:
         """Faults that only language models have: users do type "this document", and extracts do copy."""
-        if not draft.by_model or not normalised(draft.text):
+        if not draft.by_model:
             return None
+        if not normalised(draft.text):  # nothing yet where the model was cut off while it still reasoned
+            return Fault("truncated", draft.text) if draft.cut else None
         for reason, pattern in (("refused", _REFUSAL), ("preamble", _PREAMBLE)):
             if pattern.match(draft.text):
                 return Fault(reason, draft.text)
@@ -144,7 +146,10 @@ def has_personal_data(text: str) -> bool:
 
 def normalised(text: str) -> str:
     """Lower case, without accents and punctuation, single spaces: queries that read alike become equal."""
-    bare = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+    if text.isascii():
+        bare = text  # the common case, in which the next line changes nothing
+    else:
+        bare = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
     return " ".join(re.findall(r"[^\W_]+", bare.casefold()))
 
 

@@ -36,7 +36,7 @@ class Device:
         """What estimates for it rest on."""
         return (
             f"estimates for {self.name}: {self.flops / 1e12:,.3g} TFLOPS, of which a forward pass is taken to reach "
-            f"{self.forward:.0%} and decoding {self.decode:.0%}; {self.source}"
+            f"{100 * self.forward:.3g}% and decoding {100 * self.decode:.3g}%; {self.source}"
         )
 
 
@@ -116,7 +116,7 @@ def priced(work: Work, device: Device, rates: Mapping[str, Rate], per_hour: floa
         hours, source = work.amounts[UNITS[work.stage]] / rate.per_second / 3600, rate.source
     else:
         seconds = (work.forward / device.forward + work.decode / device.decode) / device.flops
-        hours, source = seconds / 3600, "estimate" if seconds else "no model runs"
+        hours, source = seconds / 3600, "estimate" if seconds else "no model runs here"
     return Row(work.stage, work.amounts, hours, work.bytes / 1e9, hours * per_hour, source)
 
 

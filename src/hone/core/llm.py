@@ -1,10 +1,11 @@
 """Which language model writes queries, where it runs, how it is sampled and what it is asked for."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from hone.config import Resource, Settings
+from hone.config import Address, Resource, Settings
 from hone.core.prompts import checked_template
 from hone.core.styles import STYLES, Style, counts_of
 from hone.sources import ModelSource, Source
@@ -13,7 +14,7 @@ from hone.sources import ModelSource, Source
 class Endpoint(Settings):
     """An OpenAI-compatible server. Its key comes from the environment or a mounted file, never from the settings."""
 
-    url: Annotated[str, Resource()] = ""
+    url: Address = ""
     """The base address, such as http://127.0.0.1:8000/v1."""
     model: str = ""
     """The name under which the server offers the model."""
@@ -56,7 +57,7 @@ class LanguageModel(Settings):
     template: str = ""
     """A Jinja template of your own in place of the layout, with document, style (name, instruction, max_words,
     examples), styles (all of them) and language."""
-    language: str = Field(default="", pattern="^([a-z]{2})?$")
+    language: str = ""
     """ISO 639-1 code of the language to write in, such as de; empty for that of the document."""
     temperature: float = Field(default=0.8, ge=0)
     """Sampling temperature; 0 always takes the likeliest token."""
@@ -81,6 +82,13 @@ class LanguageModel(Settings):
     @classmethod
     def _known(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
         return dict(counts_of({**STYLES, **info.data.get("define", {})}, value))
+
+    @field_validator("language")
+    @classmethod
+    def _two_letters(cls, value: str) -> str:
+        if value and not re.fullmatch("[a-z]{2}", value):
+            raise ValueError("give the two letters of ISO 639-1, such as de, or nothing for the document's language")
+        return value
 
     @field_validator("template")
     @classmethod

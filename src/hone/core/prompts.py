@@ -156,7 +156,8 @@ def checked_template(text: str) -> str:
     except TemplateSyntaxError as error:
         raise ValueError(f"line {error.lineno}: {error.message}") from error
     except (UndefinedError, SecurityError) as error:
-        raise ValueError(f"{error.message}; a style has {', '.join(vars(EXAMPLE))}") from error
+        said = str(error.message).replace(f"'{Shown.__module__}.{Shown.__name__} object'", "a style")
+        raise ValueError(f"{said}; a style has {', '.join(vars(EXAMPLE))}") from error
     return text
 
 

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from hone.backends import BACKENDS
-from hone.config import Resource, Settings
+from hone.config import Address, Resource, Settings
 from hone.sources import ModelSource
 
 
 class RerankServer(Settings):
     """A `/rerank` endpoint. Its key comes from the environment, never from the settings."""
 
-    url: Annotated[str, Resource()] = ""
+    url: Address = ""
     """The whole address, such as http://127.0.0.1:8080/rerank."""
     shape: Literal["tei", "cohere", "jina"] = "tei"
     """How it talks: text-embeddings-inference (asked for raw scores), Cohere or Jina (vLLM and others talk so too)."""
