@@ -20,6 +20,7 @@ from hone import job as job_module
 from hone import local, settings
 from hone.cli import app
 from hone.errors import UserError
+from hone.job import Shard
 from hone.manifest import Manifest, load_manifest
 from hone.parts import fetch_folder
 from hone.search import top_tens
@@ -132,6 +133,19 @@ def test_one_shard_and_seven_give_the_same_tables_facts_and_costs(
     for name in RUN[:-1]:
         assert seven[name].prefix == one[name].prefix
         assert seven[name].facts == one[name].facts
+
+
+def test_a_run_that_keeps_no_query_ends_with_the_reasons_and_leaves_what_was_dropped(
+    home: Path, tmp_path: Path
+) -> None:
+    store, checked = LocalStore(tmp_path), settings.load(written(home / "none.yaml", {"generate": {"min_words": 60}}))
+    said = r"kept no query: all [\d,]+ drafts were dropped: [\d,]+ too short, such as '.*'; correct"
+    with pytest.raises(UserError, match=said):
+        local.run(checked, store)
+    made = local.results(store, "tiny")["generate"]
+    assert made.outputs["dropped_by_generate"].rows
+    with pytest.raises(UserError, match=said):
+        local.run_stage("mine", checked.stages["mine"], {"queries": made}, store, Shard())
 
 
 @pytest.mark.parametrize(

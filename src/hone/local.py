@@ -10,6 +10,7 @@ from typing import Any, cast
 from hone import models, tables
 from hone.config import StageConfig, marked
 from hone.core.verdict import PROMOTE
+from hone.drafts.judging import none_kept
 from hone.errors import UserError
 from hone.job import Plan, Shard
 from hone.log import about
@@ -60,6 +61,7 @@ def run(
                 tell(Step(name, None, "", why))
                 continue
             with scratch_folder() as scratch:
+                _refuse_without_queries(name, outputs_of(done))
                 todo = plan(name, settings.stages[name], outputs_of(done), scratch)
                 result = finished(store, todo)
                 if result is None and STAGES.index(name) < STAGES.index(first):
@@ -82,10 +84,18 @@ def _look_for_sources(settings: RunSettings, last: str) -> None:
                 models.check(found[reference])
 
 
+def _refuse_without_queries(name: str, inputs: Mapping[str, Manifest]) -> None:
+    """Whatever follows generate works on its queries. Raises UserError if there is none."""
+    made = inputs.get("queries")
+    if name == "mine" and made and not made.outputs["queries"].rows:
+        raise UserError(f"generate kept no query: {none_kept(made.facts)}; correct the settings of generate")
+
+
 def run_stage(
     name: str, config: StageConfig, inputs: Mapping[str, Manifest], store: Store, shard: Shard, merge_count: int = 0
 ) -> tuple[Manifest, bool]:
     """One stage or shard of it, or with `merge_count` its shards joined; False if the result was there already."""
+    _refuse_without_queries(name, inputs)
     with scratch_folder() as scratch:
         todo = plan(name, config, inputs, scratch)
         return (merge(todo, store, merge_count), True) if merge_count else execute(todo, store, scratch, shard)

@@ -1,8 +1,9 @@
 """From drafts to rows: every one is judged, and written as kept or as dropped with its reason."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hone import readers, tables
 from hone.core.cleaning import Cleaner, Draft, Fault, Rules, normalised
@@ -76,6 +77,19 @@ def note_drop(job: Job, source: str, style: str, fault: Fault) -> None:
     reason["count"] += 1
     if len(reason["examples"]) < EXAMPLES_KEPT:
         reason["examples"].append(fault.detail)
+
+
+def none_kept(facts: Mapping[str, Any]) -> str:
+    """Why generate kept no query at all: the three most frequent reasons, and an example."""
+    counts, examples = Counter[str](), list[str]()
+    for styles in facts.get("dropped", {}).values():
+        for reasons in styles.values():
+            counts.update({reason: found["count"] for reason, found in reasons.items()})
+            examples += (example for found in reasons.values() for example in found["examples"])
+    if not counts:
+        return "its sources gave no drafts"
+    said = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common(3))
+    return f"all {counts.total():,} drafts were dropped: {said}, such as {examples[0][:80]!r}"
 
 
 def _query_id(draft: Draft) -> str:
