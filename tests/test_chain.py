@@ -109,6 +109,7 @@ def test_the_command_gives_the_same_tables_and_weights_in_another_store_and_then
     store = LocalStore(tmp_path / "store")
     made = hone("run", home / "tiny.yaml", "--store", store.root)
     assert made.returncode == 0, made.stderr
+    assert "Loading weights" not in made.stderr
     assert "nDCG@10" in made.stdout
     assert f"{store.root}/gate/" in made.stdout
     done = local.results(store, "tiny")

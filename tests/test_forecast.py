@@ -53,7 +53,9 @@ def test_a_forecast_is_close_to_what_the_run_then_spends(home: Path, tmp_path: P
     assert before["generate"].amounts["queries"] >= done["generate"].outputs["queries"].rows
     assert before["score"].amounts["pairs"] >= done["score"].cost["pairs"]
     assert before["distill"].amounts["steps"] >= done["distill"].cost["steps"]
-    after = planned(chosen, store, tmp_path)
+    forecasted = forecast(chosen, store, "l4", 2.0, tmp_path)
+    assert "times that rest on a run are of the machine it ran on, not of one L4" in forecasted.notes
+    after = {row.stage: row for row in forecasted.rows}
     for name in ("prompt_tokens", "new_tokens"):
         assert after["generate"].amounts[name] == pytest.approx(spent[name], rel=0.1)
     assert after["mine"].amounts["queries"] == pytest.approx(done["mine"].cost["queries"], rel=0.1)

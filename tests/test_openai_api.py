@@ -15,9 +15,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from openai.types.chat import ChatCompletion
 
 import tiny
 from drafting import corpus, generated, prepared, rows
+from hone.backends.openai_api import answer_of
 from hone.core.llm import Endpoint, LanguageModel
 from hone.core.prompts import EXAMPLE, Request
 from hone.errors import TransientError, UserError
@@ -235,6 +237,13 @@ def test_what_the_server_refuses_is_said_in_its_own_words(tmp_path: Path) -> Non
     store = LocalStore(tmp_path / "store")
     with serving() as server, pytest.raises(UserError, match="The model `huge` does not exist"):
         generated(store, prepared(store, corpus(5)), **sections(server, model="huge"))
+
+
+@pytest.mark.parametrize(("text", "cut"), [("what is flutter\nI chose this as", False), ("what is flut", True)])
+def test_an_answer_that_ran_out_of_tokens_is_cut_only_within_its_line(text: str, cut: bool) -> None:
+    said = {**completion("", 0), "usage": None}
+    said["choices"][0] |= {"finish_reason": "length", "message": {"role": "assistant", "content": text}}
+    assert answer_of(ChatCompletion.model_validate(said)).cut == cut
 
 
 def test_every_request_carries_its_seed_its_limit_and_the_further_fields(tmp_path: Path) -> None:

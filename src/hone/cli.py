@@ -167,6 +167,8 @@ def main() -> None:
     # Hone loads models from folders only; nothing may be fetched while it runs.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Hone shows its own progress; a bar for every loaded weight would hide it.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
     except (UserError, TransientError) as error:

@@ -104,6 +104,10 @@ def forecast(settings: RunSettings, store: Store, device: str, per_hour: float, 
     rows = tuple(priced(work, DEVICES[device], found, per_hour) for work in works)
     if any(row.source == "estimate" for row in rows):
         planner.notes.append(DEVICES[device].assumed)
+    if any(row.stage in found for row in rows):
+        planner.notes.append(
+            f"times that rest on a run are of the machine it ran on, not of one {DEVICES[device].name}"
+        )
     return Forecast(DEVICES[device].name, rows, tuple(planner.notes))
 
 

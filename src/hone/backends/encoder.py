@@ -14,7 +14,6 @@ from tokenizers.processors import Sequence as InTurn
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModel, AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
 
 from hone import models
 from hone.backends import packing
@@ -34,8 +33,6 @@ POOLING_MODES = {
 }  # fmt: skip
 """All that a pooling file has always named, to ours: text-embeddings-inference reads no file that lacks one."""
 DENSE, NORMALIZE = "2_Dense", "3_Normalize"
-# Hone shows its own progress; a bar for every loaded weight would hide it.
-disable_progress_bar()
 
 
 @dataclass(frozen=True)

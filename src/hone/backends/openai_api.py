@@ -13,6 +13,7 @@ import openai
 
 from hone.backends.folder import BYTES_PER_TOKEN
 from hone.core.answers import Answer, Interrupted
+from hone.core.cleaning import is_complete
 from hone.core.llm import Endpoint, LanguageModel
 from hone.core.prompts import Request
 from hone.errors import TransientError, UserError
@@ -128,9 +129,10 @@ def answer_of(completion: Any) -> Answer:
         raise Malformed("no choices")
     usage = getattr(completion, "usage", None)
     details = getattr(usage, "prompt_tokens_details", None)
+    text = message.content or getattr(message, "refusal", None) or ""
     return Answer(
-        text=message.content or getattr(message, "refusal", None) or "",
-        cut=choices[0].finish_reason == "length",
+        text=text,
+        cut=choices[0].finish_reason == "length" and not is_complete(text),
         prompt_tokens=getattr(usage, "prompt_tokens", None),
         cached_tokens=getattr(details, "cached_tokens", None),
         new_tokens=getattr(usage, "completion_tokens", None),
