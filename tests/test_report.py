@@ -129,6 +129,16 @@ def test_a_gain_chart_has_at_most_a_thousand_bars(count: int) -> None:
     assert "<q>" not in drawn
 
 
+def test_a_curve_has_room_for_its_labels_and_is_not_stretched_beyond_the_least_span() -> None:
+    points = [(0.0, 0.31952), (1.0, 0.31963)]
+    near, wide = (str(charts.line_chart([charts.Line("a", points)], "", "alpha", least=least)) for least in (0, 0.02))
+    labels = re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="end">([\d.]+)<', near)
+    assert max(len(text) for _, text in labels) >= 6
+    assert all(float(x) >= 7 * len(text) for x, text in labels)
+    ends = [[float(spot.split(",")[1]) for spot in re.findall(r"[\d.]+,[\d.]+", chart)] for chart in (near, wide)]
+    assert abs(ends[0][0] - ends[0][1]) > 100 > 5 > abs(ends[1][0] - ends[1][1])
+
+
 def test_charts_of_constant_values_are_drawn() -> None:
     assert "nan" not in charts.line_chart([charts.Line("train", [(0, 1.0), (0, 1.0)])], "loss", "step")
     assert "nan" not in charts.gain_bars([0.0, 0.0], ["a", "b"], "gains")

@@ -9,6 +9,8 @@ from hone.report.blocks import Points, curves, each_run, of_both
 from hone.report.findings import Findings, points
 from hone.report.markup import Html, join, table
 
+LEAST = 0.02
+"""nDCG@10 that the axis of a guard set spans at least, so that a hundredth of a point does not look like a fall."""
 WAY = "against alpha, the share of the way from the base to the trained weights"
 
 
@@ -19,7 +21,7 @@ def alphas(findings: Findings) -> Html:
         return Html()
     guards = dict.fromkeys(name for run in runs for tried in _tried(run) for name in _guards(tried))
     drawn = [_drawn(findings, "dev", _dev, f"Dev loss {WAY}")]
-    drawn += [_drawn(findings, name, _on(name), f"{PRIMARY} on {name}, a guard set, {WAY}") for name in guards]
+    drawn += [_drawn(findings, name, _on(name), f"{PRIMARY} on {name}, a guard set, {WAY}", LEAST) for name in guards]
     return join([*drawn, each_run(findings, _table)])
 
 
@@ -35,9 +37,9 @@ def _on(guard: str) -> Callable[[Findings], Points]:
     return lambda run: [(found["alpha"], _guards(found)[guard]) for found in _tried(run) if guard in _guards(found)]
 
 
-def _drawn(findings: Findings, name: str, read: Callable[[Findings], Points], title: str) -> Html:
+def _drawn(findings: Findings, name: str, read: Callable[[Findings], Points], title: str, least: float = 0.0) -> Html:
     lines = of_both(findings, read) if findings.sides else [charts.Line(name, read(findings), dots=True)]
-    return curves(lines, title, "alpha", "{:.2f}")
+    return curves(lines, title, "alpha", "{:.2f}", least)
 
 
 def _table(findings: Findings) -> Html:

@@ -15,10 +15,12 @@ def figure(chart: Html, caption: str) -> Html:
     return element("figure", scrolled(chart, caption), element("figcaption", caption))
 
 
-def curves(drawn: Sequence[charts.Line], title: str, x_name: str, x_format: str = "{:,.0f}", note: str = "") -> Html:
+def curves(
+    drawn: Sequence[charts.Line], title: str, x_name: str, x_format: str = "{:,.0f}", least: float = 0.0
+) -> Html:
     """Those curves that have points on common axes, with what they show; nothing without any."""
     there = [line for line in drawn if line.points]
-    return figure(charts.line_chart(there, title, x_name, x_format), f"{title}.{note}") if there else Html()
+    return figure(charts.line_chart(there, title, x_name, x_format, least), f"{title}.") if there else Html()
 
 
 def of_both(findings: Findings, read: Callable[[Findings], Points]) -> list[charts.Line]:

@@ -36,23 +36,25 @@ def gain_bars(gains: Sequence[float], labels: Sequence[str], title: str) -> Html
     return _svg(height, title, *grid, *bars)
 
 
-def line_chart(lines: Sequence[Line], title: str, x_name: str, x_format: str = "{:,.0f}") -> Html:
-    """Curves on common axes, each named at its last point."""
+def line_chart(lines: Sequence[Line], title: str, x_name: str, x_format: str = "{:,.0f}", least: float = 0.0) -> Html:
+    """Curves on common axes, each named at its last point; upright they span at least `least`."""
     height, bottom = 244, 38
     points = [point for line in lines for point in line.points]
     last = max(x for x, _ in points)
-    low, high = _padded(min(y for _, y in points), max(y for _, y in points))
+    low, high = _padded(min(y for _, y in points), max(y for _, y in points), least)
+    labels = {tick: f"{tick:.6g}" for tick in _round_ticks(low, high)}
+    left = max(LEFT, 10 + 7 * max(map(len, labels.values()), default=0))
     right = min(260, 24 + 7 * max(len(line.name) for line in lines))  # room for the names
 
     def place(x: float, y: float) -> tuple[float, float]:
-        across = LEFT + (WIDTH - LEFT - right) * (x / (last or 1))
+        across = left + (WIDTH - left - right) * (x / (last or 1))
         return across, 12 + (height - bottom - 12) * (high - y) / (high - low)
 
-    grid = [_grid(place(0, tick)[1], f"{tick:.6g}", right) for tick in _round_ticks(low, high)]
+    grid = [_grid(place(0, tick)[1], label, left, right) for tick, label in labels.items()]
     axis = [_text(place(x, low)[0], height - 18, x_format.format(x), "middle") for x in _x_ticks(last)]
     names = _apart([place(*line.points[-1])[1] for line in lines])
     drawn = [_curve(line, number, place, names[number], WIDTH - right + 10) for number, line in enumerate(lines)]
-    return _svg(height, title, *grid, *axis, _text((LEFT + WIDTH - right) / 2, height - 4, x_name, "middle"), *drawn)
+    return _svg(height, title, *grid, *axis, _text((left + WIDTH - right) / 2, height - 4, x_name, "middle"), *drawn)
 
 
 def _x_ticks(last: float) -> list[float]:
@@ -136,9 +138,9 @@ def _curve(line: Line, number: int, place: Place, name_y: float, name_x: float) 
     return element("g", element("polyline", points=path), *dots, name, class_=f"line line{number}")
 
 
-def _grid(y: float, label: str, right: float = RIGHT) -> Html:
-    rule = element("line", x1=LEFT, x2=WIDTH - right, y1=f"{y:.1f}", y2=f"{y:.1f}")
-    return element("g", rule, _text(LEFT - 8, y + 4, label.replace("-", "−"), "end"), class_="grid")
+def _grid(y: float, label: str, left: float = LEFT, right: float = RIGHT) -> Html:
+    rule = element("line", x1=left, x2=WIDTH - right, y1=f"{y:.1f}", y2=f"{y:.1f}")
+    return element("g", rule, _text(left - 8, y + 4, label.replace("-", "−"), "end"), class_="grid")
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> Html:
@@ -156,8 +158,8 @@ def _ceiling(value: float) -> float:
     return min(1.0, next(power * step for step in (1, 2, 5, 10) if power * step >= value * (1 - 1e-9)))
 
 
-def _padded(low: float, high: float) -> tuple[float, float]:
-    pad = (high - low or abs(high) or 1.0) * 0.06
+def _padded(low: float, high: float, least: float) -> tuple[float, float]:
+    pad = max((high - low or abs(high) or 1.0) * 0.06, (least - (high - low)) / 2)
     return low - pad, high + pad
 
 
