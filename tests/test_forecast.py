@@ -70,6 +70,27 @@ def test_a_forecast_is_close_to_what_the_run_then_spends(home: Path, tmp_path: P
     assert other["score"].amounts["pairs"] > after["score"].amounts["pairs"]
 
 
+def test_the_documents_of_guard_sets_and_further_test_sets_are_counted(home: Path, tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    far = {"name": "far", "folder": str(home / "corpus"), "split": "test"}
+
+    def tokens(**distill: Any) -> dict[str, float]:
+        changes = {"distill": {**chain.SETTINGS["distill"], **distill}}
+        if distill.get("guards"):
+            changes["evaluate"] = {**chain.SETTINGS["evaluate"], "tests": [{**far, "name": "other"}]}
+        rows = planned(chain.checked(home, "counted", **changes), store, tmp_path)
+        return {name: row.amounts["tokens"] for name, row in rows.items() if name in ("distill", "evaluate")}
+
+    alone, beside = tokens(), tokens(guards=[far])
+    # It is the corpus itself, so that a pass over it takes what evaluate takes alone: one with the tuned student.
+    once = alone["evaluate"]
+    assert beside["evaluate"] == pytest.approx(3 * once)
+    assert beside["distill"] == pytest.approx(alone["distill"] + 5 * once)
+    headed = tokens(guards=[far], train="head")
+    assert headed["evaluate"] == pytest.approx(once)
+    assert headed["distill"] == pytest.approx(tokens(train="head")["distill"] + once)
+
+
 def test_vllm_is_forecast_with_its_prefix_cache_and_the_default_layout_fills_it(home: Path, tmp_path: Path) -> None:
     chosen = checked(home, sources=["vllm"], llm={"model": "llama", "styles": {"claim": 1, "title": 1}})
     amounts = planned(chosen, LocalStore(tmp_path), tmp_path)["generate"].amounts

@@ -1,7 +1,7 @@
 """`hone plan`: what a run will cost, before anything is spent. Reads the corpus and tokenizers; writes nothing."""
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import cast
@@ -26,6 +26,7 @@ from hone.core.forecast import (
     prefilled,
     priced,
 )
+from hone.core.interpolation import sweep
 from hone.core.prompts import Prompts, Request
 from hone.core.querylog import QueryLog
 from hone.core.styles import STYLES, drawn
@@ -33,10 +34,11 @@ from hone.core.text import Chunking, flat
 from hone.drafts.model import open_generator
 from hone.drafts.people import read_log
 from hone.errors import UserError
+from hone.judged import Collection, distinct
 from hone.manifest import Manifest
 from hone.settings import RunSettings
 from hone.sources import SourceMark, local_path
-from hone.stages import curate, distill, generate, mine, prepare, score
+from hone.stages import curate, distill, evaluate, generate, mine, prepare, score
 from hone.store import Store
 
 SAMPLE = 50
@@ -154,12 +156,25 @@ class Planner:
         self.mined = self.queries * self.kept("mine", "candidates")
         self.lists = self.mined * self.kept("score", "teacher_scores") * self.kept("curate", "lists")
         self.base = ModelFolder(self.fetch(self.student.model))
-        self.doc_tokens = self.sample.mean(lambda text: min(self.base.tokens(text), self.student.max_doc_tokens))
+        self.doc_tokens = self.tokens_of_a_doc(self.sample)
         self.query_tokens = sum(map(self.base.tokens, EXAMPLES)) / len(EXAMPLES)
 
     def fetch(self, reference: str) -> Path:
         """The local path of outside data. Raises UserError."""
         return local_path(reference, self.scratch)
+
+    def elsewhere(self, sets: Sequence[Collection]) -> float:
+        """Tokens of all documents of other collections, counted on a sample of each."""
+        tokens = 0.0
+        for one in distinct(sets):
+            plain = prepare.Config.model_validate({"corpus": one.folder})
+            sample = Sample.draw(plain, self.fetch(one.folder), self.generate.seed)
+            tokens += sample.docs * self.tokens_of_a_doc(sample)
+        return tokens
+
+    def tokens_of_a_doc(self, sample: Sample) -> float:
+        """Mean tokens of a document as the student reads it."""
+        return sample.mean(lambda text: min(self.base.tokens(text), self.student.max_doc_tokens))
 
     def kept(self, stage: str, table: str) -> float:
         """The share that a stage of the earlier run kept; all, as a bound, without one."""
@@ -246,14 +261,17 @@ class Planner:
         elif not head:
             self.notes.append("bound: few documents of a training batch repeat")
         self.notes.append("bound: training does not stop early")
-        amounts = {"steps": float(course.steps), "lists": self.lists, "tokens": course.steps * texts}
-        forward = (FORWARD if head else TRAINING) * self.base.weights * course.steps * texts
+        guards = self.elsewhere(config.guards) * (1 if head else len(sweep(config.alphas, True)))
+        amounts = {"steps": float(course.steps), "lists": self.lists, "tokens": course.steps * texts + guards}
+        forward = self.base.weights * ((FORWARD if head else TRAINING) * course.steps * texts + FORWARD * guards)
         return Work("distill", amounts, forward, 0, self.base.bytes + self.lists * config.list_size * BYTES_PER_ENTRY)
 
     def measuring(self) -> Work:
-        """evaluate: the corpus is encoded again by the tuned student, unless its head alone is another."""
+        """evaluate: the corpus is encoded again by the tuned student, unless its head alone is another; other test sets
+        by both students."""
         head = cast(distill.Config, self.stages["distill"]).train == "head"
-        tokens = 0.0 if head else self.docs * self.doc_tokens
+        others = self.elsewhere(cast(evaluate.Config, self.stages["evaluate"]).tests)
+        tokens = others if head else self.docs * self.doc_tokens + 2 * others
         size = self.docs * self.base.dimension * 4
         return Work("evaluate", {"docs": self.docs, "tokens": tokens}, FORWARD * self.base.weights * tokens, 0, size)
 
