@@ -47,7 +47,7 @@ def _table(findings: Findings) -> Html:
     if len(tried) < 2:
         return Html()
     guards = [f"{PRIMARY} on {name} (points)" for name in _guards(tried[0])]
-    headings = ("alpha", "dev loss", f"dev {PRIMARY}", *guards, "")
+    headings = ("alpha", "dev loss", f"dev {PRIMARY}", *guards, "outcome")
     summary = findings.training.get("summary", {})
     on = f": chosen on {summary['alpha_chosen_on']}" if "alpha_chosen_on" in summary else ""
     rows = [_row(found, tried[0], found["alpha"] == summary.get("alpha")) for found in tried]
