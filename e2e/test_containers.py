@@ -6,6 +6,7 @@ builds the images before. Most of the time goes into starting tasks: one run is 
 
 import io
 import json
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -239,9 +240,15 @@ def test_a_shard_that_is_killed_every_time_fails_the_run_and_notify_says_so(
 @pytest.mark.parametrize("name", ["cpu", "train"])
 def test_the_list_of_what_an_image_holds_names_every_pinned_distribution(name: str) -> None:
     """Built here, an image has a torch and a FAISS without CUDA; all else is as pinned."""
-    command = ["cat", "/opt/hone/sbom.cdx.json"]
-    told = docker.from_env().containers.run(f"hone-{name}:{__version__}", command, network_mode="none", remove=True)
-    listed = {canonicalize_name(part["name"]): Version(part["version"]) for part in json.loads(told)["components"]}
+    # From the file itself: what a container printed may be read before all of it is written to its log.
+    container = docker.from_env().containers.create(f"hone-{name}:{__version__}", "true")
+    chunks, _ = container.get_archive("/opt/hone/sbom.cdx.json")
+    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+        told = archive.extractfile("sbom.cdx.json")
+        assert told
+        components = json.load(told)["components"]
+    container.remove()
+    listed = {canonicalize_name(part["name"]): Version(part["version"]) for part in components}
     assert str(listed.pop("hone")) == __version__
     pinned = pins(name)
     without_cuda = {package: version for package, version in listed.items() if package != "faiss-cpu"}
