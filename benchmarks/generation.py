@@ -19,12 +19,13 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from hone import local, settings
-from hone.backends.vllm_engine import LARGEST_SEED, VLLM
-from hone.core.llm import LanguageModel
-from hone.core.prompts import Prompts
+from hone import settings
+from hone.backends.generators.vllm_engine import LARGEST_SEED, VLLM
 from hone.demo import write_demo
-from hone.store import LocalStore
+from hone.engine import runner
+from hone.stages.generate.language_model import LanguageModel
+from hone.stages.generate.prompts import Prompts
+from hone.storage.base import LocalStore
 
 STYLES = {"question": 1, "claim": 1, "title": 1, "keywords": 1, "web search": 1, "free search": 1}
 PAPER = {"layout": "examples", "example_sets": 0}
@@ -87,10 +88,10 @@ def stage(folder: Path, generate: dict[str, Any], asked: dict[str, list[Any]]) -
 
     asked.clear()
     with tempfile.TemporaryDirectory() as root:
-        local.run(settings.check(data, "benchmark", folder), LocalStore(Path(root)), last="prepare")
+        runner.run(settings.check(data, "benchmark", folder), LocalStore(Path(root)), last="prepare")
         VLLM.generate = noted
         try:
-            done = local.run(settings.check(data, "benchmark", folder), LocalStore(Path(root)), last="generate")
+            done = runner.run(settings.check(data, "benchmark", folder), LocalStore(Path(root)), last="generate")
         finally:
             VLLM.generate = plain
     asked["settings"] = [LanguageModel(**generate["llm"])]

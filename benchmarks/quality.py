@@ -17,12 +17,13 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from hone import local, settings
+from hone import settings
+from hone.engine import runner
+from hone.engine.execute import scratch_folder
 from hone.errors import UserError
-from hone.manifest import Manifest
-from hone.parts import fetch_folder
-from hone.stage import scratch_folder
-from hone.store import Store, open_store
+from hone.results.manifest import Manifest
+from hone.results.table_io import fetch_folder
+from hone.storage.base import Store, open_store
 
 ENOUGH_QUERIES = 300
 
@@ -58,7 +59,7 @@ def measure(collection: Path, seed: int, arguments: argparse.Namespace, store: S
     name = f"{collection.name}-{'log' if arguments.log else 'synthetic'}-{seed}"
     row: dict[str, Any] = {"collection": collection.name, "log": arguments.log, "seed": seed}
     try:
-        done = local.run(settings.check(run_settings(name, collection, seed, arguments), name, Path.cwd()), store)
+        done = runner.run(settings.check(run_settings(name, collection, seed, arguments), name, Path.cwd()), store)
     except UserError as refusal:
         return {**row, "refused": str(refusal)}
     return {**row, **figures(store, done), "seconds": round(sum(result.seconds for result in done.values()))}

@@ -21,13 +21,13 @@ import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import BertConfig, BertForSequenceClassification
 
-from hone.backends.bm25 import BM25
-from hone.backends.encoder import Encoder
-from hone.backends.pair_models import ROW_STEP, PairModel, padded_length, steady_batches
-from hone.core.families import Student, doc_text
-from hone.core.teachers import OneTeacher
-from hone.core.waves import score_in_waves
-from hone.sources import local_path
+from hone.backends.encoders.encoder import Encoder
+from hone.backends.encoders.families import Student, doc_text
+from hone.backends.search.bm25 import BM25
+from hone.backends.teachers.pair_models import ROW_STEP, PairModel, padded_length, steady_batches
+from hone.backends.teachers.settings import OneTeacher
+from hone.core.early_exit import score_in_waves
+from hone.inputs.references import local_path
 
 LIST_SIZE = 16
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

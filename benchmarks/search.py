@@ -70,7 +70,7 @@ def measured(folder: Path, kind: str, size: int) -> dict[str, float]:
 
 def child(folder: Path, kind: str) -> None:
     from hone.backends import load
-    from hone.core.nearest import Search
+    from hone.backends.search.settings import Search
 
     docs, queries = (np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("docs", "queries"))
     make = load("search", kind)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import permutation_test
 
-from hone.core.statistics import bootstrap_interval, randomisation_test
+from hone.evaluation.statistics import bootstrap_interval, randomisation_test
 
 SCIPY_AT_ONCE = 1_000
 

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import boto3
 
-from hone.manifest import Output
-from hone.parts import AHEAD, fetch_parts, upload
-from hone.store import open_store
+from hone.results.manifest import Output
+from hone.results.table_io import AHEAD, fetch_parts, upload
+from hone.storage.base import open_store
 
 REPEATS = 6
 SHAPES = ((1, 256), (64, 4))

@@ -31,8 +31,8 @@ def tiny_model(folder: Path) -> Path:
     import torch
 
     import tiny
-    from hone.backends.encoder import Encoder
-    from hone.core.families import Student
+    from hone.backends.encoders.encoder import Encoder
+    from hone.backends.encoders.families import Student
 
     student = tiny.student(folder / "student", dim=128, pooling="cls")
     encoder = Encoder(student, Student(model=str(student)))

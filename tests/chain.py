@@ -8,10 +8,11 @@ import yaml
 
 import corpora
 import tiny
-from hone import local, settings
-from hone.manifest import Manifest
+from hone import settings
+from hone.engine import runner
+from hone.results.manifest import Manifest
 from hone.settings import RunSettings
-from hone.store import Store
+from hone.storage.base import Store
 
 TOPICS = ("wing lift drag stall flap slat", "engine thrust fan core inlet nozzle", "sea wave tide reef shore foam")
 COMMON = "test flow data speed angle model value case"
@@ -52,7 +53,7 @@ def checked(home: Path, name: str = "tiny", **changes: Any) -> RunSettings:
 
 
 def run(home: Path, store: Store, name: str = "tiny", **changes: Any) -> dict[str, Manifest]:
-    return local.run(checked(home, name, **changes), store)
+    return runner.run(checked(home, name, **changes), store)
 
 
 def digests(done: dict[str, Manifest]) -> dict[str, str]:

@@ -20,10 +20,10 @@ import torch
 import tqdm
 
 import chain
-from hone import upkeep
+from hone.engine import maintenance
 from hone.log import kept
-from hone.manifest import load_manifest
-from hone.store import LocalStore, Store, open_store
+from hone.results.manifest import load_manifest
+from hone.storage.base import LocalStore, Store, open_store
 
 KILLS, KILLS_OVER_S3 = 100, 6
 EVERY_BY_TIME = 5
@@ -103,7 +103,7 @@ def orphans(store: Store) -> list[str]:
     """What is wrong with any manifest in the store: a part that is not there or not whole, an input not done."""
     keys = [one.key for one in store.objects() if one.key.endswith("/manifest.json")]
     flaws = {
-        key.removesuffix("/manifest.json"): upkeep.flaws(store, key.removesuffix("/manifest.json")) for key in keys
+        key.removesuffix("/manifest.json"): maintenance.flaws(store, key.removesuffix("/manifest.json")) for key in keys
     }
     found = [flaw for some in flaws.values() for flaw in some]
     for key in keys:
@@ -131,7 +131,7 @@ def kill(home: Path, root: Path, stores: str = "", kills: str = str(KILLS)) -> N
         done = sorted({one.key.split("/")[0] for one in store.objects() if one.key.endswith("/manifest.json")})
         broken = orphans(store)
         status, digests = Child(lambda: finish(home, uri)).wait()  # noqa: B023
-        for one in upkeep.garbage(store, -1.0):
+        for one in maintenance.garbage(store, -1.0):
             store.delete(one.found)
         tell(number=number, moment=moment, ended=ended, done=done, orphans=broken, rerun=status,
              same=digests == calm["digests"], after=orphans(store), left=len(list(store.unfinished())))  # fmt: skip
@@ -165,7 +165,7 @@ def together(home: Path, root: Path) -> None:
     alone = [Child(lambda n=n: work(n, LocalStore(root / f"alone-{n}"))).wait()[1] for n in range(VARIANTS)]
     for number, (ended, digests) in enumerate(answers):
         tell(number=number, ended=ended, same=digests == alone[number % VARIANTS])
-    tell(runs=upkeep.runs(shared), orphans=orphans(shared), kinds=len({json.dumps(one) for one in alone}))
+    tell(runs=maintenance.runs(shared), orphans=orphans(shared), kinds=len({json.dumps(one) for one in alone}))
 
 
 def tell(**facts: Any) -> None:

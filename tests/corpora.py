@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import given
-from hone.manifest import Manifest
-from hone.store import Store
+from hone.results.manifest import Manifest
+from hone.storage.base import Store
 
 Doc = Mapping[str, Any]
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import given
 from hone import tables
-from hone.core.llm import LanguageModel
-from hone.core.prompts import Prompts, Request
-from hone.manifest import Manifest
-from hone.store import Store
+from hone.results.manifest import Manifest
+from hone.stages.generate.language_model import LanguageModel
+from hone.stages.generate.prompts import Prompts, Request
+from hone.storage.base import Store
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
 SENTENCES = st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=20), min_size=1, max_size=5)

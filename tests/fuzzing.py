@@ -16,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 with atheris.instrument_imports(include=["hone"]):
-    from hone import manifest, pages, readers, settings
+    from hone import settings
     from hone.core.text import Chunking
     from hone.errors import UserError
-    from hone.store import LocalStore
+    from hone.inputs import parquet_guard, readers
+    from hone.results import manifest
+    from hone.storage.base import LocalStore
 
 SETTINGS = b"""name: r
 preset: cpu
@@ -63,7 +65,7 @@ def read_qrels(data: bytes, folder: Path) -> None:
 
 def read_pages(data: bytes) -> None:
     with suppress(ValueError):
-        assert pages.unpacked_bytes(data, 0, len(data)) >= 0
+        assert parquet_guard.unpacked_bytes(data, 0, len(data)) >= 0
 
 
 def parquet() -> bytes:

@@ -10,19 +10,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hone.job import Shard
-from hone.manifest import Manifest
-from hone.stage import execute, plan, scratch_folder
+from hone.context import Shard
+from hone.engine.execute import execute, plan, scratch_folder
+from hone.results.manifest import Manifest
 from hone.stages.generate import Config
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
-HEAVY = ["hone.stages.generate", "hone.backends.openai_api", "hone.backends.causal_lm", "datasketch", "py3langid"]
+HEAVY = [
+    "hone.stages.generate",
+    "hone.backends.generators.openai_api",
+    "hone.backends.generators.causal_lm",
+    "datasketch",
+    "py3langid",
+]
 """What every process needs: imported once, by the server that forks them."""
 
 
 def generate(root: Path, inputs: dict[str, Manifest], sections: dict[str, Any], key: str, batches: Path) -> None:
     """Runs the stage; every batch that a model in this process begins adds the number of its prompts to `batches`."""
-    from hone.backends.causal_lm import CausalLM
+    from hone.backends.generators.causal_lm import CausalLM
 
     os.environ["OPENAI_API_KEY"] = key
     tempfile.tempdir = str(root.parent)

@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hone.job import Job, Plan, Shard
-from hone.manifest import Manifest
-from hone.parts import fetch_part
-from hone.stage import execute, merge, plan, scratch_folder
+from hone.context import Job, Plan, Shard
+from hone.engine.execute import execute, merge, plan, scratch_folder
+from hone.results.manifest import Manifest
+from hone.results.table_io import fetch_part
 from hone.stages import stage
-from hone.store import Store
+from hone.storage.base import Store
 
 
 def results(

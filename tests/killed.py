@@ -15,9 +15,9 @@ from hone.backends.training.checkpoints import Checkpoints
 from hone.backends.training.embedders import make_embedder
 from hone.backends.training.gradients import Gradients
 from hone.backends.training.loop import dev_batches, train
-from hone.core.training import TrainingSettings
+from hone.backends.training.settings import TrainingSettings
 from hone.progress import Task
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 SETTINGS = TrainingSettings(
     batch_size=6,

@@ -8,10 +8,10 @@ import signal
 import sys
 from pathlib import Path
 
-from hone import registry
 from hone.errors import UserError
-from hone.registry import Release
-from hone.store import open_store
+from hone.results import registry
+from hone.results.registry import Release
+from hone.storage.base import open_store
 
 DOMAIN = "support"
 

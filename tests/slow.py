@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 import given
-from hone import job
-from hone.backends.pair_models import PairModel
-from hone.job import Shard
-from hone.stage import execute, plan, scratch_folder
+from hone import context
+from hone.backends.teachers.pair_models import PairModel
+from hone.context import Shard
+from hone.engine.execute import execute, plan, scratch_folder
 from hone.stages import stage
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 PAIRS, SECONDS = 50, 0.1
 
@@ -22,7 +22,7 @@ def score(
     folder: str, world: dict[str, pa.Table], settings: dict[str, Any], shard: str = "0/1", bucket: int = 0
 ) -> None:
     """Runs score, or a shard of it, on these tables with a store in `folder`; `bucket` are the rows of one."""
-    job.ROWS_PER_BUCKET = bucket or job.ROWS_PER_BUCKET
+    context.ROWS_PER_BUCKET = bucket or context.ROWS_PER_BUCKET
     score_pairs = PairModel.score_pairs
 
     def slowly(self: PairModel, queries: list[str], docs: list[str]) -> np.ndarray:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from hone.core.metrics import MEASURES
-from hone.manifest import Manifest, Output
+from hone.evaluation.metrics import MEASURES
 from hone.report.findings import Findings, Move, QueryGain
+from hone.results.manifest import Manifest, Output
 
 EVIL = '<script>alert("x")</script>'
 UNMEASURED = {"queries": 0, "split": "", "synthetic": False, "models": {}, "significant": False, "sets": {}}

@@ -23,8 +23,10 @@ import corpora
 import given
 from bad.corpus import doc
 from bad.home import Home
-from hone import cli, local, settings
-from hone.store import LocalStore
+from hone import settings
+from hone.commands import cli
+from hone.engine import runner
+from hone.storage.base import LocalStore
 
 ROOT = os.geteuid() == 0
 CASES = bad.settings.CASES | bad.models.CASES | bad.store.CASES | bad.corpus.CASES
@@ -35,7 +37,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which everything is sound: corpus, student, settings, and a store with a finished run."""
     folder = chain.home(tmp_path_factory.mktemp("sound"), docs=24)
     Home(folder).settings()
-    local.run(settings.load(folder / "s.yaml"), LocalStore(folder / "store"))
+    runner.run(settings.load(folder / "s.yaml"), LocalStore(folder / "store"))
     return folder
 
 

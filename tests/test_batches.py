@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hone.backends.training.batches import Example, cluster, epochs, make_batch
-from hone.core.schedule import steps_per_epoch
+from hone.backends.training.schedule import steps_per_epoch
 from twin import lists
 
 

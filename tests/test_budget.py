@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 import tiny
 from hone.backends.budget import Budget, token_batches
-from hone.backends.causal_lm import CausalLM
-from hone.backends.encoder import Encoder
-from hone.backends.pair_models import PairModel, padded_length, steady_batches
-from hone.core.families import Student
-from hone.core.llm import LanguageModel
-from hone.core.teachers import OneTeacher
+from hone.backends.encoders.encoder import Encoder
+from hone.backends.encoders.families import Student
+from hone.backends.generators.causal_lm import CausalLM
+from hone.backends.teachers.pair_models import PairModel, padded_length, steady_batches
+from hone.backends.teachers.settings import OneTeacher
 from hone.errors import UserError
+from hone.stages.generate.language_model import LanguageModel
 
 WORDS = ["heat", "wing", "flow"]
 TEXTS = ["wing " * count for count in (1, 90, 3, 30, 2, 60, 12, 7, 40, 5)]

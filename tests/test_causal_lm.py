@@ -9,10 +9,10 @@ import pytest
 import tiny
 from drafting import corpus, generated, prepared, requests, rows
 from hone import tables
-from hone.core.llm import LanguageModel
-from hone.core.prompts import Prompts
 from hone.errors import UserError
-from hone.store import LocalStore
+from hone.stages.generate.language_model import LanguageModel
+from hone.stages.generate.prompts import Prompts
+from hone.storage.base import LocalStore
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_answer_depends_neither_on_its_batch_nor_on_its_neighbours(llama: Path) -> None:
-    from hone.backends.causal_lm import CausalLM
+    from hone.backends.generators.causal_lm import CausalLM
 
     prompts, seeds = [], list(range(9))
     answers = []
@@ -44,7 +44,7 @@ def test_an_answer_depends_neither_on_its_batch_nor_on_its_neighbours(llama: Pat
 def test_sampling_takes_each_token_as_often_as_its_probability() -> None:
     import torch
 
-    from hone.backends.causal_lm import OwnNumbers
+    from hone.backends.generators.causal_lm import OwnNumbers
 
     scores = torch.tensor([[2.0, -torch.inf, 0.0, 1.0]]).repeat(4_000, 1)
     uniforms = torch.linspace(0, 1, 4_001, dtype=torch.float64)[:-1, None]
@@ -54,7 +54,7 @@ def test_sampling_takes_each_token_as_often_as_its_probability() -> None:
 
 
 def test_a_long_document_is_cut_until_prompt_and_answer_fit_the_context(llama: Path) -> None:
-    from hone.backends.causal_lm import CausalLM
+    from hone.backends.generators.causal_lm import CausalLM
 
     model = CausalLM(llama, LanguageModel(max_doc_tokens=100_000))
     request = next(requests(1, doc="flutter " * 4_000))
@@ -68,7 +68,7 @@ def test_a_long_document_is_cut_until_prompt_and_answer_fit_the_context(llama: P
 
 
 def test_a_chat_template_that_knows_no_system_role_will_do(llama: Path, tmp_path: Path) -> None:
-    from hone.backends.causal_lm import CausalLM
+    from hone.backends.generators.causal_lm import CausalLM
 
     folder = shutil.copytree(llama, tmp_path / "plain")
     refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
@@ -79,7 +79,7 @@ def test_a_chat_template_that_knows_no_system_role_will_do(llama: Path, tmp_path
 
 
 def test_a_model_without_a_chat_template_is_refused_before_its_weights_are_read(llama: Path, tmp_path: Path) -> None:
-    from hone.backends.causal_lm import CausalLM
+    from hone.backends.generators.causal_lm import CausalLM
 
     folder = shutil.copytree(llama, tmp_path / "base")
     (folder / "chat_template.jinja").unlink()

@@ -16,16 +16,17 @@ from typer.testing import CliRunner
 import corpora
 import tiny
 from chain import digests
-from hone import job as job_module
-from hone import local, settings
-from hone.cli import app
+from hone import context as job_module
+from hone import settings
+from hone.commands.cli import app
+from hone.context import Shard
+from hone.engine import runner
 from hone.errors import UserError
-from hone.job import Shard
-from hone.manifest import Manifest, load_manifest
-from hone.parts import fetch_folder
-from hone.search import top_tens
+from hone.results.manifest import Manifest, load_manifest
+from hone.results.table_io import fetch_folder
+from hone.serving.search import top_tens
 from hone.stages import STAGES, stage
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 TOPICS = ("wing lift drag stall flap slat", "engine thrust fan core inlet nozzle", "sea wave tide reef shore foam")
 RUN = tuple(name for name in STAGES if name != "publish")
@@ -74,7 +75,7 @@ def written(path: Path, changes: dict[str, Any]) -> Path:
 def run(path: Path, store: LocalStore, **how: Any) -> tuple[dict[str, Manifest], list[str]]:
     """The manifests of a run, and the stages that were not up to date."""
     ran: list[str] = []
-    done = local.run(
+    done = runner.run(
         settings.load(path), store, tell=lambda step: ran.append(step.stage) if step.reason else None, **how
     )
     return done, ran
@@ -112,7 +113,7 @@ def test_the_command_gives_the_same_tables_and_weights_in_another_store_and_then
     assert "Loading weights" not in made.stderr
     assert "nDCG@10" in made.stdout
     assert f"{store.root}/gate/" in made.stdout
-    done = local.results(store, "tiny")
+    done = runner.results(store, "tiny")
     assert digests(done) == digests(first[1])
     assert done["distill"].outputs["model"] == first[1]["distill"].outputs["model"]
     before = files(store)
@@ -142,11 +143,11 @@ def test_a_run_that_keeps_no_query_ends_with_the_reasons_and_leaves_what_was_dro
     store, checked = LocalStore(tmp_path), settings.load(written(home / "none.yaml", {"generate": {"min_words": 60}}))
     said = r"kept no query: all [\d,]+ drafts were dropped: [\d,]+ too short, such as '.*'; correct"
     with pytest.raises(UserError, match=said):
-        local.run(checked, store)
-    made = local.results(store, "tiny")["generate"]
+        runner.run(checked, store)
+    made = runner.results(store, "tiny")["generate"]
     assert made.outputs["dropped_by_generate"].rows
     with pytest.raises(UserError, match=said):
-        local.run_stage("mine", checked.stages["mine"], {"queries": made}, store, Shard())
+        runner.run_stage("mine", checked.stages["mine"], {"queries": made}, store, Shard())
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_a_changed_setting_runs_only_what_depends_on_it(
 ) -> None:
     store = LocalStore(shutil.copytree(first[0].root, tmp_path / "store"))
     path = written(home / f"{tmp_path.name}.yaml", change)
-    steps = {step.stage: step.reason for step in local.explain_run(settings.load(path), store)}
+    steps = {step.stage: step.reason for step in runner.explain_run(settings.load(path), store)}
     done, ran = run(path, store)
     assert tuple(ran) == expected
     if expected:
@@ -195,10 +196,10 @@ def test_explaining_changes_nothing_and_names_the_setting(home: Path, first: Fir
 def test_a_changed_corpus_is_seen_by_its_content_wherever_it_lies(home: Path, first: First, tmp_path: Path) -> None:
     moved = shutil.copytree(home / "corpus", tmp_path / "moved")
     path = written(home / "moved.yaml", {"prepare": {"corpus": str(moved)}})
-    assert [step.reason for step in local.explain_run(settings.load(path), first[0])] == [""] * len(STAGES)
+    assert [step.reason for step in runner.explain_run(settings.load(path), first[0])] == [""] * len(STAGES)
     with (moved / "corpus.jsonl").open("a") as file:
         file.write('{"_id": "new", "text": "a new document about the sea and its foam"}\n')
-    reason = local.explain_run(settings.load(path), first[0])[0].reason
+    reason = runner.explain_run(settings.load(path), first[0])[0].reason
     assert reason == f"{moved} has other content"
 
 
@@ -244,8 +245,8 @@ def test_a_search_shows_both_top_tens_and_what_moved(first: First) -> None:
 def test_the_model_loads_with_sentence_transformers_and_gives_the_same_vectors(home: Path, first: First) -> None:
     from sentence_transformers import SentenceTransformer
 
-    from hone.backends.encoder import Encoder
-    from hone.core.families import Student
+    from hone.backends.encoders.encoder import Encoder
+    from hone.backends.encoders.families import Student
 
     store, done = first
     folder = fetch_folder(store, done["distill"], "model", home)

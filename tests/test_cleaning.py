@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drafting import SENTENCES, WORDS, corpus, generated, log, prepared, rows
-from hone.core.cleaning import Cleaner, Draft, Rules, answered, copied_words, is_complete, normalised
-from hone.core.near import NearDuplicates, shingles, similarity
-from hone.store import LocalStore
+from hone.core.near_duplicates import NearDuplicates, shingles, similarity
+from hone.stages.generate.cleaning import Cleaner, Draft, Rules, answered, copied_words, is_complete, normalised
+from hone.storage.base import LocalStore
 
 RULES = Rules(2, 64, 8, check_language=True)
 

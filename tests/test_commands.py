@@ -13,19 +13,19 @@ from typer.testing import CliRunner
 import corpora
 import given
 from hone import settings
-from hone.cli import app
+from hone.commands.cli import app
+from hone.commands.init import write_settings
 from hone.core.scripts import guess
-from hone.describe import schema_json
-from hone.init import write_settings
+from hone.engine.schema import schema_json
 from hone.stages import STAGES, stage
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 TEXTS = ("the lift of a swept wing is small", "a heat shield that ablates in the flow", "flutter of the thin blades")
 HEAVY = ("torch", "pyarrow", "numpy", "transformers", "boto3", "pydantic", "rich", "bm25s")
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from hone.cli import app; app(['--help'], standalone_mode=False); print(*sorted(sys.modules))"
+    code = "import sys; from hone.commands.cli import app; app(['--help'], standalone_mode=False); print(*sorted(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "Specialise a dense retriever" in said
     assert not set(HEAVY) & set(said.splitlines()[-1].split())

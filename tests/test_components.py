@@ -12,13 +12,14 @@ import pytest
 from kfp import components, dsl
 from kfp.local import executor_input_utils, executor_output_utils
 
-from hone import local, settings
+from hone import settings
+from hone.engine import runner
 from hone.errors import UserError
 from hone.kubeflow import derive
 from hone.kubeflow.components import COMPONENTS, component, parents, producers
 from hone.kubeflow.launcher import launch, local_file
 from hone.stages import STAGES, stage
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,8 +31,10 @@ def test_every_derived_file_is_fresh() -> None:
 
 def test_a_readme_names_the_refusals_of_the_rooms_that_belong_to_its_stage_alone() -> None:
     assert derive.own_modules("generate")[0] == "hone.stages.generate"
-    assert {"hone.drafts.people", "hone.core.llm"} < set(derive.own_modules("generate"))
-    assert "hone.readers" not in derive.own_modules("generate")  # others read files too
+    assert {"hone.stages.generate.from_people", "hone.stages.generate.language_model"} < set(
+        derive.own_modules("generate")
+    )
+    assert "hone.inputs.readers" not in derive.own_modules("generate")  # others read files too
     assert "no text in the field …" in Path("components/generate/README.md").read_text("utf-8")
 
 
@@ -83,13 +86,13 @@ def call(name: str, root: Path, **arguments: Any) -> dict[str, Any]:
 def test_a_launched_stage_gives_the_result_of_the_laptop_and_shows_its_manifest(tmp_path: Path) -> None:
     data, store = settings_of(tmp_path), LocalStore(tmp_path / "store")
     outputs = call("prepare", tmp_path / "task", settings=json.dumps(data), store=store.uri)
-    on_laptop = local.run(settings.check(data, "settings", tmp_path), LocalStore(tmp_path / "other"), last="prepare")
+    on_laptop = runner.run(settings.check(data, "settings", tmp_path), LocalStore(tmp_path / "other"), last="prepare")
     assert outputs["prefix"] == on_laptop["prepare"].prefix
     manifest: dsl.Artifact = outputs["manifest"]
     assert json.loads(Path(manifest.path).read_text("utf-8"))["fingerprint"] == on_laptop["prepare"].fingerprint
     assert manifest.metadata["docs_digest"] == on_laptop["prepare"].outputs["docs"].digest
     assert outputs["metrics"].metadata["rows.docs"] == on_laptop["prepare"].outputs["docs"].rows > 20
-    assert local.recorded(store, "small") == {"prepare": outputs["prefix"]}
+    assert runner.recorded(store, "small") == {"prepare": outputs["prefix"]}
 
 
 def test_shards_launched_one_by_one_are_joined_to_the_result_of_the_laptop(tmp_path: Path) -> None:
@@ -100,7 +103,7 @@ def test_shards_launched_one_by_one_are_joined_to_the_result_of_the_laptop(tmp_p
         call("generate", tmp_path / shard, shard=shard, merge=0, **given)
     outputs = call("generate", tmp_path / "join", shard="0/1", merge=2, **given)
     other = LocalStore(tmp_path / "other")
-    on_laptop = local.run(settings.check(data, "settings", tmp_path), other, last="generate")["generate"]
+    on_laptop = runner.run(settings.check(data, "settings", tmp_path), other, last="generate")["generate"]
     assert outputs["prefix"] == on_laptop.prefix
     assert outputs["manifest"].metadata["queries_digest"] == on_laptop.outputs["queries"].digest
 
@@ -146,7 +149,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from hone.describe import schema_json
+from hone.engine.schema import schema_json
 from hone.kubeflow.derive import stale, write
 root = Path.cwd()
 found = {"before": sorted(stale(root)), "written": sorted(map(str, write(root))), "after": sorted(stale(root))}

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import given as given_
-from hone import job as machinery
+from hone import context as machinery
 from hone import tables
 from hone.core.curation import likely, split_of, stratified
 from hone.errors import UserError
 from hone.settings import check
 from hone.stages.curate import Config
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 Row = dict[str, Any]
 

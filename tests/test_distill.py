@@ -11,16 +11,16 @@ import given
 import tiny
 import twin
 from hone import tables
-from hone.backends.encoder import Encoder
+from hone.backends.encoders.encoder import Encoder
+from hone.backends.encoders.families import Student
 from hone.backends.training.batches import Batch, make_batch
-from hone.core.families import Student
+from hone.context import Job, Shard
+from hone.engine.execute import plan, scratch_folder
 from hone.errors import UserError
-from hone.job import Job, Shard
-from hone.manifest import Manifest
-from hone.parts import fetch_folder
-from hone.stage import plan, scratch_folder
+from hone.results.manifest import Manifest
+from hone.results.table_io import fetch_folder
 from hone.stages.distill import Config, read_examples, training_record
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 TEXTS = twin.texts(12)
 SETTINGS: dict[str, Any] = {"max_epochs": 1, "learning_rate": 1e-3}

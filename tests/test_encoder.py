@@ -15,13 +15,13 @@ from sentence_transformers import SentenceTransformer
 import encoding_together
 import tiny
 from hone import tables
-from hone.backends.bm25 import BM25, with_identifier_words
-from hone.backends.encoder import Encoder
-from hone.backends.vectors import encode_docs, encode_queries
-from hone.core.families import Student, doc_text, family
+from hone.backends.encoders.encoder import Encoder
+from hone.backends.encoders.families import Student, doc_text, family
+from hone.backends.encoders.vectors import encode_docs, encode_queries
+from hone.backends.search.bm25 import BM25, with_identifier_words
 from hone.errors import UserError
-from hone.memo import Memo
-from hone.store import LocalStore
+from hone.results.content_cache import Memo
+from hone.storage.base import LocalStore
 
 TEXTS = ["heat flow", "", "a wing in a slip stream", "shock waves", "an experimental study" + " of flow" * 25]
 QUESTION = {"query": "query: ", "document": "passage: "}

@@ -11,17 +11,17 @@ import pytest
 
 import corpora
 from hone import tables
-from hone.core.families import Student
-from hone.core.metrics import MEASURES
-from hone.core.teachers import Teacher
+from hone.backends.encoders.families import Student
+from hone.backends.teachers.settings import Teacher
+from hone.context import Job, Plan, Shard
 from hone.errors import UserError
-from hone.job import Job, Plan, Shard
-from hone.judged import JudgedSet, ranking
-from hone.manifest import Manifest
+from hone.evaluation.metrics import MEASURES
+from hone.evaluation.test_collections import JudgedSet, ranking
 from hone.report.findings import Findings
 from hone.report.page import page
+from hone.results.manifest import Manifest
 from hone.stages import evaluate, stage
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 from hone.tables import Table
 from story import EVIL
 from tiny import student as tiny_student

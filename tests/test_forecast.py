@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 import chain
 import tiny
 from hone import settings
-from hone.cli import app
+from hone.commands.cli import app
 from hone.core.forecast import BLOCK, DEVICES, Forecast, Rate, Work, prefilled, priced
+from hone.engine.forecast import forecast
+from hone.engine.runner import run
 from hone.errors import UserError
-from hone.forecast import forecast
-from hone.local import run
 from hone.settings import RunSettings
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import chain
-from hone import local, readers
 from hone.core.text import Chunking
+from hone.engine import runner
 from hone.errors import UserError
-from hone.manifest import Manifest, Part, load_manifest, output_of
+from hone.inputs import readers
+from hone.results.manifest import Manifest, Part, load_manifest, output_of
 from hone.settings import check, parse_yaml
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 EXAMPLES = 150
 JUNK = (b"\0", b"\xff", b"\n", b"\t", b'"', b"{", b"[", b"]", b"%2e", b"../", b"&a", b"*a", b"!!", b"9" * 40, b"e999")
@@ -182,4 +183,4 @@ def test_any_record_of_a_run_is_read_or_refused(tmp_path: Path, changes: list[Ed
     store = LocalStore(tmp_path)
     store.replace("runs/r.json", edited(json.dumps({"mine": "mine/0123456789abcdef"}).encode(), changes))
     with suppress(UserError):
-        assert all(prefix.count("/") == 1 and ".." not in prefix for prefix in local.recorded(store, "r").values())
+        assert all(prefix.count("/") == 1 and ".." not in prefix for prefix in runner.recorded(store, "r").values())

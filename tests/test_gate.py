@@ -15,17 +15,17 @@ from sentence_transformers import SentenceTransformer
 from typer.testing import CliRunner
 
 from hone import tables
-from hone.cli import app
-from hone.core.metrics import MEASURES
-from hone.core.verdict import Evidence, Policy, judge, reasons
+from hone.commands.cli import app
+from hone.context import Job, Plan, Shard
 from hone.errors import UserError
-from hone.job import Job, Plan, Shard
-from hone.manifest import Manifest, load_manifest
-from hone.parts import TableReader
+from hone.evaluation.metrics import MEASURES
+from hone.evaluation.policy import Evidence, Policy, judge, reasons
 from hone.report.findings import Findings
+from hone.results.manifest import Manifest, load_manifest
+from hone.results.table_io import TableReader
+from hone.serving.compare import show
 from hone.stages import stage
-from hone.store import LocalStore
-from hone.versus import show
+from hone.storage.base import LocalStore
 from tiny import student as tiny_student
 
 SHAPE = {"dimension": 32, "parameters": 1000, "layers": 2, "max_doc_tokens": 512}

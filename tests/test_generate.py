@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from drafting import SENTENCES, WORDS, corpus, generated, log, prepared, rows
 from hone import tables
 from hone.core import extractive
-from hone.core.cleaning import normalised
-from hone.drafts.people import read_log
 from hone.errors import UserError
 from hone.stages.generate import Config
-from hone.store import LocalStore
+from hone.stages.generate.cleaning import normalised
+from hone.stages.generate.from_people import read_log
+from hone.storage.base import LocalStore
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hone.backends.training.batches import Batch, make_batch
 from hone.backends.training.embedders import Embedder, TopLayers, WholeModel, make_embedder
 from hone.backends.training.gradients import Gradients, dev_figures, saved_bytes
 from hone.backends.training.losses import Lists, terms
-from hone.core.training import LossSettings, TrainingSettings
+from hone.backends.training.settings import LossSettings, TrainingSettings
 from hone.errors import UserError
 from twin import encoder, lists, texts
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 import guarding
 import twin
-from hone.backends.encoder import Encoder
+from hone.backends.encoders.encoder import Encoder
 from hone.backends.training import loop
 from hone.core.interpolation import Point, choose, sweep
 from hone.errors import UserError
 from hone.report.findings import Findings
-from hone.report.making import training
+from hone.report.how_made import training
+from hone.report.html import Html
 from hone.report.markdown import markdown
-from hone.report.markup import Html
 from hone.settings import check
 from story import measured, story
 

@@ -11,16 +11,16 @@ from huggingface_hub import constants
 from sentence_transformers import SentenceTransformer
 
 import tiny
-from hone import registry
 from hone.backends import library
-from hone.backends.encoder import Encoder
-from hone.backends.handover import hub, kubeflow_registry, mlflow_store, onnx_form
-from hone.core.families import Student
-from hone.core.handover import Hub, MLflow, ModelRegistry, Parcel
+from hone.backends.encoders.encoder import Encoder
+from hone.backends.encoders.families import Student
+from hone.backends.export import hub, kubeflow_registry, mlflow_store, onnx_form
+from hone.backends.export.settings import Hub, MLflow, ModelRegistry, Parcel
 from hone.errors import TransientError, UserError
-from hone.registry import Release
+from hone.results import registry
+from hone.results.registry import Release
 from hone.stages import publish
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 from registries import Registries, serving
 from test_registry import add, put, results
 from test_registry import published as published_stage

@@ -11,12 +11,12 @@ from sentence_transformers.models import Dense, Normalize, Pooling, Transformer
 
 import tiny
 import twin
-from hone.backends.encoder import Encoder
+from hone.backends.encoders.encoder import Encoder
 from hone.backends.training.batches import make_batch
 from hone.backends.training.embedders import HeadOnly, WholeModel
 from hone.backends.training.gradients import Gradients, dev_figures
 from hone.backends.training.loop import TAUS, calibrated, dev_batches
-from hone.core.training import LossSettings, TrainingSettings
+from hone.backends.training.settings import LossSettings, TrainingSettings
 from hone.errors import UserError
 from twin import encoder, lists, texts
 

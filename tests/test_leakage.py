@@ -10,15 +10,15 @@ import corpora
 import given as given_
 import tiny
 from hone import tables
-from hone.core.cleaning import normalised
-from hone.core.near import NearDuplicates, shingles, similarity
-from hone.job import Job, Plan, Shard
-from hone.local import run
+from hone.context import Job, Plan, Shard
+from hone.core.near_duplicates import NearDuplicates, shingles, similarity
+from hone.engine.execute import scratch_folder
+from hone.engine.runner import run
 from hone.settings import check
-from hone.stage import scratch_folder
 from hone.stages import stage
 from hone.stages.gate import count_lists
-from hone.store import LocalStore
+from hone.stages.generate.cleaning import normalised
+from hone.storage.base import LocalStore
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
 TEST = "What causes stall flutter in compressor blades?"

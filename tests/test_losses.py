@@ -12,7 +12,7 @@ from torch import Tensor
 import tiny
 import twin
 from hone.backends.training.losses import Lists, infonce, kl, likely_relevant, margin_mse
-from hone.core.training import LossSettings
+from hone.backends.training.settings import LossSettings
 
 
 @pytest.fixture(scope="module")

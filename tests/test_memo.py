@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hone import memo
-from hone.memo import Index, Memo
-from hone.store import LocalStore
+from hone.results import content_cache
+from hone.results.content_cache import Index, Memo
+from hone.storage.base import LocalStore
 
 KEYS = st.lists(st.sampled_from([f"k{number}" for number in range(30)]), max_size=12)
 
@@ -46,13 +46,13 @@ def test_an_index_finds_what_a_dictionary_finds(pieces: list[list[int]], asked: 
 
 
 def test_adding_piece_by_piece_sorts_little_more_than_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    handled, real = [0], memo._sorted
+    handled, real = [0], content_cache._sorted
 
     def counting(hashes: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         handled[0] += len(hashes)
         return real(hashes, places)
 
-    monkeypatch.setattr(memo, "_sorted", counting)
+    monkeypatch.setattr(content_cache, "_sorted", counting)
     index, pieces = Index(), np.random.default_rng(0).permutation(64_000).astype(np.uint64).reshape(1_000, 64)
     for number, piece in enumerate(pieces):
         index.add(piece, np.arange(64) + 64 * number)

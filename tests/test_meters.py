@@ -13,7 +13,7 @@ from hone.backends.training.embedders import WholeModel
 from hone.backends.training.gradients import Gradients
 from hone.backends.training.loop import dev_batches, train
 from hone.backends.training.meters import tracked
-from hone.core.training import TrainingSettings
+from hone.backends.training.settings import TrainingSettings
 from hone.errors import UserError
 from hone.progress import Task
 

@@ -8,7 +8,7 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hone.core.metrics import MEASURES, effectiveness, trec_order
+from hone.evaluation.metrics import MEASURES, effectiveness, trec_order
 
 DOCS = st.sampled_from([f"d{number}" for number in range(30)] + ["é", "z", "Z", "文"])
 QRELS = st.dictionaries(DOCS, st.integers(-1, 3), min_size=1, max_size=15)

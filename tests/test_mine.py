@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hone import tables
-from hone.core.families import Student
+from hone.backends.encoders.families import Student
 from hone.core.fusion import reciprocal_rank_fusion
 from hone.stages.mine import Config, Miner, is_consistent, rank_of
 

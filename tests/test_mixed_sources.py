@@ -8,11 +8,12 @@ import yaml
 import chain
 import corpora
 import given
-from hone import local, settings
-from hone.manifest import Manifest
-from hone.parts import fetch_folder
-from hone.stage import scratch_folder
-from hone.store import LocalStore
+from hone import settings
+from hone.engine import runner
+from hone.engine.execute import scratch_folder
+from hone.results.manifest import Manifest
+from hone.results.table_io import fetch_folder
+from hone.storage.base import LocalStore
 
 LOGGED, LATE = 60, 20
 WORDS = " ".join(chain.TOPICS).split()
@@ -47,7 +48,7 @@ def done(store: LocalStore) -> dict[str, Manifest]:
     path = home / "mixed.yaml"
     sections = {**chain.SETTINGS, "generate": generate, "mine": {"top_k": 10, "consistency_rank": 0}}
     path.write_text(yaml.safe_dump({"name": "mixed", **sections}), "utf-8")
-    return local.run(settings.load(path), store, last="evaluate")
+    return runner.run(settings.load(path), store, last="evaluate")
 
 
 def test_sources_give_as_their_weights_say_and_the_newest_of_the_log_is_held_out(

@@ -19,11 +19,11 @@ from openai.types.chat import ChatCompletion
 
 import tiny
 from drafting import corpus, generated, prepared, rows
-from hone.backends.openai_api import answer_of
-from hone.core.llm import Endpoint, LanguageModel
-from hone.core.prompts import EXAMPLE, Request
+from hone.backends.generators.openai_api import answer_of
 from hone.errors import TransientError, UserError
-from hone.store import LocalStore
+from hone.stages.generate.language_model import Endpoint, LanguageModel
+from hone.stages.generate.prompts import EXAMPLE, Request
+from hone.storage.base import LocalStore
 
 KEY = "sk-right"
 FAULTS = ("429", "500", "silence", "half a body", "garbage", "no choices")
@@ -259,7 +259,7 @@ def test_every_request_carries_its_seed_its_limit_and_the_further_fields(tmp_pat
 
 
 def test_a_document_is_cut_by_the_tokenizer_of_the_served_model_or_by_bytes(tmp_path: Path) -> None:
-    from hone.backends.openai_api import OpenAIServer
+    from hone.backends.generators.openai_api import OpenAIServer
 
     settings = LanguageModel(endpoint=Endpoint(url="http://127.0.0.1:1", model="tiny"), max_doc_tokens=20)
     request = Request("ä" * 100, EXAMPLE)

@@ -10,12 +10,12 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 
 import tiny
 import twin
-from hone.backends.encoder import Encoder
+from hone.backends.encoders.encoder import Encoder
+from hone.backends.encoders.families import Student
 from hone.backends.training.batches import make_batch
 from hone.backends.training.embedders import WholeModel
 from hone.backends.training.gradients import Gradients
-from hone.core.families import Student
-from hone.core.training import LossSettings
+from hone.backends.training.settings import LossSettings
 
 TEXTS = twin.texts(30)
 FAMILIES: dict[str, Callable[[Path], Path]] = {

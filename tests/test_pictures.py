@@ -6,9 +6,9 @@ from pathlib import Path
 import chain
 import pictures
 from browser import needs_browser
-from hone.search import top_tens
-from hone.serve import query_id
-from hone.store import LocalStore
+from hone.serving.search import top_tens
+from hone.serving.serve import query_id
+from hone.storage.base import LocalStore
 
 
 @needs_browser

@@ -13,13 +13,14 @@ import yaml
 
 import chain
 import ir
-from hone import local, settings
+from hone import settings
+from hone.engine import runner
 from hone.errors import UserError
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
 from hone.kubeflow.components import COMPONENTS
 from hone.stages import STAGES
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 from test_components import call as launched
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +78,9 @@ def test_every_task_has_a_timeout_shared_memory_scratch_space_and_a_user_that_is
 
 
 def test_compiling_gives_the_same_bytes_in_any_process_and_imports_no_torch(tmp_path: Path) -> None:
-    code = "import sys; from hone.cli import app; app(standalone_mode=False); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from hone.commands.cli import app; app(standalone_mode=False); assert 'torch' not in sys.modules"
+    )
     outs = [tmp_path / f"{seed}.yaml" for seed in (1, 2)]
     for seed, out in enumerate(outs):
         command = [sys.executable, "-c", code, "compile", "specialize", "--out", str(out)]
@@ -184,13 +187,13 @@ def test_a_model_from_elsewhere_is_judged_without_training_as_on_the_laptop(tmp_
     spec, _ = ir.load(compiled("evaluate", "dev-cpu", tmp_path))
     assert ir.interpret(spec, run, {"settings": text, "store": store.uri, "model": model}) == "SUCCEEDED"
     assert seen == ["preflight", "prepare", "distill", "evaluate", "gate", "notify"]
-    done = local.results(store, "tiny")
+    done = runner.results(store, "tiny")
     assert done["evaluate"].facts["tuned"] == done["evaluate"].facts["base"], "the same weights, from elsewhere"
     assert done["gate"].facts["verdict"] == "hold"
     adopting = chain.checked(home, "laptop", distill={**chain.SETTINGS["distill"], "adopt": model})
     laptop = LocalStore(tmp_path / "laptop")
-    assert chain.digests(local.run(adopting, laptop)) == chain.digests(done)
-    assert not any(step.reason for step in local.explain_run(adopting, laptop))
+    assert chain.digests(runner.run(adopting, laptop)) == chain.digests(done)
+    assert not any(step.reason for step in runner.explain_run(adopting, laptop))
 
 
 def test_a_run_that_preflight_stops_does_nothing_but_tell(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ import yaml
 
 import ir
 import tiny
-from hone import settings, sources
+from hone import settings
 from hone.errors import UserError
+from hone.inputs import references
 from hone.kubeflow import preflight
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
 from hone.kubeflow.preflight import Needs
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,7 +62,7 @@ def test_what_is_all_right_is_told_check_by_check(
     gpu(tmp_path, monkeypatch, "NVIDIA H100 80GB HBM3, 81559")
     monkeypatch.setenv("HONE_THERE", "x")
     corpus = data["prepare"]["corpus"]
-    digests = json.dumps({corpus: sources.content_digest(Path(corpus))})
+    digests = json.dumps({corpus: references.content_digest(Path(corpus))})
     check(data, tmp_path, gpus=1, gpu_gib=76, environment="HONE_THERE", digests=digests)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 7
@@ -83,7 +84,7 @@ def test_a_missing_model_or_corpus_is_told_with_its_place(key: str, data: dict[s
 def test_other_content_than_declared_is_told_with_both_digests(data: dict[str, Any], tmp_path: Path) -> None:
     corpus = data["prepare"]["corpus"]
     found = refusal(data, tmp_path, digests=json.dumps({corpus: "0" * 64}))
-    assert found == f"{corpus} has the digest {sources.content_digest(Path(corpus))}, not the declared {'0' * 64}"
+    assert found == f"{corpus} has the digest {references.content_digest(Path(corpus))}, not the declared {'0' * 64}"
 
 
 @pytest.mark.parametrize("digests", ["{", "[]"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import corpora
 import given as given_
 from hone.core.text import contained, normalised
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 LONG = "the lift of a swept wing in supersonic flow"
 Dropped = dict[str, tuple[str, str]]

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from hone.core import styles
-from hone.core.llm import LanguageModel
-from hone.core.prompts import Prompts, Request
+from hone.stages.generate import styles
+from hone.stages.generate.language_model import LanguageModel
+from hone.stages.generate.prompts import Prompts, Request
 
 
 def test_every_style_with_examples_has_a_pool_that_keeps_its_own_rules() -> None:

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fake_s3 import s3_with
-from hone import registry
-from hone.cli import app
-from hone.store import open_store
+from hone.commands.cli import app
+from hone.results import registry
+from hone.storage.base import open_store
 
 HERE = Path(__file__).parent
 RACERS = 3

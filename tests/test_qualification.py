@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from hone.core.qualification import cross_fitted, flaw_of, qualify
+from hone.evaluation.qualification import cross_fitted, flaw_of, qualify
 
 LISTS = [["a", "b", "c"], ["c", "a", "b"], ["b", "c", "a"], ["a", "c", "b"]]
 RELEVANT = [{"c": 1}, {"b": 1}, {"a": 1}, {"b": 1}]

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import corpora
-from hone import pages, readers
 from hone.core.text import Chunking, chunks, windows
 from hone.errors import UserError
+from hone.inputs import parquet_guard, readers
 
 DOCS = [
     {"_id": "1", "title": "Lift", "text": "a wing, a so-called \"aerofoil\""},
@@ -53,7 +53,7 @@ def test_pages_unpack_to_what_an_honest_footer_says(tmp_path: Path, compression:
     for number, place in product(range(found.num_row_groups), range(found.num_columns)):
         chunk = found.row_group(number).column(place)
         start = chunk.dictionary_page_offset or chunk.data_page_offset
-        assert pages.unpacked_bytes(data, start, chunk.total_compressed_size) == chunk.total_uncompressed_size
+        assert parquet_guard.unpacked_bytes(data, start, chunk.total_compressed_size) == chunk.total_uncompressed_size
 
 
 def test_a_folder_of_tables_is_read_in_order_without_its_queries_and_judgements(tmp_path: Path) -> None:

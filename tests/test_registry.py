@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from hone import registry
 from hone.config import StageConfig
+from hone.context import Job, Plan, Shard
+from hone.engine.execute import _manifest, execute, plan, scratch_folder
 from hone.errors import UserError
-from hone.job import Job, Plan, Shard
-from hone.manifest import Manifest
-from hone.registry import Move, Release
-from hone.stage import _manifest, execute, plan, scratch_folder
+from hone.results import registry
+from hone.results.manifest import Manifest
+from hone.results.registry import Move, Release
 from hone.stages import publish
-from hone.store import LocalStore, Store
+from hone.storage.base import LocalStore, Store
 
 SUPPORT = publish.Config(domain="support")
 

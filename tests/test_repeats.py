@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 import given as given_
 import tiny
 from hone import tables
-from hone.core.cleaning import normalised
-from hone.core.near import shingles, similarity
-from hone.core.repeats import Query, repeats
-from hone.store import LocalStore
+from hone.core.duplicate_queries import Query, repeats
+from hone.core.near_duplicates import shingles, similarity
+from hone.stages.generate.cleaning import normalised
+from hone.storage.base import LocalStore
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "Engine", "engines", "nozzle"]
 TEXTS = st.lists(st.sampled_from(WORDS), min_size=2, max_size=6).map(" ".join)

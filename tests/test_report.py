@@ -11,17 +11,17 @@ import pytest
 import yaml
 from rich.console import Console
 
-from hone.core.metrics import MEASURES
-from hone.manifest import Manifest
+from hone.evaluation.metrics import MEASURES
+from hone.inputs.references import declared_licence
 from hone.report import before_after, charts
 from hone.report.findings import Findings, Origin, headline
+from hone.report.html import element
 from hone.report.markdown import card, markdown
-from hone.report.markup import element
+from hone.report.markdown_text import escaped
 from hone.report.page import page
-from hone.report.queries import queries
-from hone.report.table import rows
-from hone.report.text import escaped
-from hone.sources import declared_licence
+from hone.report.query_sources import queries
+from hone.report.terminal_table import rows
+from hone.results.manifest import Manifest
 from story import EVIL, UNMEASURED, VERDICT, measured, story
 
 VOID = {"meta"}

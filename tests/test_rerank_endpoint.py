@@ -14,10 +14,10 @@ import pytest
 
 import given
 import tiny
-from hone.backends.rerank_endpoint import RerankEndpoint
-from hone.core.teachers import OneTeacher
+from hone.backends.teachers.rerank_endpoint import RerankEndpoint
+from hone.backends.teachers.settings import OneTeacher
 from hone.errors import TransientError, UserError
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 from test_score import world
 
 QUERIES = ["heat flow", "a wing", "shock waves in nozzles", "heat flow", "stall"]

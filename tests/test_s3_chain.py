@@ -12,8 +12,11 @@ import ceph
 import chain
 import faults
 from ceph import Gateway
-from hone import cli, local, s3, settings
-from hone.store import LocalStore, Store, open_store
+from hone import settings
+from hone.commands import cli
+from hone.engine import runner
+from hone.storage import s3
+from hone.storage.base import LocalStore, Store, open_store
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +44,10 @@ def test_the_chain_over_s3_gives_the_bytes_of_a_local_folder(
         store.put(f"given/{file.relative_to(home).as_posix()}", file)
     path = chain.settings_file(home, "remote")
     path.write_text(path.read_text("utf-8").replace("corpus: corpus", f"corpus: {store.uri}/given/corpus"), "utf-8")
-    done = local.run(settings.load(path), store)
+    done = runner.run(settings.load(path), store)
     assert chain.digests(done) == expected
     assert list(store.unfinished()) == []
-    again = local.explain_run(settings.load(path), store)
+    again = runner.explain_run(settings.load(path), store)
     assert [step.stage for step in again if step.reason] == []
 
 
@@ -99,13 +102,13 @@ def test_a_server_that_is_killed_and_restarted_amid_a_run_delays_it_only(
     own = open_store(store.uri)
     own.check_writable()
 
-    def restart(step: local.Step) -> None:
+    def restart(step: runner.Step) -> None:
         if step.stage == "score":
             servers[0].kill()
             threading.Timer(1.0, lambda: servers.append(subprocess.Popen(command))).start()
 
     try:
-        done = local.run(chain.checked(home), own, tell=restart)
+        done = runner.run(chain.checked(home), own, tell=restart)
     finally:
         for server in servers:
             server.kill()

@@ -17,12 +17,12 @@ import corpora
 import given
 import slow
 import tiny
-from hone import job as job_module
+from hone import context as job_module
 from hone import tables
-from hone.backends.pair_models import PairModel
+from hone.backends.teachers.pair_models import PairModel
 from hone.errors import UserError
-from hone.manifest import Manifest
-from hone.store import LocalStore
+from hone.results.manifest import Manifest
+from hone.storage.base import LocalStore
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
 DOCS, QUERIES, DEPTH = 60, 90, 6
@@ -155,7 +155,7 @@ def test_early_exit_keeps_the_lists_of_exhaustive_scoring_on_the_documentation_o
 
 
 def test_scores_do_not_depend_on_what_a_pair_is_batched_with(models: dict[str, dict[str, Any]]) -> None:
-    from hone.core.teachers import Teacher
+    from hone.backends.teachers.settings import Teacher
 
     teacher = Teacher.model_validate(models["teacher"])
     made = world()

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 import given as given_
 import tiny
 from hone import tables
-from hone.backends import BACKENDS, faiss_search, load, search
-from hone.core.nearest import Search
+from hone.backends import BACKENDS, load
+from hone.backends.search.exact import exact, faiss_index
+from hone.backends.search.settings import Search
 from hone.errors import UserError
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 EXACT = ("torch", "faiss_flat")
 RECALL = 0.9
@@ -42,8 +43,8 @@ def test_every_search_equals_a_full_sort_with_ties_by_position(kind: str, data: 
     docs = random.integers(-1, 2, (n, 3)).astype(np.float32)
     allowed = random.random(n) < data.draw(st.sampled_from([1.0, 0.6]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "DOC_BLOCK", data.draw(st.integers(1, 40)))
-        patch.setattr(faiss_search, "ADDED_AT_ONCE", data.draw(st.integers(1, 40)))
+        patch.setattr(exact, "DOC_BLOCK", data.draw(st.integers(1, 40)))
+        patch.setattr(faiss_index, "ADDED_AT_ONCE", data.draw(st.integers(1, 40)))
         # With one part an approximate search looks at all of the corpus.
         made = index(kind, docs, allowed, queries_at_once=data.draw(st.integers(1, 4)), lists=1)
         positions, scores = made.top_k(queries, k)

@@ -21,7 +21,7 @@ from fake_s3 import s3_with
 from hone import settings
 from hone.errors import UserError
 from hone.log import SECRET_NAME, secret, without_secrets
-from hone.store import open_store
+from hone.storage.base import open_store
 
 ENVIRONMENT = (
     "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "OPENAI_API_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD",

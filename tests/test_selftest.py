@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 import kfp_server
-from hone import sources
 from hone.errors import UserError
+from hone.inputs import references
 from hone.kubeflow.preflight import Needs, tell
 from hone.kubeflow.selftest import checks
 
@@ -128,27 +128,27 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, monkeypatch: p
 def model(folder: Path, text: str = "weights") -> str:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.safetensors").write_text(text, "utf-8")
-    return sources.content_digest(folder)
+    return references.content_digest(folder)
 
 
 def test_models_are_fetched_once_whole_and_only_as_declared(tmp_path: Path) -> None:
     digest, cache = model(tmp_path / "e5"), tmp_path / "cache"
     wanted = f"e5={tmp_path / 'e5'}@{digest}"
-    assert list(sources.fetch_all([wanted], cache)) == [("e5", digest)]
+    assert list(references.fetch_all([wanted], cache)) == [("e5", digest)]
     before = (cache / "e5").stat().st_ino
-    assert list(sources.fetch_all([wanted], cache)) == [("e5", digest)]
+    assert list(references.fetch_all([wanted], cache)) == [("e5", digest)]
     assert (cache / "e5").stat().st_ino == before
     other = hashlib.sha256(b"other").hexdigest()
     with pytest.raises(UserError, match=f"has the digest {digest}, not the declared {other}"):
-        list(sources.fetch_all([f"e5={tmp_path / 'e5'}@{other}"], cache))
-    assert sources.content_digest(cache / "e5") == digest
+        list(references.fetch_all([f"e5={tmp_path / 'e5'}@{other}"], cache))
+    assert references.content_digest(cache / "e5") == digest
     changed = model(tmp_path / "e5", "other weights")
-    assert list(sources.fetch_all([f"e5={tmp_path / 'e5'}"], cache)) == [("e5", changed)]
-    assert sources.content_digest(cache / "e5") == changed
+    assert list(references.fetch_all([f"e5={tmp_path / 'e5'}"], cache)) == [("e5", changed)]
+    assert references.content_digest(cache / "e5") == changed
     assert os.listdir(cache) == ["e5"]
 
 
 @pytest.mark.parametrize("text", ["e5", "=s3://b/e5", "../e5=s3://b/e5", "e5=s3://b/e5 x"])
 def test_a_model_that_cannot_be_meant_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not NAME=SOURCE"):
-        list(sources.fetch_all([text], tmp_path))
+        list(references.fetch_all([text], tmp_path))

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hone import tables
-from hone.code import code_digest
+from hone.context import Job, Plan, Shard
+from hone.engine.code_digest import code_digest
+from hone.engine.execute import merge_facts
 from hone.errors import UserError
-from hone.job import Job, Plan, Shard
-from hone.manifest import Manifest, Output
-from hone.memo import Memo
-from hone.parts import TableReader, TableWriter
-from hone.stage import merge_facts
+from hone.results.content_cache import Memo
+from hone.results.manifest import Manifest, Output
+from hone.results.table_io import TableReader, TableWriter
 from hone.stages import STAGES, stage
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 
 @pytest.fixture

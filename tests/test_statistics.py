@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hone.core.statistics import (
+from hone.evaluation.statistics import (
     ALPHA,
     bootstrap_interval,
     compare,
@@ -38,7 +38,7 @@ def test_the_p_value_approaches_that_of_all_assignments_of_signs(differences: np
 
 
 def test_the_p_value_is_that_of_signs_drawn_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hone.core.statistics.NUMBERS_AT_ONCE", 70)
+    monkeypatch.setattr("hone.evaluation.statistics.NUMBERS_AT_ONCE", 70)
     differences = nulls(1, 37)[0]
     moving = [value for value in differences if value]
     random, extreme, left = np.random.default_rng(3), 0, 150
@@ -102,7 +102,7 @@ def test_the_test_is_two_sided_and_seeded() -> None:
 
 
 def test_blocks_change_memory_and_not_the_size_of_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hone.core.statistics.NUMBERS_AT_ONCE", 7)
+    monkeypatch.setattr("hone.evaluation.statistics.NUMBERS_AT_ONCE", 7)
     assert randomisation_test(np.ones(3), 1_000, 0) == pytest.approx(0.25, abs=0.05)
     low, high = bootstrap_interval(np.ones(3), 10, 0)
     assert low == high == 1

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 import faults
 from fake_s3 import s3_with
-from hone import s3
 from hone.errors import TransientError, UserError
-from hone.s3 import S3Store
-from hone.store import LocalStore, Object, Store, checked_key, open_store
+from hone.storage import s3
+from hone.storage.base import LocalStore, Object, Store, checked_key, open_store
+from hone.storage.s3 import S3Store
 
 BUCKET = "results"
 PIECE = 5 << 20

@@ -12,14 +12,14 @@ from sentence_transformers import SentenceTransformer
 
 import tiny
 import twin
-from hone.backends.encoder import Encoder, model_code_digest
+from hone.backends.encoders.encoder import Encoder, model_code_digest
+from hone.backends.encoders.families import Student, family
 from hone.backends.training.batches import make_batch
 from hone.backends.training.embedders import make_embedder
 from hone.backends.training.gradients import Gradients
 from hone.backends.training.loop import take_step
+from hone.backends.training.settings import TrainingSettings
 from hone.backends.training.state import State
-from hone.core.families import Student, family
-from hone.core.training import TrainingSettings
 from hone.errors import UserError
 
 TEXTS = twin.texts(30)

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 import kfp_server
-from hone import local
+from hone.engine import runner
 from hone.errors import TransientError, UserError
 from hone.kubeflow import submit
 from hone.kubeflow.profile import load
-from hone.manifest import Manifest
-from hone.store import LocalStore, open_store
+from hone.results.manifest import Manifest
+from hone.storage.base import LocalStore, open_store
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = "name: handbook\npreset: cpu\nstudent: {model: /models/student}\nprepare: {corpus: s3://hone/handbook}\n"
@@ -46,7 +46,7 @@ def decided(tmp_path: Path, verdict: str) -> None:
     }
     for manifest in done.values():
         store.create(f"{manifest.prefix}/manifest.json", manifest.model_dump_json().encode())
-    local.record(store, "handbook", done)
+    runner.record(store, "handbook", done)
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("promote", 0), ("hold", 3), ("reject", 4)])

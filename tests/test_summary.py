@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hone.core.groups import grouped, length_of, style_of
-from hone.core.metrics import MEASURES, PRIMARY
-from hone.core.summary import Draws, Measured, Role, Values, summarise
+from hone.evaluation.metrics import MEASURES, PRIMARY
+from hone.evaluation.query_groups import grouped, length_of, style_of
+from hone.evaluation.summary import Draws, Measured, Role, Values, summarise
 
 DRAWS = Draws(permutations=500, resamples=200, seed=1)
 TEXTS = ["how do I bake bread", "bread oven", "bread rises slowly in a cold kitchen over night", "join threads?"]

@@ -22,11 +22,11 @@ from transformers import (
 )
 
 import tiny
-from hone.backends.judges import Ensemble
-from hone.backends.pair_models import PairModel, yes_no_prompt
-from hone.core.teachers import OneTeacher, Teacher
+from hone.backends.teachers.pair_models import PairModel, yes_no_prompt
+from hone.backends.teachers.settings import OneTeacher, Teacher
+from hone.backends.teachers.teacher import Ensemble
 from hone.errors import UserError
-from hone.sources import content_digest
+from hone.inputs.references import content_digest
 
 QUERIES = ["heat flow", "a wing", "shock waves in nozzles", "heat flow", "stall"]
 DOCS = ["heat", "a wing in a slip stream " * 9, "shock waves and flow", "", "the stall of wings " * 3]

@@ -9,13 +9,13 @@ import yaml
 
 import chain
 import corpora
-from hone import local
-from hone.backends.encoder import Encoder
-from hone.core.families import Student
-from hone.manifest import Manifest, load_manifest
-from hone.parts import fetch_folder
+from hone.backends.encoders.encoder import Encoder
+from hone.backends.encoders.families import Student
+from hone.engine import runner
+from hone.results.manifest import Manifest, load_manifest
+from hone.results.table_io import fetch_folder
 from hone.settings import load
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 JOINING = """
@@ -47,7 +47,7 @@ def test_two_processes_run_the_chain_as_one_does(tmp_path: Path) -> None:
     merged = {key: value | changes.get(key, {}) for key, value in chain.SETTINGS.items()}
     settings.write_text(yaml.safe_dump({"name": "tiny", **merged}), "utf-8")
     alone = LocalStore(tmp_path / "alone")
-    done = local.run(load(settings), alone)
+    done = runner.run(load(settings), alone)
     assert done["distill"].facts["best_step"] == 3
     command = ["-m", "hone", "run", str(settings), "--store", str(tmp_path / "both")]
     subprocess.run([*TWO, *command], check=True, timeout=600)

@@ -12,14 +12,14 @@ import given as known
 import tiny
 import twin
 from hone import tables
-from hone.backends.encoder import Encoder
-from hone.backends.tokens import IDS, DocTokenizer, Tokens
+from hone.backends.encoders.encoder import Encoder
+from hone.backends.encoders.families import Student
+from hone.backends.encoders.tokens import IDS, DocTokenizer, Tokens
+from hone.backends.encoders.vectors import encode_docs
 from hone.backends.training.embedders import TopLayers, WholeModel, embed_all
-from hone.backends.vectors import encode_docs
-from hone.core.families import Student
-from hone.job import Job, Plan, Shard
+from hone.context import Job, Plan, Shard
 from hone.stages.mine import Config
-from hone.store import LocalStore
+from hone.storage.base import LocalStore
 
 ROWS = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=5), max_size=6)
 

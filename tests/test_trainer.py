@@ -15,13 +15,13 @@ from torch import Tensor
 import killed
 import tiny
 import twin
-from hone.backends.encoder import Encoder
+from hone.backends.encoders.encoder import Encoder
 from hone.backends.training.batches import Example
 from hone.backends.training.embedders import LowRank, WholeModel, embed_all, make_embedder
 from hone.backends.training.gradients import Gradients, anchor_vectors, dev_figures
 from hone.backends.training.loop import dev_batches, train
+from hone.backends.training.settings import LossSettings, TrainingSettings
 from hone.backends.training.state import State
-from hone.core.training import LossSettings, TrainingSettings
 from hone.errors import UserError
 from hone.progress import Task
 from twin import encoder, lists, texts

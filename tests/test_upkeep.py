@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 import chain
-from hone import local, upkeep
-from hone.cli import app
+from hone.commands.cli import app
+from hone.engine import maintenance, runner
 from hone.errors import UserError
-from hone.manifest import Manifest
-from hone.store import LocalStore
+from hone.results.manifest import Manifest
+from hone.storage.base import LocalStore
 
 Done = dict[str, Manifest]
 
@@ -75,10 +75,10 @@ def test_damage_is_named_and_repair_brings_the_same_bytes_back(
     before = snapshot(store)
     damaged = part(store, first, stage, name)
     harm(damaged)
-    (flaw,) = upkeep.flaws(store, first[stage].prefix)
+    (flaw,) = maintenance.flaws(store, first[stage].prefix)
     assert damaged.relative_to(store.root).as_posix() in flaw
     assert f"`hone repair {first[stage].prefix}`" in flaw
-    outcomes = dict(upkeep.repair(store, "tiny"))
+    outcomes = dict(maintenance.repair(store, "tiny"))
     assert outcomes.pop(first[stage].prefix) == "made again, the same bytes"
     assert set(outcomes.values()) == {"whole"}
     after = snapshot(store)
@@ -91,9 +91,9 @@ def test_repair_of_what_cannot_come_out_the_same_says_so_and_the_run_goes_on_fro
     home: Path, store: LocalStore, first: Done
 ) -> None:
     shutil.rmtree(store.root / first["evaluate"].place("report"))
-    outcomes = dict(upkeep.repair(store, "tiny"))
+    outcomes = dict(maintenance.repair(store, "tiny"))
     assert outcomes[first["evaluate"].prefix].startswith("made again")
-    assert upkeep.flaws(store, first["evaluate"].prefix) == []
+    assert maintenance.flaws(store, first["evaluate"].prefix) == []
     assert chain.digests(chain.run(home, store)) == chain.digests(first)
 
 
@@ -109,7 +109,7 @@ def test_a_run_stops_at_damage_and_says_how_to_mend_it(home: Path, store: LocalS
 
 def test_a_removed_result_is_made_again_by_the_run(home: Path, store: LocalStore, first: Done) -> None:
     (store.root / first["curate"].prefix / "manifest.json").write_text("{")
-    outcomes = dict(upkeep.repair(store, "tiny"))
+    outcomes = dict(maintenance.repair(store, "tiny"))
     assert outcomes[first["curate"].prefix] == "its damaged manifest was removed; `hone run` makes it again"
     assert chain.digests(chain.run(home, store)) == chain.digests(first)
 
@@ -118,10 +118,10 @@ def test_changed_sources_under_the_same_name_are_noticed(
     home: Path, store: LocalStore, first: Done, tmp_path: Path
 ) -> None:
     moved = shutil.copytree(home, tmp_path / "home", ignore=shutil.ignore_patterns("first"))
-    assert [step.stage for step in local.explain_run(chain.checked(moved), store) if step.reason] == []
+    assert [step.stage for step in runner.explain_run(chain.checked(moved), store) if step.reason] == []
     corpus = moved / "corpus" / "corpus.jsonl"
     corpus.write_text(corpus.read_text("utf-8").replace("wing", "tail", 1), "utf-8")
-    steps = local.explain_run(chain.checked(moved), store)
+    steps = runner.explain_run(chain.checked(moved), store)
     assert steps[0].reason.endswith("has other content")
     assert steps[0].manifest is None
 
@@ -174,12 +174,12 @@ def test_gc_removes_what_nothing_refers_to_only_when_told_and_only_when_old(
 
 def test_gc_of_results_keeps_what_runs_stand_for(home: Path, store: LocalStore, first: Done) -> None:
     chain.run(home, store, "tiny", seed=5)
-    old = {one.found.key for one in upkeep.garbage(store, 0.0, results=True)}
+    old = {one.found.key for one in maintenance.garbage(store, 0.0, results=True)}
     assert f"{first['distill'].prefix}/manifest.json" in old
-    for one in upkeep.garbage(store, 0.0, results=True):
+    for one in maintenance.garbage(store, 0.0, results=True):
         store.delete(one.found)
-    assert all(upkeep.flaws(store, prefix) == [] for prefix in upkeep.prefixes_of(store, "tiny"))
-    assert upkeep.garbage(store, 0.0, results=True) == []
+    assert all(maintenance.flaws(store, prefix) == [] for prefix in maintenance.prefixes_of(store, "tiny"))
+    assert maintenance.garbage(store, 0.0, results=True) == []
 
 
 def test_what_a_stage_logged_lies_beside_its_result(store: LocalStore, first: Done) -> None:

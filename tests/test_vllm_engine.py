@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import tiny
-from hone.backends.vllm_scores import VLLMScores
-from hone.core.teachers import OneTeacher
+from hone.backends.teachers.settings import OneTeacher
+from hone.backends.teachers.vllm_scores import VLLMScores
 from hone.errors import UserError
 
 HERE = Path(__file__).parent

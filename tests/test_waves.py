@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hone.core.waves import beats, best_first, score_in_waves
+from hone.core.early_exit import beats, best_first, score_in_waves
 
 SCORES = st.one_of(st.sampled_from([0.0, -0.0, 1.0, math.nan, math.inf, -math.inf]), st.floats(width=32))
 IDS = st.sampled_from(["a", "b", "c", "d", "e", "f", "g", "h", "z", "é", "d1", "d10"])

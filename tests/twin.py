@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hone.backends.encoder import Encoder
+from hone.backends.encoders.encoder import Encoder
+from hone.backends.encoders.families import Student
 from hone.backends.training import processes
 from hone.backends.training.batches import Example, make_batch
 from hone.backends.training.embedders import WholeModel
 from hone.backends.training.gradients import Gradients
-from hone.core.families import Student
-from hone.core.training import LossSettings
+from hone.backends.training.settings import LossSettings
 
 WORDS = ["heat", "flow", "wing", "slip", "stream", "shock", "wave", "study", "plate", "edge", "layer", "jet", "cone"]
 Numbered = list[tuple[int, Tensor]]

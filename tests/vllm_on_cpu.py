@@ -13,16 +13,16 @@ os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobi
 
 import tiny
 from drafting import corpus, prepared, requests
-from hone.backends.pair_models import PairModel
-from hone.backends.vllm_engine import VLLM
-from hone.backends.vllm_scores import VLLMScores
-from hone.core.answers import Answer
-from hone.core.llm import LanguageModel
-from hone.core.teachers import OneTeacher
+from hone.backends.generators.answers import Answer
+from hone.backends.generators.vllm_engine import VLLM
+from hone.backends.teachers.pair_models import PairModel
+from hone.backends.teachers.settings import OneTeacher
+from hone.backends.teachers.vllm_scores import VLLMScores
+from hone.engine.execute import execute, plan, scratch_folder
 from hone.errors import UserError
-from hone.stage import execute, plan, scratch_folder
 from hone.stages.generate import Config
-from hone.store import LocalStore
+from hone.stages.generate.language_model import LanguageModel
+from hone.storage.base import LocalStore
 
 EXACT = {"prefix_cache_queries", "prefix_cache_hits"}
 

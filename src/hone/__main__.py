@@ -1,3 +1,3 @@
-from hone.cli import main
+from hone.commands.cli import main
 
 main()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from hone.sources import SourceMark
+from hone.inputs.references import SourceMark
 
 
 class Settings(BaseModel):

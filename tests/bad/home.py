@@ -8,7 +8,7 @@ import yaml
 
 import chain
 import corpora
-from hone.store import LocalStore, sha256_of
+from hone.storage.base import LocalStore, sha256_of
 
 
 class Home:

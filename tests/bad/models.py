@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Callable
 
 from bad.home import Case, Home, Spoil
-from hone import models
+from hone.inputs import model_folder
 
 
 def student(name: str, content: str | bytes) -> Spoil:
@@ -27,7 +27,7 @@ def pickled(home: Home) -> None:
 
 
 def no_tokenizer(home: Home) -> None:
-    for name in models.TOKENIZERS:
+    for name in model_folder.TOKENIZERS:
         (home.folder / "student" / name).unlink(missing_ok=True)
 
 

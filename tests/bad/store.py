@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bad.home import Case, Home, Spoil
-from hone.manifest import digest_of
+from hone.results.manifest import digest_of
 
 
 def stored(pattern: str, harm: Callable[[Path], object]) -> Spoil:

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from hone import __version__, stages
-from hone.describe import setting_rows
+from hone.engine.schema import setting_rows
 from hone.kubeflow.notify import Notice
 from hone.kubeflow.preflight import Needs
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from hone import stages, tables
-from hone.describe import setting_rows
+from hone.engine.schema import setting_rows
 from hone.kubeflow.components import COMPONENTS, TOOLS, Component, Port, component, component_yaml, parents
 
 CHART = "helm/hone"

@@ -10,18 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from hone import local, settings
+from hone import settings
+from hone.context import Shard
+from hone.engine import runner
+from hone.engine.execute import scratch_folder
 from hone.errors import UserError
-from hone.job import Shard
+from hone.inputs.references import local_path
 from hone.kubeflow.components import component, lackable, parents
 from hone.kubeflow.notify import notify
 from hone.kubeflow.preflight import Needs, check
-from hone.manifest import Manifest, load_manifest
-from hone.parts import fetch_folder
+from hone.results.manifest import Manifest, load_manifest
+from hone.results.table_io import fetch_folder
 from hone.settings import RunSettings
-from hone.sources import local_path
-from hone.stage import scratch_folder
-from hone.store import Store, open_store
+from hone.storage.base import Store, open_store
 
 MOUNTS = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/"}
 """Where the platform expects the local file of an artifact."""
@@ -96,8 +97,8 @@ def read_settings(text: str, scratch: Path) -> RunSettings:
 
 
 def _stage(call: Call, run_settings: RunSettings, store: Store) -> None:
-    if reason := local.left_out(call.name, run_settings, {}):
-        if call.name in local.TRAINING:
+    if reason := runner.left_out(call.name, run_settings, {}):
+        if call.name in runner.TRAINING:
             raise UserError(f"{reason}, and this pipeline trains one; run the pipeline evaluate with it as `model`")
         print(f"{call.name}: left out: {reason}", flush=True)
         return
@@ -106,11 +107,11 @@ def _stage(call: Call, run_settings: RunSettings, store: Store) -> None:
         config = settings.stage_config(call.name, {**config.model_dump(), "adopt": adopt}, "inputs", Path("/"))
     shard, shares = Shard.parse(call.given.get("shard", "0/1")), call.given.get("shares") or "[]"
     count = len(shares if isinstance(shares, list) else json.loads(shares))
-    manifest, ran = local.run_stage(call.name, config, _inputs(call, store), store, shard, count)
+    manifest, ran = runner.run_stage(call.name, config, _inputs(call, store), store, shard, count)
     done = "ran" if ran else "was finished already, nothing is computed again"
     print(f"{call.name}: {done}: {store.uri}/{manifest.prefix}", flush=True)
     if shard.count == 1:
-        local.record(store, run_settings.name, {call.name: manifest})
+        runner.record(store, run_settings.name, {call.name: manifest})
     _report(call, store, manifest)
 
 

@@ -6,11 +6,11 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any, cast
 
-from hone import local
 from hone.config import Settings
+from hone.engine import runner
 from hone.errors import TransientError, UserError
 from hone.settings import RunSettings
-from hone.store import Store
+from hone.storage.base import Store
 
 TRIES = 3
 SECONDS_TO_ANSWER = 10
@@ -33,7 +33,7 @@ def notify(settings: RunSettings, store: Store, given: Mapping[str, Any]) -> Non
 
 def message(settings: RunSettings, store: Store, status: Mapping[str, Any]) -> dict[str, Any]:
     """How the run ended, the stages that have a result, and what was found."""
-    done = local.results(store, settings.name) if local.recorded(store, settings.name) else {}
+    done = runner.results(store, settings.name) if runner.recorded(store, settings.name) else {}
     facts = {
         key: manifest.facts[key]
         for manifest in done.values()

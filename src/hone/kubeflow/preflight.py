@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from hone import models, sources
 from hone.config import Settings, marked
+from hone.engine.execute import scratch_folder
 from hone.errors import TransientError, UserError
+from hone.inputs import model_folder, references
 from hone.settings import RunSettings
-from hone.stage import scratch_folder
-from hone.store import Store, open_store
+from hone.storage.base import Store, open_store
 
 GIB = 1 << 30
 SECONDS_TO_ANSWER = 10
@@ -55,9 +55,9 @@ def tell(name: str, checks: Iterable[tuple[str, str]]) -> None:
 
 def _checks(settings: RunSettings, store: Store, needs: Needs) -> Iterator[tuple[str, str]]:
     yield f"store {store.uri} can be written", _store(store)
-    folders = {name for config in settings.stages.values() for name in marked(config, sources.ModelMark)}
+    folders = {name for config in settings.stages.values() for name in marked(config, references.ModelMark)}
     for reference in dict.fromkeys(
-        name for config in settings.stages.values() for name in marked(config, sources.SourceMark)
+        name for config in settings.stages.values() for name in marked(config, references.SourceMark)
     ):
         yield f"{reference} is there", _present(reference, model=reference in folders)
     for reference, digest in _declared(needs).items():
@@ -88,9 +88,9 @@ def _present(reference: str, *, model: bool) -> str:
             parent, _, name = reference.rstrip("/").rpartition("/")
             there = any(True for _ in open_store(parent).objects(name)) or open_store(parent).read(name) is not None
             return "" if there else f"{reference} does not exist; correct the address in the settings"
-        found = sources.local_path(reference, Path())
+        found = references.local_path(reference, Path())
         if model:
-            models.check(found)
+            model_folder.check(found)
     except (UserError, TransientError) as error:
         return str(error)
     return ""
@@ -109,7 +109,7 @@ def _declared(needs: Needs) -> dict[str, str]:
 def _as_declared(reference: str, digest: str) -> str:
     with scratch_folder() as scratch:
         try:
-            found = sources.content_digest(sources.local_path(reference, scratch))
+            found = references.content_digest(references.local_path(reference, scratch))
         except (UserError, TransientError) as error:
             return str(error)
     return "" if found == digest else f"{reference} has the digest {found}, not the declared {digest}"

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from hone.report import charts
 from hone.report.findings import Findings
-from hone.report.markup import Html, element, join, scrolled, table
+from hone.report.html import Html, element, join, scrolled, table
 
 Points = Sequence[tuple[float, float]]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from hone.report.findings import Histogram
-from hone.report.markup import Html, element
+from hone.report.html import Html, element
 
 WIDTH = 720
 LEFT, RIGHT = 44, 12

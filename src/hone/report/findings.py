@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from hone.core.metrics import PRIMARY
-from hone.manifest import Manifest
+from hone.evaluation.metrics import PRIMARY
+from hone.results.manifest import Manifest
 
 
 @dataclass(frozen=True)

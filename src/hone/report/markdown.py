@@ -2,11 +2,11 @@
 
 import re
 
+from hone.report.collect import UNDECLARED
 from hone.report.findings import Findings, caveats, headline
-from hone.report.folded import folded
-from hone.report.gathering import UNDECLARED
-from hone.report.table import rows
-from hone.report.text import escaped
+from hone.report.folded_markdown import folded
+from hone.report.markdown_text import escaped
+from hone.report.terminal_table import rows
 
 CARD = """\
 ---

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hone.core.metrics import PRIMARY
-from hone.core.verdict import Criterion, shown
-from hone.report import effect, making, record
+from hone.evaluation.metrics import PRIMARY
+from hone.evaluation.policy import Criterion, shown
+from hone.report import comparison, costs_and_settings, how_made
 from hone.report.blocks import lines
 from hone.report.findings import STUDENTS, Findings, caveats, headline
-from hone.report.markup import Html, anchor, element, join, section, table
-from hone.report.queries import queries
+from hone.report.html import Html, anchor, element, join, section, table
+from hone.report.query_sources import queries
 from hone.report.style import CSS
 
 MEANING = {
@@ -101,19 +101,19 @@ def _footer(findings: Findings) -> Html:
 
 SECTIONS = {
     "Verdict": _verdict,
-    "Before and after": effect.before_after,
-    "Systems side by side": effect.systems,
-    "Gain per query": effect.gains,
-    "By style and length": effect.groups,
-    "Examples won and lost": effect.examples,
-    "Size and speed": effect.size,
-    "Training": making.training,
-    "Teacher and student": making.teacher,
-    "From documents to training lists": making.funnel,
+    "Before and after": comparison.before_after,
+    "Systems side by side": comparison.systems,
+    "Gain per query": comparison.gains,
+    "By style and length": comparison.groups,
+    "Examples won and lost": comparison.examples,
+    "Size and speed": comparison.size,
+    "Training": how_made.training,
+    "Teacher and student": how_made.teacher,
+    "From documents to training lists": how_made.funnel,
     "Training queries by source and style": queries,
-    "Cost": record.cost,
-    "Settings that differ": record.changes,
-    "Settings": record.settings,
-    "Lineage": record.lineage,
-    "Licences": record.licences,
+    "Cost": costs_and_settings.cost,
+    "Settings that differ": costs_and_settings.changes,
+    "Settings": costs_and_settings.settings,
+    "Lineage": costs_and_settings.lineage,
+    "Licences": costs_and_settings.licences,
 }

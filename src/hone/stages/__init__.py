@@ -4,7 +4,7 @@ import importlib
 from typing import Protocol, cast
 
 from hone.config import StageConfig
-from hone.job import Job
+from hone.context import Job
 
 STAGES = ("prepare", "generate", "mine", "score", "curate", "distill", "evaluate", "gate", "publish")
 

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from hone import tables
 from hone.config import StageConfig
+from hone.context import Job
 from hone.core import curation
 from hone.errors import UserError
-from hone.job import Job
 from hone.progress import task
 
 IMAGE = "cpu"

@@ -12,17 +12,17 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from hone.backends.encoders.families import Student, doc_text
+from hone.backends.training import schedule
+from hone.backends.training.settings import TrainingSettings
 from hone.config import StageConfig
-from hone.core import schedule
-from hone.core.families import Student, doc_text
+from hone.context import Job
 from hone.core.interpolation import Point, allowed, choose, record, sweep
-from hone.core.metrics import PRIMARY, effectiveness
-from hone.core.training import TrainingSettings
 from hone.errors import UserError
-from hone.job import Job
-from hone.judged import GuardSet, Judged, distinct, read_collection
+from hone.evaluation.metrics import PRIMARY, effectiveness
+from hone.evaluation.test_collections import GuardSet, Judged, distinct, read_collection
+from hone.inputs.references import ModelSource
 from hone.progress import Task, task
-from hone.sources import ModelSource
 
 IMAGE = "train"
 READS = ("docs", "lists")
@@ -66,7 +66,7 @@ def run(config: Config, job: Job) -> None:
 
 
 def _train(config: Config, job: Job) -> None:
-    from hone.backends.encoder import Encoder
+    from hone.backends.encoders.encoder import Encoder
     from hone.backends.training import loop
     from hone.backends.training.checkpoints import Checkpoints
     from hone.backends.training.gradients import Gradients, anchor_vectors, memory_limit
@@ -111,7 +111,7 @@ class Examples:
 
 def read_examples(job: Job, encoder: Any, config: Config, memory: float) -> tuple[Any, Examples]:
     """The embedder over all texts of the lists, and the lists. Raises UserError on unknown documents or no lists."""
-    from hone.backends.tokens import DocTokenizer, Tokens
+    from hone.backends.encoders.tokens import DocTokenizer, Tokens
     from hone.backends.training.embedders import HeadOnly, make_embedder
 
     wanted = {doc_id for (ids,) in _lists(job, "doc_ids") for doc_id in ids[: config.list_size]}
@@ -145,7 +145,7 @@ def _examples(job: Job, place: dict[str, int], size: int) -> Examples:
 
 def _encoded(job: Job, config: Config, wanted: set[str]) -> tuple[dict[str, int], np.ndarray]:
     """Numbers and vectors [n, d] of the wanted documents, which other stages have encoded already."""
-    from hone.backends.vectors import encode_docs
+    from hone.backends.encoders.vectors import encode_docs
 
     ids, vectors = encode_docs(job, config.student, config.student.model, "distill: encode docs", config.token_budget)
     rows = [row for row, doc_id in enumerate(ids) if doc_id in wanted]
@@ -186,7 +186,7 @@ def choose_alpha(
 
 def _ndcg(job: Job, encoder: Any, guard: Judged, alpha: float) -> float:
     """Mean nDCG@10 of the student as it is now on a guard set, over all of its documents."""
-    from hone.backends.retrieval import dense
+    from hone.backends.search.dense import dense
 
     found = dense(job, encoder, guard, GUARD_DEPTH, f"distill: encode {{}} ({', '.join(guard.roles)} at {alpha:g})")
     return float(effectiveness([answer.doc_ids for answer in found], guard.judgements)[PRIMARY].mean())
@@ -200,7 +200,7 @@ def _lists(job: Job, *columns: str) -> Iterator[tuple[Any, ...]]:
 
 def _tokenised(job: Job, tokenizer: Any, wanted: set[str], place: dict[str, int]) -> Iterator[Any]:
     """Token ids of the wanted documents, whose numbers are noted in `place`, then of the queries of all lists."""
-    from hone.backends.tokens import IDS
+    from hone.backends.encoders.tokens import IDS
 
     for batch in job.table("docs").batches(["doc_id", "title", "text"]):
         rows = [row for row in zip(*(column.to_pylist() for column in batch.columns), strict=True) if row[0] in wanted]

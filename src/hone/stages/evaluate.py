@@ -11,22 +11,32 @@ import pyarrow as pa
 from pydantic import Field
 
 from hone import tables
+from hone.backends.encoders.families import Student, doc_text
+from hone.backends.teachers.settings import Mix, Teacher
 from hone.config import Resource, Settings, StageConfig
-from hone.core.families import Student, doc_text
+from hone.context import Job
 from hone.core.fusion import reciprocal_rank_fusion
-from hone.core.metrics import MEASURES, PRIMARY, effectiveness, trec_order
-from hone.core.summary import Draws, main_set, summarise
-from hone.core.teachers import Mix, Teacher
-from hone.job import Job
-from hone.judged import Answers, Judged, JudgedSet, Ranking, Result, by_set, extremes, ranking, read_judged
+from hone.evaluation.metrics import MEASURES, PRIMARY, effectiveness, trec_order
+from hone.evaluation.summary import Draws, main_set, summarise
+from hone.evaluation.test_collections import (
+    Answers,
+    Judged,
+    JudgedSet,
+    Ranking,
+    Result,
+    by_set,
+    extremes,
+    ranking,
+    read_judged,
+)
 from hone.progress import task
+from hone.report.collect import DROPPED, gather
 from hone.report.findings import Findings, headline
-from hone.report.gathering import DROPPED, gather
 from hone.report.markdown import markdown
 from hone.report.page import page
 
 if TYPE_CHECKING:
-    from hone.backends.encoder import Encoder
+    from hone.backends.encoders.encoder import Encoder
 
 IMAGE = "train"
 READS = ("docs", "judged_queries", "qrels", "queries", "lists", "model", *DROPPED)
@@ -113,7 +123,7 @@ def retrieve(judged: Judged, config: Config, job: Job, models: Models) -> tuple[
 
     The ceiling rests on a random sample; the teacher is also asked about the examples that the report shows.
     """
-    from hone.backends.retrieval import dense
+    from hone.backends.search.dense import dense
 
     found = {
         system: dense(job, model, judged, config.depth, f"evaluate: encode {{}} ({system})")
@@ -150,7 +160,7 @@ def shown_queries(judged: Judged, base: Sequence[Ranking], tuned: Sequence[Ranki
 
 def load_models(config: Config, job: Job) -> Models:
     """The student before and after."""
-    from hone.backends.encoder import Encoder
+    from hone.backends.encoders.encoder import Encoder
 
     folders = {"base": job.source(config.student.model), "tuned": job.folder("model")}
     return {
@@ -191,7 +201,7 @@ def shape(encoder: "Encoder") -> dict[str, int]:
 
 def lexical(judged: Judged, depth: int) -> list[Ranking]:
     """What BM25 retrieves."""
-    from hone.backends.bm25 import BM25
+    from hone.backends.search.bm25 import BM25
 
     ids: list[str] = []
     texts: list[str] = []
@@ -234,9 +244,9 @@ def reranked(
     judged: Judged, chosen: Sequence[int], base: Sequence[Ranking], config: Config, job: Job
 ) -> dict[int, Ranking]:
     """The base's documents in the teacher's order, for the chosen queries: position to ranking."""
-    from hone.backends.corpus import Corpus
-    from hone.backends.encoder import Encoder
-    from hone.backends.judges import judge_of
+    from hone.backends.encoders.corpus import Corpus
+    from hone.backends.encoders.encoder import Encoder
+    from hone.backends.teachers.teacher import judge_of
 
     corpus = Corpus(job, config.student, "evaluate: encode docs (teacher)", config.token_budget)
     encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)

@@ -6,15 +6,15 @@ from dataclasses import asdict, replace
 from typing import Any, ClassVar, cast
 
 from hone.config import StageConfig
+from hone.context import Job
 from hone.core import text as texts
-from hone.core.cleaning import normalised
-from hone.core.verdict import Criterion, Evidence, Policy, judge, reasons
-from hone.job import Job
-from hone.judged import Collection, GuardSet, JudgedSet, relevant_elsewhere, test_queries
+from hone.evaluation.policy import Criterion, Evidence, Policy, judge, reasons
+from hone.evaluation.test_collections import Collection, GuardSet, JudgedSet, relevant_elsewhere, test_queries
+from hone.report.collect import history
 from hone.report.findings import Findings
-from hone.report.gathering import history
 from hone.report.markdown import card, markdown
 from hone.report.page import page
+from hone.stages.generate.cleaning import normalised
 
 IMAGE = "cpu"
 READS = ("report", "model", "docs", "lists", "judged_queries", "qrels")

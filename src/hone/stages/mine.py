@@ -10,20 +10,20 @@ from pydantic import Field
 
 from hone import launch, tables
 from hone.backends import BACKENDS, load
+from hone.backends.encoders.families import Student, doc_text
+from hone.backends.search.settings import Search
 from hone.config import Resource, StageConfig
-from hone.core.cleaning import Fault
-from hone.core.families import Student, doc_text
+from hone.context import Job
+from hone.core.duplicate_queries import Query, repeats
 from hone.core.fusion import reciprocal_rank_fusion
-from hone.core.generation import PEOPLE
-from hone.core.nearest import Search
-from hone.core.repeats import Query, repeats
-from hone.drafts.judging import note_drop
-from hone.job import Job
-from hone.parts import TableReader
 from hone.progress import task
+from hone.results.table_io import TableReader
+from hone.stages.generate.cleaning import Fault
+from hone.stages.generate.outcomes import note_drop
+from hone.stages.generate.settings import PEOPLE
 
 if TYPE_CHECKING:
-    from hone.backends.bm25 import BM25
+    from hone.backends.search.bm25 import BM25
 
 IMAGE = "train"
 READS = ("docs", "queries")
@@ -129,8 +129,8 @@ class View:
     """One retriever over the corpus: its encoder and its vectors of all documents."""
 
     def __init__(self, job: Job, student: Student, token_budget: int) -> None:
-        from hone.backends.encoder import Encoder
-        from hone.backends.vectors import encode_docs
+        from hone.backends.encoders.encoder import Encoder
+        from hone.backends.encoders.vectors import encode_docs
 
         self.ids, self.vectors = encode_docs(job, student, student.model, "mine: encode docs", token_budget)
         self.encoder = Encoder(job.source(student.model), student, token_budget=token_budget)
@@ -223,7 +223,7 @@ def _drop(name: str, reason: str, detail: str) -> dict[str, object]:
 
 
 def _bm25(job: Job) -> "BM25":
-    from hone.backends.bm25 import BM25
+    from hone.backends.search.bm25 import BM25
 
     docs = job.table("docs").read(["title", "text"])
     return BM25([doc_text(*pair) for pair in zip(docs["title"].to_pylist(), docs["text"].to_pylist(), strict=True)])

@@ -11,15 +11,16 @@ from typing import Any
 
 from pydantic import Field
 
-from hone import readers, tables
+from hone import tables
 from hone.config import StageConfig
+from hone.context import Job
 from hone.core import text as texts
 from hone.core.text import Chunking
 from hone.errors import UserError
-from hone.job import Job
-from hone.judged import GuardSet, JudgedSet, relevant_elsewhere
+from hone.evaluation.test_collections import GuardSet, JudgedSet, relevant_elsewhere
+from hone.inputs import readers
+from hone.inputs.references import Source, declared_licence
 from hone.progress import task
-from hone.sources import Source, declared_licence
 
 IMAGE = "cpu"
 READS = ()

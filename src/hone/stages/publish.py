@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import Field
 
-from hone import registry
 from hone.backends import library, load
+from hone.backends.export.settings import Hub, MLflow, ModelRegistry, Parcel
 from hone.config import StageConfig
-from hone.core.handover import Hub, MLflow, ModelRegistry, Parcel
-from hone.core.verdict import PROMOTE
+from hone.context import Job
 from hone.errors import UserError
-from hone.job import Job
+from hone.evaluation.policy import PROMOTE
+from hone.results import registry
 from hone.stages.gate import read_verdict
 
 IMAGE = "cpu"
@@ -81,7 +81,7 @@ def hand_over(config: Config, job: Job) -> Path:
         shutil.copyfile(job.folder("verdict") / name, folder / name)
     if config.onnx:
         library("torch", "train")  # in a cluster: by_task: {publish: {image: train}} in the profile
-        from hone.backends.handover import onnx_form
+        from hone.backends.export import onnx_form
 
         job.facts["onnx_difference"] = onnx_form.add(folder)
     return folder

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 import numpy as np
 
 from hone import tables
+from hone.backends.encoders.families import Student
+from hone.backends.teachers.settings import Teacher
 from hone.config import Resource, StageConfig
-from hone.core.families import Student
-from hone.core.metrics import PRIMARY
-from hone.core.qualification import Qualification, cross_fitted, qualify, reached
-from hone.core.teachers import Teacher
-from hone.core.waves import best_first, score_in_waves
+from hone.context import Job
+from hone.core.early_exit import best_first, score_in_waves
 from hone.errors import UserError
-from hone.job import Job
+from hone.evaluation.metrics import PRIMARY
+from hone.evaluation.qualification import Qualification, cross_fitted, qualify, reached
 from hone.progress import task
 
 if TYPE_CHECKING:
-    from hone.backends.corpus import Corpus
-    from hone.backends.encoder import Encoder
-    from hone.backends.judges import Judge, ListJudge
+    from hone.backends.encoders.corpus import Corpus
+    from hone.backends.encoders.encoder import Encoder
+    from hone.backends.teachers.teacher import Judge, ListJudge
 
 IMAGE = "train"
 READS = ("docs", "queries", "candidates", "judged_queries", "qrels")
@@ -65,9 +65,9 @@ Rows = list[dict[str, Any]]
 
 def run(config: Config, job: Job) -> None:
     """Qualifies the teacher, then scores bucket by bucket."""
-    from hone.backends.corpus import Corpus
-    from hone.backends.encoder import Encoder
-    from hone.backends.judges import judge_of
+    from hone.backends.encoders.corpus import Corpus
+    from hone.backends.encoders.encoder import Encoder
+    from hone.backends.teachers.teacher import judge_of
 
     corpus = Corpus(job, config.student, "score: encode docs", config.token_budget)
     encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
@@ -127,7 +127,7 @@ class Asked:
 
 def qualifying_queries(corpus: "Corpus", encoder: "Encoder", config: Config, job: Job) -> Asked:
     """A sample of the judged dev queries, or of the own queries where none are judged."""
-    from hone.backends.search import top_k
+    from hone.backends.search.exact import top_k
 
     queries, relevant, judged = _judged(job)
     if not queries:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hone.log import log
-from hone.store import Store, sha256_of
+from hone.storage.base import Store, sha256_of
 
 KEPT = 2
 

@@ -15,9 +15,9 @@ from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
 from hone.backends.budget import Budget, token_batches
-from hone.backends.encoder import Encoder
-from hone.backends.tokens import Tokens
-from hone.core.training import TrainingSettings
+from hone.backends.encoders.encoder import Encoder
+from hone.backends.encoders.tokens import Tokens
+from hone.backends.training.settings import TrainingSettings
 from hone.errors import UserError
 
 BLOCK_TOKENS = 4_096

@@ -22,7 +22,7 @@ from hone.backends.training import processes
 from hone.backends.training.batches import Batch
 from hone.backends.training.embedders import Embedder, embed_all
 from hone.backends.training.losses import Lists, anchor, names, ndcg, terms
-from hone.core.training import LossSettings
+from hone.backends.training.settings import LossSettings
 
 SIMILARITIES_AT_ONCE = 1 << 24
 """Entries of the similarity matrix in one block of queries; several float32 copies of it are alive at a time."""

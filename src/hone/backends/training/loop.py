@@ -12,9 +12,9 @@ from hone.backends.training.checkpoints import Checkpoints
 from hone.backends.training.embedders import Embedder
 from hone.backends.training.gradients import Gradients, dev_figures
 from hone.backends.training.meters import Meter, Track, untracked
+from hone.backends.training.schedule import course
+from hone.backends.training.settings import LossSettings, TrainingSettings
 from hone.backends.training.state import State
-from hone.core.schedule import course
-from hone.core.training import LossSettings, TrainingSettings
 from hone.errors import UserError
 from hone.log import log
 from hone.progress import Task

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, softmax
 
-from hone.core.training import LossSettings
+from hone.backends.training.settings import LossSettings
 
 
 @dataclass(frozen=True)

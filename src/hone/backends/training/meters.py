@@ -10,8 +10,8 @@ import torch
 
 from hone import launch
 from hone.backends.training.gradients import GIB, Gradients
+from hone.backends.training.settings import TrainingSettings
 from hone.backends.training.state import History
-from hone.core.training import TrainingSettings
 from hone.errors import UserError
 
 Track = Callable[[int, Mapping[str, float]], None]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hone.core.training import TrainingSettings
+from hone.backends.training.settings import TrainingSettings
 
 
 @dataclass

@@ -1,0 +1,350 @@
+"""The student: texts to unit vectors, for every stage the same way."""
+
+import hashlib
+import json
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from tokenizers.processors import Sequence as InTurn
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+from transformers import CONFIG_MAPPING, AutoModel, AutoTokenizer
+
+from hone.backends.budget import Budget, tokens_at_once
+from hone.backends.encoders import packing
+from hone.backends.encoders.families import Family, Student, family
+from hone.backends.encoders.head import Head, load_head, save_head
+from hone.errors import UserError
+from hone.inputs import model_folder
+from hone.log import log
+
+TOKEN_BUDGET = 8_192
+PACKING_SAMPLE = ("one", "a text of a few words", "and one that is longer, so that padded rows differ in length a lot")
+PACKING_TOLERANCE = 2e-2
+"""What bf16 may round differently in a unit vector."""
+POOLING_MODES = {
+    "cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last",
+    "max_tokens": "", "mean_sqrt_len_tokens": "", "weightedmean_tokens": "",
+}  # fmt: skip
+"""All that a pooling file has always named, to ours: text-embeddings-inference reads no file that lacks one."""
+DENSE, NORMALIZE = "2_Dense", "3_Normalize"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a model folder says of itself; None where it is silent."""
+
+    weights: Path
+    pooling: str | None
+    query_prefix: str | None
+    doc_prefix: str | None
+    head: Head | None
+
+
+class Encoder:
+    """A student with its own pooling and prefixes. Loads safetensors only, in fp32, and no code but what is trusted."""
+
+    def __init__(self, folder: Path, student: Student, *, token_budget: int = TOKEN_BUDGET) -> None:
+        declared = read_declared(folder)
+        row: Family = family(_model_name(folder))
+        self.student = student
+        self.pooling = student.pooling if student.pooling != "auto" else declared.pooling or row.pooling
+        self.query_prefix = _chosen(student.query_prefix, declared.query_prefix, row.query_prefix)
+        self.doc_prefix = _chosen(student.doc_prefix, declared.doc_prefix, row.doc_prefix)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.budget = Budget(tokens_at_once(token_budget, self.device))
+        check_code(declared.weights, student.trust_code, "student.trust_code", model_code_digest)
+        self.tokenizer = _load_tokenizer(declared.weights, bool(student.trust_code))
+        self.model = _load_model(declared.weights, bool(student.trust_code))
+        if row.ends:
+            end_texts(self.tokenizer)
+        if row.both_ways:
+            self.model.config.is_causal = False
+        self.model.to(self.device).eval()
+        self.head = None if declared.head is None else declared.head.to(self.device)
+        self.packs = False
+        if student.packed and student.precision == "bf16" and self.device.type == "cuda":
+            self.pack()
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return int(self.model.config.hidden_size) if self.head is None else len(self.head.base)
+
+    def pack(self) -> bool:
+        """From now on texts are packed instead of padded, if that gives the same vectors; returns whether it does."""
+        before = self.model.config._attn_implementation
+        sample = self._tokenize([self.doc_prefix + text for text in PACKING_SAMPLE], self.doc_limit())
+        try:
+            self.model.set_attn_implementation(packing.NAME)
+            with torch.no_grad():
+                padded, packed = self.embed(*self.pad(sample)), self._embed_packed(sample)
+            self.packs = torch.allclose(packed, padded, atol=PACKING_TOLERANCE)
+        except (TypeError, ValueError, RuntimeError) as error:
+            log.warning("texts cannot be packed", model=type(self.model).__name__, reason=str(error)[:200])
+        if not self.packs:
+            self.model.set_attn_implementation(before)
+        return self.packs
+
+    def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids with special tokens, the query prefix before each, cut to `max_query_tokens`."""
+        return self._tokenize([self.query_prefix + text for text in texts], self.query_limit)
+
+    def tokenize_docs(self, texts: Sequence[str], limit: int = 0) -> list[list[int]]:
+        """Token ids with special tokens, the document prefix before each, cut to `max_doc_tokens` or a lower limit."""
+        return self._tokenize([self.doc_prefix + text for text in texts], self.doc_limit(limit))
+
+    @property
+    def query_limit(self) -> int:
+        """The most tokens of a query."""
+        return min(self.student.max_query_tokens, self.tokenizer.model_max_length)
+
+    def doc_limit(self, limit: int = 0) -> int:
+        """The most tokens of a document, under a `limit` of which 0 is none."""
+        longest = min(self.student.max_doc_tokens, self.tokenizer.model_max_length)
+        return min(limit or longest, longest)
+
+    def tokenizer_json(self) -> str:
+        """The tokenizer as it is saved, free of what was last asked of it."""
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.backend_tokenizer.no_padding()
+        return self.tokenizer.backend_tokenizer.to_str()
+
+    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """[n, t] ids and mask to [n, d] unit vectors, float32; keeps the graph if gradients are on."""
+        with self.autocast():
+            hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return self._finished(pool(hidden.float(), attention_mask, self.pooling))
+
+    def embed_tokens(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        """Token lists to [n, d] unit vectors, float32; packed or padded. Keeps the graph as `embed`."""
+        return self._embed_packed(tokens) if self.packs and all(tokens) else self.embed(*self.pad(tokens))
+
+    def _embed_packed(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        row = packing.pack(tokens, self.device)
+        with self.autocast():
+            hidden = self.model(**row.inputs).last_hidden_state[0]
+        return self._finished(packing.pool_packed(hidden.float(), row.starts, self.pooling))
+
+    def _finished(self, pooled: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(pooled if self.head is None else self.head(pooled), dim=-1)
+
+    def add_head(self) -> Head:
+        """The linear map over pooled vectors, the identity if the student has none yet."""
+        self.head = self.head or Head(torch.eye(self.dimension)).to(self.device)
+        return self.head
+
+    @contextmanager
+    def without_head(self) -> Generator[Head | None]:
+        """The head, without which this encoder works within the block: the layers alone."""
+        head, self.head = self.head, None
+        try:
+            yield head
+        finally:
+            self.head = head
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Matrix products in the student's precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.student.precision == "bf16")
+
+    def pad(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Token lists to right-padded ids and mask, both [n, longest] int64."""
+        longest = max(len(ids) for ids in tokens)
+        input_ids = torch.full((len(tokens), longest), int(self.tokenizer.pad_token_id or 0), dtype=torch.long)
+        mask = torch.zeros_like(input_ids)
+        for row, ids in enumerate(tokens):
+            input_ids[row, : len(ids)] = torch.tensor(ids)
+            mask[row, : len(ids)] = 1
+        return input_ids.to(self.device), mask.to(self.device)
+
+    @torch.no_grad()
+    def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> np.ndarray:
+        """Token lists to [n, d] float32 unit vectors, in the order given."""
+        vectors = np.zeros((len(tokens), self.dimension), dtype=np.float32)
+
+        def embed(rows: list[int]) -> None:
+            vectors[rows] = self.embed_tokens([tokens[row] for row in rows]).cpu().numpy()
+
+        self.budget.each([len(ids) for ids in tokens], embed)
+        return vectors
+
+    def queries(self, texts: Sequence[str]) -> np.ndarray:
+        """Queries to [n, d] float32 unit vectors."""
+        return self.encode_tokens(self.tokenize_queries(texts))
+
+    def docs(self, texts: Sequence[str]) -> np.ndarray:
+        """Documents to [n, d] float32 unit vectors."""
+        return self.encode_tokens(self.tokenize_docs(texts))
+
+    def save(self, folder: Path) -> None:
+        """Writes a folder that `SentenceTransformer(folder)` loads and that gives the same vectors."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(folder)
+        # The limit of the last call would be saved with the tokenizer, and other tools obey it.
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.save_pretrained(folder)
+        if self.head is not None:
+            save_head(self.head, folder / DENSE)
+        declare(self, folder)
+
+    def _tokenize(self, texts: Sequence[str], limit: int) -> list[list[int]]:
+        if not texts:
+            return []
+        return self.tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
+
+
+def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Token vectors [n, t, d] and mask [n, t] (right-padded) to [n, d]."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "last":
+        return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+
+
+def read_declared(folder: Path, setting: str = "student.model") -> Declared:
+    """What a model folder declares. Raises UserError, naming the setting, if it is no usable model folder."""
+    if not folder.is_dir():
+        raise UserError(f"the model folder {folder} does not exist; correct {setting}")
+    weights = model_folder.check(folder)
+    pooling = _read_json(folder / "1_Pooling" / "config.json")
+    prompts = _read_json(folder / "config_sentence_transformers.json").get("prompts")
+    prompts = cast(dict[str, str], prompts) if isinstance(prompts, dict) else {}
+    return Declared(
+        weights,
+        _declared_pooling(pooling),
+        prompts.get("query"),
+        prompts.get("document", prompts.get("passage")) if prompts else None,
+        load_head(
+            [folder / entry["path"] for entry in model_folder.modules(folder) if model_folder.kind(entry) == "Dense"]
+        ),
+    )
+
+
+def declare(encoder: Encoder, folder: Path) -> None:
+    """Writes the files by which sentence-transformers knows pooling, normalisation and prompts."""
+    base = "sentence_transformers.models."
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), (NORMALIZE, "Normalize")]
+    if encoder.head is not None:
+        modules.insert(2, (DENSE, "Dense"))
+    entries = [
+        {"idx": number, "name": str(number), "path": path, "type": base + kind}
+        for number, (path, kind) in enumerate(modules)
+    ]
+    pooling = {"word_embedding_dimension": int(encoder.model.config.hidden_size)} | {
+        f"pooling_mode_{name}": encoder.pooling == mode for name, mode in POOLING_MODES.items()
+    }
+    prompts = {"query": encoder.query_prefix, "document": encoder.doc_prefix}
+    _write_json(folder / "modules.json", entries)
+    _write_json(folder / "1_Pooling" / "config.json", pooling)
+    _write_json(folder / NORMALIZE / "config.json", {})
+    limit = {"max_seq_length": encoder.student.max_doc_tokens, "do_lower_case": False}
+    _write_json(folder / "sentence_bert_config.json", limit)
+    _write_json(
+        folder / "config_sentence_transformers.json",
+        {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"},
+    )
+
+
+def _model_name(folder: Path) -> str:
+    """A folder's name; a download cache calls it by a hash and keeps the model's name two levels up."""
+    return folder.parents[1].name if folder.parent.name == "snapshots" else folder.name
+
+
+def check_code(folder: Path, trusted: str, setting: str, digest: Callable[[Path], str]) -> None:
+    """Raises UserError if a model folder brings code that the settings do not name by its digest."""
+    config = _read_json(folder / "config.json")
+    own = "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING
+    if not own and not trusted:
+        return
+    found = digest(folder)
+    if not trusted:
+        raise UserError(f"{folder} brings code of its own: read it, and to run it set {setting} to {found}")
+    if trusted != found:
+        raise UserError(f"{setting} is not the sha256 of {folder}, which is {found}: read its code again")
+
+
+def model_code_digest(folder: Path) -> str:
+    """sha256 over the names and bytes of the Python files of a model folder: training changes its weights alone."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.py")):
+        content = file.read_bytes()
+        digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _load_tokenizer(weights: Path, trusted: bool) -> Any:
+    with named_faults(weights):
+        tokenizer: Any = AutoTokenizer.from_pretrained(weights, local_files_only=True, trust_remote_code=trusted)
+    if tokenizer.pad_token_id is None:
+        # What stands there is masked; saved with it, so that other tools can pad too.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def end_texts(tokenizer: Any) -> None:
+    """Ends every text with the mark for the end, if the tokenizer does not by itself. Saved with it.
+
+    Some folders leave that to a setting which transformers 5 does not obey.
+    """
+    mark, number = tokenizer.eos_token, tokenizer.eos_token_id
+    if tokenizer("")["input_ids"][-1:] == [number]:
+        return
+    backend = tokenizer.backend_tokenizer
+    ending = TemplateProcessing(single=f"$A {mark}", special_tokens=[(mark, number)])
+    backend.post_processor = InTurn([backend.post_processor, ending]) if backend.post_processor else ending
+
+
+def _load_model(weights: Path, trusted: bool) -> Any:
+    # A head that the folder lacks and nothing uses starts at random: the same on every run.
+    with named_faults(weights), torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, loading = AutoModel.from_pretrained(
+            weights,
+            local_files_only=True,
+            trust_remote_code=trusted,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    missing = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise UserError(f"the weights in {weights} lack {missing[0]}; config.json and weights must be of one model")
+    return model
+
+
+@contextmanager
+def named_faults(weights: Path) -> Generator[None]:
+    """What transformers finds wrong with a folder, as one sentence."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"{weights} cannot be loaded ({first}); copy the model folder again") from error
+
+
+def _declared_pooling(config: dict[str, Any]) -> str | None:
+    named = {"cls": "cls", "mean": "mean", "lasttoken": "last"}.get(str(config.get("pooling_mode")))
+    return named or next((mode for name, mode in POOLING_MODES.items() if config.get(f"pooling_mode_{name}")), None)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return model_folder.json_object(path) if path.is_file() else {}
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2), "utf-8")
+
+
+def _chosen(setting: str, declared: str | None, row: str) -> str:
+    return setting if setting != "auto" else declared if declared is not None else row

@@ -1,0 +1,143 @@
+"""Vectors of documents and judged queries, which stages share: each text is encoded once per model and kept in the
+store."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from hone.backends.encoders.encoder import TOKEN_BUDGET, Encoder
+from hone.backends.encoders.families import Student, doc_text
+from hone.backends.encoders.head import Head
+from hone.backends.encoders.tokens import DocTokenizer
+from hone.context import Job
+from hone.progress import Task, task
+from hone.results.content_cache import Memo
+from hone.results.table_io import Docs
+
+ROWS_AT_ONCE = 4_096
+CHUNK = 1_024
+"""Documents that are encoded and kept together: what a killed run encodes again at most, and a process's turn."""
+UNSTABLE = {"_name_or_path", "architectures", "dtype", "transformers_version"}
+"""Entries of a model's configuration that say where it comes from, not what it computes."""
+
+
+def encode_docs(
+    job: Job,
+    student: Student,
+    model: str | Path,
+    label: str,
+    token_budget: int = TOKEN_BUDGET,
+) -> tuple[list[str], np.ndarray]:
+    """Ids and [n, d] float32 unit vectors of the table docs, by a student's reference or folder."""
+    folder = model if isinstance(model, Path) else job.source(model)
+    return encode_by(job, Encoder(folder, student, token_budget=token_budget), label, job.table("docs"))
+
+
+def encode_by(job: Job, encoder: Encoder, label: str, docs: Docs) -> tuple[list[str], np.ndarray]:
+    """Ids and [n, d] float32 unit vectors of documents, by a student as it is now.
+
+    A document is paid for once per model: what its layers make of a text is kept by the content of the text and the
+    layers, and a head is applied to that, so that students which differ in their heads alone share the work. Processes
+    that are joined share it too, and each gets all vectors.
+    """
+    from hone.backends.training import processes
+
+    ids: list[str] = []
+    vectors = _room(job, (docs.rows, encoder.dimension))
+    alone = processes.count() == 1
+    with task(label, docs.rows, "docs") as progress, encoder.without_head() as head:
+        tokenizer = DocTokenizer(job, encoder)
+        memo = _memo(job, encoder, encoder.doc_prefix, encoder.doc_limit())
+        if not alone:
+            _encode_share(memo, tokenizer, docs, progress)
+        for names, texts in _document_chunks(docs):
+            known = memo.compute(texts, partial(_encode, tokenizer, texts), CHUNK, progress if alone else None)
+            vectors[len(ids) : len(ids) + len(texts)] = _through(head, _as_numpy(known, encoder.dimension))
+            ids += names
+    return ids, vectors
+
+
+def encode_queries(job: Job, encoder: Encoder, label: str, texts: Sequence[str]) -> np.ndarray:
+    """[q, d] float32 unit vectors of queries, by a student as it is now; paid for once, as documents are."""
+    with task(label, len(texts), "queries") as progress, encoder.without_head() as head:
+        memo = _memo(job, encoder, encoder.query_prefix, encoder.query_limit)
+        known = memo.compute(texts, lambda at: _as_arrow(encoder.queries([texts[n] for n in at])), CHUNK, progress)
+        return _through(head, _as_numpy(known, encoder.dimension))
+
+
+def _encode_share(memo: Memo, tokenizer: DocTokenizer, docs: Docs, progress: Task) -> None:
+    """Encodes this process's share, every n-th chunk, waits for the others and takes over what they found.
+
+    Chunks are those of a process alone, so that the vectors are the same to the last bit.
+    """
+    from hone.backends.training import processes
+
+    texts = (texts[at : at + CHUNK] for _, texts in _document_chunks(docs) for at in range(0, len(texts), CHUNK))
+    for number, chunk in enumerate(texts):
+        if number % processes.count() == processes.rank():
+            memo.compute(chunk, partial(_encode, tokenizer, chunk), CHUNK)
+        progress.advance(len(chunk))
+    processes.wait()
+    memo.refresh()
+
+
+def _document_chunks(docs: Docs) -> Iterator[tuple[list[str], list[str]]]:
+    """Ids and texts, some thousand at a time."""
+    for batch in docs.batches(["doc_id", "title", "text"]):
+        for start in range(0, batch.num_rows, ROWS_AT_ONCE):
+            ids, *parts = (column.to_pylist() for column in batch.slice(start, ROWS_AT_ONCE).columns)
+            yield ids, [doc_text(title, text) for title, text in zip(*parts, strict=True)]
+
+
+def _memo(job: Job, encoder: Encoder, prefix: str, limit: int) -> Memo:
+    """What the layers made of texts with this prefix and limit of tokens."""
+    return job.memo("vectors", _identity(encoder, prefix, limit), pa.list_(pa.float32(), encoder.dimension))
+
+
+def _identity(encoder: Encoder, prefix: str, limit: int) -> str:
+    """All that shapes what the layers make of a text, as resolved: weights, tokenizer and settings."""
+    student = encoder.student
+    settings = [encoder.pooling, prefix, limit, student.precision, student.trust_code]
+    config = {name: value for name, value in encoder.model.config.to_dict().items() if name not in UNSTABLE}
+    digest = hashlib.sha256(encoder.tokenizer_json().encode())
+    for name, weight in encoder.model.state_dict().items():
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.cpu().contiguous().numpy())
+    return json.dumps([settings, config, digest.hexdigest()], sort_keys=True)
+
+
+@torch.no_grad()
+def _through(head: Head | None, vectors: np.ndarray) -> np.ndarray:
+    """Unit vectors [n, d] of the layers to those of the student. The map has no constant: pooled ones give the same."""
+    if head is None:
+        return vectors
+    return torch.nn.functional.normalize(head(torch.tensor(vectors, device=head.base.device)), dim=-1).cpu().numpy()
+
+
+def _encode(tokenizer: DocTokenizer, texts: Sequence[str], positions: list[int]) -> pa.Array:
+    """What the layers make of the texts at these positions."""
+    encoder, tokens = tokenizer.encoder, tokenizer.ids([texts[position] for position in positions])
+    return _as_arrow(encoder.encode_tokens(tokens.to_pylist()))
+
+
+def _as_arrow(vectors: np.ndarray) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
+
+
+def _as_numpy(values: pa.ChunkedArray, dimension: int) -> np.ndarray:
+    return values.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, dimension)
+
+
+def _room(job: Job, shape: tuple[int, int]) -> np.ndarray:
+    """An array for all vectors: in memory while it is small, else on disk."""
+    if shape[0] * shape[1] * 4 < 1 << 30:
+        return np.zeros(shape, dtype=np.float32)
+    path = job.scratch / f"vectors-{uuid.uuid4().hex}.npy"
+    return np.lib.format.open_memmap(path, "w+", np.float32, shape)

@@ -1,0 +1,117 @@
+"""The settings of the teacher."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from hone.backends import BACKENDS
+from hone.config import Address, Resource, Settings
+from hone.inputs.references import ModelSource
+
+
+class RerankServer(Settings):
+    """A `/rerank` endpoint. Its key comes from the environment, never from the settings."""
+
+    url: Address = ""
+    """The whole address, such as http://127.0.0.1:8080/rerank."""
+    shape: Literal["tei", "cohere", "jina"] = "tei"
+    """How it talks: text-embeddings-inference (asked for raw scores), Cohere or Jina (vLLM and others talk so too)."""
+    model: str = ""
+    """cohere and jina: the name under which the server offers the model."""
+    revision: str = ""
+    """Which revision of the model that is, in your own words: after a change of it everything is scored anew."""
+    probabilities: bool = False
+    """The server sends sigmoids: they are turned back into logits, so that the scores' spread is that of the model."""
+    docs_per_request: Annotated[int, Resource()] = Field(default=32, ge=1)
+    """Documents sent at once."""
+    concurrency: Annotated[int, Resource()] = Field(default=8, ge=1)
+    """Requests under way at once."""
+    timeout: Annotated[float, Resource()] = Field(default=60.0, gt=0)
+    """Seconds after which a request is given up and sent again."""
+    attempts: Annotated[int, Resource()] = Field(default=8, ge=1)
+    """How often a request is sent before the run stops; what is finished is kept."""
+    first_wait: Annotated[float, Resource()] = Field(default=0.5, ge=0)
+    """Seconds before the second attempt; each further wait is twice as long, up to 8."""
+    key_variable: Annotated[str, Resource()] = "RERANK_API_KEY"
+    """The environment variable that holds the key; without it none is sent."""
+
+
+class Mix(Settings):
+    """One way of mixing the two opinions of the fusion."""
+
+    lexical_weight: float = Field(default=0.3, ge=0, le=1)
+    """As teacher.lexical_weight."""
+    centred: bool = False
+    """As teacher.centred."""
+
+
+class OneTeacher(Settings):
+    """One judge of the candidates."""
+
+    kind: str = "cross_encoder"
+    """cross_encoder: any sequence-classification folder, raw logits. monot5, rankt5: T5 rerankers. yes_no: a causal
+    language model in the form of Qwen3-Reranker. vllm, vllm_yes_no: the first and the last of these in vLLM, which is
+    faster on a GPU. bge_lightweight: BGE gemma2-lightweight, which runs its own code.
+    endpoint: a served reranker, see teacher.server. fusion: BM25 + student, needs no weights. ensemble: the weighted
+    mean of teacher.members."""
+    model: ModelSource = ""
+    """The folder of the model; fusion, endpoint and ensemble need none."""
+    server: RerankServer = RerankServer()
+    """The server of the kind endpoint."""
+    max_tokens: int = Field(default=512, ge=16)
+    """Query and document together are cut to this many tokens."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Weights and matrix products of the model."""
+    instruction: str = ""
+    """yes_no and bge_lightweight: what the model is asked to judge by; empty takes what it was trained with."""
+    trust_code: str = ""
+    """A model that brings its own code is run only if this is the sha256 of its folder, which the refusal tells."""
+    tensor_parallel: Annotated[int, Resource()] = Field(default=1, ge=1)
+    """vllm and vllm_yes_no: GPUs over which the model is spread."""
+    gpu_memory: Annotated[float, Resource()] = Field(default=0.8, gt=0, le=1)
+    """vllm and vllm_yes_no: share of the GPU's memory that vLLM takes; the student needs some of it too."""
+    weight: float = Field(default=1.0, gt=0)
+    """As a member of an ensemble: its share beside the others'."""
+    lexical_weight: float = Field(default=0.3, ge=0, le=1)
+    """fusion: the share of BM25 beside the student's cosine, both standardised over a query's pool."""
+    centred: bool = False
+    """fusion: take the mean of all documents off the student's vectors first, since documents of one domain are alike
+    in what says least about each of them."""
+    feedback_docs: int = 3
+    """fusion: how many of the best documents move the query for a second opinion; 0 for none."""
+    feedback_weight: float = 0.5
+    """fusion: how far they move it."""
+    pool: int = 100
+    """fusion: the student's and BM25's best so many form the pool over which scores are standardised."""
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in BACKENDS["teacher"]:
+            raise ValueError(f"no such teacher; the kinds are {', '.join(sorted(BACKENDS['teacher']))}")
+        return value
+
+
+class Teacher(OneTeacher):
+    """Who judges the candidates."""
+
+    members: tuple[OneTeacher, ...] = ()
+    """ensemble: the teachers it is made of. Each one's scores are standardised over the queries that qualify it."""
+    mixes: tuple[Mix, ...] = ()
+    """fusion: ways of mixing of which the judged dev queries choose the best; without any, teacher's own stands."""
+    force: bool = False
+    """Train even with a teacher that did not beat the student."""
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether its opinion of a document does not depend on the others; so it is with all kinds but fusion."""
+        return "fusion" not in (self.kind, *(member.kind for member in self.members))
+
+    def mixed(self, mix: Mix) -> "Teacher":
+        """The same with another mix."""
+        return self.model_copy(update=dict(mix))
+
+    @property
+    def matches_words(self) -> bool:
+        """Whether its opinion rests on shared words: that of fusion does."""
+        return not self.pairwise

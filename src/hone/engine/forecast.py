@@ -1,0 +1,330 @@
+"""`hone plan`: what a run will cost, before anything is spent. Reads the corpus and tokenizers; writes nothing."""
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import cast
+
+from hone.backends import BACKENDS
+from hone.backends.encoders.families import doc_text
+from hone.backends.generators.token_counts import ModelFolder, tokens_by_bytes
+from hone.backends.training import schedule
+from hone.config import StageConfig, marked
+from hone.core.forecast import (
+    BYTES_PER_ANSWER,
+    BYTES_PER_ENTRY,
+    BYTES_PER_QUERY,
+    DEVICES,
+    FORWARD,
+    TRAINING,
+    UNITS,
+    Forecast,
+    Rate,
+    Work,
+    prefilled,
+    priced,
+)
+from hone.core.interpolation import sweep
+from hone.core.text import Chunking, flat
+from hone.engine import runner
+from hone.errors import UserError
+from hone.evaluation.test_collections import Collection, distinct
+from hone.inputs import readers
+from hone.inputs.references import SourceMark, local_path
+from hone.results.manifest import Manifest
+from hone.settings import RunSettings
+from hone.stages import curate, distill, evaluate, generate, mine, prepare, score
+from hone.stages.generate.from_model import open_generator
+from hone.stages.generate.from_people import read_log
+from hone.stages.generate.prompts import Prompts, Request
+from hone.stages.generate.query_log import QueryLog
+from hone.stages.generate.styles import STYLES, drawn
+from hone.storage.base import Store
+
+SAMPLE = 50
+EXAMPLES = [example for style in STYLES.values() for example in style.examples]
+SPEED = ("sources", "student", "teacher", "train", "train_layers")
+"""Settings that a stage's speed depends on, beside the models that it refers to."""
+Fetch = Callable[[str], Path]
+"""A reference to outside data to its local path."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Documents (id, text) drawn from a corpus of `docs`, and their mean size in bytes."""
+
+    docs: int
+    chosen: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def draw(cls, config: prepare.Config, corpus: Path, seed: int) -> "Sample":
+        """One pass over the corpus as it lies there."""
+        count = 0
+
+        def texts() -> Iterator[tuple[float, str, str]]:
+            nonlocal count
+            for doc_id, text in corpus_texts(config, corpus):
+                count += 1
+                yield drawn(seed, doc_id), doc_id, text
+
+        found = heapq.nsmallest(SAMPLE, texts())
+        if not found:
+            raise UserError(f"{corpus} holds no documents; there is nothing to forecast")
+        return cls(count, tuple((doc_id, text) for _, doc_id, text in found))
+
+    def mean(self, size: Callable[[str], float]) -> float:
+        """The mean of a measure of a document's text."""
+        return sum(size(text) for _, text in self.chosen) / len(self.chosen)
+
+
+def corpus_texts(config: prepare.Config, corpus: Path) -> Iterator[tuple[str, str]]:
+    """Every document (id, title and body) of a corpus, cut as prepare cuts it."""
+    format, files = readers.corpus_files(corpus, config.format)
+    chunking = Chunking(config.chunk_words, config.overlap_words, config.max_chars)
+    fields = (config.id_field, config.title_field, config.text_field)
+    for _, row in readers.documents(corpus, format, files, chunking, fields):
+        text = flat(str(row.get(config.text_field) or ""))[: config.max_chars]
+        yield str(row.get(config.id_field)), doc_text(flat(str(row.get(config.title_field) or "")), text)
+
+
+def forecast(settings: RunSettings, store: Store, device: str, per_hour: float, scratch: Path) -> Forecast:
+    """The work of every stage of a run, its time on a device by name, and with a price per hour its money.
+
+    Times are by the rates of the last run of this name in the store, else of the last one at all, where its models were
+    the same, and else estimates from the device's row; what stages keep is known only of a run of this name. Raises
+    UserError on an unknown device, and on whatever the run itself would refuse before its first model.
+    """
+    if device not in DEVICES:
+        raise UserError(f"--device {device!r} is none of {', '.join(DEVICES)}; name one")
+    if per_hour < 0:
+        raise UserError(f"--price {per_hour:g} is below 0; give the price of one hour")
+    before = runner.results(store, settings.name) if runner.recorded(store, settings.name) else {}
+    planner = Planner(settings, before, scratch)
+    works = planner.works()
+    name = settings.name if before else last_run(store)
+    found = rates(before or (runner.results(store, name) if name else {}), name, settings)
+    rows = tuple(priced(work, DEVICES[device], found, per_hour) for work in works)
+    if any(row.source == "estimate" for row in rows):
+        planner.notes.append(DEVICES[device].assumed)
+    if any(row.stage in found for row in rows):
+        planner.notes.append(
+            f"times that rest on a run are of the machine it ran on, not of one {DEVICES[device].name}"
+        )
+    return Forecast(DEVICES[device].name, rows, tuple(planner.notes))
+
+
+def last_run(store: Store) -> str:
+    """The name of the run that was noted last, empty if there is none."""
+    newest = max(store.objects("runs"), key=lambda found: found.modified, default=None)
+    return PurePosixPath(newest.key).stem if newest else ""
+
+
+def rates(before: Mapping[str, Manifest], name: str, settings: RunSettings) -> dict[str, Rate]:
+    """What each stage of an earlier run did in a second, by what its time grows by, if it used the same models."""
+    same = {stage for stage in UNITS if stage in before and _same_models(before[stage], settings.stages[stage])}
+    done = {stage: before[stage].cost.get(unit, 0.0) for stage, unit in UNITS.items() if stage in same}
+    seconds = {stage: before[stage].seconds for stage in done}
+    if "generate" in done:
+        spent = [style for styles in before["generate"].facts.get("answers", {}).values() for style in styles.values()]
+        done["generate"] = sum(style["answers"] for style in spent)
+        seconds["generate"] = sum(style["microseconds"] for style in spent) / 1e6
+    known = (stage for stage in done if done[stage] and seconds[stage])
+    return {stage: Rate(done[stage] / seconds[stage], f"last run of {name}") for stage in known}
+
+
+def _same_models(then: Manifest, now: StageConfig) -> bool:
+    """Whether a stage ran with the models, and the settings that its speed depends on, that it has now."""
+    config = now.model_dump(mode="json")
+    alike = all(then.config.get(key) == config.get(key) for key in SPEED)
+    return alike and set(then.sources) == set(marked(now, SourceMark))
+
+
+class Planner:
+    """The work of every stage, from settings, a sample and, if there is one, what an earlier run was like."""
+
+    def __init__(self, settings: RunSettings, before: Mapping[str, Manifest], scratch: Path) -> None:
+        self.before, self.scratch, self.stages = before, scratch, settings.stages
+        self.notes: list[str] = []
+        config = cast(prepare.Config, self.stages["prepare"])
+        self.generate = cast(generate.Config, self.stages["generate"])
+        self.student = cast(mine.Config, self.stages["mine"]).student
+        self.sample = Sample.draw(config, self.fetch(config.corpus), self.generate.seed)
+        self.notes.append(f"tokens are counted on {len(self.sample.chosen)} of {self.sample.docs:,} documents")
+        self.docs = self.sample.docs * self.kept("prepare", "docs")
+        self.drafts = self._drafts()
+        self.queries = sum(self.drafts.values()) * self.kept("generate", "queries")
+        self.mined = self.queries * self.kept("mine", "candidates")
+        self.lists = self.mined * self.kept("score", "teacher_scores") * self.kept("curate", "lists")
+        self.base = ModelFolder(self.fetch(self.student.model))
+        self.doc_tokens = self.tokens_of_a_doc(self.sample)
+        self.query_tokens = sum(map(self.base.tokens, EXAMPLES)) / len(EXAMPLES)
+
+    def fetch(self, reference: str) -> Path:
+        """The local path of outside data. Raises UserError."""
+        return local_path(reference, self.scratch)
+
+    def elsewhere(self, sets: Sequence[Collection]) -> float:
+        """Tokens of all documents of other collections, counted on a sample of each."""
+        tokens = 0.0
+        for one in distinct(sets):
+            plain = prepare.Config.model_validate({"corpus": one.folder})
+            sample = Sample.draw(plain, self.fetch(one.folder), self.generate.seed)
+            tokens += sample.docs * self.tokens_of_a_doc(sample)
+        return tokens
+
+    def tokens_of_a_doc(self, sample: Sample) -> float:
+        """Mean tokens of a document as the student reads it."""
+        return sample.mean(lambda text: min(self.base.tokens(text), self.student.max_doc_tokens))
+
+    def kept(self, stage: str, table: str) -> float:
+        """The share that a stage of the earlier run kept; all, as a bound, without one."""
+        found = self.before.get(stage)
+        if found is None:
+            self.notes.append(f"bound: {stage} drops nothing")
+            return 1.0
+        rows, lost = (found.outputs[name].rows for name in (table, f"dropped_by_{stage}"))
+        return rows / max(1, rows + lost)
+
+    def works(self) -> list[Work]:
+        """The stages that take time, in the order of the flow."""
+        return [self.writing(), self.mining(), self.scoring(), self.training(), self.measuring()]
+
+    def writing(self) -> Work:
+        """generate: every source's drafts, and what a language model reads and writes for them."""
+        models = [source for source in self.drafts if source in BACKENDS["generator"]]
+        amounts = {"queries": self.queries, "answers": sum(self.drafts[source] for source in models)}
+        forward = decode = 0.0
+        for source in models:
+            each = answer_cost(source, self.generate, self.sample, self.fetch) | self._answered(source)
+            tokens = {name: count * self.drafts[source] for name, count in each.items()}
+            amounts = {name: amounts.get(name, 0.0) + tokens.get(name, 0.0) for name in {**amounts, **tokens}}
+            if source != "openai":
+                weights = ModelFolder(self.fetch(self.generate.llm.model)).weights
+                forward += FORWARD * weights * (tokens["prompt_tokens"] - tokens["cached_tokens"])
+                decode += FORWARD * weights * tokens["new_tokens"]
+        if any(not self._answered(source) for source in models):
+            self.notes.append("new tokens of an answer are taken to be those of the examples of its style")
+        if "openai" in models:
+            self.notes.append("the time and the price of what a server writes (openai) are its own and not counted")
+        size = BYTES_PER_QUERY * sum(self.drafts.values()) + BYTES_PER_ANSWER * amounts["answers"]
+        return Work("generate", amounts, forward, decode, size)
+
+    def _answered(self, source: str) -> dict[str, float]:
+        """New tokens of an answer as the same model wrote them in the earlier run; empty without one."""
+        done = self.before.get("generate")
+        if done is None or done.config.get("llm") != self.generate.llm.model_dump(mode="json"):
+            return {}
+        spent = [*done.facts.get("answers", {}).get(source, {}).values()]
+        answers = sum(style["answers"] for style in spent)
+        return {"new_tokens": sum(style["new_tokens"] for style in spent) / answers} if answers else {}
+
+    def mining(self) -> Work:
+        """mine: the corpus is encoded once, and every query."""
+        config = cast(mine.Config, self.stages["mine"])
+        tokens = self.docs * self.doc_tokens + self.queries * self.query_tokens
+        others = [ModelFolder(self.fetch(other.model)).weights for other in config.retrievers]
+        forward = FORWARD * tokens * sum((self.base.weights, *others))
+        size = self.docs * self.base.dimension * 4 + BYTES_PER_ENTRY * config.top_k * self.mined
+        return Work("mine", {"queries": self.queries, "docs": self.docs, "tokens": tokens}, forward, 0, size)
+
+    def scoring(self) -> Work:
+        """score: every query with its candidates, fewer where an earlier run stopped early."""
+        config = cast(score.Config, self.stages["score"])
+        depth = min(float(config.depth), self.docs)
+        done, mined = self.before.get("score"), self.before.get("mine")
+        if done and mined and mined.outputs["candidates"].rows:
+            depth = done.cost["pairs"] / mined.outputs["candidates"].rows
+        elif config.early_exit:
+            self.notes.append("bound: no query leaves scoring early")
+        pairs = self.mined * depth
+        weights, tokens = 0.0, 0.0
+        for judge in (config.teacher, *config.teacher.members):
+            if judge.model:
+                folder = ModelFolder(self.fetch(judge.model))
+                pair = min(judge.max_tokens, self.sample.mean(folder.tokens) + self.query_tokens)
+                weights, tokens = weights + folder.weights * pair, tokens + pair
+        size = BYTES_PER_ENTRY * pairs + (12 * pairs if weights else 0)
+        return Work("score", {"pairs": pairs, "tokens": pairs * tokens}, FORWARD * weights * pairs, 0, size)
+
+    def training(self) -> Work:
+        """distill: steps at most, each document of a batch encoded once."""
+        config = cast(distill.Config, self.stages["distill"])
+        train = max(1, round(self.lists * (1 - cast(curate.Config, self.stages["curate"]).dev_share)))
+        course = schedule.course(train, config)
+        texts = min(self.docs, course.batch * config.list_size) * self.doc_tokens + course.batch * self.query_tokens
+        head = config.train == "head"
+        if head:
+            texts = train * self.query_tokens / course.steps
+        done, alike = self.before.get("distill"), ("train", "batch_size", "list_size")
+        if done and done.cost.get("steps") and all(done.config.get(key) == getattr(config, key) for key in alike):
+            texts = done.cost.get("tokens", 0.0) / done.cost["steps"]
+        elif not head:
+            self.notes.append("bound: few documents of a training batch repeat")
+        self.notes.append("bound: training does not stop early")
+        guards = self.elsewhere(config.guards) * (1 if head else len(sweep(config.alphas, True)))
+        amounts = {"steps": float(course.steps), "lists": self.lists, "tokens": course.steps * texts + guards}
+        forward = self.base.weights * ((FORWARD if head else TRAINING) * course.steps * texts + FORWARD * guards)
+        return Work("distill", amounts, forward, 0, self.base.bytes + self.lists * config.list_size * BYTES_PER_ENTRY)
+
+    def measuring(self) -> Work:
+        """evaluate: the corpus is encoded again by the tuned student, unless its head alone is another; other test sets
+        by both students."""
+        head = cast(distill.Config, self.stages["distill"]).train == "head"
+        others = self.elsewhere(cast(evaluate.Config, self.stages["evaluate"]).tests)
+        tokens = others if head else self.docs * self.doc_tokens + 2 * others
+        size = self.docs * self.base.dimension * 4
+        return Work("evaluate", {"docs": self.docs, "tokens": tokens}, FORWARD * self.base.weights * tokens, 0, size)
+
+    def _drafts(self) -> dict[str, float]:
+        """Drafts of each source."""
+        config, asked = self.generate, min(float(self.generate.max_docs), self.docs - self._held_out())
+        counts = {source: asked * per_doc for source, per_doc in config.per_doc.items()}
+        if "log" in config.sources:
+            rows = read_log(self.fetch(config.query_log), config.query_field, config.log.time_field)
+            counts["log"] = float(len(QueryLog.read(rows).keys))
+        if "human" in config.sources:
+            known = read_log(self.fetch(config.human.file), config.human.text_field, config.human.doc_field)
+            counts["human"] = float(sum(1 for _ in known))
+        shares = generate.shares_of(config.mix, counts)
+        return {source: count * shares[source] for source, count in counts.items()}
+
+    def _held_out(self) -> int:
+        """Documents that no query is made from, as prepare chooses them."""
+        config = cast(prepare.Config, self.stages["prepare"])
+        file = self.fetch(config.corpus) / "qrels" / f"{config.test_split}.tsv"
+        if file.is_file():
+            judged = {doc_id for _, _, doc_id, relevance in readers.qrels(file) if relevance > 0}
+            return len(judged) * config.exclude_judged
+        return 0 if file.parent.is_dir() else min(config.synthetic_docs, self.sample.docs // 10)
+
+
+def answer_cost(source: str, config: generate.Config, sample: Sample, fetch: Fetch) -> dict[str, float]:
+    """Mean tokens of one draft of a language model, by the prompts that the stage itself would send about the sample.
+
+    Beginnings that prompts share are cached as vLLM does it, those before the document once for the whole corpus;
+    transformers computes all anew, and what a server caches is its own affair.
+    """
+    llm = config.llm
+    prompts = Prompts(llm, config.seed)
+    generator = open_generator(source, prompts, fetch)
+    folder = llm.model if generator.local else llm.endpoint.tokenizer
+    tokens = ModelFolder(fetch(folder)).tokens if folder else tokens_by_bytes
+    requests = [request for doc in sample.chosen for _, request in prompts.requests(*doc)]
+    whole = sum(tokens(generator.prompt(request)) for request in requests)
+    cached = 0
+    if source == "vllm":
+        full, bare = (
+            generator.chat.tokens([generator.prompt(request) for request in some])
+            for some in (requests, [replace(request, doc="") for request in requests])
+        )
+        cached = whole - prefilled(full, bare)
+    new = sum(_answer_tokens(request, tokens, llm.max_new_tokens) for request in requests)
+    sums = {"prompt_tokens": whole, "cached_tokens": cached, "new_tokens": new}
+    return {name: count / max(1, len(requests)) for name, count in sums.items()}
+
+
+def _answer_tokens(request: Request, tokens: Callable[[str], int], most: int) -> float:
+    """Tokens of an answer and its end, by the examples of its style, else of all."""
+    examples = request.style.examples or EXAMPLES
+    return min(most, 1 + sum(map(tokens, examples)) / len(examples))

@@ -1,0 +1,242 @@
+"""The laptop runner: the whole chain on one machine, stage after stage, through the one door, `execute`."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from hone import tables
+from hone.config import StageConfig, marked
+from hone.context import Plan, Shard
+from hone.engine.execute import execute, finished, merge, plan, scratch_folder
+from hone.errors import UserError
+from hone.evaluation.policy import PROMOTE
+from hone.inputs import model_folder
+from hone.inputs.references import ModelMark, SourceMark, local_path
+from hone.log import about
+from hone.results.manifest import Manifest, load_manifest
+from hone.settings import RunSettings
+from hone.stages import STAGES, distill, publish, stage
+from hone.stages.generate.outcomes import none_kept
+from hone.storage.base import Store
+
+TRAINING = ("generate", "mine", "score", "curate")
+"""The stages that make what distill trains on."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happened to one stage of a run, or would happen.
+
+    `reason` says why it runs, empty if it need not; `left_out` why it is no part of this run.
+    """
+
+    stage: str
+    manifest: Manifest | None
+    reason: str
+    left_out: str = ""
+
+
+def run(
+    settings: RunSettings,
+    store: Store,
+    *,
+    first: str = STAGES[0],
+    last: str = STAGES[-1],
+    shards: int = 1,
+    tell: Callable[[Step], None] = lambda step: None,
+) -> dict[str, Manifest]:
+    """Runs the stages from `first` to `last` that have no result yet and returns all manifests by stage.
+
+    Stages before `first` must be finished. Raises UserError.
+    """
+    if STAGES.index(last) < STAGES.index(first):
+        raise UserError(f"{last} comes before {first}; nothing would be run, give a later --until or an earlier --from")
+    _look_for_sources(settings, last)
+    done: dict[str, Manifest] = {}
+    with about(run=settings.name):
+        for name in _until(last):
+            if why := left_out(name, settings, done):
+                tell(Step(name, None, "", why))
+                continue
+            with scratch_folder() as scratch:
+                _refuse_without_queries(name, outputs_of(done))
+                todo = plan(name, settings.stages[name], outputs_of(done), scratch)
+                result = finished(store, todo)
+                if result is None and STAGES.index(name) < STAGES.index(first):
+                    raise UserError(f"{name} has no result for these settings; run without --from {first}")
+                reason = "" if result else explain(store, settings.name, todo)
+                tell(Step(name, result, reason))
+                done[name] = result or _execute(todo, store, shards)
+            record(store, settings.name, done)
+    return done
+
+
+def _look_for_sources(settings: RunSettings, last: str) -> None:
+    """Looks at every local path before anything runs: no work is lost to a misspelt one, or a broken model, of a later
+    stage."""
+    for name in _until(last):
+        here = [one for one in marked(settings.stages[name], SourceMark) if not one.startswith("s3://")]
+        found = {reference: local_path(reference, Path()) for reference in here}
+        for reference in marked(settings.stages[name], ModelMark):
+            if reference in found:
+                model_folder.check(found[reference])
+
+
+def _refuse_without_queries(name: str, inputs: Mapping[str, Manifest]) -> None:
+    """Whatever follows generate works on its queries. Raises UserError if there is none."""
+    made = inputs.get("queries")
+    if name == "mine" and made and not made.outputs["queries"].rows:
+        raise UserError(f"generate kept no query: {none_kept(made.facts)}; correct the settings of generate")
+
+
+def run_stage(
+    name: str, config: StageConfig, inputs: Mapping[str, Manifest], store: Store, shard: Shard, merge_count: int = 0
+) -> tuple[Manifest, bool]:
+    """One stage or shard of it, or with `merge_count` its shards joined; False if the result was there already."""
+    _refuse_without_queries(name, inputs)
+    with scratch_folder() as scratch:
+        todo = plan(name, config, inputs, scratch)
+        return (merge(todo, store, merge_count), True) if merge_count else execute(todo, store, scratch, shard)
+
+
+def explain_run(settings: RunSettings, store: Store, *, last: str = STAGES[-1]) -> list[Step]:
+    """What `run` would do, without doing it."""
+    steps: list[Step] = []
+    done: dict[str, Manifest] = {}
+    for name in _until(last):
+        if why := left_out(name, settings, done):
+            steps.append(Step(name, None, "", why))
+            continue
+        left = {table for step in steps if step.left_out for table in stage(step.stage).WRITES}
+        waits = [table for table in stage(name).READS if table not in {*outputs_of(done), *left}]
+        if waits:
+            steps.append(Step(name, None, f"reads {waits[0]}, which will be made anew"))
+            continue
+        with scratch_folder() as scratch:
+            todo = plan(name, settings.stages[name], outputs_of(done), scratch)
+        result = finished(store, todo)
+        steps.append(Step(name, result, "" if result else explain(store, settings.name, todo)))
+        if result:
+            done[name] = result
+    return steps
+
+
+def explain(store: Store, run_name: str, todo: Plan) -> str:
+    """Why a stage has no result: what differs from the last one of this run."""
+    last = recorded(store, run_name).get(todo.stage)
+    before = last and load_manifest(store, f"{last}/manifest.json")
+    if not before:
+        return "no result yet"
+    same = before.sources.values()
+    changes = [
+        *differences("", _settings(before.config, before.sources), _settings(todo.config.model_dump(), todo.sources)),
+        *(f"{reference} has other content" for reference, digest in todo.sources.items() if digest not in same),
+        *(
+            f"{table} changed"
+            for table, manifest in todo.inputs.items()
+            if before.input_digests.get(table) != manifest.outputs[table].digest
+        ),
+    ]
+    return "; ".join(changes) or "its code changed"
+
+
+def outputs_of(done: Mapping[str, Manifest]) -> dict[str, Manifest]:
+    """Every table and folder of finished stages with the manifest it belongs to."""
+    return {name: manifest for manifest in done.values() for name in manifest.outputs if name in tables.OUTPUTS}
+
+
+def record(store: Store, run_name: str, done: Mapping[str, Manifest]) -> None:
+    """Notes which results a run's name stands for; never read to decide whether a stage is done."""
+    prefixes = {**recorded(store, run_name), **{name: manifest.prefix for name, manifest in done.items()}}
+    if prefixes != recorded(store, run_name):
+        store.replace(_record_key(run_name), json.dumps(prefixes, indent=1).encode())
+
+
+def recorded(store: Store, run_name: str) -> dict[str, str]:
+    """Stage to result prefix, as last noted for a run's name; empty for an unknown name."""
+    data = store.read(_record_key(run_name))
+    if data is None:
+        return {}
+    try:
+        found = cast(object, json.loads(data))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise _damaged(store, run_name, "it is no JSON object")
+    for name, prefix in cast(dict[str, object], found).items():
+        if not isinstance(prefix, str) or not re.fullmatch(rf"{re.escape(name)}/[0-9a-f]{{16}}", prefix):
+            raise _damaged(store, run_name, f"{name[:40]!r} is no result")
+    return cast(dict[str, str], found)
+
+
+def _damaged(store: Store, run_name: str, flaw: str) -> UserError:
+    mend = "delete it, and `hone run` finds the results again"
+    return UserError(f"{_record_key(run_name)} in {store.uri} is damaged ({flaw}); {mend}")
+
+
+def results(store: Store, run_name: str) -> dict[str, Manifest]:
+    """The manifests that a run's name stands for. Raises UserError if there is no such run."""
+    prefixes = recorded(store, run_name)
+    if not prefixes:
+        raise UserError(f"there is no run called {run_name!r} in {store.uri}; `hone run` makes one")
+    loaded = {name: load_manifest(store, f"{prefix}/manifest.json") for name, prefix in prefixes.items()}
+    return {name: manifest for name, manifest in loaded.items() if manifest is not None}
+
+
+def _execute(todo: Plan, store: Store, shards: int) -> Manifest:
+    count = shards if todo.config.sharded else 1
+    results: list[Manifest] = []
+    for index in range(count):
+        with scratch_folder() as scratch:
+            results.append(execute(todo, store, scratch, Shard(index, count))[0])
+    return merge(todo, store, count) if count > 1 else results[0]
+
+
+def left_out(name: str, settings: RunSettings, done: Mapping[str, Manifest]) -> str:
+    """Why a stage is no part of a run.
+
+    Only what passed is published, and only where the settings name a domain; a model that is taken as it is needs
+    nothing to be trained on.
+    """
+    if name in TRAINING and cast(distill.Config, settings.stages["distill"]).adopt:
+        return "distill.adopt takes a model as it is"
+    if name != "publish":
+        return ""
+    if not cast(publish.Config, settings.stages[name]).domain:
+        return "publish.domain is not set"
+    verdict = done["gate"].facts["verdict"] if "gate" in done else PROMOTE
+    return "" if verdict == PROMOTE else f"the verdict is {verdict}"
+
+
+def _until(last: str) -> tuple[str, ...]:
+    return STAGES[: STAGES.index(last) + 1]
+
+
+def _record_key(run_name: str) -> str:
+    return f"runs/{run_name}.json"
+
+
+def _settings(config: Any, references: Mapping[str, str]) -> Any:
+    """Settings without the names of outside data: its content counts, wherever it lies."""
+    if isinstance(config, dict):
+        return {key: _settings(value, references) for key, value in cast(dict[str, Any], config).items()}
+    if isinstance(config, (tuple, list)):
+        return [_settings(value, references) for value in cast(list[Any], config)]
+    return "" if isinstance(config, str) and config in references else config
+
+
+def differences(path: str, before: Any, after: Any) -> list[str]:
+    """What differs between two settings, one line for each key."""
+    return [f"{key} {old!r} -> {new!r}" for key, old, new in differing(path, before, after)]
+
+
+def differing(path: str, before: Any, after: Any) -> list[tuple[str, Any, Any]]:
+    """The keys in which two settings differ, each with both values."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        old, new = cast(dict[str, Any], before), cast(dict[str, Any], after)
+        keys = sorted({*old, *new})
+        return [found for key in keys for found in differing(f"{path}.{key}", old.get(key), new.get(key))]
+    return [] if before == after else [(path.lstrip("."), before, after)]

@@ -1,0 +1,193 @@
+"""Should a tuned model replace the one in use? A policy, applied to what was measured, criterion by criterion.
+
+Shown harm rejects, missing proof holds, and only a model that passes every criterion is promoted.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from hone.config import Settings
+from hone.evaluation.metrics import PRIMARY
+
+Outcome = Literal["pass", "hold", "reject"]
+PROMOTE, HOLD, REJECT = "promote", "hold", "reject"
+SPEED = "time to encode a query"
+SHAPE = ("dimension", "layers", "max_doc_tokens")
+
+
+class Policy(Settings):
+    """What a model must show to be promoted."""
+
+    min_gain: float = 0.005
+    """Least mean gain in nDCG@10 on every in-domain test set; 0.01 is one point."""
+    max_p: float = Field(0.05, gt=0, lt=1)
+    """Largest p-value of that gain. A loss with such a p-value rejects."""
+    guard_margin: float = Field(0.01, ge=0)
+    """A guard set may lose at most this much nDCG@10: the 95% interval must lie above its negative."""
+    min_lists: int = Field(100, ge=0)
+    """Least number of lists that the model was trained on."""
+    teacher_qualified: bool = True
+    """The teacher must have been found better than the student before training."""
+    human_judgements: bool = True
+    """The gain must be measured on human judgements; a synthetic test set holds."""
+    test_split: bool = True
+    """The gain must be measured on test queries; dev queries, which may have chosen settings, hold."""
+    max_growth: float = Field(0.02, ge=0)
+    """Most growth in the number of parameters; dimension, layers and length must be those of the base."""
+    max_slowdown: float = Field(0.25, ge=0)
+    """Most that encoding a query may take longer than with the base; a measured time, so more only holds."""
+    max_leaks: int = Field(0, ge=0)
+    """Most training lists that may show a query of a test or guard set or a document judged relevant for one."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One question of the policy: what was found, what was asked for, and what follows."""
+
+    name: str
+    value: float | str
+    threshold: float | str
+    outcome: Outcome
+    note: str = ""
+    bound: Literal["", "at least", "at most"] = ""
+    """How the threshold is meant; empty if the value must be just that."""
+
+    @property
+    def wanted(self) -> str:
+        """The threshold as a person reads it."""
+        return f"{self.bound} {shown(self.threshold)}".strip()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict rests on: metrics.json, and how the model was trained."""
+
+    metrics: Mapping[str, Any]
+    train_lists: int
+    leaks: int
+    teacher: Mapping[str, Any]
+    """The fact `qualification` of score; empty if there is none."""
+    latency: Mapping[str, float]
+    """Milliseconds to encode one query with base and tuned; empty if it was not measured."""
+
+
+def judge(evidence: Evidence, policy: Policy) -> tuple[str, list[Criterion]]:
+    """promote, hold or reject, and every criterion: one rejection rejects, one hold holds."""
+    criteria = [
+        *_gains(evidence.metrics, policy),
+        *_guards(evidence.metrics, policy),
+        _independent(evidence.metrics, policy),
+        _teacher(evidence.teacher, policy),
+        _at_least("training lists", evidence.train_lists, policy.min_lists),
+        _leaks(evidence.leaks, policy),
+        *_shape(evidence.metrics["models"], policy),
+        _speed(evidence.latency, policy),
+    ]
+    outcomes = {criterion.outcome for criterion in criteria}
+    return REJECT if "reject" in outcomes else HOLD if "hold" in outcomes else PROMOTE, criteria
+
+
+def sets_of(metrics: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """The measured sets of one role: domain, dev or guard."""
+    return {name: found for name, found in metrics["sets"].items() if found["role"] == role}
+
+
+def _gains(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criterion]:
+    """Two criteria for each in-domain test set, or for the dev queries where there is no other."""
+    measured = sets_of(metrics, "domain") or sets_of(metrics, "dev")
+    if not measured:
+        none = "there are no judged queries"
+        yield Criterion(f"gain in {PRIMARY}", "not measured", policy.min_gain, "hold", none, "at least")
+    for name, found in measured.items():
+        values = found["measures"][PRIMARY]
+        delta, p = values["delta"], values["p_value"]
+        low = "reject" if delta < 0 and p <= policy.max_p else "hold"
+        gained = _pass(delta >= policy.min_gain, low)
+        yield Criterion(f"gain in {PRIMARY} on {name}", delta, policy.min_gain, gained, bound="at least")
+        yield Criterion(f"p-value on {name}", p, policy.max_p, _pass(p <= policy.max_p), _detectable(found), "at most")
+
+
+def _guards(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criterion]:
+    for name, found in sets_of(metrics, "guard").items():
+        low, high = found["measures"][PRIMARY]["ci95"]
+        outcome = _pass(low >= -policy.guard_margin, "reject" if high < -policy.guard_margin else "hold")
+        note = f"95% interval {low:+.4f} to {high:+.4f}"
+        yield Criterion(f"{name} does not degrade", low, -policy.guard_margin, outcome, note, "at least")
+
+
+def _independent(metrics: Mapping[str, Any], policy: Policy) -> Criterion:
+    measured = sets_of(metrics, "domain")
+    synthetic = any(found["synthetic"] for found in measured.values())
+    value = ("synthetic" if synthetic else "human") if measured else "dev" if metrics["sets"] else "none"
+    refused = {"dev": policy.test_split, "synthetic": policy.human_judgements, "human": False, "none": True}
+    wanted = "test queries, human judgements" if policy.human_judgements else "test queries"
+    return Criterion("independent test queries", value, wanted, _pass(not refused[value]))
+
+
+def _teacher(teacher: Mapping[str, Any], policy: Policy) -> Criterion:
+    qualified = bool(teacher.get("qualified"))
+    value = "qualified" if qualified else "not qualified"
+    wanted = "qualified" if policy.teacher_qualified else "any"
+    outcome = _pass(qualified or not policy.teacher_qualified)
+    return Criterion("teacher", value, wanted, outcome, str(teacher.get("reason", "")))
+
+
+def _at_least(name: str, value: int, least: int) -> Criterion:
+    return Criterion(name, value, least, _pass(value >= least), bound="at least")
+
+
+def _leaks(leaks: int, policy: Policy) -> Criterion:
+    note = "lists that show a query of a test or guard set or a document judged relevant for one" if leaks else ""
+    few = _pass(leaks <= policy.max_leaks)
+    return Criterion("training lists that leak test data", leaks, policy.max_leaks, few, note, "at most")
+
+
+def _shape(models: Mapping[str, Mapping[str, Any]], policy: Policy) -> Iterator[Criterion]:
+    """An index and a memory budget that fit the base must fit the tuned model too."""
+    for key in SHAPE if models else ():
+        base, tuned = models["base"][key], models["tuned"][key]
+        yield Criterion(f"{key.replace('_', ' ')} unchanged", tuned, base, _pass(base == tuned, "reject"))
+    if models:
+        tuned, most = models["tuned"]["parameters"], int(models["base"]["parameters"] * (1 + policy.max_growth))
+        yield Criterion("parameters", tuned, most, _pass(tuned <= most, "reject"), bound="at most")
+
+
+def _speed(latency: Mapping[str, float], policy: Policy) -> Criterion:
+    """In words, not milliseconds: those differ between two runs, and the same model has the same verdict."""
+    allowed = f"at most {policy.max_slowdown:.0%} slower"
+    if not latency:
+        return Criterion(SPEED, "not measured", allowed, "hold")
+    fast = latency["tuned"] <= latency["base"] * (1 + policy.max_slowdown)
+    return Criterion(SPEED, "within" if fast else "slower", allowed, _pass(fast))
+
+
+def _pass(passed: bool, otherwise: Outcome = "hold") -> Outcome:
+    return "pass" if passed else otherwise
+
+
+def _detectable(found: Mapping[str, Any]) -> str:
+    effect = found["minimal_detectable_effect"]
+    if effect is None:
+        return "a single query shows nothing"
+    if effect == 0:
+        return "no query changed"
+    return f"with {found['queries']:,} queries a gain under {100 * effect:.1f} points cannot be seen"
+
+
+def reasons(criteria: Sequence[Criterion]) -> list[str]:
+    """What kept a model from being promoted, in words."""
+    return [
+        f"{found.name}: {shown(found.value)}, wanted {found.wanted}" + (f" ({found.note})" if found.note else "")
+        for found in criteria
+        if found.outcome != "pass"
+    ]
+
+
+def shown(value: float | str) -> str:
+    """A value or threshold as a person reads it."""
+    if isinstance(value, float):
+        return f"{value:.5f}".rstrip("0") if 0 < abs(value) < 0.001 else f"{value:,.3g}"
+    return f"{value:,}" if isinstance(value, int) else value

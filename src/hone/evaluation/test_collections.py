@@ -1,0 +1,290 @@
+"""Queries with judgements: those of the corpus itself, other collections, and synthetic ones where there are none."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from hone import tables
+from hone.config import Settings
+from hone.context import Job
+from hone.core import extractive
+from hone.core.text import flat, normalised
+from hone.errors import UserError
+from hone.evaluation.metrics import effectiveness, trec_order
+from hone.evaluation.summary import Measured, Role, Values
+from hone.inputs import readers
+from hone.inputs.references import Source
+from hone.results.table_io import Docs, TableWriter
+from hone.stages.generate import cleaning
+
+SYNTHETIC = "synthetic"
+SYNTHETIC_STYLE = "search"
+OWN: dict[str, Role] = {"test": "domain", "dev": "dev", SYNTHETIC: "domain"}
+ROWS_AT_ONCE = 4_096
+
+
+class Collection(Settings):
+    """Judged queries over documents of their own."""
+
+    setting: ClassVar[str]
+    """Where a user names them."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """What it is called in the report; not test, dev or synthetic, which are the corpus's own."""
+    folder: Source
+    """The BEIR folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv."""
+    split: str = "test"
+    """Which of its judgements."""
+
+
+class GuardSet(Collection):
+    """A collection of another domain, on which training must not cost what the student knew."""
+
+    setting = "distill.guards"
+
+
+class JudgedSet(Collection):
+    """Another test set: a BEIR folder with a corpus of its own."""
+
+    setting = "evaluate.tests"
+
+    role: Literal["domain", "guard"] = "guard"
+    """domain: the model must gain here too. guard: it must not degrade here."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Queries over one corpus, by position: ids, texts, the set each belongs to, and doc_id to relevance."""
+
+    docs: Docs
+    roles: Mapping[str, Role]
+    """Set to its role."""
+    ids: list[str]
+    texts: list[str]
+    sets: list[str]
+    judgements: list[dict[str, int]]
+    own: bool = True
+    """Whether the documents are those of the corpus that the model was trained for."""
+
+    def of(self, name: str) -> list[int]:
+        """Positions of the queries of one set."""
+        return [at for at, own in enumerate(self.sets) if own == name]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One system's answer to one query, in trec_eval's order."""
+
+    doc_ids: list[str]
+    scores: list[float]
+
+
+C = TypeVar("C", bound=Collection)
+Answers = dict[str, dict[int, Ranking]]
+"""System to position of a query to what it retrieved; a system may have been asked some queries only."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What every system retrieved for one test set; positions count the queries of this set."""
+
+    name: str
+    judged: Judged
+    answers: Answers
+    opinions: Mapping[int, Ranking]
+    """The teacher's ranking of what the base retrieved, for those of the queries that it was asked about."""
+
+    @cached_property
+    def values(self) -> Values:
+        """System to measure to values [q], nan where a system was not asked."""
+        return {system: self._measured(found) for system, found in self.answers.items()}
+
+    def measured(self) -> Measured:
+        """The set as the summary wants it."""
+        role = self.judged.roles[self.name]
+        return Measured(self.name, role, self.name == SYNTHETIC, self.judged.texts, self.values)
+
+    def _measured(self, found: Mapping[int, Ranking]) -> dict[str, np.ndarray]:
+        asked = sorted(found)
+        values = effectiveness([found[at].doc_ids for at in asked], [self.judged.judgements[at] for at in asked])
+        whole = {name: np.full(len(self.judged.ids), np.nan) for name in values}
+        for name, column in values.items():
+            whole[name][asked] = column
+        return whole
+
+
+def ranking(query_id: str, doc_ids: Sequence[str], scores: Sequence[float], depth: int) -> Ranking:
+    """The first `depth` documents; one with the query's own id is the query itself (ArguAna) and is left out."""
+    pairs = [pair for pair in zip(doc_ids, scores, strict=True) if pair[0] != query_id]
+    ids, values = trec_order([doc_id for doc_id, _ in pairs], [score for _, score in pairs])
+    return Ranking(ids[:depth], values[:depth])
+
+
+def extremes(base: np.ndarray, tuned: np.ndarray, most: int) -> tuple[list[int], list[int]]:
+    """Positions of the queries that gained most and of those that lost most, at most so many of each."""
+    order = sorted(range(len(base)), key=lambda at: base[at] - tuned[at])
+    won = [at for at in order if tuned[at] > base[at]]
+    lost = [at for at in reversed(order) if tuned[at] < base[at]]
+    return won[:most], lost[:most]
+
+
+def by_set(judged: Judged, answers: Answers, opinions: Mapping[int, Ranking]) -> Iterator[Result]:
+    """The results of each set apart."""
+    for name in judged.roles:
+        places = judged.of(name)
+        parts = {
+            system: {new: found[old] for new, old in enumerate(places) if old in found}
+            for system, found in answers.items()
+        }
+        own = replace(
+            judged,
+            ids=[judged.ids[at] for at in places],
+            texts=[judged.texts[at] for at in places],
+            sets=[name] * len(places),
+            judgements=[judged.judgements[at] for at in places],
+        )
+        yield Result(name, own, parts, {new: opinions[old] for new, old in enumerate(places) if old in opinions})
+
+
+def read_judged(job: Job, others: tuple[JudgedSet, ...], seed: int) -> Iterator[Judged]:
+    """The corpus's own judged queries, or synthetic ones where there are none, then the other test sets.
+
+    Raises UserError naming what a test set lacks.
+    """
+    own = _own(job)
+    own = own if own.ids else _synthetic(job, seed)
+    if own.ids:
+        yield own
+    for other in distinct(others):
+        yield read_collection(other, other.role, job)
+
+
+def distinct(collections: Sequence[C]) -> Sequence[C]:
+    """Collections that have a name each. Raises UserError on one that is taken."""
+    names = [collection.name for collection in collections]
+    for found in collections:
+        if names.count(found.name) > 1 or found.name in OWN:
+            raise UserError(f"{found.setting}: the name {found.name!r} is taken; give every set its own")
+    return collections
+
+
+def _own(job: Job) -> Judged:
+    """In table order; a query without any judgement measures nothing and is left out."""
+    judgements: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in job.table("qrels").read().to_pylist():
+        judgements[row["query_id"]][row["doc_id"]] = row["relevance"]
+    rows = [row for row in job.table("judged_queries").read().to_pylist() if row["query_id"] in judgements]
+    ids, texts, splits = ([row[name] for row in rows] for name in ("query_id", "text", "split"))
+    roles: dict[str, Role] = {name: OWN[name] for name in ("test", "dev") if name in splits}
+    return Judged(job.table("docs"), roles, ids, texts, splits, [judgements[query_id] for query_id in ids])
+
+
+def _synthetic(job: Job, seed: int) -> Judged:
+    """A search-like query cut from each document that training never saw, with that document as its answer."""
+    ids: list[str] = []
+    texts: list[str] = []
+    for batch in job.table("docs").batches(["doc_id", "title", "text", "held_out"]):
+        for row in batch.to_pylist():
+            words, doc_id = (row["title"], row["text"]), row["doc_id"]
+            text = extractive.draw(SYNTHETIC_STYLE, *words, seed=seed, doc_id=doc_id, number=0)
+            if row["held_out"] and text:
+                ids.append(doc_id)
+                texts.append(text)
+    roles: dict[str, Role] = {SYNTHETIC: "domain"} if ids else {}
+    names = [f"{SYNTHETIC}:{doc_id}" for doc_id in ids]
+    return Judged(job.table("docs"), roles, names, texts, [SYNTHETIC] * len(ids), [{doc_id: 1} for doc_id in ids])
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The judged queries of a collection, by id."""
+
+    folder: Path
+    texts: dict[str, str]
+    judgements: dict[str, dict[str, int]]
+    """doc_id to relevance."""
+
+    @property
+    def relevant_texts(self) -> Iterator[str]:
+        """The body of each document that is judged relevant."""
+        wanted = {doc_id for found in self.judgements.values() for doc_id, relevance in found.items() if relevance > 0}
+        for _, row in readers.rows(self.folder / "corpus.jsonl"):
+            if _text(row, "_id") in wanted:
+                yield flat(_text(row, "text"))
+
+
+def read_set(wanted: Collection, job: Job) -> Answered:
+    """A collection without its documents. Raises UserError naming what it lacks."""
+    folder = job.source(wanted.folder)
+    path = folder / "qrels" / f"{wanted.split}.tsv"
+    for needed in (folder / "corpus.jsonl", folder / "queries.jsonl", path):
+        if not needed.is_file():
+            raise UserError(f"{wanted.setting}: {wanted.name}: {needed} does not exist; correct folder or split")
+    judgements: dict[str, dict[str, int]] = defaultdict(dict)
+    for _, query_id, doc_id, relevance in readers.qrels(path):
+        judgements[query_id][doc_id] = relevance
+    texts = {_text(row, "_id"): flat(_text(row, "text")) for _, row in readers.rows(folder / "queries.jsonl")}
+    unknown = [query_id for query_id in judgements if not texts.get(query_id)]
+    if unknown or not judgements:
+        fault = f"unknown query {unknown[0]!r}" if unknown else "no judgements"
+        raise UserError(f"{wanted.setting}: {wanted.name}: {path}: {fault}; mend queries.jsonl or the judgements")
+    return Answered(folder, {query_id: texts[query_id] for query_id in judgements}, dict(judgements))
+
+
+def test_queries(job: Job, others: Iterable[Collection]) -> Set[str]:
+    """The normalised texts of the queries of all test sets and guard sets, none of which may be trained with.
+
+    Raises UserError.
+    """
+    rows = job.table("judged_queries").read(["text", "split"]).to_pylist()
+    own = (row["text"] for row in rows if row["split"] == "test")
+    asked = (text for other in others for text in read_set(other, job).texts.values())
+    return {cleaning.normalised(text) for text in (*own, *asked)}
+
+
+def relevant_elsewhere(others: Iterable[Collection], job: Job, max_chars: int) -> Set[str]:
+    """The texts of the documents that are judged relevant in these collections, cut as the corpus's are and as
+    deduplication compares them. Raises UserError."""
+    found = (text for other in others for text in read_set(other, job).relevant_texts)
+    return {normalised(text[:max_chars]) for text in found} - {""}
+
+
+def read_collection(wanted: Collection, role: Role, job: Job) -> Judged:
+    """A collection with its documents. Raises UserError naming what it lacks."""
+    found = read_set(wanted, job)
+    docs = _ScratchDocs(found.folder / "corpus.jsonl", job.scratch / f"test-set-{wanted.name}")
+    ids, texts = list(found.texts), list(found.texts.values())
+    return Judged(
+        docs, {wanted.name: role}, ids, texts, [wanted.name] * len(ids), [found.judgements[q] for q in ids], own=False
+    )
+
+
+class _ScratchDocs:
+    """The documents of a BEIR folder, as the table docs, on local disk."""
+
+    def __init__(self, corpus: Path, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        writer = TableWriter(tables.DOCS, folder, 0)
+        for _, row in readers.rows(corpus):
+            held = {"doc_id": _text(row, "_id"), "title": flat(_text(row, "title")), "text": flat(_text(row, "text"))}
+            writer.write(tables.DOCS.build([{**held, "held_out": False}]))
+        writer.close()
+        self.parts = sorted(folder.glob("*.parquet"))
+        self.rows = sum(pq.read_metadata(part).num_rows for part in self.parts)
+
+    def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        for part in self.parts:
+            with pq.ParquetFile(part) as file:
+                yield from file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns)
+
+
+def _text(row: Mapping[str, Any], field: str) -> str:
+    return str(row.get(field) or "")

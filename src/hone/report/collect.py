@@ -1,0 +1,177 @@
+"""Gathers from a job and its lineage what the report says."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hone.context import Job
+from hone.evaluation.metrics import PRIMARY
+from hone.evaluation.summary import Values
+from hone.evaluation.test_collections import Ranking, Result, extremes
+from hone.inputs.references import declared_licence
+from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain
+from hone.results.manifest import Manifest
+from hone.results.table_io import Docs
+
+DROPPED = ("dropped_by_prepare", "dropped_by_generate", "dropped_by_mine", "dropped_by_score", "dropped_by_curate")
+MOST_MOVES = 3
+TITLE_CHARS = 110
+BINS = 24
+UNDECLARED = "not declared"
+
+
+def gather(
+    job: Job, metrics: dict[str, Any], latency: Mapping[str, float], main: Result | None, examples: int
+) -> Findings:
+    """Everything the report says; `main` is the set that the finding rests on."""
+    training = job.folder("model") / "training.json"
+    config = job.plan.config.model_dump(mode="json")
+    findings = Findings(
+        metrics=metrics,
+        model=Path(str(config["student"]["model"]).removeprefix("package:")).name,
+        history=history(job.ancestors),
+        origins=origins(job),
+        dropped=dropped(job),
+        training=json.loads(training.read_text("utf-8")) if training.is_file() else {},
+        config=config,
+        latency=latency,
+        histograms=(*_teacher_scores(job), *(_student_scores(main) if main else ())),
+        licences=licences(job, config),
+    )
+    return replace(findings, **queries_of(main, main.values, examples)) if main else findings
+
+
+def queries_of(main: Result, values: Values, examples: int) -> dict[str, tuple[QueryGain, ...]]:
+    """The gain of every query, best first, and the examples won and lost with where their documents went."""
+    base, tuned = (values[system][PRIMARY] for system in ("base", "tuned"))
+    won, lost = extremes(base, tuned, examples)
+    gains = {at: QueryGain(main.judged.texts[at], float(base[at]), float(tuned[at])) for at in range(len(base))}
+    moves = moves_of([*won, *lost], main)
+    shown = {at: replace(gains[at], moves=moves[at]) for at in (*won, *lost)}
+    return {
+        "gains": tuple(sorted(gains.values(), key=lambda gain: -gain.gain)),
+        "won": tuple(shown[at] for at in won),
+        "lost": tuple(shown[at] for at in lost),
+    }
+
+
+def moves_of(positions: Sequence[int], main: Result) -> dict[int, tuple[Move, ...]]:
+    """For each query its relevant documents and where the systems rank them: the few that either student ranks best."""
+    chosen: dict[int, list[tuple[str, int, int, int]]] = {}
+    for at in positions:
+        relevant = sorted(doc_id for doc_id, grade in main.judged.judgements[at].items() if grade > 0)
+        ranks = [_places(main.answers[system].get(at)) for system in ("base", "tuned")]
+        teacher = _places(main.opinions.get(at))
+        rows = [(d, ranks[0].get(d, 0), ranks[1].get(d, 0), teacher.get(d, 0) if teacher else -1) for d in relevant]
+        chosen[at] = sorted(rows, key=lambda row: min(row[1] or np.inf, row[2] or np.inf))[:MOST_MOVES]
+    titles = titles_of({row[0] for rows in chosen.values() for row in rows}, main.judged.docs)
+    return {at: tuple(Move(titles.get(row[0], row[0]), *row[1:]) for row in rows) for at, rows in chosen.items()}
+
+
+def _places(answer: Ranking | None) -> dict[str, int]:
+    return {doc_id: rank for rank, doc_id in enumerate(answer.doc_ids, 1)} if answer else {}
+
+
+def titles_of(doc_ids: set[str], docs: Docs) -> dict[str, str]:
+    """Title of each document, or the start of its text if it has none."""
+    return {doc_id: cut(title or text, TITLE_CHARS) for doc_id, title, text in find(doc_ids, docs)}
+
+
+def find(doc_ids: set[str], docs: Docs) -> Iterator[tuple[str, str, str]]:
+    """(doc_id, title, text) of these documents."""
+    for batch in docs.batches(["doc_id", "title", "text"]):
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if row[0] in doc_ids:
+                yield row
+
+
+def cut(words: str, most: int) -> str:
+    """The start of a text, with a mark if there is more."""
+    return words if len(words) <= most else f"{words[:most].rstrip()}…"
+
+
+def origins(job: Job) -> tuple[Origin, ...]:
+    """Training queries by source and style: how many were made, how many became lists."""
+    kept = {query_id for batch in job.table("lists").batches(["query_id"]) for query_id in batch[0].to_pylist()}
+    made: Counter[tuple[str, str]] = Counter()
+    used: Counter[tuple[str, str]] = Counter()
+    for batch in job.table("queries").batches(["query_id", "source", "style"]):
+        for query_id, source, style in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            made[source, style] += 1
+            used[source, style] += query_id in kept
+    return tuple(Origin(*key, made[key], used[key]) for key in sorted(made))
+
+
+def dropped(job: Job) -> dict[str, dict[str, int]]:
+    """Stage to reason to rows, over all tables of what was left out."""
+    return {name.removeprefix("dropped_by_"): _reasons(job.table(name).batches(["reason"])) for name in DROPPED}
+
+
+def _reasons(batches: Iterable[Any]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for batch in batches:
+        counts.update(batch[0].to_pylist())
+    return dict(counts)
+
+
+def history(ancestors: Mapping[str, Manifest]) -> tuple[Manifest, ...]:
+    """The manifests of the stages before, in the order of the flow."""
+    from hone.stages import STAGES
+
+    return tuple(ancestors[name] for name in STAGES if name in ancestors)
+
+
+def _teacher_scores(job: Job) -> Iterator[Histogram]:
+    """The teacher's normalised scores in the training lists: its first document against the others."""
+    counts = np.zeros((2, BINS))
+    for batch in job.table("lists").batches(["scores"]):
+        offsets = np.asarray(batch[0].offsets)
+        scores = np.asarray(batch[0].flatten(), dtype=np.float64)
+        first = np.zeros(len(scores), dtype=bool)
+        first[offsets[:-1][offsets[:-1] < offsets[1:]] - offsets[0]] = True
+        counts += [np.histogram(scores[chosen], BINS, (0, 1))[0] for chosen in (first, ~first)]
+    if counts.sum():
+        names = ("the teacher's first", "the others")
+        yield _histogram("Teacher's normalised score of the documents in the training lists", 0, 1, names, counts)
+
+
+def _student_scores(main: Result) -> Iterator[Histogram]:
+    """Cosines of what either student retrieved: relevant documents against all others."""
+    found = {system: _cosines(main, system) for system in ("base", "tuned")}
+    every = np.concatenate([scores for scores, _ in found.values()] or [np.zeros(0)])
+    if not len(every):
+        return
+    low, high = float(every.min()), float(every.max())
+    for system, (scores, relevant) in found.items():
+        counts = np.array([np.histogram(scores[chosen], BINS, (low, high))[0] for chosen in (relevant, ~relevant)])
+        title = f"Cosine of what the {system} model retrieved for {main.name} queries"
+        yield _histogram(title, low, high, ("relevant", "not judged relevant"), counts)
+
+
+def _cosines(main: Result, system: str) -> tuple[np.ndarray, np.ndarray]:
+    rows = [
+        (score, main.judged.judgements[at].get(doc_id, 0) > 0)
+        for at, answer in main.answers[system].items()
+        for doc_id, score in zip(answer.doc_ids, answer.scores, strict=True)
+    ]
+    return np.array([score for score, _ in rows]), np.array([relevant for _, relevant in rows], dtype=bool)
+
+
+def _histogram(title: str, low: float, high: float, names: tuple[str, str], counts: np.ndarray) -> Histogram:
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    return Histogram(title, low, high, {name: tuple(row.tolist()) for name, row in zip(names, shares, strict=True)})
+
+
+def licences(job: Job, config: Mapping[str, Any]) -> dict[str, str]:
+    """What the settings declare, else what the README of a model or corpus folder does; never a guess."""
+    stated: dict[str, str] = config["licences"]
+    models = {"model": config["student"]["model"], "teacher": config["teacher"]["model"]}
+    found = {name: declared_licence(job.source(reference)) for name, reference in models.items() if reference}
+    for name, stage in (("generator", "generate"), ("corpus", "prepare")):
+        found[name] = str(job.ancestors[stage].facts.get("licence", "")) if stage in job.ancestors else ""
+    return {name: stated[name] or found.get(name) or UNDECLARED for name in stated}

@@ -1,0 +1,94 @@
+"""The record: what every stage cost, with which settings, from what, and under which licences."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from hone.report.blocks import NOTHING, columns, each_run, facts, lines, plain
+from hone.report.findings import Findings
+from hone.report.html import Html, element, join, table
+from hone.results.manifest import Manifest
+
+DIGITS = 12
+GPU = "gpu_seconds"
+
+
+def cost(findings: Findings) -> Html:
+    """Time and work of every stage."""
+    return each_run(findings, _cost)
+
+
+def _cost(findings: Findings) -> Html:
+    body = [[manifest.stage, *_costs(manifest.seconds, manifest.cost)] for manifest in findings.history]
+    if body:
+        gpu = sum(manifest.cost.get(GPU, 0) for manifest in findings.history)
+        body.append(["all", *_costs(sum(manifest.seconds for manifest in findings.history), {GPU: gpu})])
+    headings = ("stage", "seconds", "GPU seconds", "tokens", "pairs", "other work")
+    return table("Time and work per stage", headings, body, "seconds|GPU seconds")
+
+
+def _costs(seconds: float, cost: Mapping[str, float]) -> list[str]:
+    """Seconds, GPU seconds, tokens, pairs and everything else that a stage counted."""
+    units = {"tokens": list[str](), "pairs": list[str](), "": list[str]()}
+    for name, amount in sorted(cost.items()):
+        kind = next(unit for unit in units if unit in name)
+        if name != GPU:
+            what = name.replace(kind, "").strip("_") if kind else name
+            units[kind].append(f"{amount:,.0f} {what.replace('_', ' ')}".strip())
+    return [f"{seconds:,.1f}", f"{cost.get(GPU, 0):,.1f}", *(", ".join(found) or NOTHING for found in units.values())]
+
+
+def changes(findings: Findings) -> Html:
+    """Settings in which two compared runs differ."""
+    body = [[element("code", name), *values] for name, *values in findings.changes]
+    return table("Settings that differ between the two runs", ("setting", *findings.names), body)
+
+
+def settings(findings: Findings) -> Html:
+    """Every setting of every stage, folded."""
+    return each_run(findings, _settings)
+
+
+def _settings(findings: Findings) -> Html:
+    groups = {manifest.stage: manifest.config for manifest in findings.history} | {"evaluate": findings.config}
+    return join([_settings_of(name, config) for name, config in groups.items() if config])
+
+
+def _settings_of(stage: str, config: Mapping[str, Any]) -> Html:
+    rows = [[element("code", key), plain(value)] for key, value in _flat(config)]
+    return element("details", element("summary", stage), table(f"Settings of {stage}", ("setting", "value"), rows))
+
+
+def _flat(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _flat(cast(dict[str, Any], value), f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def licences(findings: Findings) -> Html:
+    """What the owner of each part declares."""
+    known = columns(findings, lambda run: run.licences)
+    named = {"licence": known["value"]} if "value" in known else known
+    return facts("Licences as their owners declare them", "part", named)
+
+
+def lineage(findings: Findings) -> Html:
+    """Every result that the report rests on, with its digests."""
+    return each_run(findings, _lineage)
+
+
+def _lineage(findings: Findings) -> Html:
+    body = [
+        [manifest.stage, element("code", manifest.fingerprint), _digests(manifest), manifest.version]
+        for manifest in findings.history
+    ]
+    return table("Every result this report rests on", ("stage", "result", "outputs (sha256)", "version"), body)
+
+
+def _digests(manifest: Manifest) -> Html:
+    found = [
+        join([name, " ", element("code", output.digest[:DIGITS], title=output.digest)])
+        for name, output in manifest.outputs.items()
+    ]
+    return lines(found)

@@ -1,0 +1,93 @@
+"""How the tuned student was made: training, teacher, and what became of every document and query on the way."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from hone.report import charts
+from hone.report.blocks import Points, columns, curves, each_run, facts, figure, lines, of_both
+from hone.report.findings import Findings, Histogram
+from hone.report.html import Html, element, join, table
+from hone.report.interpolation import alphas
+
+FUNNEL = (
+    ("prepare", "docs", "documents"),
+    ("generate", "queries", "training queries"),
+    ("mine", "candidates", "queries with candidates"),
+    ("score", "teacher_scores", "queries scored by the teacher"),
+    ("curate", "lists", "training lists"),
+)
+LOSS = "Listwise loss (KL to the teacher) against training step"
+
+
+def training(findings: Findings) -> Html:
+    """Curves of one run, or of two on common axes, and what training did."""
+    found = facts("What training did", "fact", columns(findings, lambda run: run.training.get("summary", {})))
+    if not findings.sides:
+        own = [charts.Line("train", _train(findings)), charts.Line("dev", _dev(findings), dots=True)]
+        return join([curves(own, LOSS, "step"), alphas(findings), found])
+    drawn = [
+        curves(of_both(findings, _train), f"{LOSS}: train lists", "step"),
+        curves(of_both(findings, _dev), f"{LOSS}: dev lists, which each run has of its own", "step"),
+    ]
+    return join([*drawn, alphas(findings), found])
+
+
+def _train(findings: Findings) -> Points:
+    return [(step["step"], step["kl"]) for step in findings.training.get("steps", []) if step.get("kl") is not None]
+
+
+def _dev(findings: Findings) -> Points:
+    looks = findings.training.get("looks", [])
+    return [(look["step"], look["dev_loss"]) for look in looks if look["dev_loss"] is not None]
+
+
+def teacher(findings: Findings) -> Html:
+    """Whether the teacher knew better, and how its scores and the students' lie."""
+    known = facts("Was the teacher better than the student before training?", "fact", columns(findings, _qualified))
+    return join([known, each_run(findings, _histograms)])
+
+
+def _qualified(findings: Findings) -> Mapping[str, Any]:
+    score = next((manifest for manifest in findings.history if manifest.stage == "score"), None)
+    return cast(dict[str, Any], score.facts.get("qualification", {})) if score else {}
+
+
+def _histograms(findings: Findings) -> Html:
+    return join([figure(charts.histogram(part), _shares(part)) for part in findings.histograms])
+
+
+def _shares(found: Histogram) -> str:
+    names = " and ".join(found.shares)
+    return (
+        f"{found.title}: share of documents by score, for {names}. The further apart, the better they are told apart."
+    )
+
+
+def funnel(findings: Findings) -> Html:
+    """What every stage passed on, and what it left out and why."""
+    return each_run(findings, _funnel)
+
+
+def _funnel(findings: Findings) -> Html:
+    done = {manifest.stage: manifest for manifest in findings.history}
+    sizes = [(stage, unit, done[stage].outputs[name].rows) for stage, name, unit in FUNNEL if stage in done]
+    most = max((rows for _, unit, rows in sizes if unit != "documents"), default=1)
+    body = [
+        [
+            stage,
+            join([unit, _share(rows / most) if unit != "documents" else ""]),
+            f"{rows:,}",
+            lines([f"{count:,} {reason}" for reason, count in _reasons(findings, stage)]),
+        ]
+        for stage, unit, rows in sizes
+    ]
+    headings = ("stage", "kept", "rows", "left out")
+    return table("What each stage passed on, and what it left out and why", headings, body, "rows")
+
+
+def _reasons(findings: Findings, stage: str) -> list[tuple[str, int]]:
+    return sorted(findings.dropped.get(stage, {}).items(), key=lambda item: (-item[1], item[0]))
+
+
+def _share(share: float) -> Html:
+    return element("span", class_="share", style=f"width:{min(1.0, share):.1%}")

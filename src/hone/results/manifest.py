@@ -1,0 +1,140 @@
+"""What a finished result says of itself: the manifest, its outputs and their parts.
+
+A result is done when its manifest is there, and the manifest is written last. Readers trust nothing else.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from hone import tables
+from hone.config import Settings
+from hone.errors import UserError
+from hone.log import log
+from hone.storage.base import Store, checked_key
+from hone.tables import Folder
+
+
+class Part(Settings):
+    """One file of an output."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Output(Settings):
+    """One table or folder a stage wrote. `digest` is a hash over its parts' hashes."""
+
+    digest: str
+    rows: int
+    parts: tuple[Part, ...]
+
+
+class Manifest(Settings):
+    """What a stage did, from what, with what result and at what cost."""
+
+    stage: str
+    fingerprint: str
+    code: str
+    version: str
+    config: dict[str, Any]
+    sources: dict[str, str]
+    inputs: dict[str, str]
+    """Input name to the prefix of the stage result it was read from."""
+    input_digests: dict[str, str]
+    outputs: dict[str, Output]
+    facts: dict[str, Any]
+    cost: dict[str, float]
+    seconds: float
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.stage}/{self.fingerprint}"
+
+    def place(self, name: str) -> str:
+        """The key of the folder that holds an output's parts."""
+        return f"{self.prefix}/{self.outputs[name].parts[0].path.partition('/')[0]}"
+
+
+def load_manifest(store: Store, key: str) -> Manifest | None:
+    """A manifest, or None if there is none. Raises UserError if it is not one that was written under this key."""
+    data = store.read(key)
+    if data is None:
+        return None
+    prefix = key.rpartition("/")[0]
+    try:
+        manifest = Manifest.model_validate_json(data)
+        flaw = _flaw(manifest, prefix)
+    except (ValidationError, UserError) as error:
+        flaw = str(error).partition("\n")[0]
+    else:
+        if not flaw:
+            return manifest
+    raise damaged(store, key, flaw)
+
+
+def damaged(store: Store, key: str, flaw: str) -> UserError:
+    """The error that a manifest is not as it was written."""
+    log.error("manifest damaged", manifest=key, flaw=flaw)
+    return UserError(f"{key} in {store.uri} is damaged ({flaw}); {mend(key.rpartition('/')[0])}")
+
+
+def _flaw(manifest: Manifest, prefix: str) -> str:
+    """What shows that a manifest is not as it was written, empty if nothing does. Raises UserError on unsafe paths."""
+    if manifest.prefix != prefix:
+        return f"it belongs to {manifest.prefix[:80]!r}"
+    for key in manifest.inputs.values():
+        checked_key(key)
+    for name, output in manifest.outputs.items():
+        if name not in tables.OUTPUTS:
+            return f"{name[:80]!r} is neither table nor folder"
+        if isinstance(tables.OUTPUTS[name], Folder) and not output.parts:
+            return f"{name} is empty"
+        if output != output_of(list(output.parts)):
+            return f"{name} is not the sum of its parts"
+        for part in output.parts:
+            if not checked_key(part.path).startswith((f"{name}/", f"{name}-")) or min(part.rows, part.bytes) < 0:
+                return f"{part.path[:80]!r} is no part of {name}"
+    return ""
+
+
+def missing_parts(manifest: Manifest, sizes: Mapping[str, int]) -> list[str]:
+    """The keys of the parts that are not among the stored keys with the right size in bytes."""
+    parts = (part for output in manifest.outputs.values() for part in output.parts)
+    keys = ((f"{manifest.prefix}/{part.path}", part.bytes) for part in parts)
+    return [key for key, size in keys if sizes.get(key) != size]
+
+
+def lineage(store: Store, inputs: Mapping[str, Manifest]) -> dict[str, Manifest]:
+    """The manifests of every stage that `inputs` come from, by stage."""
+    found: dict[str, Manifest] = {}
+    queue = list(inputs.values())
+    while queue:
+        manifest = queue.pop()
+        if manifest.stage not in found:
+            found[manifest.stage] = manifest
+            prefixes = sorted(set(manifest.inputs.values()))
+            loaded = (load_manifest(store, f"{prefix}/manifest.json") for prefix in prefixes)
+            queue.extend(parent for parent in loaded if parent is not None)
+    return found
+
+
+def mend(prefix: str) -> str:
+    """What to do about a damaged result."""
+    return f"`hone repair {prefix}` makes it again"
+
+
+def output_of(parts: list[Part]) -> Output:
+    """The output that these parts make up."""
+    digest = digest_of([part.sha256 for part in parts])
+    return Output(digest=digest, rows=sum(part.rows for part in parts), parts=tuple(parts))
+
+
+def digest_of(value: object) -> str:
+    """sha256 (hex) of a value of plain data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,174 @@
+"""`hone compare`: the tuned models of two runs against each other, on every test set that both measured."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from rich.console import Console
+
+from hone import tables
+from hone.context import Job, Plan, Shard
+from hone.engine import runner
+from hone.engine.execute import scratch_folder
+from hone.errors import UserError
+from hone.evaluation.metrics import MEASURES
+from hone.evaluation.summary import Draws, Measured, main_set, summarise
+from hone.evaluation.test_collections import OWN, Judged, Ranking, Result, read_judged
+from hone.report import before_after
+from hone.report.collect import queries_of
+from hone.report.findings import Findings
+from hone.report.markdown import markdown
+from hone.report.page import page
+from hone.results.manifest import Manifest
+from hone.results.table_io import TableReader, fetch_folder
+from hone.stages import evaluate, stage
+from hone.storage.base import Store, open_store
+from hone.tables import Table
+
+DRAWS = Draws(permutations=100_000, resamples=10_000, seed=17)
+EXAMPLES = 10
+PerQuery = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its stages, what it found, and every value of its tuned model."""
+
+    name: str
+    stages: dict[str, Manifest]
+    job: Job
+    findings: Findings
+    values: dict[str, dict[str, PerQuery]]
+    """Set to measure to query_id to value."""
+
+
+def show(one: str, other: str, store_uri: str, out: Path) -> None:
+    """Prints how the second run's model compares with the first's and writes the report in `out`. Raises UserError."""
+    console = Console(highlight=False)
+    with scratch_folder() as scratch:
+        findings = compare(open_store(store_uri), one, other, scratch)
+    console.print(before_after(findings.metrics, findings.names))
+    for setting, before, after in findings.changes:
+        console.print(f"{setting}: {before} -> {after}", soft_wrap=True, markup=False)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.html").write_text(page(findings), "utf-8")
+    (out / "report.md").write_text(markdown(findings), "utf-8")
+    (out / "metrics.json").write_text(json.dumps(findings.metrics, indent=1, allow_nan=False), "utf-8")
+    console.print(f"report: {out / 'report.html'}", soft_wrap=True)
+
+
+def compare(store: Store, one: str, other: str, scratch: Path) -> Findings:
+    """The second run's tuned model against the first's, paired over the queries both measured. Raises UserError."""
+    runs = [load(store, name, scratch / f"{number}") for number, name in enumerate((one, other))]
+    judged = own_sets(runs[0])
+    sets = list(shared_sets(runs, [texts_of(found) for found in (judged, own_sets(runs[1]))]))
+    if not sets:
+        raise UserError("the two runs measured no query in common; evaluate both on the same test set")
+    shapes = [run.findings.metrics["models"].get("tuned", {}) for run in runs]
+    models: dict[str, Any] = {"base": shapes[0], "tuned": shapes[1]} if all(shapes) else {}
+    # Their encoding times are left out: they were measured apart, maybe on different machines.
+    findings = Findings(
+        metrics=summarise([measured for measured, _ in sets], models, DRAWS),
+        model=f"{other} against {one}",
+        names=(one, other),
+        changes=tuple(changes(*runs)),
+        sides=tuple(run.findings for run in runs),
+    )
+    main = main_set([measured for measured, _ in sets])
+    measured, ids = next(found for found in sets if found[0].name == main)
+    answers = answered(runs, judged.get(main), main, ids)
+    return replace(findings, **queries_of(answers, measured.values, EXAMPLES))
+
+
+def load(store: Store, name: str, scratch: Path) -> Run:
+    """Raises UserError if the run has not been evaluated."""
+    done = runner.results(store, name)
+    if "evaluate" not in done:
+        raise UserError(f"run {name!r} has not been evaluated; `hone run` its settings first")
+    scratch.mkdir(parents=True)
+    manifest = done["evaluate"]
+    inputs = {table: found for table, found in runner.outputs_of(done).items() if table in evaluate.READS}
+    config = stage("evaluate").Config.model_validate(manifest.config)
+    job = Job(Plan("evaluate", config, inputs, manifest.sources, manifest.fingerprint), store, scratch, Shard())
+    report = fetch_folder(store, manifest, "report", scratch)
+    findings = Findings.from_json((report / "findings.json").read_bytes())
+    whole = replace(findings, history=tuple(done.values()), verdict=done["gate"].facts if "gate" in done else {})
+    return Run(name, done, job, whole, tuned_values(job, manifest))
+
+
+def tuned_values(job: Job, manifest: Manifest) -> dict[str, dict[str, PerQuery]]:
+    """Set to measure to query to the value of the tuned model."""
+    found: dict[str, dict[str, PerQuery]] = defaultdict(lambda: defaultdict(dict))
+    for row in _rows(job, manifest, tables.MEASURES):
+        if row["system"] == "tuned":
+            found[row["set"]][row["measure"]][row["query_id"]] = row["value"]
+    return found
+
+
+def own_sets(run: Run) -> dict[str, Judged]:
+    """The judged queries of a run's own corpus, by set."""
+    seed = cast(evaluate.Config, run.job.plan.config).seed
+    return {name: found for found in read_judged(run.job, (), seed) for name in found.roles}
+
+
+def texts_of(sets: Mapping[str, Judged]) -> dict[str, str]:
+    """query_id to text."""
+    return {query: text for found in sets.values() for query, text in zip(found.ids, found.texts, strict=True)}
+
+
+def shared_sets(runs: list[Run], asked: Sequence[Mapping[str, str]]) -> Iterator[tuple[Measured, list[str]]]:
+    """Every set that both runs measured, over the queries that both did, with the ids of these.
+
+    `asked` are the texts of both runs' own queries: an id that means another query there is not shared.
+    """
+    one, other = runs
+    texts, theirs = asked
+    for name in (name for name in one.values if name in other.values):
+        both = one.values[name][MEASURES[0]].keys() & other.values[name][MEASURES[0]].keys()
+        ids = sorted(query for query in both if name not in OWN or texts.get(query) == theirs.get(query))
+        facts = one.findings.metrics["sets"][name]
+        values = {
+            system: {measure: np.array([run.values[name][measure][query] for query in ids]) for measure in MEASURES}
+            for system, run in zip(("base", "tuned"), runs, strict=True)
+        }
+        if ids:
+            shown = [texts[query] if name in OWN else query for query in ids]
+            yield Measured(name, facts["role"], facts["synthetic"], shown, values), ids
+
+
+def answered(runs: list[Run], judged: Judged | None, name: str, ids: list[str]) -> Result:
+    """What both tuned models retrieved for these queries of one set, and the first run's teacher."""
+    wanted = {query: at for at, query in enumerate(ids)}
+    answers: dict[str, dict[int, Ranking]] = {"base": {}, "tuned": {}, "teacher": {}}
+    for run, systems in zip(runs, ({"tuned": "base", "teacher": "teacher"}, {"tuned": "tuned"}), strict=True):
+        for row in _rows(run.job, run.stages["evaluate"], tables.RUNS):
+            if row["set"] == name and row["system"] in systems and row["query_id"] in wanted:
+                answers[systems[row["system"]]][wanted[row["query_id"]]] = Ranking(row["doc_ids"], row["scores"])
+    texts = texts_of({name: judged}) if judged else {}
+    grades = dict(zip(judged.ids, judged.judgements, strict=True)) if judged else {}
+    asked = Judged(
+        docs=runs[0].job.table("docs"),
+        roles={name: "domain"},
+        ids=ids,
+        texts=[texts.get(query, query) for query in ids],
+        sets=[name] * len(ids),
+        judgements=[grades.get(query, {}) for query in ids],
+    )
+    return Result(name, asked, answers, answers.pop("teacher"))
+
+
+def changes(one: Run, other: Run) -> Iterator[tuple[str, str, str]]:
+    """Every setting that differs between two runs, with its value in either."""
+    for name in (name for name in one.stages if name in other.stages):
+        for key, before, after in runner.differing(name, one.stages[name].config, other.stages[name].config):
+            yield key, repr(before), repr(after)
+
+
+def _rows(job: Job, manifest: Manifest, table: Table) -> Iterator[dict[str, Any]]:
+    output = manifest.outputs[table.name]
+    for batch in TableReader(table, output, manifest.prefix, job.store, job.scratch).batches():
+        yield from batch.to_pylist()

@@ -1,0 +1,97 @@
+"""From drafts to rows: every one is judged, and written as kept or as dropped with its reason."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from hone import tables
+from hone.context import Job
+from hone.inputs import readers
+from hone.stages.generate.cleaning import Cleaner, Draft, Fault, Rules, normalised
+from hone.stages.generate.styles import hashed
+
+if TYPE_CHECKING:
+    from hone.stages.generate import Config
+
+DRAFTS_AT_ONCE = 1_024
+EXAMPLES_KEPT = 3
+
+
+def rules_of(config: "Config", job: Job) -> Rules:
+    """The limits that the settings set, blocked words read from their file."""
+    file = config.clean.blocked_words
+    blocked = (normalised(line) for _, line in readers.lines(job.source(file))) if file else ()
+    return Rules(
+        config.min_words,
+        config.max_words,
+        config.llm.max_copied_words,
+        check_language=config.clean.wrong_language,
+        language=config.llm.language,
+        blocked=frozenset(filter(None, blocked)),
+        personal_data=config.clean.personal_data,
+    )
+
+
+def write(job: Job, number: int, cleaner: Cleaner, drafts: Iterable[Draft]) -> None:
+    """Judges the drafts of one bucket and writes its rows. Duplicates are looked for within the bucket."""
+    waiting = iter(drafts)
+    with job.writer("queries", number) as queries, job.writer("dropped_by_generate", number) as dropped:
+        while block := list(islice(waiting, DRAFTS_AT_ONCE)):
+            judged = [(draft, cleaner.judge(draft)) for draft in block]
+            for draft, fault in judged:
+                _note(job, draft, fault)
+            kept = [_query(draft) for draft, fault in judged if fault is None]
+            queries.write(tables.QUERIES.build(kept))
+            lost = [_drop(draft, fault) for draft, fault in judged if fault is not None]
+            dropped.write(tables.DROPPED_BY_GENERATE.build(lost))
+            job.cost["queries"] += len(kept)
+
+
+def _query(draft: Draft) -> dict[str, object]:
+    return {
+        "query_id": _query_id(draft),
+        "text": draft.text,
+        "doc_id": draft.doc_id,
+        "source": draft.source,
+        "style": draft.style,
+    }
+
+
+def _drop(draft: Draft, fault: Fault) -> dict[str, object]:
+    return {"id": _query_id(draft), "stage": "generate", "reason": fault.reason, "detail": fault.detail}
+
+
+def _note(job: Job, draft: Draft, fault: Fault | None) -> None:
+    """Counts a draft in the facts: kept or dropped, by source and style."""
+    if fault is not None:
+        return note_drop(job, draft.source, draft.style, fault)
+    kept = job.facts.setdefault("kept", {}).setdefault(draft.source, {})
+    kept[draft.style] = kept.get(draft.style, 0) + 1
+    return None
+
+
+def note_drop(job: Job, source: str, style: str, fault: Fault) -> None:
+    """Counts a dropped query in the facts, by source, style and reason, with a few examples."""
+    reasons = job.facts.setdefault("dropped", {}).setdefault(source, {}).setdefault(style, {})
+    reason = reasons.setdefault(fault.reason, {"count": 0, "examples": []})
+    reason["count"] += 1
+    if len(reason["examples"]) < EXAMPLES_KEPT:
+        reason["examples"].append(fault.detail)
+
+
+def none_kept(facts: Mapping[str, Any]) -> str:
+    """Why generate kept no query at all: the three most frequent reasons, and an example."""
+    counts, examples = Counter[str](), list[str]()
+    for styles in facts.get("dropped", {}).values():
+        for reasons in styles.values():
+            counts.update({reason: found["count"] for reason, found in reasons.items()})
+            examples += (example for found in reasons.values() for example in found["examples"])
+    if not counts:
+        return "its sources gave no drafts"
+    said = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common(3))
+    return f"all {counts.total():,} drafts were dropped: {said}, such as {examples[0][:80]!r}"
+
+
+def _query_id(draft: Draft) -> str:
+    return f"{hashed(draft.source, draft.style, draft.doc_id, draft.text):016x}"

@@ -1,0 +1,46 @@
+"""A log of real queries without judgements: how often each was asked, and which were first asked lately."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hone.stages.generate.cleaning import Fault, normalised
+from hone.stages.generate.styles import drawn
+
+
+@dataclass(frozen=True)
+class QueryLog:
+    """What one pass over a log tells, in 24 bytes per distinct query.
+
+    `keys` [n] float64, sorted, are hashes of the normalised queries; `counts` [n] int64 how often each was asked;
+    `firsts` [n] int64 its first place in the order of time; `rows` all queries of the log.
+    """
+
+    keys: np.ndarray
+    counts: np.ndarray
+    firsts: np.ndarray
+    rows: int
+
+    @classmethod
+    def read(cls, rows: Iterable[tuple[str, str]]) -> "QueryLog":
+        """From (query, time) in any order; equal times, such as none at all, keep the order of the log."""
+        hashes: list[float] = []
+        times: list[str] = []
+        for text, time in rows:
+            hashes.append(drawn(normalised(text)))
+            times.append(time)
+        by_time = np.array(sorted(range(len(times)), key=times.__getitem__), dtype=np.int64)
+        ordered = np.array(hashes, dtype=np.float64)[by_time]
+        keys, firsts, counts = np.unique(ordered, return_index=True, return_counts=True)
+        return cls(keys, counts, firsts, len(hashes))
+
+    def fault(self, text: str, min_count: int, holdout: float) -> Fault | None:
+        """Why a query of the log is left out: it was asked too rarely, or first in the last `holdout` share of the
+        log, which is kept for measuring."""
+        at = int(np.searchsorted(self.keys, drawn(normalised(text))))
+        if self.firsts[at] >= round(self.rows * (1 - holdout)):
+            return Fault("held out: first asked lately", text)
+        if self.counts[at] < min_count:
+            return Fault("asked too rarely", f"{self.counts[at]} of {min_count} times: {text}")
+        return None
