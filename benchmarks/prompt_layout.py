@@ -17,7 +17,8 @@ from hone.backends.encoders.families import doc_text
 from hone.core.forecast import prefilled
 from hone.inputs.references import local_path
 from hone.stages.generate.language_model import LanguageModel
-from hone.stages.generate.prompts import GUIDE, Prompts
+from hone.stages.generate.prompts import GUIDE
+from hone.stages.generate.requests import Prompts
 
 STYLES = 6
 TOGETHER = GUIDE.rpartition("\n\n")[0] + "\n\nNow write one of each kind, from {{ style.name }} on, as JSON."

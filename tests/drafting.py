@@ -12,7 +12,8 @@ import given
 from hone import tables
 from hone.results.manifest import Manifest
 from hone.stages.generate.language_model import LanguageModel
-from hone.stages.generate.prompts import Prompts, Request
+from hone.stages.generate.prompts import Request
+from hone.stages.generate.requests import Prompts
 from hone.storage.base import Store
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]

@@ -13,7 +13,7 @@ from typing import Any
 from hone.context import Shard
 from hone.engine.execute import execute, plan, scratch_folder
 from hone.results.manifest import Manifest
-from hone.stages.generate import Config
+from hone.stages.generate.settings import Config
 from hone.storage.base import LocalStore
 
 HEAVY = [

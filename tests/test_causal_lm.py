@@ -11,7 +11,7 @@ from drafting import corpus, generated, prepared, requests, rows
 from hone import tables
 from hone.errors import UserError
 from hone.stages.generate.language_model import LanguageModel
-from hone.stages.generate.prompts import Prompts
+from hone.stages.generate.requests import Prompts
 from hone.storage.base import LocalStore
 
 

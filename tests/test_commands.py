@@ -25,7 +25,10 @@ HEAVY = ("torch", "pyarrow", "numpy", "transformers", "boto3", "pydantic", "rich
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from hone.commands.cli import app; app(['--help'], standalone_mode=False); print(*sorted(sys.modules))"
+    code = (
+        "import sys; from hone.commands.cli import app; "
+        "app(['--help'], standalone_mode=False); print(*sorted(sys.modules))"
+    )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "Specialise a dense retriever" in said
     assert not set(HEAVY) & set(said.splitlines()[-1].split())

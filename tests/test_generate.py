@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from drafting import SENTENCES, WORDS, corpus, generated, log, prepared, rows
 from hone import tables
 from hone.core import extractive
+from hone.core.query_text import comparable
 from hone.errors import UserError
-from hone.stages.generate import Config
-from hone.stages.generate.cleaning import normalised
 from hone.stages.generate.from_people import read_log
+from hone.stages.generate.settings import Config
 from hone.storage.base import LocalStore
 
 
@@ -107,7 +107,7 @@ def test_an_extract_holds_only_words_of_its_document_and_is_drawn_alike_twice(
     first, again = (extractive.draw(style, "mach wedge", text, seed=seed, doc_id="d", number=0) for _ in range(2))
     assert first == again
     if first is not None:
-        assert set(normalised(first).split()) <= set(normalised(f"mach wedge {text}").split())
+        assert set(comparable(first).split()) <= set(comparable(f"mach wedge {text}").split())
         assert len(first.split()) <= 30
 
 

@@ -12,12 +12,12 @@ import tiny
 from hone import tables
 from hone.context import Job, Plan, Shard
 from hone.core.near_duplicates import NearDuplicates, shingles, similarity
+from hone.core.query_text import comparable
 from hone.engine.execute import scratch_folder
 from hone.engine.runner import run
 from hone.settings import check
 from hone.stages import stage
 from hone.stages.gate import count_lists
-from hone.stages.generate.cleaning import normalised
 from hone.storage.base import LocalStore
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
@@ -154,5 +154,5 @@ def test_hashing_finds_the_test_queries_that_comparing_with_each_finds(tests: li
     guard = NearDuplicates.of(sorted(set(tests)), 0.8)
     assert guard is not None
     for text in asked:
-        near = [one for one in tests if similarity(shingles(normalised(text)), shingles(one)) >= 0.8]
-        assert guard.find(normalised(text)) == min(near, default="")
+        near = [one for one in tests if similarity(shingles(comparable(text)), shingles(one)) >= 0.8]
+        assert guard.find(comparable(text)) == min(near, default="")

@@ -20,8 +20,9 @@ from openai.types.chat import ChatCompletion
 import tiny
 from drafting import corpus, generated, prepared, rows
 from hone.backends.generators.openai_api import answer_of
+from hone.backends.generators.settings import Endpoint
 from hone.errors import TransientError, UserError
-from hone.stages.generate.language_model import Endpoint, LanguageModel
+from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.prompts import EXAMPLE, Request
 from hone.storage.base import LocalStore
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import corpora
 import given as given_
-from hone.core.text import contained, normalised
+from hone.core.text import contained, dedup_key
 from hone.storage.base import LocalStore
 
 LONG = "the lift of a swept wing in supersonic flow"
@@ -122,7 +122,7 @@ def test_what_is_dropped_says_no_more_than_something_that_was_there(
     folder = tmp_path_factory.mktemp("c")
     rows = corpora.docs("something that always stays", *texts)
     kept, lost = outcome(LocalStore(folder / "store"), corpora.jsonl(folder / "c.jsonl", rows), dedupe_window=window)
-    norms = {row["_id"]: normalised(row["text"]) for row in rows}
+    norms = {row["_id"]: dedup_key(row["text"]) for row in rows}
     assert sorted([*kept, *lost]) == sorted(norms)
     assert Counter(norms[doc_id] for doc_id in kept).most_common(1)[0][1] == 1
     for doc_id, (reason, detail) in lost.items():
@@ -146,4 +146,4 @@ def test_what_is_dropped_says_no_more_than_something_that_was_there(
     ],
 )
 def test_texts_that_read_alike_have_one_normal_form(text: str, plain: str) -> None:
-    assert normalised(text) == plain
+    assert dedup_key(text) == plain

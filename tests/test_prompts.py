@@ -7,7 +7,8 @@ import pytest
 
 from hone.stages.generate import styles
 from hone.stages.generate.language_model import LanguageModel
-from hone.stages.generate.prompts import Prompts, Request
+from hone.stages.generate.prompts import Request
+from hone.stages.generate.requests import Prompts
 
 
 def test_every_style_with_examples_has_a_pool_that_keeps_its_own_rules() -> None:

@@ -11,7 +11,7 @@ import tiny
 from hone import tables
 from hone.core.duplicate_queries import Query, repeats
 from hone.core.near_duplicates import shingles, similarity
-from hone.stages.generate.cleaning import normalised
+from hone.core.query_text import comparable
 from hone.storage.base import LocalStore
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "Engine", "engines", "nozzle"]
@@ -24,12 +24,12 @@ def slowly(queries: list[Query], least: float) -> set[str]:
     """Every query against all that stayed before it."""
     stayed: list[Query] = []
     for query in sorted(queries, key=lambda query: (query.rank, query.query_id)):
-        if all(normalised(query.text) != normalised(other.text) for other in stayed):
+        if all(comparable(query.text) != comparable(other.text) for other in stayed):
             stayed.append(query)
     kept: list[Query] = []
     for query in stayed:
-        own = shingles(normalised(query.text))
-        near = [other for other in kept if similarity(own, shingles(normalised(other.text))) >= least]
+        own = shingles(comparable(query.text))
+        near = [other for other in kept if similarity(own, shingles(comparable(other.text))) >= least]
         if not query.near or not near:
             kept += [query] if query.near else []
             continue

@@ -20,8 +20,8 @@ from hone.backends.teachers.settings import OneTeacher
 from hone.backends.teachers.vllm_scores import VLLMScores
 from hone.engine.execute import execute, plan, scratch_folder
 from hone.errors import UserError
-from hone.stages.generate import Config
 from hone.stages.generate.language_model import LanguageModel
+from hone.stages.generate.settings import Config
 from hone.storage.base import LocalStore
 
 EXACT = {"prefix_cache_queries", "prefix_cache_hits"}

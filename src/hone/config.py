@@ -4,12 +4,11 @@ The settings file is read in `hone.settings`; what a stage can be told is in its
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, cast
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
-
-from hone.inputs.references import SourceMark
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
 
 class Settings(BaseModel):
@@ -65,3 +64,23 @@ def identity(value: object, found: Mapping[str, str], notes: tuple[object, ...] 
         return [identity(item, found, notes) for item in cast(tuple[object, ...], value)]
     marked = value and any(isinstance(note, SourceMark) for note in notes)
     return found[cast(str, value)] if marked else value
+
+
+class SourceMark:
+    """Marks a setting that refers to outside data: its content, not its name, enters the fingerprint."""
+
+
+class ModelMark(SourceMark):
+    """Marks a setting that refers to a model folder."""
+
+
+def _beside_the_settings_file(reference: str, info: ValidationInfo) -> str:
+    base = (info.context or {}).get("base")
+    if not reference or ":" in reference or base is None:
+        return reference
+    return str((Path(base) / Path(reference).expanduser()).resolve())
+
+
+Source = Annotated[str, SourceMark(), AfterValidator(_beside_the_settings_file)]
+
+ModelSource = Annotated[str, ModelMark(), AfterValidator(_beside_the_settings_file)]

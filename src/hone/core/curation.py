@@ -17,7 +17,7 @@ def bounds(scores: np.ndarray, low: float, middle: float, high: float) -> tuple[
     return float(cut[0]), float(cut[1]), float(cut[2])
 
 
-def normalised(scores: np.ndarray, low: float, high: float) -> np.ndarray:
+def min_max(scores: np.ndarray, low: float, high: float) -> np.ndarray:
     """Scores to [0, 1]: min-max between two bounds, clipped."""
     return np.clip((scores - low) / max(high - low, 1e-9), 0.0, 1.0).astype(np.float32)
 

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hone.core.hashing import hashed
 from hone.core.near_duplicates import NearDuplicates
-from hone.stages.generate.cleaning import Fault, normalised
-from hone.stages.generate.styles import hashed
+from hone.core.query_text import comparable
+from hone.core.rejection import Rejection
 
 
 class Query(NamedTuple):
@@ -22,7 +23,7 @@ class Query(NamedTuple):
     near: bool
 
 
-def repeats(read: Callable[[], Iterable[Query]], least: float) -> dict[str, Fault]:
+def repeats(read: Callable[[], Iterable[Query]], least: float) -> dict[str, Rejection]:
     """Query ids to why they are dropped: an exact duplicate of a query that stays, or one that shares `least` of its
     letter sequences with it (0 looks for none).
 
@@ -32,12 +33,12 @@ def repeats(read: Callable[[], Iterable[Query]], least: float) -> dict[str, Faul
     ids, texts, ranks = [], [], []
     for query in read():
         ids.append(query.query_id)
-        texts.append(hashed(normalised(query.text)))
+        texts.append(hashed(comparable(query.text)))
         ranks.append(query.rank)
     order = np.array(sorted(range(len(ids)), key=lambda at: (ranks[at], ids[at])), dtype=np.int64)
     stays = _firsts(np.array(texts, dtype=np.uint64), order)
     found = {
-        query.query_id: Fault("duplicate", f"{query.text} | {ids[stays[at]]}")
+        query.query_id: Rejection("duplicate", f"{query.text} | {ids[stays[at]]}")
         for at, query in enumerate(read())
         if stays[at] != at
     }
@@ -57,10 +58,10 @@ def _firsts(texts: np.ndarray, order: np.ndarray) -> np.ndarray:
     return firsts
 
 
-def _near(read: Callable[[], Iterable[Query]], place: dict[str, int], least: float) -> dict[str, Fault]:
+def _near(read: Callable[[], Iterable[Query]], place: dict[str, int], least: float) -> dict[str, Rejection]:
     """One after another in order of `place`, each against those that stayed before it."""
-    kept, found = NearDuplicates(least), dict[str, Fault]()
-    bands = np.array([kept.bands(normalised(query.text)) for query in read()], dtype=np.uint64)
+    kept, found = NearDuplicates(least), dict[str, Rejection]()
+    bands = np.array([kept.bands(comparable(query.text)) for query in read()], dtype=np.uint64)
     if not len(bands):
         return found
     crowded = np.zeros(len(bands), dtype=bool)
@@ -69,9 +70,9 @@ def _near(read: Callable[[], Iterable[Query]], place: dict[str, int], least: flo
         crowded |= counts[inverse] > 1
     close = sorted((query for at, query in enumerate(read()) if crowded[at]), key=lambda query: place[query.query_id])
     for query in close:
-        plain = normalised(query.text)
+        plain = comparable(query.text)
         if other := kept.find(plain):
-            found[query.query_id] = Fault("near duplicate", f"{query.text} | {other}")
+            found[query.query_id] = Rejection("near duplicate", f"{query.text} | {other}")
         else:
             kept.add(plain)
     return found

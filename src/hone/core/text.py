@@ -38,7 +38,7 @@ def flat(text: str) -> str:
     return _HALF_PAIR.sub("\ufffd", _BLANK.sub(" ", text).strip())
 
 
-def normalised(text: str) -> str:
+def dedup_key(text: str) -> str:
     """What two texts have in common if they read alike: the key of deduplication.
 
     NFKC, accents stripped, digits, punctuation and symbols dropped, lower case, spaces squeezed.

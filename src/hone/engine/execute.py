@@ -19,7 +19,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from hone import __version__, launch, tables
-from hone.config import StageConfig, identity, marked
+from hone.config import ModelMark, SourceMark, StageConfig, identity, marked
 from hone.context import Job, Plan, Shard
 from hone.engine.code_digest import code_digest
 from hone.errors import UserError
@@ -42,9 +42,9 @@ def plan(name: str, config: StageConfig, inputs: Mapping[str, Manifest], scratch
     chosen = {table: inputs[table] for table in module.READS if table in inputs}
     found = {
         reference: references.content_digest(references.local_path(reference, scratch))
-        for reference in marked(config, references.SourceMark)
+        for reference in marked(config, SourceMark)
     }
-    for reference in marked(config, references.ModelMark):
+    for reference in marked(config, ModelMark):
         model_folder.check(references.local_path(reference, scratch))
     shaping = {
         "stage": name,

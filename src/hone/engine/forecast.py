@@ -10,7 +10,7 @@ from hone.backends import BACKENDS
 from hone.backends.encoders.families import doc_text
 from hone.backends.generators.token_counts import ModelFolder, tokens_by_bytes
 from hone.backends.training import schedule
-from hone.config import StageConfig, marked
+from hone.config import SourceMark, StageConfig, marked
 from hone.core.forecast import (
     BYTES_PER_ANSWER,
     BYTES_PER_ENTRY,
@@ -25,21 +25,23 @@ from hone.core.forecast import (
     prefilled,
     priced,
 )
+from hone.core.hashing import drawn
 from hone.core.interpolation import sweep
 from hone.core.text import Chunking, flat
 from hone.engine import runner
 from hone.errors import UserError
 from hone.evaluation.test_collections import Collection, distinct
 from hone.inputs import readers
-from hone.inputs.references import SourceMark, local_path
+from hone.inputs.references import local_path
 from hone.results.manifest import Manifest
 from hone.settings import RunSettings
 from hone.stages import curate, distill, evaluate, generate, mine, prepare, score
 from hone.stages.generate.from_model import open_generator
 from hone.stages.generate.from_people import read_log
-from hone.stages.generate.prompts import Prompts, Request
+from hone.stages.generate.prompts import Request
 from hone.stages.generate.query_log import QueryLog
-from hone.stages.generate.styles import STYLES, drawn
+from hone.stages.generate.requests import Prompts
+from hone.stages.generate.styles import STYLES
 from hone.storage.base import Store
 
 SAMPLE = 50

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from hone import tables
-from hone.config import StageConfig, marked
+from hone.config import ModelMark, SourceMark, StageConfig, marked
 from hone.context import Plan, Shard
 from hone.engine.execute import execute, finished, merge, plan, scratch_folder
 from hone.errors import UserError
 from hone.evaluation.policy import PROMOTE
 from hone.inputs import model_folder
-from hone.inputs.references import ModelMark, SourceMark, local_path
+from hone.inputs.references import local_path
 from hone.log import about
 from hone.results.manifest import Manifest, load_manifest
 from hone.settings import RunSettings

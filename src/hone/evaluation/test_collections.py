@@ -13,17 +13,15 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from hone import tables
-from hone.config import Settings
+from hone.config import Settings, Source
 from hone.context import Job
-from hone.core import extractive
-from hone.core.text import flat, normalised
+from hone.core import extractive, query_text
+from hone.core.text import dedup_key, flat
 from hone.errors import UserError
 from hone.evaluation.metrics import effectiveness, trec_order
 from hone.evaluation.summary import Measured, Role, Values
 from hone.inputs import readers
-from hone.inputs.references import Source
 from hone.results.table_io import Docs, TableWriter
-from hone.stages.generate import cleaning
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_STYLE = "search"
@@ -240,21 +238,21 @@ def read_set(wanted: Collection, job: Job) -> Answered:
 
 
 def test_queries(job: Job, others: Iterable[Collection]) -> Set[str]:
-    """The normalised texts of the queries of all test sets and guard sets, none of which may be trained with.
+    """The dedup_key texts of the queries of all test sets and guard sets, none of which may be trained with.
 
     Raises UserError.
     """
     rows = job.table("judged_queries").read(["text", "split"]).to_pylist()
     own = (row["text"] for row in rows if row["split"] == "test")
     asked = (text for other in others for text in read_set(other, job).texts.values())
-    return {cleaning.normalised(text) for text in (*own, *asked)}
+    return {query_text.comparable(text) for text in (*own, *asked)}
 
 
 def relevant_elsewhere(others: Iterable[Collection], job: Job, max_chars: int) -> Set[str]:
     """The texts of the documents that are judged relevant in these collections, cut as the corpus's are and as
     deduplication compares them. Raises UserError."""
     found = (text for other in others for text in read_set(other, job).relevant_texts)
-    return {normalised(text[:max_chars]) for text in found} - {""}
+    return {dedup_key(text[:max_chars]) for text in found} - {""}
 
 
 def read_collection(wanted: Collection, role: Role, job: Job) -> Judged:

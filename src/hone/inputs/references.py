@@ -11,10 +11,9 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, cast
+from typing import cast
 
 import yaml
-from pydantic import AfterValidator, ValidationInfo
 
 from hone.errors import UserError
 from hone.storage.base import open_store
@@ -22,25 +21,6 @@ from hone.storage.base import open_store
 CHUNK = 1 << 20
 FETCHES = 8
 WANTED = re.compile(r"(?P<name>\w[\w.-]*)=(?P<source>\S+?)(@(?P<sha256>[0-9a-f]{64}))?")
-
-
-class SourceMark:
-    """Marks a setting that refers to outside data: its content, not its name, enters the fingerprint."""
-
-
-class ModelMark(SourceMark):
-    """Marks a setting that refers to a model folder."""
-
-
-def _beside_the_settings_file(reference: str, info: ValidationInfo) -> str:
-    base = (info.context or {}).get("base")
-    if not reference or ":" in reference or base is None:
-        return reference
-    return str((Path(base) / Path(reference).expanduser()).resolve())
-
-
-Source = Annotated[str, SourceMark(), AfterValidator(_beside_the_settings_file)]
-ModelSource = Annotated[str, ModelMark(), AfterValidator(_beside_the_settings_file)]
 
 
 def local_path(reference: str, scratch: Path) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from hone.config import Settings, marked
+from hone.config import ModelMark, Settings, SourceMark, marked
 from hone.engine.execute import scratch_folder
 from hone.errors import TransientError, UserError
 from hone.inputs import model_folder, references
@@ -55,10 +55,8 @@ def tell(name: str, checks: Iterable[tuple[str, str]]) -> None:
 
 def _checks(settings: RunSettings, store: Store, needs: Needs) -> Iterator[tuple[str, str]]:
     yield f"store {store.uri} can be written", _store(store)
-    folders = {name for config in settings.stages.values() for name in marked(config, references.ModelMark)}
-    for reference in dict.fromkeys(
-        name for config in settings.stages.values() for name in marked(config, references.SourceMark)
-    ):
+    folders = {name for config in settings.stages.values() for name in marked(config, ModelMark)}
+    for reference in dict.fromkeys(name for config in settings.stages.values() for name in marked(config, SourceMark)):
         yield f"{reference} is there", _present(reference, model=reference in folders)
     for reference, digest in _declared(needs).items():
         yield f"{reference} is as declared", _as_declared(reference, digest)

@@ -123,7 +123,7 @@ def training_list(config: Config, row: Row, cut: Cut) -> Row:
     pairs = zip(row["doc_ids"], row["scores"], strict=True)
     pairs = [pair for pair in pairs if not (config.mask_source and pair[0] == row["doc_id"])]
     raw = np.array([score for _, score in pairs], dtype=np.float64)
-    scores = curation.shifted(raw) if config.normalise == "none" else curation.normalised(raw, cut[0], cut[2])
+    scores = curation.shifted(raw) if config.normalise == "none" else curation.min_max(raw, cut[0], cut[2])
     near = likely(config, scores)
     kept = listed(config, scores, near)
     return {

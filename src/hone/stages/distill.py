@@ -15,13 +15,12 @@ from pydantic import Field
 from hone.backends.encoders.families import Student, doc_text
 from hone.backends.training import schedule
 from hone.backends.training.settings import TrainingSettings
-from hone.config import StageConfig
+from hone.config import ModelSource, StageConfig
 from hone.context import Job
 from hone.core.interpolation import Point, allowed, choose, record, sweep
 from hone.errors import UserError
 from hone.evaluation.metrics import PRIMARY, effectiveness
 from hone.evaluation.test_collections import GuardSet, Judged, distinct, read_collection
-from hone.inputs.references import ModelSource
 from hone.progress import Task, task
 
 IMAGE = "train"

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, cast
 from hone.config import StageConfig
 from hone.context import Job
 from hone.core import text as texts
+from hone.core.query_text import comparable
 from hone.evaluation.policy import Criterion, Evidence, Policy, judge, reasons
 from hone.evaluation.test_collections import Collection, GuardSet, JudgedSet, relevant_elsewhere, test_queries
 from hone.report.collect import history
 from hone.report.findings import Findings
 from hone.report.markdown import card, markdown
 from hone.report.page import page
-from hone.stages.generate.cleaning import normalised
 
 IMAGE = "cpu"
 READS = ("report", "model", "docs", "lists", "judged_queries", "qrels")
@@ -68,7 +68,7 @@ def count_lists(config: Config, job: Job) -> tuple[int, int]:
     trained = leaks = 0
     for row in _rows(job, "lists", ["text", "split", "doc_ids"]):
         trained += row["split"] == "train"
-        leaks += normalised(row["text"]) in asked or not relevant.isdisjoint(row["doc_ids"])
+        leaks += comparable(row["text"]) in asked or not relevant.isdisjoint(row["doc_ids"])
     return trained, leaks
 
 
@@ -84,7 +84,7 @@ def _relevant_elsewhere(others: Sequence[Collection], job: Job) -> Iterator[str]
         return
     found = relevant_elsewhere(others, job, job.ancestors["prepare"].config["max_chars"])
     docs = _rows(job, "docs", ["doc_id", "text"])
-    yield from (row["doc_id"] for row in docs if texts.normalised(row["text"]) in found)
+    yield from (row["doc_id"] for row in docs if texts.dedup_key(row["text"]) in found)
 
 
 def qualification(job: Job) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from hone.config import Resource, StageConfig
 from hone.context import Job
 from hone.core.duplicate_queries import Query, repeats
 from hone.core.fusion import reciprocal_rank_fusion
+from hone.core.rejection import Rejection
 from hone.progress import task
 from hone.results.table_io import TableReader
-from hone.stages.generate.cleaning import Fault
 from hone.stages.generate.outcomes import note_drop
 from hone.stages.generate.settings import PEOPLE
 
@@ -113,7 +113,7 @@ def _as_asked(queries: TableReader) -> Iterator[Query]:
             yield Query(query_id, text, 0 if source in PEOPLE else 1 if by_model else 2, by_model)
 
 
-def _without(rows: pa.Table, repeated: Mapping[str, Fault], job: Job) -> tuple[pa.Table, pa.Table]:
+def _without(rows: pa.Table, repeated: Mapping[str, Rejection], job: Job) -> tuple[pa.Table, pa.Table]:
     """Queries that repeat none, and rows of dropped_by_mine for the others, which the facts count by style."""
     ids = rows["query_id"].to_pylist()
     chosen = np.array([query_id not in repeated for query_id in ids], dtype=bool)

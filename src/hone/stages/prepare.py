@@ -12,14 +12,14 @@ from typing import Any
 from pydantic import Field
 
 from hone import tables
-from hone.config import StageConfig
+from hone.config import Source, StageConfig
 from hone.context import Job
 from hone.core import text as texts
 from hone.core.text import Chunking
 from hone.errors import UserError
 from hone.evaluation.test_collections import GuardSet, JudgedSet, relevant_elsewhere
 from hone.inputs import readers
-from hone.inputs.references import Source, declared_licence
+from hone.inputs.references import declared_licence
 from hone.progress import task
 
 IMAGE = "cpu"
@@ -116,7 +116,7 @@ def _read(config: Config, corpus: Path, database: sqlite3.Connection) -> None:
             doc_id, title, text = _checked(config, where, row)
             cut = texts.flat(text)[: config.max_chars]
             try:
-                values = (doc_id, where, title, cut, texts.normalised(cut))
+                values = (doc_id, where, title, cut, texts.dedup_key(cut))
                 database.execute("insert into docs (id, place, title, text, norm) values (?, ?, ?, ?, ?)", values)
             except sqlite3.IntegrityError:
                 raise _used_before(database, "docs", doc_id, where) from None

@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from hone.config import Resource, Settings
-from hone.inputs.references import ModelSource
+from hone.config import ModelSource, Resource, Settings
 
 Pooling = Literal["cls", "mean", "last"]
 

@@ -1,7 +1,9 @@
-"""What a language model answered, whichever backend it ran in."""
+"""What a language model is asked and what it answers, whichever backend it runs in."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -18,6 +20,17 @@ TYPE = pa.struct(
 )
 """How an answer is kept."""
 TOKENS = ("prompt_tokens", "cached_tokens", "new_tokens")
+
+
+class Request(Protocol):
+    """One question about `doc`."""
+
+    @property
+    def doc(self) -> str: ...
+
+    def prompt(self, doc: str) -> str:
+        """The user's turn of the chat; `doc` is the document as far as it fits."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,3 +54,16 @@ class Interrupted(Exception):
     def __init__(self, answers: Mapping[int, Answer], cause: Exception) -> None:
         super().__init__(str(cause))
         self.answers, self.cause = answers, cause
+
+
+_REASONING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+
+
+def without_reasoning(answer: str) -> str:
+    """An answer without its `<think>` blocks, closed or cut off, and without leading space."""
+    return _REASONING.sub("", answer).lstrip()
+
+
+def is_complete(answer: str) -> bool:
+    """Whether a growing answer already has its one line."""
+    return "\n" in without_reasoning(answer)

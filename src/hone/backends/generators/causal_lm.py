@@ -23,11 +23,9 @@ from transformers import (
 )
 
 from hone.backends.budget import Budget
-from hone.backends.generators.answers import Answer
+from hone.backends.generators.answers import Answer, Request, is_complete
 from hone.backends.generators.chat import Chat
-from hone.stages.generate.cleaning import is_complete
-from hone.stages.generate.language_model import LanguageModel
-from hone.stages.generate.prompts import Request
+from hone.backends.generators.settings import Sampling
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -37,7 +35,7 @@ class CausalLM:
 
     local: ClassVar[bool] = True
 
-    def __init__(self, folder: Path, settings: LanguageModel, probes: Sequence[Request] = ()) -> None:
+    def __init__(self, folder: Path, settings: Sampling, probes: Sequence[Request] = ()) -> None:
         """Refuses as `Chat` does, before any weights are read."""
         self.chat, self.settings = Chat(folder, settings, probes), settings
         self.tokenizer, self.prompt = self.chat.tokenizer, self.chat.prompt

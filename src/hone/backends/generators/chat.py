@@ -7,10 +7,10 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
 
+from hone.backends.generators.answers import Request
+from hone.backends.generators.settings import Sampling
 from hone.errors import UserError
 from hone.inputs import model_folder
-from hone.stages.generate.language_model import LanguageModel
-from hone.stages.generate.prompts import Request
 
 LEAST_ROOM = 32
 """A document of fewer tokens says too little to be asked about."""
@@ -19,7 +19,7 @@ LEAST_ROOM = 32
 class Chat:
     """A chat model's template and tokens."""
 
-    def __init__(self, folder: Path, settings: LanguageModel, probes: Sequence[Request] = ()) -> None:
+    def __init__(self, folder: Path, settings: Sampling, probes: Sequence[Request] = ()) -> None:
         """`probes` are the longest prompts without a document. Raises UserError if `folder` is no chat model with
         safetensors weights, or if its context has no room for a document."""
         model_folder.check(folder)

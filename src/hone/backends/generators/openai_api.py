@@ -11,13 +11,11 @@ from typing import Any, ClassVar, cast
 
 import openai
 
-from hone.backends.generators.answers import Answer, Interrupted
+from hone.backends.generators.answers import Answer, Interrupted, Request, is_complete
+from hone.backends.generators.settings import Endpoint, Sampling
 from hone.backends.generators.token_counts import BYTES_PER_TOKEN
 from hone.errors import TransientError, UserError
 from hone.log import secret
-from hone.stages.generate.cleaning import is_complete
-from hone.stages.generate.language_model import Endpoint, LanguageModel
-from hone.stages.generate.prompts import Request
 
 LARGEST_SEED = 2**31 - 1
 PASSING = (408, 409, 429)
@@ -35,7 +33,7 @@ class OpenAIServer:
     local: ClassVar[bool] = False
     gpus: ClassVar[int] = 0
 
-    def __init__(self, tokenizer: Path | None, settings: LanguageModel) -> None:
+    def __init__(self, tokenizer: Path | None, settings: Sampling) -> None:
         """`tokenizer`: the folder by which documents are cut. Raises UserError on a key file that cannot be read."""
         self.settings, self.endpoint = settings, settings.endpoint
         self.cut = by_tokens(tokenizer) if tokenizer else by_bytes

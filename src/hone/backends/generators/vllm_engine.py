@@ -8,12 +8,10 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import ValidationError
 
-from hone.backends.generators.answers import Answer
+from hone.backends.generators.answers import Answer, Request, is_complete
 from hone.backends.generators.chat import Chat
+from hone.backends.generators.settings import Sampling
 from hone.errors import UserError
-from hone.stages.generate.cleaning import is_complete
-from hone.stages.generate.language_model import LanguageModel
-from hone.stages.generate.prompts import Request
 
 DTYPES: dict[str, Any] = {"fp32": "float32", "bf16": "bfloat16"}
 LARGEST_SEED = 2**63 - 1
@@ -26,7 +24,7 @@ class VLLM:
 
     local: ClassVar[bool] = True
 
-    def __init__(self, folder: Path, settings: LanguageModel, probes: Sequence[Request] = ()) -> None:
+    def __init__(self, folder: Path, settings: Sampling, probes: Sequence[Request] = ()) -> None:
         """Refuses as `Chat` does, before any weights are read."""
         self.chat, self.settings = Chat(folder, settings, probes), settings
         self.prompt = self.chat.prompt

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from hone.backends import BACKENDS
-from hone.config import Address, Resource, Settings
-from hone.inputs.references import ModelSource
+from hone.config import Address, ModelSource, Resource, Settings
 
 
 class RerankServer(Settings):

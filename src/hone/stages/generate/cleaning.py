@@ -1,16 +1,18 @@
 """What makes a query usable, whoever wrote it: pure rules, each with a fixed phrase as its reason."""
 
 import re
-import unicodedata
 from collections.abc import Set
 from dataclasses import dataclass
 
+from hone.backends.generators.answers import without_reasoning
 from hone.core.languages import foreign
 from hone.core.near_duplicates import NearDuplicates
+from hone.core.personal_data import has_personal_data
+from hone.core.query_text import comparable
+from hone.core.rejection import Rejection
 
 QUOTES = (('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("‘", "’"), ("«", "»"), ("**", "**"))
 
-_REASONING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _LABEL = re.compile(
     r"^(?:(?:search |web )*(?:query|question|claim|title|keywords?)\s*:|[-*•]\s|\d{1,2}[.)]\s)\s*", re.I
 )
@@ -32,20 +34,6 @@ _PASSAGE = re.compile(
 )
 
 
-_EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+\.[\w.-]*\w")
-_NUMBER = re.compile(r"\+?\d(?:[ ()./-]{0,2}\d){8,18}\b")
-_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")
-_HTTP = re.compile(r"https?://\S+", re.I)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Why a draft is dropped: a fixed phrase, and what in particular."""
-
-    reason: str
-    detail: str
-
-
 @dataclass(frozen=True)
 class Draft:
     """A query before it is judged. `max_words` is the limit of its style; `doc` is empty for queries from a log; `cut`
@@ -59,7 +47,7 @@ class Draft:
     max_words: int = 0
     by_model: bool = False
     cut: bool = False
-    fault: Fault | None = None
+    fault: Rejection | None = None
 
 
 @dataclass(frozen=True)
@@ -79,88 +67,63 @@ class Cleaner:
     """Judges drafts one after another and remembers those it kept, so that none of a bucket is kept twice."""
 
     def __init__(self, tests: Set[str], rules: Rules, near_tests: NearDuplicates | None = None) -> None:
-        """`tests` are the normalised texts of the test queries, and `near_tests` finds those a draft is close to."""
+        """`tests` are the comparable texts of the test queries, and `near_tests` finds those a draft is close to."""
         self.tests, self.rules, self._near_tests = tests, rules, near_tests
         self._kept: set[str] = set()
 
-    def judge(self, draft: Draft) -> Fault | None:
+    def judge(self, draft: Draft) -> Rejection | None:
         """The first fault of a draft, or None."""
-        plain = normalised(draft.text)
+        plain = comparable(draft.text)
         fault = draft.fault or self._model_habit(draft) or self._length(draft) or self._content(draft, plain)
         fault = fault or self._known(draft, plain)
         if fault is None:
             self._kept.add(plain)
         return fault
 
-    def _length(self, draft: Draft) -> Fault | None:
+    def _length(self, draft: Draft) -> Rejection | None:
         words = len(draft.text.split())
         limit = min(self.rules.max_words, draft.max_words or self.rules.max_words)
-        if not normalised(draft.text):
-            return Fault("empty", draft.text)
+        if not comparable(draft.text):
+            return Rejection("empty", draft.text)
         if words < self.rules.min_words:
-            return Fault("too short", f"{words} words: {draft.text}")
-        return Fault("too long", f"{words} words, at most {limit}: {draft.text}") if words > limit else None
+            return Rejection("too short", f"{words} words: {draft.text}")
+        return Rejection("too long", f"{words} words, at most {limit}: {draft.text}") if words > limit else None
 
-    def _model_habit(self, draft: Draft) -> Fault | None:
+    def _model_habit(self, draft: Draft) -> Rejection | None:
         """Faults that only language models have: users do type "this document", and extracts do copy."""
         if not draft.by_model:
             return None
-        if not normalised(draft.text):  # nothing yet where the model was cut off while it still reasoned
-            return Fault("truncated", draft.text) if draft.cut else None
+        if not comparable(draft.text):  # nothing yet where the model was cut off while it still reasoned
+            return Rejection("truncated", draft.text) if draft.cut else None
         for reason, pattern in (("refused", _REFUSAL), ("preamble", _PREAMBLE)):
             if pattern.match(draft.text):
-                return Fault(reason, draft.text)
+                return Rejection(reason, draft.text)
         if draft.cut:
-            return Fault("truncated", draft.text)
+            return Rejection("truncated", draft.text)
         if _PASSAGE.search(draft.text):
-            return Fault("refers to the passage", draft.text)
+            return Rejection("refers to the passage", draft.text)
         copied = copied_words(draft.text, draft.doc)
         if copied > self.rules.max_copied_words:
-            return Fault("copies a long span", f"{copied} words: {draft.text}")
+            return Rejection("copies a long span", f"{copied} words: {draft.text}")
         return None
 
-    def _content(self, draft: Draft, plain: str) -> Fault | None:
+    def _content(self, draft: Draft, plain: str) -> Rejection | None:
         """What users ask to have left out, which details must not repeat, and the language."""
         if any(f" {term} " in f" {plain} " for term in self.rules.blocked):
-            return Fault("blocked word", f"in the query of {draft.doc_id or 'the log'}")
+            return Rejection("blocked word", f"in the query of {draft.doc_id or 'the log'}")
         if self.rules.personal_data and has_personal_data(draft.text):
-            return Fault("personal data", f"in the query of {draft.doc_id or 'the log'}")
+            return Rejection("personal data", f"in the query of {draft.doc_id or 'the log'}")
         check = self.rules.check_language and draft.by_model
         found = foreign(draft.text, draft.doc, self.rules.language) if check else ""
-        return Fault("wrong language", f"{found}: {draft.text}") if found else None
+        return Rejection("wrong language", f"{found}: {draft.text}") if found else None
 
-    def _known(self, draft: Draft, plain: str) -> Fault | None:
+    def _known(self, draft: Draft, plain: str) -> Rejection | None:
         if plain in self.tests:
-            return Fault("test query", draft.text)
+            return Rejection("test query", draft.text)
         leak = self._near_tests.find(plain) if self._near_tests else ""
         if leak:
-            return Fault("near duplicate of a test query", f"{draft.text} | {leak}")
-        return Fault("duplicate", draft.text) if plain in self._kept else None
-
-
-def has_personal_data(text: str) -> bool:
-    """Whether a text holds an e-mail address, a telephone or card number (9 digits and more) or an IBAN."""
-    bare = _HTTP.sub(" ", text)
-    return any(pattern.search(bare) for pattern in (_EMAIL, _NUMBER, _IBAN))
-
-
-def normalised(text: str) -> str:
-    """Lower case, without accents and punctuation, single spaces: queries that read alike become equal."""
-    if text.isascii():
-        bare = text  # the common case, in which the next line changes nothing
-    else:
-        bare = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
-    return " ".join(re.findall(r"[^\W_]+", bare.casefold()))
-
-
-def without_reasoning(answer: str) -> str:
-    """An answer without its `<think>` blocks, closed or cut off, and without leading space."""
-    return _REASONING.sub("", answer).lstrip()
-
-
-def is_complete(answer: str) -> bool:
-    """Whether a growing answer already has its one line."""
-    return "\n" in without_reasoning(answer)
+            return Rejection("near duplicate of a test query", f"{draft.text} | {leak}")
+        return Rejection("duplicate", draft.text) if plain in self._kept else None
 
 
 def answered(answer: str, style: str = "query") -> str:
@@ -181,8 +144,8 @@ def unquoted(text: str) -> str:
 
 
 def copied_words(query: str, doc: str) -> int:
-    """The length of the longest run of consecutive words of `query` that also stands in `doc`, both normalised."""
-    words, passage = normalised(query).split(), f" {normalised(doc)} "
+    """The length of the longest run of consecutive words of `query` that also stands in `doc`, both comparable."""
+    words, passage = comparable(query).split(), f" {comparable(doc)} "
     start = longest = 0
     for end in range(1, len(words) + 1):
         while start < end and f" {' '.join(words[start:end])} " not in passage:

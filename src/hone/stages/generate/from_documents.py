@@ -1,21 +1,16 @@
 """The documents' own words as a source of drafts."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from hone.core import extractive
 from hone.progress import Task
 from hone.stages.generate.cleaning import Draft
 from hone.stages.generate.sample import Doc
+from hone.stages.generate.settings import Config
 from hone.stages.generate.styles import numbered
 
-if TYPE_CHECKING:
-    from hone.stages.generate import Config
 
-MADE = ("extractive",)
-
-
-def extracts(config: "Config", share: float, docs: list[Doc], progress: Task) -> Iterator[Draft]:
+def extracts(config: Config, share: float, docs: list[Doc], progress: Task) -> Iterator[Draft]:
     """`share` of the extracts that the settings want of every document; none where it has nothing for a style."""
     counts = {style: count * share for style, count in config.extractive.styles.items()}
     for doc in docs:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Set
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,21 +14,20 @@ from hone.backends.encoders.families import doc_text
 from hone.backends.generators import answers
 from hone.backends.generators.answers import Answer, Interrupted
 from hone.context import Job
+from hone.core.hashing import hashed
+from hone.core.query_text import comparable
 from hone.progress import Task
-from hone.stages.generate.cleaning import Draft, answered, normalised
+from hone.stages.generate.cleaning import Draft, answered
 from hone.stages.generate.language_model import LanguageModel
-from hone.stages.generate.prompts import Prompts
+from hone.stages.generate.requests import Prompts
 from hone.stages.generate.sample import Doc
-from hone.stages.generate.styles import hashed
-
-if TYPE_CHECKING:
-    from hone.stages.generate import Config
+from hone.stages.generate.settings import Config
 
 
 class ModelAsks:
     """A language model as a source of drafts. An answer is paid for once: it is kept by prompt, model and decoding."""
 
-    def __init__(self, source: str, config: "Config", job: Job, share: float, tests: Set[str]) -> None:
+    def __init__(self, source: str, config: Config, job: Job, share: float, tests: Set[str]) -> None:
         """Refuses what cannot work before any weights are read: a UserError."""
         self.source, self.config, self.job = source, config, job
         left_out = examples_left_out(config.llm, job, tests)
@@ -100,12 +99,12 @@ class ModelAsks:
 def examples_left_out(llm: LanguageModel, job: Job, tests: Set[str]) -> list[str]:
     """Examples that no model may see, since they are test queries or stand in documents judged for one."""
     asked = (llm.known_styles[name] for name, count in llm.styles.items() if count)
-    waiting = {example: f" {normalised(example)} " for row in asked for example in row.examples}
+    waiting = {example: f" {comparable(example)} " for row in asked for example in row.examples}
     found = {example for example, plain in waiting.items() if plain.strip() in tests}
     for batch in job.table("docs").batches(["title", "text", "held_out"]):
         for title, text, held_out in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if held_out:
-                plain = f" {normalised(doc_text(title, text))} "
+                plain = f" {comparable(doc_text(title, text))} "
                 found |= {example for example, words in waiting.items() if words in plain}
     return sorted(found)
 

@@ -2,23 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hone.context import Job
+from hone.core.rejection import Rejection
 from hone.errors import UserError
 from hone.inputs import readers
-from hone.stages.generate.cleaning import Draft, Fault
+from hone.stages.generate.cleaning import Draft
 from hone.stages.generate.query_log import QueryLog
-from hone.stages.generate.settings import PEOPLE
-
-if TYPE_CHECKING:
-    from hone.stages.generate import Config
+from hone.stages.generate.settings import PEOPLE, Config
 
 
 class People:
     """Queries that people asked: from a log, and with known documents."""
 
-    def __init__(self, config: "Config", job: Job) -> None:
+    def __init__(self, config: Config, job: Job) -> None:
         self.config, self.job = config, job
         self.sources = [source for source in PEOPLE if source in config.sources]
         if "log" in self.sources:
@@ -41,7 +38,7 @@ class People:
             held_out = self._held_out()
             for text, doc_id in self._known():
                 reason = "unknown document" if doc_id not in held_out else "held-out document"
-                fault = Fault(reason, f"{doc_id}: {text}") if held_out.get(doc_id, True) else None
+                fault = Rejection(reason, f"{doc_id}: {text}") if held_out.get(doc_id, True) else None
                 yield Draft("human", "human", doc_id, " ".join(text.split()), fault=fault)
 
     def _logged(self) -> Iterator[tuple[str, str]]:

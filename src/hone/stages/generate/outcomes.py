@@ -3,25 +3,25 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hone import tables
 from hone.context import Job
+from hone.core.hashing import hashed
+from hone.core.query_text import comparable
+from hone.core.rejection import Rejection
 from hone.inputs import readers
-from hone.stages.generate.cleaning import Cleaner, Draft, Fault, Rules, normalised
-from hone.stages.generate.styles import hashed
-
-if TYPE_CHECKING:
-    from hone.stages.generate import Config
+from hone.stages.generate.cleaning import Cleaner, Draft, Rules
+from hone.stages.generate.settings import Config
 
 DRAFTS_AT_ONCE = 1_024
 EXAMPLES_KEPT = 3
 
 
-def rules_of(config: "Config", job: Job) -> Rules:
+def rules_of(config: Config, job: Job) -> Rules:
     """The limits that the settings set, blocked words read from their file."""
     file = config.clean.blocked_words
-    blocked = (normalised(line) for _, line in readers.lines(job.source(file))) if file else ()
+    blocked = (comparable(line) for _, line in readers.lines(job.source(file))) if file else ()
     return Rules(
         config.min_words,
         config.max_words,
@@ -58,11 +58,11 @@ def _query(draft: Draft) -> dict[str, object]:
     }
 
 
-def _drop(draft: Draft, fault: Fault) -> dict[str, object]:
+def _drop(draft: Draft, fault: Rejection) -> dict[str, object]:
     return {"id": _query_id(draft), "stage": "generate", "reason": fault.reason, "detail": fault.detail}
 
 
-def _note(job: Job, draft: Draft, fault: Fault | None) -> None:
+def _note(job: Job, draft: Draft, fault: Rejection | None) -> None:
     """Counts a draft in the facts: kept or dropped, by source and style."""
     if fault is not None:
         return note_drop(job, draft.source, draft.style, fault)
@@ -71,7 +71,7 @@ def _note(job: Job, draft: Draft, fault: Fault | None) -> None:
     return None
 
 
-def note_drop(job: Job, source: str, style: str, fault: Fault) -> None:
+def note_drop(job: Job, source: str, style: str, fault: Rejection) -> None:
     """Counts a dropped query in the facts, by source, style and reason, with a few examples."""
     reasons = job.facts.setdefault("dropped", {}).setdefault(source, {}).setdefault(style, {})
     reason = reasons.setdefault(fault.reason, {"count": 0, "examples": []})

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hone.stages.generate.cleaning import Fault, normalised
-from hone.stages.generate.styles import drawn
+from hone.core.hashing import drawn
+from hone.core.query_text import comparable
+from hone.core.rejection import Rejection
 
 
 @dataclass(frozen=True)
 class QueryLog:
     """What one pass over a log tells, in 24 bytes per distinct query.
 
-    `keys` [n] float64, sorted, are hashes of the normalised queries; `counts` [n] int64 how often each was asked;
+    `keys` [n] float64, sorted, are hashes of the comparable queries; `counts` [n] int64 how often each was asked;
     `firsts` [n] int64 its first place in the order of time; `rows` all queries of the log.
     """
 
@@ -28,19 +29,19 @@ class QueryLog:
         hashes: list[float] = []
         times: list[str] = []
         for text, time in rows:
-            hashes.append(drawn(normalised(text)))
+            hashes.append(drawn(comparable(text)))
             times.append(time)
         by_time = np.array(sorted(range(len(times)), key=times.__getitem__), dtype=np.int64)
         ordered = np.array(hashes, dtype=np.float64)[by_time]
         keys, firsts, counts = np.unique(ordered, return_index=True, return_counts=True)
         return cls(keys, counts, firsts, len(hashes))
 
-    def fault(self, text: str, min_count: int, holdout: float) -> Fault | None:
+    def fault(self, text: str, min_count: int, holdout: float) -> Rejection | None:
         """Why a query of the log is left out: it was asked too rarely, or first in the last `holdout` share of the
         log, which is kept for measuring."""
-        at = int(np.searchsorted(self.keys, drawn(normalised(text))))
+        at = int(np.searchsorted(self.keys, drawn(comparable(text))))
         if self.firsts[at] >= round(self.rows * (1 - holdout)):
-            return Fault("held out: first asked lately", text)
+            return Rejection("held out: first asked lately", text)
         if self.counts[at] < min_count:
-            return Fault("asked too rarely", f"{self.counts[at]} of {min_count} times: {text}")
+            return Rejection("asked too rarely", f"{self.counts[at]} of {min_count} times: {text}")
         return None

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from hone.backends.encoders.families import doc_text
 from hone.context import Job
-from hone.stages.generate.styles import hashed
+from hone.core.hashing import hashed
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,19 @@
-"""Settings of generate beside those of the language model: the other sources, and what makes a query unusable."""
+"""The settings of generate: its sources, and what makes a query unusable."""
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from hone.config import Settings
+from hone.backends import BACKENDS
+from hone.config import Settings, Source, StageConfig
 from hone.core import extractive
-from hone.inputs.references import Source
+from hone.errors import UserError
+from hone.evaluation.test_collections import GuardSet, JudgedSet
+from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.styles import counts_of
 
+MADE = ("extractive",)
+"""Sources that cut queries out of the documents."""
 PEOPLE = ("log", "human")
 """Sources whose queries people asked."""
 
@@ -61,3 +66,91 @@ class Cleaning(Settings):
     """A text file of words or phrases, one per line; queries with any of them are dropped. None come with Hone."""
     personal_data: bool = False
     """Drop queries with an e-mail address, a telephone or card number, or an IBAN."""
+
+
+class Config(StageConfig):
+    """Settings of generate."""
+
+    sharded = True
+
+    sources: tuple[str, ...] = ("extractive",)
+    """Where queries come from, any of: extractive (cut from documents), log (a file of real queries), human (real
+    queries with their documents), or a language model: transformers or vllm (in this process) or openai (any
+    OpenAI-compatible server)."""
+    mix: dict[str, float] = Field(default={})
+    """Relative weight of each source among the drafts, such as {log: 1, vllm: 2}; empty takes all that each source
+    has."""
+    query_log: Annotated[Source, Field(validate_default=True)] = ""
+    """Real queries without judgements: .txt with one per line, or .jsonl, .csv or .parquet with a field."""
+    query_field: str = "text"
+    """The field of the query log that holds the query."""
+    log: Log = Log()
+    """Settings of the source log."""
+    human: Annotated[Human, Field(validate_default=True)] = Human()
+    """Settings of the source human."""
+    extractive: Extractive = Extractive()
+    """Settings of the source extractive."""
+    llm: Annotated[LanguageModel, Field(validate_default=True)] = LanguageModel()
+    """Settings of the language model."""
+    tests: tuple[JudgedSet, ...] = ()
+    """Test sets beside the corpus's own, whose queries are dropped too; those of evaluate.tests, unless set here."""
+    guards: tuple[GuardSet, ...] = ()
+    """Sets that choose how far training goes, whose queries are dropped too; those of distill.guards, unless set here.
+    """
+    clean: Cleaning = Cleaning()
+    """What makes a query unusable."""
+    max_docs: int = Field(default=100_000, ge=1)
+    """At most so many documents are asked about, a sample by seed; held-out ones never are."""
+    min_words: int = 2
+    """Shorter queries are dropped."""
+    max_words: int = 64
+    """Longer queries are dropped, whatever their source; a language model's styles have lower limits of their own."""
+    seed: int = 17
+    """Draws the sample of documents, the extracts, the examples in prompts and the answers."""
+
+    @field_validator("sources")
+    @classmethod
+    def _known_sources(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = (*MADE, *PEOPLE, *BACKENDS["generator"])
+        if not value or not set(value) <= set(known) or len(set(value)) < len(value):
+            raise ValueError(f"name each source once, of {', '.join(known)}")
+        return value
+
+    @field_validator("mix")
+    @classmethod
+    def _weights_of_sources(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        if value and (set(value) != set(info.data.get("sources", ())) or min(value.values()) <= 0):
+            raise ValueError("give every one of generate.sources, and nothing else, a weight above 0")
+        return value
+
+    @field_validator("query_log")
+    @classmethod
+    def _log_as_source(cls, value: str, info: ValidationInfo) -> str:
+        if ("log" in info.data.get("sources", ())) != bool(value):
+            raise ValueError("a query log needs both the file here and log among generate.sources")
+        return value
+
+    @field_validator("human")
+    @classmethod
+    def _human_as_source(cls, value: Human, info: ValidationInfo) -> Human:
+        if ("human" in info.data.get("sources", ())) != bool(value.file):
+            raise ValueError("human queries need both human.file and human among generate.sources")
+        return value
+
+    @field_validator("llm")
+    @classmethod
+    def _model_as_source(cls, value: LanguageModel, info: ValidationInfo) -> LanguageModel:
+        backends = set(info.data.get("sources", ())) & set(BACKENDS["generator"])
+        if backends - {"openai"} and not value.model:
+            raise UserError("generate.llm.model is empty: name the folder of the language model that writes queries")
+        if "openai" in backends and not (value.endpoint.url and value.endpoint.model):
+            raise UserError("generate.llm.endpoint needs the url of the server and the name of its model")
+        if backends and not any(value.styles.values()):
+            raise UserError("generate.llm.styles asks for nothing: give at least one style a number above 0")
+        return value
+
+    @property
+    def per_doc(self) -> dict[str, float]:
+        """Drafts that each source makes of a document, on average."""
+        of_model, of_text = sum(self.llm.styles.values()), sum(self.extractive.styles.values())
+        return {source: of_text if source in MADE else of_model for source in self.sources if source not in PEOPLE}

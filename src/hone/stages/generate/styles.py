@@ -4,12 +4,12 @@ The six styles and 3 examples shown of each follow section 3.1 of arXiv 2502.197
 search is zero-shot by design, so its pool is empty.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 
 from pydantic import Field, model_validator
 
 from hone.config import Settings
+from hone.core.hashing import drawn
 
 EXAMPLES_SHOWN = 3
 
@@ -178,14 +178,3 @@ def numbered(counts: Mapping[str, float], seed: int, doc_id: str) -> list[tuple[
         for style, whole, rest in wanted
         for number in range(whole + (rest > 0 and drawn(seed, doc_id, style) < rest))
     ]
-
-
-def hashed(*parts: object) -> int:
-    """64 bits that depend on `parts` alone."""
-    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
-
-
-def drawn(*parts: object) -> float:
-    """A number in [0, 1) that depends on `parts` alone."""
-    return hashed(*parts) / 2**64
