@@ -23,7 +23,9 @@ import numpy as np
 from hone.backends.encoders.corpus import Corpus
 from hone.backends.search.bm25 import BM25
 from hone.backends.teachers import teacher
-from hone.engine.execute import execute, plan, scratch_folder
+from hone.engine.execute import execute
+from hone.engine.plan import plan
+from hone.engine.scratch import scratch_folder
 from hone.stages import stage
 from hone.storage.base import LocalStore
 

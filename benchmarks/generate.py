@@ -87,7 +87,9 @@ def in_a_process(work: Any, *arguments: Any) -> None:
 
 
 def prepare(folder: Path) -> None:
-    from hone.engine.execute import execute, plan, scratch_folder
+    from hone.engine.execute import execute
+    from hone.engine.plan import plan
+    from hone.engine.scratch import scratch_folder
     from hone.stages import stage
     from hone.storage.base import LocalStore
 
@@ -99,7 +101,7 @@ def prepare(folder: Path) -> None:
 def planned(folder: Path, scratch: Path) -> Any:
     from memory import inputs_of
 
-    from hone.engine.execute import plan
+    from hone.engine.plan import plan
     from hone.stages import stage
     from hone.storage.base import LocalStore
 
@@ -113,7 +115,8 @@ def generate(folder: Path, number: int, shards: int) -> None:
     from hone.backends.generators.answers import Answer
     from hone.backends.generators.openai_api import OpenAIServer
     from hone.context import Shard
-    from hone.engine.execute import execute, scratch_folder
+    from hone.engine.execute import execute
+    from hone.engine.scratch import scratch_folder
     from hone.storage.base import LocalStore
 
     def made_up(self: OpenAIServer, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
@@ -141,7 +144,8 @@ def answer(prompt: str, seed: int) -> str:
 
 
 def join(folder: Path, shards: int) -> None:
-    from hone.engine.execute import merge, scratch_folder
+    from hone.engine.merge import merge
+    from hone.engine.scratch import scratch_folder
     from hone.storage.base import LocalStore
 
     with scratch_folder() as scratch:

@@ -104,7 +104,9 @@ def child(folder: Path, stage: str, size: int) -> None:
     if stage == "scores":
         write_scores(store, size)
         return
-    from hone.engine.execute import execute, plan, scratch_folder
+    from hone.engine.execute import execute
+    from hone.engine.plan import plan
+    from hone.engine.scratch import scratch_folder
     from hone.stages import stage as module
 
     if stage == "mine":
@@ -144,7 +146,8 @@ def write_scores(store: object, size: int) -> None:
     """As many queries as documents with the scores of twenty documents each: what curate reads."""
     from hone.config import StageConfig
     from hone.context import Job, Plan, Shard
-    from hone.engine.execute import _commit, _manifest, scratch_folder
+    from hone.engine.execute import _commit, _manifest
+    from hone.engine.scratch import scratch_folder
     from hone.storage.base import LocalStore
 
     assert isinstance(store, LocalStore)

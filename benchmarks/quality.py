@@ -19,7 +19,7 @@ from rich.table import Table
 
 from hone import settings
 from hone.engine import runner
-from hone.engine.execute import scratch_folder
+from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder

@@ -30,8 +30,8 @@ import chain
 import ir
 from conftest import BUCKET, settings, text
 from hone import __version__
-from hone.engine import runner
-from hone.engine.execute import scratch_folder
+from hone.engine import record, runner
+from hone.engine.scratch import scratch_folder
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
 from hone.results.manifest import Manifest
@@ -187,7 +187,7 @@ def test_containers_make_the_tables_and_the_model_of_the_laptop_and_publish_it(
     run, _ = whole
     assert run.state == "SUCCEEDED"
     assert list(dict.fromkeys(run.tasks)) == ["preflight", *STAGES, "notify"]
-    done = runner.results(run.store, "whole")
+    done = record.results(run.store, "whole")
     assert chain.digests(done) == chain.digests(on_laptop)
     assert done["distill"].prefix == on_laptop["distill"].prefix
     assert '"state": "SUCCEEDED"' in run.printed
@@ -206,7 +206,7 @@ def test_a_training_killed_in_its_container_is_retried_and_goes_on_at_its_checkp
 
 def test_the_report_of_the_containers_opens_in_a_browser(whole: tuple[Followed, list[str]]) -> None:
     run, _ = whole
-    done = runner.results(run.store, "whole")
+    done = record.results(run.store, "whole")
     picture = ROOT / "build/e2e/report.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder() as scratch, browser.opened() as page:
@@ -222,7 +222,7 @@ def test_a_model_that_the_gate_does_not_promote_is_not_published_and_nothing_els
     run = follow(spec, settings("held", f"s3://{BUCKET}/in", changes), tmp_path, s3, store="whole")
     assert run.state == "SUCCEEDED"
     assert "publish" not in run.tasks
-    assert runner.results(run.store, "held")["gate"].facts["verdict"] in ("hold", "reject")
+    assert record.results(run.store, "held")["gate"].facts["verdict"] in ("hold", "reject")
     assert [event["stage"] for event in run.events("finished")] == ["gate"]
     assert run.printed.count("was finished already, nothing is computed again") == len(run.tasks) - 5
 
@@ -235,7 +235,7 @@ def test_a_shard_that_is_killed_every_time_fails_the_run_and_notify_says_so(
     assert run.state == "FAILED"
     assert run.tasks == ["preflight", "prepare", *["generate"] * 3, "notify"]
     assert '"state": "FAILED"' in run.printed
-    assert set(runner.results(run.store, "failing")) == {"prepare"}
+    assert set(record.results(run.store, "failing")) == {"prepare"}
 
 
 @pytest.mark.parametrize("name", ["cpu", "train"])

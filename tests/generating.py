@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from hone.context import Shard
-from hone.engine.execute import execute, plan, scratch_folder
+from hone.engine.execute import execute
+from hone.engine.plan import plan
+from hone.engine.scratch import scratch_folder
 from hone.results.manifest import Manifest
 from hone.stages.generate.settings import Config
 from hone.storage.base import LocalStore

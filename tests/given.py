@@ -9,7 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hone.context import Job, Plan, Shard
-from hone.engine.execute import execute, merge, plan, scratch_folder
+from hone.engine.execute import execute
+from hone.engine.merge import merge
+from hone.engine.plan import plan
+from hone.engine.scratch import scratch_folder
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_part
 from hone.stages import stage

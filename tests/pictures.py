@@ -12,11 +12,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from browser import opened, show
-from hone.engine import runner
-from hone.engine.execute import scratch_folder
+from hone.engine import record
+from hone.engine.scratch import scratch_folder
 from hone.results.table_io import fetch_folder
+from hone.serving.page import Judgements, Server
 from hone.serving.search import Searcher
-from hone.serving.serve import Judgements, Server
 from hone.storage.base import Store, open_store
 
 HEIGHT = 1500
@@ -24,7 +24,7 @@ HEIGHT = 1500
 
 def report(store: Store, run: str, picture: Path) -> str:
     """Takes a picture of the top of a run's report; returns all text of the page."""
-    done = runner.results(store, run)
+    done = record.results(store, run)
     with scratch_folder() as scratch, opened() as page:
         show(page, fetch_folder(store, done["gate"], "full_report", scratch) / "report.html")
         page.screenshot(path=picture, clip={"x": 0, "y": 0, "width": 1100, "height": HEIGHT}, full_page=True)

@@ -11,7 +11,9 @@ import given
 from hone import context
 from hone.backends.teachers.pair_models import PairModel
 from hone.context import Shard
-from hone.engine.execute import execute, plan, scratch_folder
+from hone.engine.execute import execute
+from hone.engine.plan import plan
+from hone.engine.scratch import scratch_folder
 from hone.stages import stage
 from hone.storage.base import LocalStore
 

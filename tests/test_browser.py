@@ -14,8 +14,8 @@ import pytest
 from browser import faults, needs_browser, opened, show
 from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain
 from hone.report.page import page as report_page
+from hone.serving.page import Judgements, Server, query_id
 from hone.serving.search import Hit
-from hone.serving.serve import Judgements, Server, query_id
 from story import EVIL, VERDICT, measured, story
 
 ATTACK = '<script>document.title = "owned"</script><img src=x onerror="document.title=\'owned\'">'

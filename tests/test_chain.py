@@ -20,7 +20,7 @@ from hone import context as job_module
 from hone import settings
 from hone.commands.cli import app
 from hone.context import Shard
-from hone.engine import runner
+from hone.engine import record, runner
 from hone.errors import UserError
 from hone.results.manifest import Manifest, load_manifest
 from hone.results.table_io import fetch_folder
@@ -113,7 +113,7 @@ def test_the_command_gives_the_same_tables_and_weights_in_another_store_and_then
     assert "Loading weights" not in made.stderr
     assert "nDCG@10" in made.stdout
     assert f"{store.root}/gate/" in made.stdout
-    done = runner.results(store, "tiny")
+    done = record.results(store, "tiny")
     assert digests(done) == digests(first[1])
     assert done["distill"].outputs["model"] == first[1]["distill"].outputs["model"]
     before = files(store)
@@ -144,7 +144,7 @@ def test_a_run_that_keeps_no_query_ends_with_the_reasons_and_leaves_what_was_dro
     said = r"kept no query: all [\d,]+ drafts were dropped: [\d,]+ too short, such as '.*'; correct"
     with pytest.raises(UserError, match=said):
         runner.run(checked, store)
-    made = runner.results(store, "tiny")["generate"]
+    made = record.results(store, "tiny")["generate"]
     assert made.outputs["dropped_by_generate"].rows
     with pytest.raises(UserError, match=said):
         runner.run_stage("mine", checked.stages["mine"], {"queries": made}, store, Shard())

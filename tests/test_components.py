@@ -13,7 +13,7 @@ from kfp import components, dsl
 from kfp.local import executor_input_utils, executor_output_utils
 
 from hone import settings
-from hone.engine import runner
+from hone.engine import record, runner
 from hone.errors import UserError
 from hone.kubeflow import derive
 from hone.kubeflow.components import COMPONENTS, component, parents, producers
@@ -92,7 +92,7 @@ def test_a_launched_stage_gives_the_result_of_the_laptop_and_shows_its_manifest(
     assert json.loads(Path(manifest.path).read_text("utf-8"))["fingerprint"] == on_laptop["prepare"].fingerprint
     assert manifest.metadata["docs_digest"] == on_laptop["prepare"].outputs["docs"].digest
     assert outputs["metrics"].metadata["rows.docs"] == on_laptop["prepare"].outputs["docs"].rows > 20
-    assert runner.recorded(store, "small") == {"prepare": outputs["prefix"]}
+    assert record.recorded(store, "small") == {"prepare": outputs["prefix"]}
 
 
 def test_shards_launched_one_by_one_are_joined_to_the_result_of_the_laptop(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student
 from hone.backends.training.batches import Batch, make_batch
 from hone.context import Job, Shard
-from hone.engine.execute import plan, scratch_folder
+from hone.engine.plan import plan
+from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import chain
 from hone.core.text import Chunking
-from hone.engine import runner
+from hone.engine import record
 from hone.errors import UserError
 from hone.inputs import readers
 from hone.results.manifest import Manifest, Part, load_manifest, output_of
@@ -183,4 +183,4 @@ def test_any_record_of_a_run_is_read_or_refused(tmp_path: Path, changes: list[Ed
     store = LocalStore(tmp_path)
     store.replace("runs/r.json", edited(json.dumps({"mine": "mine/0123456789abcdef"}).encode(), changes))
     with suppress(UserError):
-        assert all(prefix.count("/") == 1 and ".." not in prefix for prefix in runner.recorded(store, "r").values())
+        assert all(prefix.count("/") == 1 and ".." not in prefix for prefix in record.recorded(store, "r").values())

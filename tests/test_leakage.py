@@ -13,8 +13,8 @@ from hone import tables
 from hone.context import Job, Plan, Shard
 from hone.core.near_duplicates import NearDuplicates, shingles, similarity
 from hone.core.query_text import comparable
-from hone.engine.execute import scratch_folder
 from hone.engine.runner import run
+from hone.engine.scratch import scratch_folder
 from hone.settings import check
 from hone.stages import stage
 from hone.stages.gate import count_lists

@@ -10,7 +10,7 @@ import corpora
 import given
 from hone import settings
 from hone.engine import runner
-from hone.engine.execute import scratch_folder
+from hone.engine.scratch import scratch_folder
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
 from hone.storage.base import LocalStore

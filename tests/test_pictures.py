@@ -6,8 +6,8 @@ from pathlib import Path
 import chain
 import pictures
 from browser import needs_browser
+from hone.serving.page import query_id
 from hone.serving.search import top_tens
-from hone.serving.serve import query_id
 from hone.storage.base import LocalStore
 
 

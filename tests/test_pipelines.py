@@ -14,7 +14,7 @@ import yaml
 import chain
 import ir
 from hone import settings
-from hone.engine import runner
+from hone.engine import record, runner
 from hone.errors import UserError
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
@@ -187,7 +187,7 @@ def test_a_model_from_elsewhere_is_judged_without_training_as_on_the_laptop(tmp_
     spec, _ = ir.load(compiled("evaluate", "dev-cpu", tmp_path))
     assert ir.interpret(spec, run, {"settings": text, "store": store.uri, "model": model}) == "SUCCEEDED"
     assert seen == ["preflight", "prepare", "distill", "evaluate", "gate", "notify"]
-    done = runner.results(store, "tiny")
+    done = record.results(store, "tiny")
     assert done["evaluate"].facts["tuned"] == done["evaluate"].facts["base"], "the same weights, from elsewhere"
     assert done["gate"].facts["verdict"] == "hold"
     adopting = chain.checked(home, "laptop", distill={**chain.SETTINGS["distill"], "adopt": model})

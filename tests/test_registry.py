@@ -9,7 +9,9 @@ import pytest
 
 from hone.config import StageConfig
 from hone.context import Job, Plan, Shard
-from hone.engine.execute import _manifest, execute, plan, scratch_folder
+from hone.engine.execute import _manifest, execute
+from hone.engine.plan import plan
+from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.results import registry
 from hone.results.manifest import Manifest

@@ -20,7 +20,7 @@ import test_openai_api as endpoint
 from fake_s3 import s3_with
 from hone import settings
 from hone.errors import UserError
-from hone.log import SECRET_NAME, secret, without_secrets
+from hone.secrets import SECRET_NAME, secret, without_secrets
 from hone.storage.base import open_store
 
 ENVIRONMENT = (

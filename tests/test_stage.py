@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hone import tables
 from hone.context import Job, Plan, Shard
-from hone.engine.code_digest import code_digest
-from hone.engine.execute import merge_facts
+from hone.engine.fingerprint import code_digest
+from hone.engine.merge import merge_facts
 from hone.errors import UserError
 from hone.results.content_cache import Memo
 from hone.results.manifest import Manifest, Output

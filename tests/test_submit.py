@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import kfp_server
-from hone.engine import runner
+from hone.engine import record
 from hone.errors import TransientError, UserError
 from hone.kubeflow import submit
 from hone.kubeflow.profile import load
@@ -46,7 +46,7 @@ def decided(tmp_path: Path, verdict: str) -> None:
     }
     for manifest in done.values():
         store.create(f"{manifest.prefix}/manifest.json", manifest.model_dump_json().encode())
-    runner.record(store, "handbook", done)
+    record.record(store, "handbook", done)
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("promote", 0), ("hold", 3), ("reject", 4)])

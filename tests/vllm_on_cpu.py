@@ -18,7 +18,9 @@ from hone.backends.generators.vllm_engine import VLLM
 from hone.backends.teachers.pair_models import PairModel
 from hone.backends.teachers.settings import OneTeacher
 from hone.backends.teachers.vllm_scores import VLLMScores
-from hone.engine.execute import execute, plan, scratch_folder
+from hone.engine.execute import execute
+from hone.engine.plan import plan
+from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.settings import Config

@@ -6,7 +6,6 @@ result. What the environment holds as a secret, or a mounted file, never appears
 
 import json
 import os
-import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,9 +15,8 @@ from typing import Any
 import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
 
-SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|KEY", re.IGNORECASE)
-SHORTEST_SECRET = 8
-_secrets: set[str] = set()
+from hone.secrets import without_secrets
+
 _kept: ContextVar[tuple[list[str], ...]] = ContextVar("kept", default=())
 
 
@@ -39,22 +37,6 @@ def kept(**names: str) -> Generator[list[str]]:
             yield lines
     finally:
         _kept.reset(mark)
-
-
-def secret(value: str) -> str:
-    """The value itself, which from now on is taken out of whatever is logged or told."""
-    _secrets.add(value)
-    return value
-
-
-def without_secrets(text: str) -> str:
-    """The text without known secrets: those read from files, and environment variables that are named like some."""
-    named = {value for name, value in os.environ.items() if SECRET_NAME.search(name)}
-    # The longest first: one may be part of another.
-    for value in sorted(_secrets | named, key=len, reverse=True):
-        if len(value) >= SHORTEST_SECRET:
-            text = text.replace(value, "***")
-    return text
 
 
 def _render(logger: object, method: str, event: Any) -> str:

@@ -1,0 +1,1 @@
+"""What `hone VERB` does: one module per verb, and the only place that prints for people."""

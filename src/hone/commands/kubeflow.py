@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hone import settings as settings_file
 from hone.commands.options import (
     DEFAULT_STORE,
     HostOption,
@@ -15,9 +16,19 @@ from hone.commands.options import (
     ProfileOption,
     Settings,
     StoreOption,
+    verbs,
 )
+from hone.inputs.references import fetch_all
+from hone.kubeflow import compile as compiler
+from hone.kubeflow import launcher
+from hone.kubeflow import preflight as preflight_checks
+from hone.kubeflow import profile as profiles
+from hone.kubeflow import reconcile as reconciling
+from hone.kubeflow import selftest as selftests
+from hone.kubeflow import submit as submitting
+from hone.storage.base import open_store
 
-app = typer.Typer()
+app = verbs()
 
 
 @app.command()
@@ -28,10 +39,7 @@ def compile(
     images: ImagesOption = None,
 ) -> None:
     """Turn a pipeline and a profile into what Kubeflow runs."""
-    from hone.kubeflow.compile import compile
-    from hone.kubeflow.profile import load
-
-    compile(pipeline, load(profile, images), out)
+    compiler.compile(pipeline, profiles.load(profile, images), out)
     print(f"wrote {out}")
 
 
@@ -44,10 +52,7 @@ def register(
     namespace: NamespaceOption = "",
 ) -> None:
     """Upload a pipeline to Kubeflow, unless the same is there already."""
-    from hone.kubeflow import submit
-    from hone.kubeflow.profile import load
-
-    version = submit.register(submit.connect(host, namespace), pipeline, load(profile, images))
+    version = submitting.register(submitting.connect(host, namespace), pipeline, profiles.load(profile, images))
     print(f"{version.pipeline} {version.digest}: {'uploaded' if version.new else 'is there already'}")
 
 
@@ -65,16 +70,13 @@ def submit(
     wait: Annotated[bool, typer.Option(help="Follow the run and exit with its verdict.")] = True,
 ) -> None:
     """Run a pipeline on Kubeflow, or adopt the same run; exit 0 promote, 3 hold, 4 reject, 1 failed."""
-    from hone.kubeflow import submit
-    from hone.kubeflow.profile import load
-
     sys.exit(
-        submit.main(
-            submit.connect(host, namespace),
-            (pipeline, load(profile, images)),
+        submitting.main(
+            submitting.connect(host, namespace),
+            (pipeline, profiles.load(profile, images)),
             settings,
             {"store": store, **({"model": model} if model else {})},
-            submit.Place(namespace, service_account=service_account),
+            submitting.Place(namespace, service_account=service_account),
             wait=wait,
         )
     )
@@ -87,11 +89,8 @@ def reconcile(
     namespace: NamespaceOption = "",
 ) -> None:
     """Make Kubeflow hold the pipelines and the recurring runs of a plan; the chart's registrar does so."""
-    from hone.kubeflow.reconcile import load_plan, reconcile
-    from hone.kubeflow.submit import connect
-
-    wanted = load_plan(plan)
-    for sentence in reconcile(connect(host, namespace), wanted, namespace):
+    wanted = reconciling.load_plan(plan)
+    for sentence in reconciling.reconcile(submitting.connect(host, namespace), wanted, namespace):
         print(sentence, flush=True)
 
 
@@ -105,10 +104,9 @@ def selftest(
     gpu_gib: Annotated[int, typer.Option(help="GiB of memory that each must have.")] = 0,
 ) -> None:
     """Try, inside a cluster, what runs will need of it; `helm test` does so."""
-    from hone.kubeflow.preflight import Needs, tell
-    from hone.kubeflow.selftest import checks
-
-    tell("selftest", checks(host, namespace, store, queue, Needs(gpus=gpus, gpu_gib=gpu_gib)))
+    preflight_checks.tell(
+        "selftest", selftests.checks(host, namespace, store, queue, preflight_checks.Needs(gpus=gpus, gpu_gib=gpu_gib))
+    )
 
 
 @app.command()
@@ -119,8 +117,6 @@ def fetch(
     into: Annotated[Path, typer.Option("--into", help="The folder in which NAME is made.")],
 ) -> None:
     """Put models where runs find them, each whole or not at all; prints their digests."""
-    from hone.inputs.references import fetch_all
-
     for name, digest in fetch_all(models, into):
         print(f"{name}: sha256 {digest}", flush=True)
 
@@ -134,11 +130,11 @@ def preflight(
     scratch_gib: Annotated[int, typer.Option(help="GiB that must be free for temporary files.")] = 0,
 ) -> None:
     """Check in a minute what would otherwise fail after hours: store, data, models, GPU, space, endpoints."""
-    from hone.kubeflow.preflight import Needs, check
-    from hone.settings import load
-    from hone.storage.base import open_store
-
-    check(load(settings), open_store(store), Needs(gpus=gpus, gpu_gib=gpu_gib, scratch_gib=scratch_gib))
+    preflight_checks.check(
+        settings_file.load(settings),
+        open_store(store),
+        preflight_checks.Needs(gpus=gpus, gpu_gib=gpu_gib, scratch_gib=scratch_gib),
+    )
 
 
 @app.command()
@@ -147,6 +143,4 @@ def launch(
     executor_input: Annotated[str, typer.Argument(metavar="EXECUTOR_INPUT", help="The JSON that Kubeflow passes.")],
 ) -> None:
     """Run one task of a Kubeflow pipeline, inside its container."""
-    from hone.kubeflow.launcher import launch
-
-    launch(name, executor_input)
+    launcher.launch(name, executor_input)

@@ -5,6 +5,19 @@ from typing import Annotated
 
 import typer
 
+
+def verbs(help: str = "") -> typer.Typer:
+    """An empty Typer app for one verb, or with `help` for a verb that has verbs of its own."""
+    # Importing rich for the help text alone would double the time to answer.
+    return typer.Typer(
+        help=help or None,
+        no_args_is_help=bool(help),
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's name in the store.")]
 Settings = Annotated[Path, typer.Argument(metavar="SETTINGS.yaml", help="The settings file; `hone init` writes one.")]
 StoreOption = Annotated[str, typer.Option("--store", help="Where results live: a folder or s3://bucket/prefix.")]

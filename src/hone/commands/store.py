@@ -1,98 +1,71 @@
-"""The commands about what the store keeps: results, and published models."""
+"""`hone store`: what a store holds, whether it is whole, what differs, and what may go."""
 
 from typing import Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
-from hone.commands.options import DEFAULT_STORE, StoreOption
+from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
+from hone.commands.output import console
+from hone.engine import record
+from hone.engine.maintenance import differences, flaws, garbage, parts_of, prefixes_of, runs
+from hone.errors import UserError
+from hone.results.manifest import missing_parts
+from hone.stages import STAGES
+from hone.storage.base import open_store
 
-app = typer.Typer()
-registry = typer.Typer(help="Published models: what serves a domain now, and what did before.", no_args_is_help=True)
-app.add_typer(registry, name="registry")
-storage = typer.Typer(help="The store: what it holds, whether it is whole, what may go.", no_args_is_help=True)
-app.add_typer(storage, name="store")
-Domain = Annotated[str, typer.Argument(metavar="DOMAIN", help="The name that publish.domain gave.")]
-
-
-@registry.command("list")
-def registry_list(store: StoreOption = DEFAULT_STORE) -> None:
-    """List the domains that have been published to, each with its current version."""
-    from hone.commands import console
-
-    console.registry_list(store)
+app = verbs("The store: what it holds, whether it is whole, what may go.")
 
 
-@registry.command("show")
-def registry_show(domain: Domain, store: StoreOption = DEFAULT_STORE) -> None:
-    """Show every version of a domain, and every move of what is current."""
-    from hone.commands import console
-
-    console.registry_show(domain, store)
-
-
-@registry.command("promote")
-def registry_promote(
-    domain: Domain,
-    version: Annotated[str, typer.Argument(help="The version to make current.")],
-    store: StoreOption = DEFAULT_STORE,
-) -> None:
-    """Make a published version current."""
-    from hone.commands import console
-
-    console.registry_move(domain, version, store)
-
-
-@registry.command("rollback")
-def registry_rollback(domain: Domain, store: StoreOption = DEFAULT_STORE) -> None:
-    """Make the version before the current one current again."""
-    from hone.commands import console
-
-    console.registry_move(domain, "", store)
-
-
-@app.command()
-def repair(
-    name: Annotated[str, typer.Argument(metavar="RUN|PREFIX", help="A run's name, or one result: stage/fingerprint.")],
-    store: StoreOption = DEFAULT_STORE,
-) -> None:
-    """Make damaged or missing parts of a run again."""
-    from hone.engine.maintenance import show_repair
-
-    show_repair(store, name)
-
-
-@storage.command("ls")
+@app.command("ls")
 def store_ls(store: StoreOption = DEFAULT_STORE) -> None:
     """List the runs with their size, and whether their parts are there."""
-    from hone.engine.maintenance import show_runs
+    opened = open_store(store)
+    grid = Table("run", "stages", "MB", "state")
+    sizes = {one.key: one.size for one in opened.objects()}
+    for name in runs(opened):
+        results = record.results(opened, name)
+        size = sum(part.bytes for manifest in results.values() for _, part in parts_of(manifest))
+        whole = not any(missing_parts(manifest, sizes) for manifest in results.values())
+        state = "whole" if whole else f"damaged: hone repair {name}"
+        grid.add_row(escape(name), f"{len(results)} of {len(STAGES)}", f"{size / 1e6:,.1f}", state)
+    console.print(grid)
 
-    show_runs(store)
 
-
-@storage.command("verify")
+@app.command("verify")
 def store_verify(
     name: Annotated[str, typer.Argument(metavar="[RUN]", help="Only this run.")] = "",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Read every part and compare it with its checksum; exit code 2 if any is damaged."""
-    from hone.engine.maintenance import show_verified
+    opened = open_store(store)
+    chosen = [name] if name else runs(opened)
+    prefixes = dict.fromkeys(prefix for one in chosen for prefix in prefixes_of(opened, one))
+    found = [line for prefix in prefixes for line in flaws(opened, prefix)]
+    for line in found:
+        console.print(escape(line), soft_wrap=True)
+    if found:
+        raise UserError(f"{len(found)} of the above in {opened.uri} are damaged; mend each as it says")
+    console.print(f"{len(prefixes)} results of {len(chosen)} runs are whole.")
 
-    show_verified(store, name)
 
-
-@storage.command("diff")
+@app.command("diff")
 def store_diff(
     first: Annotated[str, typer.Argument(help="A run.")],
     second: Annotated[str, typer.Argument(help="Another run.")],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Say what differs between two runs: settings, sources, code, results."""
-    from hone.engine.maintenance import show_difference
+    opened = open_store(store)
+    lines = list(differences(record.results(opened, first), record.results(opened, second)))
+    for name, line in lines:
+        console.print(f"[bold]{name:<9}[/] {escape(line)}", soft_wrap=True)
+    if not lines:
+        console.print("Both runs stand for the same results.")
 
-    show_difference(store, first, second)
 
-
-@storage.command("gc")
+@app.command("gc")
 def store_gc(
     store: StoreOption = DEFAULT_STORE,
     older_than: Annotated[float, typer.Option(min=0, help="Hours: what is younger may still be in use.")] = 24.0,
@@ -100,6 +73,12 @@ def store_gc(
     delete: Annotated[bool, typer.Option("--delete", help="Remove it; otherwise it is only listed.")] = False,
 ) -> None:
     """List what killed runs left behind: parts without a manifest, uploads that never ended."""
-    from hone.engine.maintenance import show_garbage
-
-    show_garbage(store, older_than, results=results, delete=delete)
+    opened = open_store(store)
+    found = garbage(opened, older_than, results=results)
+    for one in found:
+        console.print(f"{escape(one.found.key)}  [dim]{one.reason}, {one.found.size:,} bytes[/]", soft_wrap=True)
+        if delete:
+            opened.delete(one.found)
+    done = "removed" if delete else "may go; --delete removes them"
+    size = sum(one.found.size for one in found)
+    console.print(f"{len(found)} objects, {size / 1e6:,.1f} MB {done}." if found else "Nothing to remove.")

@@ -28,7 +28,7 @@ from hone.core.forecast import (
 from hone.core.hashing import drawn
 from hone.core.interpolation import sweep
 from hone.core.text import Chunking, flat
-from hone.engine import runner
+from hone.engine import record
 from hone.errors import UserError
 from hone.evaluation.test_collections import Collection, distinct
 from hone.inputs import readers
@@ -101,11 +101,11 @@ def forecast(settings: RunSettings, store: Store, device: str, per_hour: float, 
         raise UserError(f"--device {device!r} is none of {', '.join(DEVICES)}; name one")
     if per_hour < 0:
         raise UserError(f"--price {per_hour:g} is below 0; give the price of one hour")
-    before = runner.results(store, settings.name) if runner.recorded(store, settings.name) else {}
+    before = record.results(store, settings.name) if record.recorded(store, settings.name) else {}
     planner = Planner(settings, before, scratch)
     works = planner.works()
     name = settings.name if before else last_run(store)
-    found = rates(before or (runner.results(store, name) if name else {}), name, settings)
+    found = rates(before or (record.results(store, name) if name else {}), name, settings)
     rows = tuple(priced(work, DEVICES[device], found, per_hour) for work in works)
     if any(row.source == "estimate" for row in rows):
         planner.notes.append(DEVICES[device].assumed)

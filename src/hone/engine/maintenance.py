@@ -4,20 +4,17 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from hone.engine import runner
-from hone.engine.execute import plan, redo, scratch_folder
+from hone.engine import explain, record
+from hone.engine.execute import redo
+from hone.engine.plan import plan
+from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.log import about, log
-from hone.results.manifest import Manifest, Part, load_manifest, missing_parts
+from hone.results.manifest import Manifest, Part, load_manifest
 from hone.results.table_io import fetch_part
 from hone.stages import STAGES, stage
-from hone.storage.base import Object, Store, open_store
+from hone.storage.base import Object, Store
 
-console = Console(highlight=False)
 RUNS = "runs"
 HOUR = 3_600.0
 
@@ -40,7 +37,7 @@ def prefixes_of(store: Store, name: str) -> list[str]:
     """The results of a run, or the one result whose prefix is given, in the order of the flow. Raises UserError."""
     if "/" in name:
         return [name.strip("/")]
-    known = runner.recorded(store, name)
+    known = record.recorded(store, name)
     if not known:
         there = ", ".join(runs(store)) or "none"
         raise UserError(f"there is no run called {name!r} in {store.uri}; the runs there are {there}")
@@ -155,7 +152,7 @@ def _referred(store: Store, prefix: str, objects: list[Object]) -> set[str]:
 def _used(store: Store) -> set[str]:
     """The prefixes of all results that any run stands for, with what they were made from."""
     used: set[str] = set()
-    waiting = [prefix for name in runs(store) for prefix in runner.recorded(store, name).values()]
+    waiting = [prefix for name in runs(store) for prefix in record.recorded(store, name).values()]
     while waiting:
         prefix = waiting.pop()
         if prefix not in used:
@@ -177,7 +174,7 @@ def differences(before: Mapping[str, Manifest], after: Mapping[str, Manifest]) -
 
 
 def _between(old: Manifest, new: Manifest) -> Iterator[str]:
-    yield from runner.differences("", old.config, new.config)
+    yield from explain.differences("", old.config, new.config)
     if old.code != new.code:
         yield f"code {old.code} -> {new.code}"
     if sorted(old.sources.values()) != sorted(new.sources.values()):
@@ -189,59 +186,3 @@ def _between(old: Manifest, new: Manifest) -> Iterator[str]:
         other = new.outputs.get(table)
         if other and other.digest != output.digest:
             yield f"writes another {table}" + (f": {output.rows} -> {other.rows} rows" if output.rows else "")
-
-
-def show_runs(store_uri: str) -> None:
-    """Prints every run: its stages, its size and whether its parts are there."""
-    store = open_store(store_uri)
-    grid = Table("run", "stages", "MB", "state")
-    sizes = {one.key: one.size for one in store.objects()}
-    for name in runs(store):
-        results = runner.results(store, name)
-        size = sum(part.bytes for manifest in results.values() for _, part in parts_of(manifest))
-        whole = not any(missing_parts(manifest, sizes) for manifest in results.values())
-        state = "whole" if whole else f"damaged: hone repair {name}"
-        grid.add_row(escape(name), f"{len(results)} of {len(STAGES)}", f"{size / 1e6:,.1f}", state)
-    console.print(grid)
-
-
-def show_verified(store_uri: str, name: str) -> None:
-    """Reads every part of one run, or of all, and prints what is damaged. Raises UserError if anything is."""
-    store = open_store(store_uri)
-    chosen = [name] if name else runs(store)
-    prefixes = dict.fromkeys(prefix for one in chosen for prefix in prefixes_of(store, one))
-    found = [line for prefix in prefixes for line in flaws(store, prefix)]
-    for line in found:
-        console.print(escape(line), soft_wrap=True)
-    if found:
-        raise UserError(f"{len(found)} of the above in {store.uri} are damaged; mend each as it says")
-    console.print(f"{len(prefixes)} results of {len(chosen)} runs are whole.")
-
-
-def show_difference(store_uri: str, first: str, second: str) -> None:
-    """Prints what differs between two runs."""
-    store = open_store(store_uri)
-    lines = list(differences(runner.results(store, first), runner.results(store, second)))
-    for name, line in lines:
-        console.print(f"[bold]{name:<9}[/] {escape(line)}", soft_wrap=True)
-    if not lines:
-        console.print("Both runs stand for the same results.")
-
-
-def show_garbage(store_uri: str, hours: float, *, results: bool, delete: bool) -> None:
-    """Prints what may go, and removes it if `delete`."""
-    store = open_store(store_uri)
-    found = garbage(store, hours, results=results)
-    for one in found:
-        console.print(f"{escape(one.found.key)}  [dim]{one.reason}, {one.found.size:,} bytes[/]", soft_wrap=True)
-        if delete:
-            store.delete(one.found)
-    done = "removed" if delete else "may go; --delete removes them"
-    size = sum(one.found.size for one in found)
-    console.print(f"{len(found)} objects, {size / 1e6:,.1f} MB {done}." if found else "Nothing to remove.")
-
-
-def show_repair(store_uri: str, name: str) -> None:
-    """Mends a run or a result and prints what was done."""
-    for prefix, outcome in repair(open_store(store_uri), name):
-        console.print(f"{escape(prefix)}: {outcome}", soft_wrap=True)

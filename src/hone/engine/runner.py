@@ -1,22 +1,26 @@
 """The laptop runner: the whole chain on one machine, stage after stage, through the one door, `execute`."""
 
-import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from hone import tables
 from hone.config import ModelMark, SourceMark, StageConfig, marked
 from hone.context import Plan, Shard
-from hone.engine.execute import execute, finished, merge, plan, scratch_folder
+from hone.engine.commit import finished
+from hone.engine.execute import execute
+from hone.engine.explain import explain
+from hone.engine.merge import merge
+from hone.engine.plan import plan
+from hone.engine.record import record
+from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.evaluation.policy import PROMOTE
 from hone.inputs import model_folder
 from hone.inputs.references import local_path
 from hone.log import about
-from hone.results.manifest import Manifest, load_manifest
+from hone.results.manifest import Manifest
 from hone.settings import RunSettings
 from hone.stages import STAGES, distill, publish, stage
 from hone.stages.generate.outcomes import none_kept
@@ -124,66 +128,9 @@ def explain_run(settings: RunSettings, store: Store, *, last: str = STAGES[-1]) 
     return steps
 
 
-def explain(store: Store, run_name: str, todo: Plan) -> str:
-    """Why a stage has no result: what differs from the last one of this run."""
-    last = recorded(store, run_name).get(todo.stage)
-    before = last and load_manifest(store, f"{last}/manifest.json")
-    if not before:
-        return "no result yet"
-    same = before.sources.values()
-    changes = [
-        *differences("", _settings(before.config, before.sources), _settings(todo.config.model_dump(), todo.sources)),
-        *(f"{reference} has other content" for reference, digest in todo.sources.items() if digest not in same),
-        *(
-            f"{table} changed"
-            for table, manifest in todo.inputs.items()
-            if before.input_digests.get(table) != manifest.outputs[table].digest
-        ),
-    ]
-    return "; ".join(changes) or "its code changed"
-
-
 def outputs_of(done: Mapping[str, Manifest]) -> dict[str, Manifest]:
     """Every table and folder of finished stages with the manifest it belongs to."""
     return {name: manifest for manifest in done.values() for name in manifest.outputs if name in tables.OUTPUTS}
-
-
-def record(store: Store, run_name: str, done: Mapping[str, Manifest]) -> None:
-    """Notes which results a run's name stands for; never read to decide whether a stage is done."""
-    prefixes = {**recorded(store, run_name), **{name: manifest.prefix for name, manifest in done.items()}}
-    if prefixes != recorded(store, run_name):
-        store.replace(_record_key(run_name), json.dumps(prefixes, indent=1).encode())
-
-
-def recorded(store: Store, run_name: str) -> dict[str, str]:
-    """Stage to result prefix, as last noted for a run's name; empty for an unknown name."""
-    data = store.read(_record_key(run_name))
-    if data is None:
-        return {}
-    try:
-        found = cast(object, json.loads(data))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise _damaged(store, run_name, "it is no JSON object")
-    for name, prefix in cast(dict[str, object], found).items():
-        if not isinstance(prefix, str) or not re.fullmatch(rf"{re.escape(name)}/[0-9a-f]{{16}}", prefix):
-            raise _damaged(store, run_name, f"{name[:40]!r} is no result")
-    return cast(dict[str, str], found)
-
-
-def _damaged(store: Store, run_name: str, flaw: str) -> UserError:
-    mend = "delete it, and `hone run` finds the results again"
-    return UserError(f"{_record_key(run_name)} in {store.uri} is damaged ({flaw}); {mend}")
-
-
-def results(store: Store, run_name: str) -> dict[str, Manifest]:
-    """The manifests that a run's name stands for. Raises UserError if there is no such run."""
-    prefixes = recorded(store, run_name)
-    if not prefixes:
-        raise UserError(f"there is no run called {run_name!r} in {store.uri}; `hone run` makes one")
-    loaded = {name: load_manifest(store, f"{prefix}/manifest.json") for name, prefix in prefixes.items()}
-    return {name: manifest for name, manifest in loaded.items() if manifest is not None}
 
 
 def _execute(todo: Plan, store: Store, shards: int) -> Manifest:
@@ -213,30 +160,3 @@ def left_out(name: str, settings: RunSettings, done: Mapping[str, Manifest]) -> 
 
 def _until(last: str) -> tuple[str, ...]:
     return STAGES[: STAGES.index(last) + 1]
-
-
-def _record_key(run_name: str) -> str:
-    return f"runs/{run_name}.json"
-
-
-def _settings(config: Any, references: Mapping[str, str]) -> Any:
-    """Settings without the names of outside data: its content counts, wherever it lies."""
-    if isinstance(config, dict):
-        return {key: _settings(value, references) for key, value in cast(dict[str, Any], config).items()}
-    if isinstance(config, (tuple, list)):
-        return [_settings(value, references) for value in cast(list[Any], config)]
-    return "" if isinstance(config, str) and config in references else config
-
-
-def differences(path: str, before: Any, after: Any) -> list[str]:
-    """What differs between two settings, one line for each key."""
-    return [f"{key} {old!r} -> {new!r}" for key, old, new in differing(path, before, after)]
-
-
-def differing(path: str, before: Any, after: Any) -> list[tuple[str, Any, Any]]:
-    """The keys in which two settings differ, each with both values."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        old, new = cast(dict[str, Any], before), cast(dict[str, Any], after)
-        keys = sorted({*old, *new})
-        return [found for key in keys for found in differing(f"{path}.{key}", old.get(key), new.get(key))]
-    return [] if before == after else [(path.lstrip("."), before, after)]

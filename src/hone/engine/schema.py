@@ -1,4 +1,4 @@
-"""`hone describe`: what the stages read, write and accept, derived from the stages themselves."""
+"""What the stages read, write and accept, derived from the stages themselves: settings as rows, and as JSON schema."""
 
 import json
 from collections.abc import Iterator
@@ -7,26 +7,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as Grid
 
-from hone import tables
-from hone.errors import UserError
 from hone.stages import STAGES, stage
-
-console = Console(highlight=False)
-
-
-def describe(name: str = "") -> None:
-    """Prints every stage, or one: its settings, and the tables it reads and writes. Raises UserError."""
-    if name and name not in STAGES:
-        raise UserError(f"{name!r} is not a stage; the stages are {', '.join(STAGES)}")
-    for chosen in [name] if name else STAGES:
-        _describe_stage(chosen)
-    for output in tables.OUTPUTS.values():
-        if not name or output.name in stage(name).WRITES:
-            _describe_output(output)
 
 
 def schema_json() -> str:
@@ -65,19 +47,6 @@ def shared_settings() -> dict[str, str]:
     return {field: names[0] for field, names in holders.items() if len(names) > 1 or field == "teacher"}
 
 
-def _describe_stage(name: str) -> None:
-    module = stage(name)
-    doc = (module.__doc__ or "").strip().splitlines()
-    console.print(f"\n[bold]{name}[/]  [dim]image {module.IMAGE}{', sharded' if module.Config.sharded else ''}[/]")
-    console.print(escape(doc[0]) if doc else "")
-    console.print(f"reads  {', '.join(module.READS) or 'the corpus'}")
-    console.print(f"writes {', '.join(module.WRITES)}")
-    grid = Grid("setting", "type", "default", "meaning")
-    for row in setting_rows("", module.Config):
-        grid.add_row(*map(escape, row))
-    console.print(grid)
-
-
 def setting_rows(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     """Name, type, default and meaning of every setting of a model, nested ones with their path."""
     for name, field in model.model_fields.items():
@@ -96,14 +65,3 @@ def _default(field: FieldInfo) -> str:
     if value is PydanticUndefined or value is None:
         return "required" if field.is_required() else ""
     return "as below" if isinstance(value, BaseModel) else repr(value)
-
-
-def _describe_output(output: tables.Table | tables.Folder) -> None:
-    if isinstance(output, tables.Folder):
-        console.print(f"\n[bold]{output.name}/[/]  {output.meaning}")
-        return
-    console.print(f"\n[bold]{output.name}[/]  one row is {output.row}; key: {', '.join(output.key)}")
-    grid = Grid("column", "type", "meaning")
-    for column in output.columns:
-        grid.add_row(column.name, escape(str(column.type)), escape(column.meaning))
-    console.print(grid)

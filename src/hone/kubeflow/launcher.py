@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from hone import settings
 from hone.context import Shard
-from hone.engine import runner
-from hone.engine.execute import scratch_folder
+from hone.engine import record, runner
+from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.inputs.references import local_path
 from hone.kubeflow.components import component, lackable, parents
@@ -111,7 +111,7 @@ def _stage(call: Call, run_settings: RunSettings, store: Store) -> None:
     done = "ran" if ran else "was finished already, nothing is computed again"
     print(f"{call.name}: {done}: {store.uri}/{manifest.prefix}", flush=True)
     if shard.count == 1:
-        runner.record(store, run_settings.name, {call.name: manifest})
+        record.record(store, run_settings.name, {call.name: manifest})
     _report(call, store, manifest)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from hone.config import Settings
-from hone.engine import runner
+from hone.engine import record
 from hone.errors import TransientError, UserError
 from hone.settings import RunSettings
 from hone.storage.base import Store
@@ -33,7 +33,7 @@ def notify(settings: RunSettings, store: Store, given: Mapping[str, Any]) -> Non
 
 def message(settings: RunSettings, store: Store, status: Mapping[str, Any]) -> dict[str, Any]:
     """How the run ended, the stages that have a result, and what was found."""
-    done = runner.results(store, settings.name) if runner.recorded(store, settings.name) else {}
+    done = record.results(store, settings.name) if record.recorded(store, settings.name) else {}
     facts = {
         key: manifest.facts[key]
         for manifest in done.values()

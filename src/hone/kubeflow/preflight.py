@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hone.config import ModelMark, Settings, SourceMark, marked
-from hone.engine.execute import scratch_folder
+from hone.engine.scratch import scratch_folder
 from hone.errors import TransientError, UserError
 from hone.inputs import model_folder, references
 from hone.settings import RunSettings

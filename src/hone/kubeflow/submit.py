@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from hone import __version__, settings
-from hone.engine import runner
+from hone.engine import record
 from hone.errors import TransientError, UserError
 from hone.kubeflow.compile import compile
 from hone.kubeflow.profile import Profile
@@ -160,7 +160,7 @@ def follow(client: "Client", run_id: str, pause: float) -> str:
 
 def verdict(store: Store, text: str) -> tuple[str, int]:
     """What was found and decided, as a sentence, and the exit code that says so."""
-    done = runner.results(store, check(text).name)
+    done = record.results(store, check(text).name)
     gate = done.get("gate")
     if gate is None:
         return "no verdict: the run did not reach the gate", FAILED

@@ -1,4 +1,4 @@
-"""`hone compare`: the tuned models of two runs against each other, on every test set that both measured."""
+"""The tuned models of two runs against each other, on every test set that both measured."""
 
 import json
 from collections import defaultdict
@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from rich.console import Console
 
 from hone import tables
 from hone.context import Job, Plan, Shard
-from hone.engine import runner
-from hone.engine.execute import scratch_folder
+from hone.engine import explain, record, runner
 from hone.errors import UserError
 from hone.evaluation.metrics import MEASURES
 from hone.evaluation.summary import Draws, Measured, main_set, summarise
 from hone.evaluation.test_collections import OWN, Judged, Ranking, Result, read_judged
-from hone.report import before_after
 from hone.report.collect import queries_of
 from hone.report.findings import Findings
 from hone.report.markdown import markdown
@@ -26,7 +23,7 @@ from hone.report.page import page
 from hone.results.manifest import Manifest
 from hone.results.table_io import TableReader, fetch_folder
 from hone.stages import evaluate, stage
-from hone.storage.base import Store, open_store
+from hone.storage.base import Store
 from hone.tables import Table
 
 DRAWS = Draws(permutations=100_000, resamples=10_000, seed=17)
@@ -46,19 +43,12 @@ class Run:
     """Set to measure to query_id to value."""
 
 
-def show(one: str, other: str, store_uri: str, out: Path) -> None:
-    """Prints how the second run's model compares with the first's and writes the report in `out`. Raises UserError."""
-    console = Console(highlight=False)
-    with scratch_folder() as scratch:
-        findings = compare(open_store(store_uri), one, other, scratch)
-    console.print(before_after(findings.metrics, findings.names))
-    for setting, before, after in findings.changes:
-        console.print(f"{setting}: {before} -> {after}", soft_wrap=True, markup=False)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "report.html").write_text(page(findings), "utf-8")
-    (out / "report.md").write_text(markdown(findings), "utf-8")
-    (out / "metrics.json").write_text(json.dumps(findings.metrics, indent=1, allow_nan=False), "utf-8")
-    console.print(f"report: {out / 'report.html'}", soft_wrap=True)
+def write_report(findings: Findings, folder: Path) -> None:
+    """The report of a comparison: report.html, report.md and metrics.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.html").write_text(page(findings), "utf-8")
+    (folder / "report.md").write_text(markdown(findings), "utf-8")
+    (folder / "metrics.json").write_text(json.dumps(findings.metrics, indent=1, allow_nan=False), "utf-8")
 
 
 def compare(store: Store, one: str, other: str, scratch: Path) -> Findings:
@@ -86,7 +76,7 @@ def compare(store: Store, one: str, other: str, scratch: Path) -> Findings:
 
 def load(store: Store, name: str, scratch: Path) -> Run:
     """Raises UserError if the run has not been evaluated."""
-    done = runner.results(store, name)
+    done = record.results(store, name)
     if "evaluate" not in done:
         raise UserError(f"run {name!r} has not been evaluated; `hone run` its settings first")
     scratch.mkdir(parents=True)
@@ -164,7 +154,7 @@ def answered(runs: list[Run], judged: Judged | None, name: str, ids: list[str]) 
 def changes(one: Run, other: Run) -> Iterator[tuple[str, str, str]]:
     """Every setting that differs between two runs, with its value in either."""
     for name in (name for name in one.stages if name in other.stages):
-        for key, before, after in runner.differing(name, one.stages[name].config, other.stages[name].config):
+        for key, before, after in explain.differing(name, one.stages[name].config, other.stages[name].config):
             yield key, repr(before), repr(after)
 
 

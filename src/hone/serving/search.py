@@ -1,22 +1,19 @@
-"""`hone search`: the base and the tuned model's answers to one query, side by side."""
+"""The base and the tuned model's answers to one query, side by side."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from hone.context import Job, Plan, Shard
-from hone.engine import runner
-from hone.engine.execute import scratch_folder
+from hone.engine import record, runner
+from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.report.collect import TITLE_CHARS, cut, find
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
-from hone.storage.base import Store, open_store
+from hone.storage.base import Store
 
 if TYPE_CHECKING:
     from hone.backends.encoders.encoder import Encoder
@@ -35,20 +32,6 @@ class Hit:
     other_rank: int
 
 
-def show(run_name: str, query: str, store_uri: str) -> None:
-    """Prints both top tens; what moved is marked. Raises UserError."""
-    if not query.strip():
-        raise UserError("the query is empty; type what you would search for")
-    base, tuned = top_tens(open_store(store_uri), run_name, query)
-    table = Table(title=escape(query), title_justify="left")
-    for heading in ("", "base", "tuned", "moved"):
-        table.add_column(heading, overflow="fold")
-    for rank in range(max(len(base), len(tuned))):
-        left, right = (hits[rank] if rank < len(hits) else None for hits in (base, tuned))
-        table.add_row(str(rank + 1), _cell(left), _cell(right), _moved(rank + 1, right))
-    Console(highlight=False).print(table)
-
-
 def top_tens(store: Store, run_name: str, query: str) -> tuple[list[Hit], list[Hit]]:
     """The ten best documents of the base and of the tuned student, best first. Raises UserError."""
     with scratch_folder() as scratch:
@@ -63,7 +46,7 @@ class Searcher:
         from hone.backends.encoders.encoder import Encoder
         from hone.backends.encoders.vectors import encode_docs
 
-        done = runner.results(store, run_name)
+        done = record.results(store, run_name)
         if "evaluate" not in done:
             raise UserError(f"run {run_name!r} is not finished; `hone run` its settings first")
         job = Job(_plan(done["evaluate"], done), store, scratch, Shard())
@@ -108,16 +91,3 @@ def _hits(own: list[tuple[str, float]], other: list[tuple[str, float]], texts: d
         )
         for doc_id, score in own
     ]
-
-
-def _cell(hit: Hit | None) -> str:
-    return f"{hit.score:.3f} {escape(hit.title)} [dim]{escape(hit.doc_id)}[/]" if hit else ""
-
-
-def _moved(rank: int, hit: Hit | None) -> str:
-    if hit is None or hit.other_rank == rank:
-        return ""
-    if not hit.other_rank:
-        return "[green]new[/]"
-    change = hit.other_rank - rank
-    return f"[green]▲ {change}[/]" if change > 0 else f"[red]▼ {-change}[/]"

@@ -5,6 +5,7 @@ from typing import Protocol, cast
 
 from hone.config import StageConfig
 from hone.context import Job
+from hone.errors import UserError
 
 STAGES = ("prepare", "generate", "mine", "score", "curate", "distill", "evaluate", "gate", "publish")
 
@@ -25,3 +26,10 @@ class Stage(Protocol):
 def stage(name: str) -> Stage:
     """The module of a stage. Importing one costs little: torch and the like are imported inside `run`."""
     return cast(Stage, importlib.import_module(f"hone.stages.{name}"))
+
+
+def known_stage(name: str) -> str:
+    """The name itself. Raises UserError listing the stages if it is not one of them."""
+    if name not in STAGES:
+        raise UserError(f"{name!r} is not a stage; the stages are {', '.join(STAGES)}")
+    return name

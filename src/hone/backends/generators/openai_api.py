@@ -15,7 +15,7 @@ from hone.backends.generators.answers import Answer, Interrupted, Request, is_co
 from hone.backends.generators.settings import Endpoint, Sampling
 from hone.backends.generators.token_counts import BYTES_PER_TOKEN
 from hone.errors import TransientError, UserError
-from hone.log import secret
+from hone.secrets import secret
 
 LARGEST_SEED = 2**31 - 1
 PASSING = (408, 409, 429)

@@ -16,7 +16,7 @@ import urllib3
 
 from hone.backends.teachers.settings import OneTeacher, RerankServer
 from hone.errors import TransientError, UserError
-from hone.log import secret
+from hone.secrets import secret
 
 LONGEST_WAIT = 8.0
 PASSING = (408, 409, 425, 429)

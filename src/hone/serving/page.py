@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 from hone.core.text import flat
-from hone.engine.execute import scratch_folder
+from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.inputs import readers
 from hone.report.collect import cut

@@ -1,0 +1,34 @@
+"""`hone compare`: the tuned models of two runs against each other."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
+from hone.commands.output import console
+from hone.engine.scratch import scratch_folder
+from hone.report import before_after
+from hone.serving.compare import compare as compared
+from hone.serving.compare import write_report
+from hone.storage.base import open_store
+
+app = verbs()
+
+
+@app.command()
+def compare(
+    one: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with.")],
+    other: Annotated[str, typer.Argument(metavar="RUN", help="The run that is compared.")],
+    store: StoreOption = DEFAULT_STORE,
+    out: Annotated[Path | None, typer.Option(help="The folder of the report; default OTHER-against-ONE here.")] = None,
+) -> None:
+    """Compare the tuned models of two runs on every test set that both measured, and write a report."""
+    folder = out or Path(f"{other}-against-{one}")
+    with scratch_folder() as scratch:
+        findings = compared(open_store(store), one, other, scratch)
+    console.print(before_after(findings.metrics, findings.names))
+    for setting, before, after in findings.changes:
+        console.print(f"{setting}: {before} -> {after}", soft_wrap=True, markup=False)
+    write_report(findings, folder)
+    console.print(f"report: {folder / 'report.html'}", soft_wrap=True)

@@ -1,0 +1,42 @@
+"""`hone gate`: the verdict on a run's model, criterion by criterion."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from hone.commands.options import DEFAULT_STORE, RunName, StoreOption, verbs
+from hone.commands.output import console
+from hone.engine import record
+from hone.engine.scratch import scratch_folder
+from hone.errors import UserError
+from hone.evaluation.policy import REJECT, shown
+from hone.results.table_io import fetch_folder
+from hone.stages.gate import read_verdict
+from hone.storage.base import open_store
+
+app = verbs()
+REJECTED = 3
+"""Exit code of `hone gate --strict` for a rejected model."""
+
+
+@app.command()
+def gate(
+    run_name: RunName,
+    store: StoreOption = DEFAULT_STORE,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if the model is rejected.")] = False,
+) -> None:
+    """Show the verdict on a run's model: every criterion with value, threshold and outcome."""
+    place = open_store(store)
+    manifest = record.results(place, run_name).get("gate")
+    if manifest is None:
+        raise UserError(f"run {run_name!r} has no verdict yet; `hone run` its settings first")
+    with scratch_folder() as scratch:
+        text = (fetch_folder(place, manifest, "verdict", scratch) / "verdict.json").read_text("utf-8")
+    found, criteria = read_verdict(text)
+    grid = Table("criterion", "value", "wanted", "outcome", "note", title=f"verdict: {found['verdict']}")
+    for row in criteria:
+        grid.add_row(*map(escape, (row.name, shown(row.value), row.wanted, row.outcome, row.note)))
+    console.print(grid)
+    raise typer.Exit(REJECTED if strict and found["verdict"] == REJECT else 0)

@@ -1,0 +1,44 @@
+"""What running a stage would be: its settings, its inputs, and the fingerprint that follows from both and its code."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from hone import tables
+from hone.config import ModelMark, SourceMark, StageConfig, identity, marked
+from hone.context import Plan
+from hone.engine.fingerprint import code_digest
+from hone.errors import UserError
+from hone.inputs import model_folder, references
+from hone.results.manifest import Manifest, digest_of
+from hone.stages import stage
+from hone.tables import Folder
+
+
+def plan(name: str, config: StageConfig, inputs: Mapping[str, Manifest], scratch: Path) -> Plan:
+    """What running a stage with these settings on these inputs would be. Raises UserError on a missing input."""
+    module = stage(name)
+    missing = [table for table in module.READS if table not in {*inputs, *config.without_training}]
+    if missing:
+        raise UserError(f"{name} reads {', '.join(missing)}: run the stages before it first")
+    chosen = {table: inputs[table] for table in module.READS if table in inputs}
+    found = {
+        reference: references.content_digest(references.local_path(reference, scratch))
+        for reference in marked(config, SourceMark)
+    }
+    for reference in marked(config, ModelMark):
+        model_folder.check(references.local_path(reference, scratch))
+    shaping = {
+        "stage": name,
+        "code": code_digest(module.__name__),
+        "schema": {output: str(_schema(output)) for output in module.WRITES},
+        "config": identity(config, found),
+        "inputs": {table: manifest.outputs[table].digest for table, manifest in chosen.items()},
+    }
+    return Plan(name, config, chosen, found, digest_of(shaping)[:16])
+
+
+def _schema(name: str) -> pa.Schema | str:
+    output = tables.OUTPUTS[name]
+    return output.name if isinstance(output, Folder) else output.schema
