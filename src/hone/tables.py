@@ -190,3 +190,6 @@ OUTPUTS: dict[str, Table | Folder] = {
         MODEL, REPORT, VERDICT, FULL_REPORT, PUBLISHED,
     )
 }  # fmt: skip
+
+PEOPLE = ("log", "human")
+"""Sources whose queries people asked."""

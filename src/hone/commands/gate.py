@@ -11,9 +11,8 @@ from hone.commands.output import console
 from hone.engine import record
 from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
-from hone.evaluation.policy import REJECT, shown
+from hone.evaluation.policy import REJECT, read_verdict, shown
 from hone.results.table_io import fetch_folder
-from hone.stages.gate import read_verdict
 from hone.storage.base import open_store
 
 app = verbs()

@@ -1,6 +1,7 @@
 """Why something was left out: a fixed phrase, the same for all that one rule drops, and what in particular."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -9,3 +10,15 @@ class Rejection:
 
     reason: str
     detail: str
+
+
+EXAMPLES_KEPT = 3
+
+
+def note_drop(facts: dict[str, Any], source: str, style: str, fault: Rejection) -> None:
+    """Counts a dropped query in the facts, by source, style and reason, with a few examples."""
+    reasons = facts.setdefault("dropped", {}).setdefault(source, {}).setdefault(style, {})
+    reason = reasons.setdefault(fault.reason, {"count": 0, "examples": []})
+    reason["count"] += 1
+    if len(reason["examples"]) < EXAMPLES_KEPT:
+        reason["examples"].append(fault.detail)

@@ -3,6 +3,7 @@
 Shown harm rejects, missing proof holds, and only a model that passes every criterion is promoted.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -191,3 +192,9 @@ def shown(value: float | str) -> str:
     if isinstance(value, float):
         return f"{value:.5f}".rstrip("0") if 0 < abs(value) < 0.001 else f"{value:,.3g}"
     return f"{value:,}" if isinstance(value, int) else value
+
+
+def read_verdict(text: str) -> tuple[dict[str, Any], list[Criterion]]:
+    """verdict.json, and its criteria as they were judged."""
+    found: dict[str, Any] = json.loads(text)
+    return found, [Criterion(**row) for row in found["criteria"]]

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import pkgutil
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -127,10 +128,20 @@ def _refusals(name: str) -> list[str]:
 
 
 def own_modules(name: str) -> list[str]:
-    """The stage's module and those that it alone of all stages imports: what makes it the stage that it is."""
-    imported = {stage: _imports(_source(f"hone.stages.{stage}")) for stage in stages.STAGES}
+    """The stage's modules and those that it alone of all stages imports: what makes it the stage that it is."""
+    rooms = {stage: _modules(f"hone.stages.{stage}") for stage in stages.STAGES}
+    imported = {
+        stage: {found for module in modules for found in _imports(_source(module))} for stage, modules in rooms.items()
+    }
     others = set[str]().union(*(found for stage, found in imported.items() if stage != name))
-    return [f"hone.stages.{name}", *sorted(imported[name] - others)]
+    return [*rooms[name], *sorted(imported[name] - others - set(rooms[name]))]
+
+
+def _modules(name: str) -> list[str]:
+    """A module, and if it is a package those inside it."""
+    spec = importlib.util.find_spec(name)
+    inner = pkgutil.iter_modules(spec.submodule_search_locations or []) if spec else ()
+    return [name, *sorted(f"{name}.{found.name}" for found in inner)]
 
 
 def _imports(source: str) -> set[str]:

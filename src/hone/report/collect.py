@@ -15,7 +15,6 @@ from hone.evaluation.summary import Values
 from hone.evaluation.test_collections import Ranking, Result, extremes
 from hone.inputs.references import declared_licence
 from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain
-from hone.results.manifest import Manifest
 from hone.results.table_io import Docs
 
 DROPPED = ("dropped_by_prepare", "dropped_by_generate", "dropped_by_mine", "dropped_by_score", "dropped_by_curate")
@@ -34,7 +33,7 @@ def gather(
     findings = Findings(
         metrics=metrics,
         model=Path(str(config["student"]["model"]).removeprefix("package:")).name,
-        history=history(job.ancestors),
+        history=tuple(job.ancestors.values()),
         origins=origins(job),
         dropped=dropped(job),
         training=json.loads(training.read_text("utf-8")) if training.is_file() else {},
@@ -117,13 +116,6 @@ def _reasons(batches: Iterable[Any]) -> dict[str, int]:
     for batch in batches:
         counts.update(batch[0].to_pylist())
     return dict(counts)
-
-
-def history(ancestors: Mapping[str, Manifest]) -> tuple[Manifest, ...]:
-    """The manifests of the stages before, in the order of the flow."""
-    from hone.stages import STAGES
-
-    return tuple(ancestors[name] for name in STAGES if name in ancestors)
 
 
 def _teacher_scores(job: Job) -> Iterator[Histogram]:

@@ -111,16 +111,19 @@ def missing_parts(manifest: Manifest, sizes: Mapping[str, int]) -> list[str]:
 
 
 def lineage(store: Store, inputs: Mapping[str, Manifest]) -> dict[str, Manifest]:
-    """The manifests of every stage that `inputs` come from, by stage."""
+    """The manifests of every stage that `inputs` come from, by stage, each after those that it was made from."""
     found: dict[str, Manifest] = {}
-    queue = list(inputs.values())
-    while queue:
-        manifest = queue.pop()
-        if manifest.stage not in found:
-            found[manifest.stage] = manifest
-            prefixes = sorted(set(manifest.inputs.values()))
-            loaded = (load_manifest(store, f"{prefix}/manifest.json") for prefix in prefixes)
-            queue.extend(parent for parent in loaded if parent is not None)
+
+    def add(manifest: Manifest) -> None:
+        if manifest.stage in found:
+            return
+        for prefix in sorted(set(manifest.inputs.values())):
+            if parent := load_manifest(store, f"{prefix}/manifest.json"):
+                add(parent)
+        found[manifest.stage] = manifest
+
+    for manifest in inputs.values():
+        add(manifest)
     return found
 
 

@@ -9,9 +9,8 @@ from hone.config import StageConfig
 from hone.context import Job
 from hone.core import text as texts
 from hone.core.query_text import comparable
-from hone.evaluation.policy import Criterion, Evidence, Policy, judge, reasons
+from hone.evaluation.policy import Evidence, Policy, judge, reasons
 from hone.evaluation.test_collections import Collection, GuardSet, JudgedSet, relevant_elsewhere, test_queries
-from hone.report.collect import history
 from hone.report.findings import Findings
 from hone.report.markdown import card, markdown
 from hone.report.page import page
@@ -53,7 +52,7 @@ def write(found: dict[str, Any], findings: Findings, job: Job) -> None:
     The report is an output of its own: it says how long things took, and the same model has the same verdict.
     """
     folder, full = job.new_folder("verdict"), job.new_folder("full_report")
-    whole = replace(findings, verdict=found, history=history(job.ancestors))
+    whole = replace(findings, verdict=found, history=tuple(job.ancestors.values()))
     (folder / "verdict.json").write_text(json.dumps(found, indent=1, allow_nan=False), "utf-8")
     (full / "report.html").write_text(page(whole), "utf-8")
     (full / "report.md").write_text(markdown(whole), "utf-8")
@@ -91,12 +90,6 @@ def qualification(job: Job) -> dict[str, Any]:
     """What score found out about the teacher; empty if it found nothing."""
     score = job.ancestors.get("score")
     return cast(dict[str, Any], score.facts.get("qualification", {})) if score else {}
-
-
-def read_verdict(text: str) -> tuple[dict[str, Any], list[Criterion]]:
-    """verdict.json, and its criteria as they were judged."""
-    found: dict[str, Any] = json.loads(text)
-    return found, [Criterion(**row) for row in found["criteria"]]
 
 
 def _rows(job: Job, table: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:

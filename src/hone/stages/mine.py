@@ -16,11 +16,10 @@ from hone.config import Resource, StageConfig
 from hone.context import Job
 from hone.core.duplicate_queries import Query, repeats
 from hone.core.fusion import reciprocal_rank_fusion
-from hone.core.rejection import Rejection
+from hone.core.rejection import Rejection, note_drop
 from hone.progress import task
 from hone.results.table_io import TableReader
-from hone.stages.generate.outcomes import note_drop
-from hone.stages.generate.settings import PEOPLE
+from hone.tables import PEOPLE
 
 if TYPE_CHECKING:
     from hone.backends.search.bm25 import BM25
@@ -119,7 +118,7 @@ def _without(rows: pa.Table, repeated: Mapping[str, Rejection], job: Job) -> tup
     chosen = np.array([query_id not in repeated for query_id in ids], dtype=bool)
     gone = rows.filter(pa.array(~chosen)).select(["query_id", "source", "style"]).to_pylist()
     for row in gone:
-        note_drop(job, row["source"], row["style"], repeated[row["query_id"]])
+        note_drop(job.facts, row["source"], row["style"], repeated[row["query_id"]])
     lost = [(row["query_id"], repeated[row["query_id"]]) for row in gone]
     drops = tables.DROPPED_BY_MINE.build(_drop(query_id, fault.reason, fault.detail) for query_id, fault in lost)
     return rows.filter(pa.array(chosen)), drops

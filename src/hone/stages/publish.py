@@ -13,9 +13,8 @@ from hone.backends.export.settings import Hub, MLflow, ModelRegistry, Parcel
 from hone.config import StageConfig
 from hone.context import Job
 from hone.errors import UserError
-from hone.evaluation.policy import PROMOTE
+from hone.evaluation.policy import PROMOTE, read_verdict
 from hone.results import registry
-from hone.stages.gate import read_verdict
 
 IMAGE = "cpu"
 READS = ("model", "verdict")

@@ -9,7 +9,8 @@ from hone.errors import UserError
 from hone.inputs import readers
 from hone.stages.generate.cleaning import Draft
 from hone.stages.generate.query_log import QueryLog
-from hone.stages.generate.settings import PEOPLE, Config
+from hone.stages.generate.settings import Config
+from hone.tables import PEOPLE
 
 
 class People:

@@ -9,13 +9,12 @@ from hone import tables
 from hone.context import Job
 from hone.core.hashing import hashed
 from hone.core.query_text import comparable
-from hone.core.rejection import Rejection
+from hone.core.rejection import Rejection, note_drop
 from hone.inputs import readers
 from hone.stages.generate.cleaning import Cleaner, Draft, Rules
 from hone.stages.generate.settings import Config
 
 DRAFTS_AT_ONCE = 1_024
-EXAMPLES_KEPT = 3
 
 
 def rules_of(config: Config, job: Job) -> Rules:
@@ -65,19 +64,10 @@ def _drop(draft: Draft, fault: Rejection) -> dict[str, object]:
 def _note(job: Job, draft: Draft, fault: Rejection | None) -> None:
     """Counts a draft in the facts: kept or dropped, by source and style."""
     if fault is not None:
-        return note_drop(job, draft.source, draft.style, fault)
+        return note_drop(job.facts, draft.source, draft.style, fault)
     kept = job.facts.setdefault("kept", {}).setdefault(draft.source, {})
     kept[draft.style] = kept.get(draft.style, 0) + 1
     return None
-
-
-def note_drop(job: Job, source: str, style: str, fault: Rejection) -> None:
-    """Counts a dropped query in the facts, by source, style and reason, with a few examples."""
-    reasons = job.facts.setdefault("dropped", {}).setdefault(source, {}).setdefault(style, {})
-    reason = reasons.setdefault(fault.reason, {"count": 0, "examples": []})
-    reason["count"] += 1
-    if len(reason["examples"]) < EXAMPLES_KEPT:
-        reason["examples"].append(fault.detail)
 
 
 def none_kept(facts: Mapping[str, Any]) -> str:

@@ -11,11 +11,10 @@ from hone.errors import UserError
 from hone.evaluation.test_collections import GuardSet, JudgedSet
 from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.styles import counts_of
+from hone.tables import PEOPLE
 
 MADE = ("extractive",)
 """Sources that cut queries out of the documents."""
-PEOPLE = ("log", "human")
-"""Sources whose queries people asked."""
 
 
 class Extractive(Settings):
