@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hone import tables
 from hone.backends.encoders.families import Student
 from hone.core.fusion import reciprocal_rank_fusion
-from hone.stages.mine import Config, Miner, is_consistent, rank_of
+from hone.stages.mine import Config, Miner, rank_of
 
 RANKINGS = st.lists(st.lists(st.integers(0, 9), unique=True), max_size=4)
 
@@ -24,14 +24,6 @@ def test_reciprocal_rank_fusion_equals_its_definition(rankings: list[list[int]],
     expected = {item: sum(1 / (k + r.index(item) + 1) for r in rankings if item in r) for item in items}
     assert dict(fused) == pytest.approx(expected)
     assert fused == sorted(fused, key=lambda pair: (-pair[1], pair[0]))
-
-
-@pytest.mark.parametrize(
-    ("source", "rank", "limit", "kept"),
-    [("d", 20, 20, True), ("d", 21, 20, False), ("d", 0, 20, False), ("d", 0, 0, True), ("", 0, 20, True)],
-)
-def test_a_query_is_kept_if_it_finds_its_source_near_the_top(source: str, rank: int, limit: int, kept: bool) -> None:
-    assert is_consistent(source, rank, limit) is kept
 
 
 def test_ranks_count_from_one_and_zero_is_absent() -> None:
@@ -60,6 +52,17 @@ def test_inconsistent_queries_are_dropped_with_their_rank_and_log_queries_kept()
     assert kept["doc_ids"].to_pylist() == [["a", "c"], ["c", "a"]]
     reason = "source document not retrieved near the top"
     assert lost.to_pylist() == [{"id": "q2", "stage": "mine", "reason": reason, "detail": "rank 2"}]
+
+
+def test_a_source_that_only_bm25_finds_near_the_top_is_enough() -> None:
+    second = np.array([[2, 0], [2, 0], [2, 0]]), FOUND[1]
+    kept, _ = miner(False, consistency_rank=1).mine(QUERIES, [second], cosines)
+    assert kept["query_id"].to_pylist() == ["q1", "q3"]
+    kept, lost = miner(False, consistency_rank=1, consistency_bm25=False).mine(QUERIES, [second], cosines)
+    assert kept["query_id"].to_pylist() == ["q3"]
+    assert lost["id"].to_pylist() == ["q1", "q2"]
+    kept, _ = miner(False, consistency_rank=0).mine(QUERIES, [second], cosines)
+    assert len(kept) == 3
 
 
 def test_fused_lists_hold_no_held_out_document_and_score_by_reciprocal_rank() -> None:

@@ -1,7 +1,7 @@
 """mine: finds, with the student about to be tuned, what each query must be told apart from."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
@@ -30,6 +30,7 @@ WRITES = ("candidates", "dropped_by_mine")
 QUERIES_AT_ONCE = 2_048
 HELD_OUT = "held-out document"
 HELD_OUT_SOURCE = "made from a held-out document"
+NOT_RETRIEVED = "source document not retrieved near the top"
 
 
 class Retriever(Student):
@@ -48,7 +49,11 @@ class Config(StageConfig):
     top_k: int = 100
     """Documents retrieved for each query."""
     consistency_rank: int = 20
-    """A query is kept only if its source document is retrieved at this rank or better; 0 keeps all."""
+    """The round trip: a query is kept only if the student or BM25 retrieves its source document at this rank or better;
+    0 keeps all."""
+    consistency_bm25: bool = True
+    """BM25 looks for the source document where the student does not find it; its index holds the words of all documents
+    in memory."""
     fuse_bm25: bool = False
     """Fuse the student's ranking with BM25's by reciprocal rank."""
     retrievers: tuple[Retriever, ...] = ()
@@ -99,6 +104,7 @@ def run(config: Config, job: Job) -> None:
             embedded = [view.encoder.queries(texts) for view in views]
             found = [index.top_k(vectors, config.top_k) for vectors, index in zip(embedded, indexes, strict=True)]
             kept, lost = miner.mine(rows, found, partial(_cosines, views[0].vectors, embedded[0]))
+            _note_lost(rows, lost, job)
             candidates.write(kept)
             dropped.write(lost)
             progress.advance(block.num_rows)
@@ -122,6 +128,15 @@ def _without(rows: pa.Table, repeated: Mapping[str, Rejection], job: Job) -> tup
     lost = [(row["query_id"], repeated[row["query_id"]]) for row in gone]
     drops = tables.DROPPED_BY_MINE.build(_drop(query_id, fault.reason, fault.detail) for query_id, fault in lost)
     return rows.filter(pa.array(chosen)), drops
+
+
+def _note_lost(rows: pa.Table, lost: pa.Table, job: Job) -> None:
+    """Counts by style what the round trip lost, with examples."""
+    details = {row["id"]: row["detail"] for row in lost.to_pylist() if row["reason"] == NOT_RETRIEVED}
+    for row in rows.select(["query_id", "text", "source", "style"]).to_pylist() if details else ():
+        if row["query_id"] in details:
+            said = f"{details[row['query_id']]}: {row['text']}"
+            note_drop(job.facts, row["source"], row["style"], Rejection(NOT_RETRIEVED, said))
 
 
 class View:
@@ -148,7 +163,12 @@ class Miner:
         self.config, self.ids = config, ids
         self.place = {doc_id: position for position, doc_id in enumerate(ids)}
         self.allowed = ~np.array(job.table("docs").read(["held_out"])["held_out"].to_pylist(), dtype=bool)
-        self.bm25 = _bm25(job) if config.fuse_bm25 else None
+        self.job = job
+
+    @cached_property
+    def bm25(self) -> "BM25":
+        """The index over all documents, made when it is first needed."""
+        return _bm25(self.job)
 
     def held_out(self) -> pa.Table:
         """Rows of dropped_by_mine: the documents that no list may hold."""
@@ -163,10 +183,9 @@ class Miner:
         for at, (query_id, text, doc_id) in enumerate(zip(*columns, strict=True)):
             ranking, values = self._ranking(text, at, found)
             source = self.place.get(doc_id, -1)
-            rank = rank_of(source, ranking)
             if source >= 0 and not self.allowed[source]:
                 lost.append(_drop(query_id, HELD_OUT_SOURCE, doc_id))
-            elif is_consistent(doc_id, rank, self.config.consistency_rank):
+            elif self._comes_back(text, doc_id, source, [positions[at].tolist() for positions, _ in found]):
                 chosen = self._chosen(ranking, source, partial(cosines, at))
                 within = set(chosen)
                 names = [self.ids[position] for position in ranking]
@@ -174,14 +193,20 @@ class Miner:
                 likely = [names[place] for place in range(len(names)) if place not in within]
                 kept.append({"query_id": query_id, **row, "likely": likely})
             else:
-                detail = f"rank {rank}" if rank else f"not in the top {self.config.top_k}"
-                lost.append(_drop(query_id, "source document not retrieved near the top", detail))
+                lost.append(_drop(query_id, NOT_RETRIEVED, _said(rank_of(source, ranking), self.config.top_k)))
         return tables.CANDIDATES.build(kept), tables.DROPPED_BY_MINE.build(lost)
+
+    def _comes_back(self, text: str, doc_id: str, source: int, rankings: Sequence[list[int]]) -> bool:
+        """Whether a retriever, or BM25, finds the source near the top. A query without a source has no such test."""
+        limit = self.config.consistency_rank
+        if not doc_id or not limit or any(source in ranking[:limit] for ranking in rankings):
+            return True
+        return self.config.consistency_bm25 and source in self.bm25.top_k(text, limit, self.allowed)
 
     def _ranking(self, text: str, at: int, found: Sequence[Found]) -> tuple[list[int], list[float]]:
         rankings = [positions[at].tolist() for positions, _ in found]
         weights = [self.config.student_weight, *(retriever.weight for retriever in self.config.retrievers)]
-        if self.bm25 is not None:
+        if self.config.fuse_bm25:
             rankings.append(self.bm25.top_k(text, self.config.top_k, self.allowed).tolist())
             weights.append(self.config.bm25_weight)
         if len(rankings) == 1:
@@ -204,17 +229,13 @@ def _cosines(docs: np.ndarray, queries: np.ndarray, at: int, places: list[int]) 
     return docs[places] @ queries[at]
 
 
-def is_consistent(source: str, rank: int, limit: int) -> bool:
-    """Whether a query finds its source document at `limit` or better (rank 0: not at all).
-
-    Queries from a log have no source and are kept; a limit of 0 keeps all.
-    """
-    return not source or not limit or 1 <= rank <= limit
-
-
 def rank_of(position: int, ranking: Sequence[int]) -> int:
     """1-based rank, 0 if it is not there."""
     return ranking.index(position) + 1 if position in ranking else 0
+
+
+def _said(rank: int, top: int) -> str:
+    return f"rank {rank}" if rank else f"not in the top {top}"
 
 
 def _drop(name: str, reason: str, detail: str) -> dict[str, object]:

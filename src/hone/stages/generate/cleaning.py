@@ -5,13 +5,16 @@ from collections.abc import Set
 from dataclasses import dataclass
 
 from hone.backends.generators.answers import without_reasoning
+from hone.core import forms
+from hone.core.borrowed import Seen, borrowed
+from hone.core.forms import Form
 from hone.core.languages import foreign
 from hone.core.near_duplicates import NearDuplicates
 from hone.core.personal_data import has_personal_data
 from hone.core.query_text import comparable
 from hone.core.rejection import Rejection
 
-QUOTES = (('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("‘", "’"), ("«", "»"), ("**", "**"))
+QUOTES = (('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("‘", "’"), ("«", "»"), ("**", "**"), ("*", "*"), ("_", "_"))
 
 _LABEL = re.compile(
     r"^(?:(?:search |web )*(?:query|question|claim|title|keywords?)\s*:|[-*•]\s|\d{1,2}[.)]\s)\s*", re.I
@@ -29,7 +32,7 @@ _REFUSAL = re.compile(
 )
 _PASSAGE = re.compile(
     r"\b(?:the|this|that|above|given|provided) (?:above |given |provided |following )?"
-    r"(?:passage|document|text|excerpt|paragraph|snippet|abstract|article)\b",
+    r"(?:passage|documents?|text|excerpt|paragraph|snippet|abstract|article)\b",
     re.I,
 )
 
@@ -37,7 +40,8 @@ _PASSAGE = re.compile(
 @dataclass(frozen=True)
 class Draft:
     """A query before it is judged. `max_words` is the limit of its style; `doc` is empty for queries from a log; `cut`
-    says that a model ran out of tokens; `fault` is what its source found already."""
+    says that a model ran out of tokens; `fault` is what its source found already; `form` is what its style asks for,
+    and `seen` what the prompt showed beside the document."""
 
     source: str
     style: str
@@ -48,6 +52,8 @@ class Draft:
     by_model: bool = False
     cut: bool = False
     fault: Rejection | None = None
+    form: Form = "any"
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,8 @@ class Cleaner:
     def judge(self, draft: Draft) -> Rejection | None:
         """The first fault of a draft, or None."""
         plain = comparable(draft.text)
-        fault = draft.fault or self._model_habit(draft) or self._length(draft) or self._content(draft, plain)
-        fault = fault or self._known(draft, plain)
+        fault = draft.fault or self._model_habit(draft) or self._length(draft) or _form(draft)
+        fault = fault or self._content(draft, plain) or self._known(draft, plain)
         if fault is None:
             self._kept.add(plain)
         return fault
@@ -98,6 +104,8 @@ class Cleaner:
         for reason, pattern in (("refused", _REFUSAL), ("preamble", _PREAMBLE)):
             if pattern.match(draft.text):
                 return Rejection(reason, draft.text)
+        if draft.seen and (found := borrowed(draft.text, draft.doc, draft.seen)):
+            return Rejection("not about the document", f"{found}: {draft.text}")
         if draft.cut:
             return Rejection("truncated", draft.text)
         if _PASSAGE.search(draft.text):
@@ -126,11 +134,22 @@ class Cleaner:
         return Rejection("duplicate", draft.text) if plain in self._kept else None
 
 
+def _form(draft: Draft) -> Rejection | None:
+    wrong = forms.wrong_form(draft.text, draft.form, draft.doc) if draft.by_model else ""
+    return Rejection("wrong form", f"{wrong}: {draft.text}") if wrong else None
+
+
 def answered(answer: str, style: str = "query") -> str:
-    """The one line that a language model meant as its query: no reasoning, label, list mark or outer quotes."""
+    """The one line that a language model meant as its query: no reasoning, label, list mark, markdown or outer quotes,
+    and no remarks after it."""
     line = unquoted(" ".join(without_reasoning(answer).partition("\n")[0].split()))
+    bare = _unlabelled(_unlabelled(forms.tidied(line), style), style)
+    return unquoted(bare)
+
+
+def _unlabelled(line: str, style: str) -> str:
     named = line[len(style) + 1 :].lstrip() if line.lower().startswith(f"{style.lower()}:") else line
-    return unquoted(_LABEL.sub("", named))
+    return _LABEL.sub("", named)
 
 
 def unquoted(text: str) -> str:

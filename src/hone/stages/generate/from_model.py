@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Set
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from hone.backends.encoders.families import doc_text
 from hone.backends.generators import answers
 from hone.backends.generators.answers import Answer, Interrupted
 from hone.context import Job
+from hone.core import forms
+from hone.core.borrowed import Seen
 from hone.core.hashing import hashed
 from hone.core.query_text import comparable
 from hone.progress import Task
 from hone.stages.generate.cleaning import Draft, answered
 from hone.stages.generate.language_model import LanguageModel
+from hone.stages.generate.prompts import Request
 from hone.stages.generate.requests import Prompts
 from hone.stages.generate.sample import Doc
 from hone.stages.generate.settings import Config
@@ -47,10 +51,19 @@ class ModelAsks:
         keys = [f"{number}\0{text}" for (_, number, _), text in zip(asked, texts, strict=True)]
         found = self._answers(keys, texts, progress)
         for (doc, _, request), answer in zip(asked, found, strict=True):
-            style = request.style
-            self._note(style.name, answer)
-            text = answered(answer.text, style.name)
-            yield Draft(self.source, style.name, doc.doc_id, text, doc.whole, style.max_words, True, answer.cut)
+            self._note(request.style.name, answer)
+            yield self._draft(doc, request, answer)
+
+    def _draft(self, doc: Doc, request: Request, answer: Answer) -> Draft:
+        """The query of an answer, put right where that is safe."""
+        style, form = request.style, self.prompts.rows[request.style.name].form
+        text, cut = answered(answer.text, style.name), answer.cut
+        if form == "keywords":
+            text, cut = forms.keywords(text, style.max_words, cut=cut)
+        seen = shown_by(replace(request, doc=""))
+        return Draft(
+            self.source, style.name, doc.doc_id, text, doc.whole, style.max_words, True, cut, form=form, seen=seen
+        )
 
     def _answers(self, keys: list[str], prompts: list[str], progress: Task) -> Iterator[Answer]:
         """The answer of every prompt; what is finished when the model fails is kept. Raises what it failed with."""
@@ -94,6 +107,14 @@ class ModelAsks:
         facts.update({key: getattr(answer, key) or 0 for key in answers.TOKENS})
         facts["without_cached_tokens"] += answer.cached_tokens is None
         facts.update(microseconds=round(1e6 * answer.seconds), gpu_microseconds=round(1e6 * answer.gpu_seconds))
+
+
+@lru_cache(64)
+def shown_by(request: Request) -> Seen:
+    """What a prompt shows beside its document."""
+    styles = request.styles or (request.style,)
+    examples = tuple(example for style in styles for example in style.examples)
+    return Seen(request.prompt(""), examples, tuple(style.name for style in styles))
 
 
 def examples_left_out(llm: LanguageModel, job: Job, tests: Set[str]) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import Field, model_validator
 
 from hone.config import Settings
+from hone.core.forms import Form
 from hone.core.hashing import drawn
 
 EXAMPLES_SHOWN = 3
@@ -25,6 +26,9 @@ class Style(Settings):
     """Queries of this style about many other subjects, of which three are shown."""
     zero_shot: bool = False
     """Ask without examples."""
+    form: Form = "any"
+    """What answers must be: a statement or a title is no question, and of keywords the commas are taken out and the
+    first five kept."""
 
     @model_validator(mode="after")
     def _enough_examples(self) -> "Style":
@@ -61,6 +65,7 @@ STYLES: dict[str, Style] = {
         instruction=(
             "Write one factual claim that somebody might want to verify, and that the document supports or refutes."
         ),
+        form="statement",
         max_words=20,
         examples=(
             "Daily low-dose aspirin raises the risk of gastric bleeding in older adults.",
@@ -85,6 +90,7 @@ STYLES: dict[str, Style] = {
         instruction=(
             "Write a title under which the document's content could be published, specific enough to find it again."
         ),
+        form="title",
         max_words=20,
         examples=(
             "Repairing Spalled Concrete in Post-War Parking Structures",
@@ -108,6 +114,7 @@ STYLES: dict[str, Style] = {
     "keywords": Style(
         instruction="Write up to five keywords or key phrases under which somebody would look for the document, "
         "separated by spaces and without commas.",
+        form="keywords",
         max_words=12,
         examples=(
             "roof truss snow load calculation",
