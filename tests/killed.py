@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import twin
-from hone.backends.training import processes
+from hone.backends.distributed import processes
 from hone.backends.training.checkpoints import Checkpoints
 from hone.backends.training.embedders import make_embedder
 from hone.backends.training.gradients import Gradients

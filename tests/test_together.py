@@ -21,7 +21,7 @@ TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-p
 JOINING = """
 import time
 import torch
-from hone.backends.training import processes
+from hone.backends.distributed import processes
 for _ in range(40):
     with processes.joined():
         time.sleep(0.01 * processes.rank())

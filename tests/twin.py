@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hone.backends.distributed import processes
 from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student
-from hone.backends.training import processes
 from hone.backends.training.batches import Example, make_batch
 from hone.backends.training.embedders import WholeModel
 from hone.backends.training.gradients import Gradients

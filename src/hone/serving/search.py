@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
+from hone.backends import encoders, search
 from hone.context import Job, Plan, Shard
 from hone.engine import record, runner
 from hone.engine.scratch import scratch_folder
@@ -13,10 +14,8 @@ from hone.errors import UserError
 from hone.report.collect import TITLE_CHARS, cut, find
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
+from hone.stages import stage
 from hone.storage.base import Store
-
-if TYPE_CHECKING:
-    from hone.backends.encoders.encoder import Encoder
 
 TOP = 10
 
@@ -43,19 +42,18 @@ class Searcher:
 
     def __init__(self, store: Store, run_name: str, scratch: Path) -> None:
         """Raises UserError if the run is not finished."""
-        from hone.backends.encoders.encoder import Encoder
-        from hone.backends.encoders.vectors import encode_docs
-
         done = record.results(store, run_name)
         if "evaluate" not in done:
             raise UserError(f"run {run_name!r} is not finished; `hone run` its settings first")
         job = Job(_plan(done["evaluate"], done), store, scratch, Shard())
         student = cast(Any, job.plan.config).student
         self.docs = job.table("docs")
-        self.sides: list[tuple[Encoder, list[str], np.ndarray]] = []
+        self.sides: list[tuple[encoders.Encoder, list[str], np.ndarray]] = []
         for model in (student.model, fetch_folder(store, done["distill"], "model", scratch)):
             folder = job.source(model) if isinstance(model, str) else model
-            self.sides.append((Encoder(folder, student), *encode_docs(job, student, model, "search: encode docs")))
+            self.sides.append(
+                (encoders.Encoder(folder, student), *encoders.encode_docs(job, student, model, "search: encode docs"))
+            )
 
     def top_tens(self, query: str) -> tuple[list[Hit], list[Hit]]:
         """The ten best documents of the base and of the tuned student, best first."""
@@ -64,16 +62,14 @@ class Searcher:
         texts = {doc_id: (title, text) for doc_id, title, text in found}
         return _hits(base, tuned, texts), _hits(tuned, base, texts)
 
-    def _best(self, encoder: "Encoder", ids: list[str], vectors: np.ndarray, query: str) -> list[tuple[str, float]]:
-        from hone.backends.search.exact import top_k
-
-        positions, scores = top_k(encoder.queries([query]), vectors, min(TOP, len(ids)))
+    def _best(
+        self, encoder: "encoders.Encoder", ids: list[str], vectors: np.ndarray, query: str
+    ) -> list[tuple[str, float]]:
+        positions, scores = search.top_k(encoder.queries([query]), vectors, min(TOP, len(ids)))
         return [(ids[position], float(score)) for position, score in zip(positions[0], scores[0], strict=True)]
 
 
 def _plan(evaluate: Manifest, done: dict[str, Manifest]) -> Plan:
-    from hone.stages import stage
-
     config = stage("evaluate").Config.model_validate(evaluate.config)
     inputs = {name: runner.outputs_of(done)[name] for name in evaluate.inputs}
     return Plan("evaluate", config, inputs, dict(evaluate.sources), evaluate.fingerprint)

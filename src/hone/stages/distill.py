@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from hone.backends import distributed, encoders, search, training
 from hone.backends.encoders.families import Student, doc_text
 from hone.backends.training import schedule
 from hone.backends.training.settings import TrainingSettings
@@ -54,36 +55,30 @@ class Config(StageConfig, TrainingSettings):
 
 def run(config: Config, job: Job) -> None:
     """Trains the student and saves it with `training.json`, the record of its curves."""
-    from hone.backends.training import processes
-
     if config.adopt:
         shutil.copytree(job.source(config.adopt), job.new_folder("model"), dirs_exist_ok=True)
         job.facts["adopted"] = True
         return
-    with processes.joined():
+    with distributed.joined():
         _train(config, job)
 
 
 def _train(config: Config, job: Job) -> None:
-    from hone.backends.encoders.encoder import Encoder
-    from hone.backends.training import loop
-    from hone.backends.training.checkpoints import Checkpoints
-    from hone.backends.training.gradients import Gradients, anchor_vectors, memory_limit
-    from hone.backends.training.meters import tracked
-
     guards = [read_collection(guard, "guard", job) for guard in distinct(config.guards)]
-    encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
-    memory = memory_limit(config.memory_gb, encoder.device)
+    encoder = encoders.Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
+    memory = training.memory_limit(config.memory_gb, encoder.device)
     embedder, examples = read_examples(job, encoder, config, memory)
-    dev = loop.dev_batches(examples.dev, encoder.device)
-    checkpoints = Checkpoints(job.store, f"{job.plan.prefix}/checkpoints", job.scratch, config.checkpoint_every)
+    dev = training.loop.dev_batches(examples.dev, encoder.device)
+    checkpoints = training.Checkpoints(
+        job.store, f"{job.plan.prefix}/checkpoints", job.scratch, config.checkpoint_every
+    )
     base = [weight.detach().clone() for weight in embedder.weights]
     if not config.loss.student_tau:
-        config = config.model_copy(update={"loss": loop.calibrated(embedder, examples.train, config)})
-    anchors = anchor_vectors(embedder, config.loss, config.token_budget)
-    gradients = Gradients(embedder, config.loss, config.token_budget, memory, anchors)
-    with _Shown() as shown, tracked(config, job.plan.fingerprint) as track:
-        state = loop.train(gradients, examples.train, dev, config, shown.start, checkpoints, track)
+        config = config.model_copy(update={"loss": training.loop.calibrated(embedder, examples.train, config)})
+    anchors = training.anchor_vectors(embedder, config.loss, config.token_budget)
+    gradients = training.Gradients(embedder, config.loss, config.token_budget, memory, anchors)
+    with _Shown() as shown, training.tracked(config, job.plan.fingerprint) as track:
+        state = training.loop.train(gradients, examples.train, dev, config, shown.start, checkpoints, track)
     base = embedder.merge() if config.train == "lora" else base
     kept, curve = choose_alpha(config, job, embedder, base, dev, guards)
     folder = job.new_folder("model")
@@ -110,24 +105,21 @@ class Examples:
 
 def read_examples(job: Job, encoder: Any, config: Config, memory: float) -> tuple[Any, Examples]:
     """The embedder over all texts of the lists, and the lists. Raises UserError on unknown documents or no lists."""
-    from hone.backends.encoders.tokens import DocTokenizer, Tokens
-    from hone.backends.training.embedders import HeadOnly, make_embedder
-
     wanted = {doc_id for (ids,) in _lists(job, "doc_ids") for doc_id in ids[: config.list_size]}
     if config.train == "head":
         place, vectors = _encoded(job, config, wanted)
         examples = _examples(job, place, config.list_size)
         queries = encoder.queries([text for (text,) in _lists(job, "text")])
-        return HeadOnly(encoder, np.concatenate([vectors, queries])), examples
+        return training.HeadOnly(encoder, np.concatenate([vectors, queries])), examples
     place = dict[str, int]()
-    tokens = Tokens(job.scratch, _tokenised(job, DocTokenizer(job, encoder, config.max_doc_tokens), wanted, place))
+    tokens = encoders.Tokens(
+        job.scratch, _tokenised(job, encoders.DocTokenizer(job, encoder, config.max_doc_tokens), wanted, place)
+    )
     examples = _examples(job, place, config.list_size)
-    return make_embedder(encoder, tokens, config, memory, job.scratch), examples
+    return training.make_embedder(encoder, tokens, config, memory, job.scratch), examples
 
 
 def _examples(job: Job, place: dict[str, int], size: int) -> Examples:
-    from hone.backends.training.batches import Example
-
     found: dict[str, list[Any]] = {"train": [], "dev": []}
     rows = _lists(job, "doc_id", "split", "doc_ids", "scores", "likely")
     for query, (source, split, doc_ids, scores, left_out) in enumerate(rows, len(place)):
@@ -136,7 +128,7 @@ def _examples(job: Job, place: dict[str, int], size: int) -> Examples:
             raise UserError(f"lists name documents that are not in docs, such as {missing[0]!r}; curate again")
         passages = np.array([place[doc_id] for doc_id in doc_ids[:size]], dtype=np.int64)
         likely = tuple(place[doc_id] for doc_id in (source, *left_out) if doc_id in place)
-        found[split].append(Example(query, passages, np.array(scores[:size], dtype=np.float32), likely))
+        found[split].append(training.Example(query, passages, np.array(scores[:size], dtype=np.float32), likely))
     if not found["train"]:
         raise UserError("no training lists are left; see the reasons in dropped_by_curate and loosen mine or curate")
     return Examples(**found)
@@ -144,9 +136,9 @@ def _examples(job: Job, place: dict[str, int], size: int) -> Examples:
 
 def _encoded(job: Job, config: Config, wanted: set[str]) -> tuple[dict[str, int], np.ndarray]:
     """Numbers and vectors [n, d] of the wanted documents, which other stages have encoded already."""
-    from hone.backends.encoders.vectors import encode_docs
-
-    ids, vectors = encode_docs(job, config.student, config.student.model, "distill: encode docs", config.token_budget)
+    ids, vectors = encoders.encode_docs(
+        job, config.student, config.student.model, "distill: encode docs", config.token_budget
+    )
     rows = [row for row, doc_id in enumerate(ids) if doc_id in wanted]
     return {ids[row]: number for number, row in enumerate(rows)}, np.asarray(vectors[rows])
 
@@ -156,17 +148,10 @@ def choose_alpha(
 ) -> tuple[Point, list[Point]]:
     """Leaves base + alpha (trained - base) in the student for the alpha that is best on the dev lists of those that the
     guard sets allow (the last one without dev lists); returns it and what each came to, the base first if guarded."""
-    import torch
-
-    from hone.backends.training.gradients import dev_figures
-    from hone.backends.training.loop import badness
-
     trained = [weight.detach().clone() for weight in embedder.weights]
 
-    @torch.no_grad()
     def place(alpha: float) -> None:
-        for weight, start, end in zip(embedder.weights, base, trained, strict=True):
-            weight.copy_(torch.lerp(start, end, alpha))
+        training.interpolate(embedder.weights, base, trained, alpha)
 
     alphas = sweep(config.alphas, bool(guards))
     if not guards and (len(alphas) == 1 or not dev):
@@ -175,9 +160,9 @@ def choose_alpha(
     curve: list[Point] = []
     for alpha in alphas:
         place(alpha)
-        figures = dev_figures(embedder, dev, config.loss, config.token_budget)
+        figures = training.dev_figures(embedder, dev, config.loss, config.token_budget)
         known = {name: _ndcg(job, embedder.encoder, guard, alpha) for guard in guards for name in guard.roles}
-        curve.append(Point(alpha, badness(figures, config), figures, known))
+        curve.append(Point(alpha, training.badness(figures, config), figures, known))
     best = choose(curve, config.guard_loss)
     place(best.alpha)
     return best, curve
@@ -185,9 +170,9 @@ def choose_alpha(
 
 def _ndcg(job: Job, encoder: Any, guard: Judged, alpha: float) -> float:
     """Mean nDCG@10 of the student as it is now on a guard set, over all of its documents."""
-    from hone.backends.search.dense import dense
-
-    found = dense(job, encoder, guard, GUARD_DEPTH, f"distill: encode {{}} ({', '.join(guard.roles)} at {alpha:g})")
+    found = search.dense(
+        job, encoder, guard, GUARD_DEPTH, f"distill: encode {{}} ({', '.join(guard.roles)} at {alpha:g})"
+    )
     return float(effectiveness([answer.doc_ids for answer in found], guard.judgements)[PRIMARY].mean())
 
 
@@ -199,14 +184,12 @@ def _lists(job: Job, *columns: str) -> Iterator[tuple[Any, ...]]:
 
 def _tokenised(job: Job, tokenizer: Any, wanted: set[str], place: dict[str, int]) -> Iterator[Any]:
     """Token ids of the wanted documents, whose numbers are noted in `place`, then of the queries of all lists."""
-    from hone.backends.encoders.tokens import IDS
-
     for batch in job.table("docs").batches(["doc_id", "title", "text"]):
         rows = [row for row in zip(*(column.to_pylist() for column in batch.columns), strict=True) if row[0] in wanted]
         place.update((doc_id, number) for number, (doc_id, _, _) in enumerate(rows, len(place)))
         yield tokenizer.ids([doc_text(title, text) for _, title, text in rows])
     for batch in job.table("lists").batches(["text"]):
-        yield pa.array(tokenizer.encoder.tokenize_queries(batch["text"].to_pylist()), IDS)
+        yield pa.array(tokenizer.encoder.tokenize_queries(batch["text"].to_pylist()), encoders.IDS)
 
 
 def _summary(config: Config, state: Any, examples: Examples, alpha: float) -> dict[str, Any]:

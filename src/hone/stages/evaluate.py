@@ -4,13 +4,14 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from hone import tables
+from hone.backends import encoders, search, teachers
 from hone.backends.encoders.families import Student, doc_text
 from hone.backends.teachers.settings import Mix, Teacher
 from hone.config import Resource, Settings, StageConfig
@@ -35,9 +36,6 @@ from hone.report.findings import Findings, headline
 from hone.report.markdown import markdown
 from hone.report.page import page
 
-if TYPE_CHECKING:
-    from hone.backends.encoders.encoder import Encoder
-
 IMAGE = "train"
 READS = ("docs", "judged_queries", "qrels", "queries", "lists", "model", *DROPPED)
 WRITES = ("runs", "measures", "report")
@@ -45,7 +43,7 @@ RRF_K = 60
 LATENCY_ROUNDS = 12
 
 
-Models = dict[str, "Encoder"]
+Models = dict[str, "encoders.Encoder"]
 """base and tuned."""
 
 
@@ -123,10 +121,8 @@ def retrieve(judged: Judged, config: Config, job: Job, models: Models) -> tuple[
 
     The ceiling rests on a random sample; the teacher is also asked about the examples that the report shows.
     """
-    from hone.backends.search.dense import dense
-
     found = {
-        system: dense(job, model, judged, config.depth, f"evaluate: encode {{}} ({system})")
+        system: search.dense(job, model, judged, config.depth, f"evaluate: encode {{}} ({system})")
         for system, model in models.items()
     }
     if config.lexical:
@@ -160,11 +156,10 @@ def shown_queries(judged: Judged, base: Sequence[Ranking], tuned: Sequence[Ranki
 
 def load_models(config: Config, job: Job) -> Models:
     """The student before and after."""
-    from hone.backends.encoders.encoder import Encoder
-
     folders = {"base": job.source(config.student.model), "tuned": job.folder("model")}
     return {
-        system: Encoder(folder, config.student, token_budget=config.token_budget) for system, folder in folders.items()
+        system: encoders.Encoder(folder, config.student, token_budget=config.token_budget)
+        for system, folder in folders.items()
     }
 
 
@@ -182,13 +177,13 @@ def latency(models: Models, texts: Sequence[str]) -> dict[str, float]:
     return {system: float(np.min(found, axis=0).mean()) for system, found in rounds.items()}
 
 
-def _milliseconds(encoder: "Encoder", text: str) -> float:
+def _milliseconds(encoder: "encoders.Encoder", text: str) -> float:
     started = time.perf_counter()
     encoder.queries([text])
     return 1000 * (time.perf_counter() - started)
 
 
-def shape(encoder: "Encoder") -> dict[str, int]:
+def shape(encoder: "encoders.Encoder") -> dict[str, int]:
     """What an index, a memory budget and a latency depend on."""
     head = 0 if encoder.head is None else encoder.head.weight.numel()
     return {
@@ -201,15 +196,13 @@ def shape(encoder: "Encoder") -> dict[str, int]:
 
 def lexical(judged: Judged, depth: int) -> list[Ranking]:
     """What BM25 retrieves."""
-    from hone.backends.search.bm25 import BM25
-
     ids: list[str] = []
     texts: list[str] = []
     for batch in judged.docs.batches(["doc_id", "title", "text"]):
         for doc_id, title, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             ids.append(doc_id)
             texts.append(doc_text(title, text))
-    index = BM25(texts)
+    index = search.BM25(texts)
     found: list[Ranking] = []
     with task("evaluate: BM25", len(judged.ids), "queries") as progress:
         for query_id, text in zip(judged.ids, judged.texts, strict=True):
@@ -244,13 +237,9 @@ def reranked(
     judged: Judged, chosen: Sequence[int], base: Sequence[Ranking], config: Config, job: Job
 ) -> dict[int, Ranking]:
     """The base's documents in the teacher's order, for the chosen queries: position to ranking."""
-    from hone.backends.encoders.corpus import Corpus
-    from hone.backends.encoders.encoder import Encoder
-    from hone.backends.teachers.teacher import judge_of
-
-    corpus = Corpus(job, config.student, "evaluate: encode docs (teacher)", config.token_budget)
-    encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
-    judge = judge_of(as_it_taught(config.teacher, job), job, corpus, encoder.queries, config.token_budget)
+    corpus = encoders.Corpus(job, config.student, "evaluate: encode docs (teacher)", config.token_budget)
+    encoder = encoders.Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
+    judge = teachers.judge_of(as_it_taught(config.teacher, job), job, corpus, encoder.queries, config.token_budget)
     texts = [judged.texts[at] for at in chosen]
     places = [corpus.places(base[at].doc_ids) for at in chosen]
     judge.calibrate(texts, places)

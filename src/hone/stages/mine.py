@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from hone import launch, tables
-from hone.backends import BACKENDS, load
+from hone.backends import BACKENDS, distributed, encoders, load, search
 from hone.backends.encoders.families import Student, doc_text
 from hone.backends.search.settings import Search
 from hone.config import Resource, StageConfig
@@ -20,9 +20,6 @@ from hone.core.rejection import Rejection, note_drop
 from hone.progress import task
 from hone.results.table_io import TableReader
 from hone.tables import PEOPLE
-
-if TYPE_CHECKING:
-    from hone.backends.search.bm25 import BM25
 
 IMAGE = "train"
 READS = ("docs", "queries")
@@ -63,7 +60,7 @@ class Config(StageConfig):
     student_weight: float = Field(default=1.0, ge=0)
     """The student's share in reciprocal rank fusion."""
     bm25_weight: float = Field(default=1.0, gt=0)
-    """BM25's share in reciprocal rank fusion."""
+    """search.BM25's share in reciprocal rank fusion."""
     first_rank: int = Field(default=1, ge=1)
     """Documents ranked before this are left out, the source excepted, and are no negatives in training either: the
     nearest may be unmarked answers."""
@@ -81,9 +78,7 @@ class Config(StageConfig):
 
 def run(config: Config, job: Job) -> None:
     """Mines every query, block by block: only ids and vectors are held. Helpers encode their share of the documents."""
-    from hone.backends.training.processes import joined
-
-    with joined():
+    with distributed.joined():
         views = [View(job, student, config.token_budget) for student in (config.student, *config.retrievers)]
     if launch.is_helper():
         return
@@ -143,11 +138,8 @@ class View:
     """One retriever over the corpus: its encoder and its vectors of all documents."""
 
     def __init__(self, job: Job, student: Student, token_budget: int) -> None:
-        from hone.backends.encoders.encoder import Encoder
-        from hone.backends.encoders.vectors import encode_docs
-
-        self.ids, self.vectors = encode_docs(job, student, student.model, "mine: encode docs", token_budget)
-        self.encoder = Encoder(job.source(student.model), student, token_budget=token_budget)
+        self.ids, self.vectors = encoders.encode_docs(job, student, student.model, "mine: encode docs", token_budget)
+        self.encoder = encoders.Encoder(job.source(student.model), student, token_budget=token_budget)
 
 
 Found = tuple[np.ndarray, np.ndarray]
@@ -242,11 +234,11 @@ def _drop(name: str, reason: str, detail: str) -> dict[str, object]:
     return {"id": name, "stage": "mine", "reason": reason, "detail": detail}
 
 
-def _bm25(job: Job) -> "BM25":
-    from hone.backends.search.bm25 import BM25
-
+def _bm25(job: Job) -> "search.BM25":
     docs = job.table("docs").read(["title", "text"])
-    return BM25([doc_text(*pair) for pair in zip(docs["title"].to_pylist(), docs["text"].to_pylist(), strict=True)])
+    return search.BM25(
+        [doc_text(*pair) for pair in zip(docs["title"].to_pylist(), docs["text"].to_pylist(), strict=True)]
+    )
 
 
 def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

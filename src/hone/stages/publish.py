@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from hone.backends import library, load
+from hone.backends import export, library, load
 from hone.backends.export.settings import Hub, MLflow, ModelRegistry, Parcel
 from hone.config import StageConfig
 from hone.context import Job
@@ -80,9 +80,7 @@ def hand_over(config: Config, job: Job) -> Path:
         shutil.copyfile(job.folder("verdict") / name, folder / name)
     if config.onnx:
         library("torch", "train")  # in a cluster: by_task: {publish: {image: train}} in the profile
-        from hone.backends.export import onnx_form
-
-        job.facts["onnx_difference"] = onnx_form.add(folder)
+        job.facts["onnx_difference"] = export.onnx_form.add(folder)
     return folder
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 
 from hone import tables
+from hone.backends import encoders, search, teachers
 from hone.backends.encoders.families import Student
 from hone.backends.teachers.settings import Teacher
 from hone.config import Resource, StageConfig
@@ -16,11 +17,6 @@ from hone.errors import UserError
 from hone.evaluation.metrics import PRIMARY
 from hone.evaluation.qualification import Qualification, cross_fitted, qualify, reached
 from hone.progress import task
-
-if TYPE_CHECKING:
-    from hone.backends.encoders.corpus import Corpus
-    from hone.backends.encoders.encoder import Encoder
-    from hone.backends.teachers.teacher import Judge, ListJudge
 
 IMAGE = "train"
 READS = ("docs", "queries", "candidates", "judged_queries", "qrels")
@@ -65,13 +61,9 @@ Rows = list[dict[str, Any]]
 
 def run(config: Config, job: Job) -> None:
     """Qualifies the teacher, then scores bucket by bucket."""
-    from hone.backends.encoders.corpus import Corpus
-    from hone.backends.encoders.encoder import Encoder
-    from hone.backends.teachers.teacher import judge_of
-
-    corpus = Corpus(job, config.student, "score: encode docs", config.token_budget)
-    encoder = Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
-    judge = judge_of(config.teacher, job, corpus, encoder.queries, config.token_budget)
+    corpus = encoders.Corpus(job, config.student, "score: encode docs", config.token_budget)
+    encoder = encoders.Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
+    judge = teachers.judge_of(config.teacher, job, corpus, encoder.queries, config.token_budget)
     asked = qualifying_queries(corpus, encoder, config, job)
     judge, found, facts = mixed(judge, asked, config)
     stops = config.exits_early
@@ -94,7 +86,13 @@ def run(config: Config, job: Job) -> None:
 
 
 def _score(
-    judge: "Judge", corpus: "Corpus", rows: Rows, doc_ids: list[list[str]], job: Job, *, early_exit: bool
+    judge: "teachers.Judge",
+    corpus: "encoders.Corpus",
+    rows: Rows,
+    doc_ids: list[list[str]],
+    job: Job,
+    *,
+    early_exit: bool,
 ) -> list[np.ndarray | None]:
     """The scores of every list, or None for a query whose source is outscored (only with early exit)."""
     texts = [str(row["text"]) for row in rows]
@@ -125,31 +123,31 @@ class Asked:
     caution: str
 
 
-def qualifying_queries(corpus: "Corpus", encoder: "Encoder", config: Config, job: Job) -> Asked:
+def qualifying_queries(corpus: "encoders.Corpus", encoder: "encoders.Encoder", config: Config, job: Job) -> Asked:
     """A sample of the judged dev queries, or of the own queries where none are judged."""
-    from hone.backends.search.exact import top_k
-
     queries, relevant, judged = _judged(job)
     if not queries:
         queries, relevant, judged = _own(job)
     order = np.random.default_rng(config.seed).permutation(len(queries))[: config.qualify_queries]
     chosen = [queries[at] for at in sorted(order)]
     texts = [str(query["text"]) for query in chosen]
-    places, _ = top_k(encoder.queries(texts), corpus.vectors, config.depth)
+    places, _ = search.top_k(encoder.queries(texts), corpus.vectors, config.depth)
     doc_ids = [[corpus.ids[place] for place in row] for row in places]
     copied = any(query.get("source") == "extractive" for query in chosen)
     caution = COPIED if copied and config.teacher.matches_words else ""
     return Asked(judged, texts, list(places), doc_ids, [relevant[str(query["query_id"])] for query in chosen], caution)
 
 
-def mixed(judge: "Judge", asked: Asked, config: Config) -> tuple["Judge", Qualification, dict[str, Any]]:
+def mixed(
+    judge: "teachers.Judge", asked: Asked, config: Config
+) -> tuple["teachers.Judge", Qualification, dict[str, Any]]:
     """The fusion with that one of its mixes that ranks the judged dev queries best, ties by the order given; how such a
     choice compares with the student; and what each mix reached. Own queries choose nothing: those that copy words would
     choose the most lexical."""
     mixes = config.teacher.mixes
     if config.teacher.kind != "fusion" or not mixes or asked.judged != "human":
         return judge, qualification(judge, asked), {}
-    fusion = cast("ListJudge", judge)
+    fusion = cast("teachers.ListJudge", judge)
     scores = list(fusion.by_mix(asked.texts, asked.places, mixes))
     choices = np.array([reached(asked.doc_ids, one, asked.relevant) for one in scores])
     means = choices.mean(axis=1)
@@ -159,7 +157,7 @@ def mixed(judge: "Judge", asked: Asked, config: Config) -> tuple["Judge", Qualif
     return fusion.mixed(mixes[best]), found, {"mix": mixes[best].model_dump(), "mixes": figures}
 
 
-def qualification(judge: "Judge", asked: Asked) -> Qualification:
+def qualification(judge: "teachers.Judge", asked: Asked) -> Qualification:
     """Teacher against student: re-ranking the student's top documents."""
     judge.calibrate(asked.texts, asked.places)
     return compared(asked, judge.lists(asked.texts, asked.places))

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from hone.backends.distributed import processes
 from hone.backends.encoders.encoder import TOKEN_BUDGET, Encoder
 from hone.backends.encoders.families import Student, doc_text
 from hone.backends.encoders.head import Head
@@ -47,8 +48,6 @@ def encode_by(job: Job, encoder: Encoder, label: str, docs: Docs) -> tuple[list[
     layers, and a head is applied to that, so that students which differ in their heads alone share the work. Processes
     that are joined share it too, and each gets all vectors.
     """
-    from hone.backends.training import processes
-
     ids: list[str] = []
     vectors = _room(job, (docs.rows, encoder.dimension))
     alone = processes.count() == 1
@@ -77,8 +76,6 @@ def _encode_share(memo: Memo, tokenizer: DocTokenizer, docs: Docs, progress: Tas
 
     Chunks are those of a process alone, so that the vectors are the same to the last bit.
     """
-    from hone.backends.training import processes
-
     texts = (texts[at : at + CHUNK] for _, texts in _document_chunks(docs) for at in range(0, len(texts), CHUNK))
     for number, chunk in enumerate(texts):
         if number % processes.count() == processes.rank():

@@ -1,1 +1,5 @@
-"""What a published model is handed on to besides the store. Each client library is an extra, imported only here."""
+"""What a published model is handed on to. Names are imported at first use: reading settings loads no torch."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

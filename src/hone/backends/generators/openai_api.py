@@ -11,6 +11,7 @@ from typing import Any, ClassVar, cast
 
 import openai
 
+from hone.backends import generators
 from hone.backends.generators.answers import Answer, Interrupted, Request, is_complete
 from hone.backends.generators.settings import Endpoint, Sampling
 from hone.backends.generators.token_counts import BYTES_PER_TOKEN
@@ -98,10 +99,8 @@ class OpenAIServer:
 
 def by_tokens(folder: Path) -> Callable[[str, int], str]:
     """Cuts documents to a number of tokens, as the tokenizer in `folder` counts them."""
-    from hone.backends.generators.chat import open_tokenizer, token_ends
-
-    tokenizer = open_tokenizer(folder)
-    return lambda doc, limit: doc[: max(token_ends(tokenizer, doc, limit), default=0)]
+    tokenizer = generators.open_tokenizer(folder)
+    return lambda doc, limit: doc[: max(generators.token_ends(tokenizer, doc, limit), default=0)]
 
 
 def by_bytes(doc: str, limit: int) -> str:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hone.backends import generators
 from hone.errors import UserError
 
 BYTES_PER_TOKEN = 3
@@ -16,13 +17,11 @@ class ModelFolder:
     """A transformers or sentence-transformers folder. Raises UserError if it has no tokenizer."""
 
     def __init__(self, folder: Path) -> None:
-        from hone.backends.generators.chat import open_tokenizer
-
         found = sorted(folder.rglob("tokenizer_config.json"), key=lambda file: len(file.parts))
         if not found:
             raise UserError(f"{folder} has no tokenizer; name a transformers model folder")
         self.folder = found[0].parent
-        self.tokenizer: Any = open_tokenizer(self.folder)
+        self.tokenizer: Any = generators.open_tokenizer(self.folder)
 
     def tokens(self, text: str) -> int:
         """Tokens of a text, without the special ones."""

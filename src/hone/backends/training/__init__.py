@@ -1,9 +1,5 @@
-"""Listwise distillation of a student.
+"""Listwise distillation. Names are imported at first use: reading settings loads no torch."""
 
-batches.py      lists to batches; each distinct passage of a batch once
-losses.py       the losses, each a pure function
-embedders.py    texts to vectors: through the whole model, or through the trained layers alone
-gradients.py    one batch's gradients within a memory limit, shared by processes
-meters.py       how fast it goes and what is saved, for progress and trackers
-loop.py         steps, looks at the dev lists, early stopping
-"""
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

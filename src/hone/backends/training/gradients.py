@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from hone.backends.budget import Budget, token_batches
-from hone.backends.training import processes
+from hone.backends.distributed import processes
 from hone.backends.training.batches import Batch
 from hone.backends.training.embedders import Embedder, embed_all
 from hone.backends.training.losses import Lists, anchor, names, ndcg, terms

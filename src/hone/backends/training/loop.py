@@ -6,7 +6,7 @@ from itertools import islice
 
 import torch
 
-from hone.backends.training import processes
+from hone.backends.distributed import processes
 from hone.backends.training.batches import Batch, Example, epochs, make_batch
 from hone.backends.training.checkpoints import Checkpoints
 from hone.backends.training.embedders import Embedder

@@ -101,3 +101,10 @@ def exchange(weights: Sequence[Tensor], others: Sequence[Tensor]) -> None:
         held = weight.clone()
         weight.copy_(other)
         other.copy_(held)
+
+
+@torch.no_grad()
+def interpolate(weights: Sequence[Tensor], base: Sequence[Tensor], trained: Sequence[Tensor], alpha: float) -> None:
+    """Puts base + alpha (trained - base) into `weights`, tensor by tensor."""
+    for weight, start, end in zip(weights, base, trained, strict=True):
+        weight.copy_(torch.lerp(start, end, alpha))

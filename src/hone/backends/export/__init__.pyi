@@ -1,0 +1,1 @@
+from . import onnx_form as onnx_form

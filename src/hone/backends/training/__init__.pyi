@@ -1,0 +1,13 @@
+from . import loop as loop
+from .batches import Example as Example
+from .checkpoints import Checkpoints as Checkpoints
+from .embedders import HeadOnly as HeadOnly
+from .embedders import make_embedder as make_embedder
+from .gradients import Gradients as Gradients
+from .gradients import anchor_vectors as anchor_vectors
+from .gradients import dev_figures as dev_figures
+from .gradients import memory_limit as memory_limit
+from .loop import badness as badness
+from .loop import train as train
+from .meters import tracked as tracked
+from .state import interpolate as interpolate
