@@ -146,7 +146,7 @@ def write_scores(store: object, size: int) -> None:
     """As many queries as documents with the scores of twenty documents each: what curate reads."""
     from hone.config import StageConfig
     from hone.context import Job, Plan, Shard
-    from hone.engine.execute import _commit, _manifest
+    from hone.engine.commit import commit, manifest_of
     from hone.engine.scratch import scratch_folder
     from hone.storage.base import LocalStore
 
@@ -164,7 +164,7 @@ def write_scores(store: object, size: int) -> None:
                 for batch in batches:
                     writer.write(batch)
             outputs = {table: job.publish(table)}
-        _commit(store, f"{todo.prefix}/manifest.json", _manifest(todo, outputs, {}, {}, 0.0))
+        commit(store, f"{todo.prefix}/manifest.json", manifest_of(todo, outputs, {}, {}, 0.0))
 
 
 def query_rows(size: int) -> Iterator[pa.Table]:

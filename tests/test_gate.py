@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from hone import tables
 from hone.commands.cli import app
+from hone.commands.compare import compare
 from hone.context import Job, Plan, Shard
 from hone.errors import UserError
 from hone.evaluation.metrics import MEASURES
@@ -23,7 +24,6 @@ from hone.evaluation.policy import Evidence, Policy, judge, reasons
 from hone.report.findings import Findings
 from hone.results.manifest import Manifest, load_manifest
 from hone.results.table_io import TableReader
-from hone.serving.compare import show
 from hone.stages import stage
 from hone.storage.base import LocalStore
 from tiny import student as tiny_student
@@ -300,5 +300,5 @@ def test_runs_that_share_no_query_are_not_compared(site: Site) -> None:
     settings = run_settings(elsewhere, "elsewhere", [0.0], site.folder / "student")
     site.hone("run", str(settings))
     with pytest.raises(UserError, match="measured no query in common"):
-        show("better", "elsewhere", str(site.store.root), elsewhere / "out")
+        compare("better", "elsewhere", str(site.store.root), elsewhere / "out")
     assert not (elsewhere / "out").exists()

@@ -9,7 +9,8 @@ import pytest
 
 from hone.config import StageConfig
 from hone.context import Job, Plan, Shard
-from hone.engine.execute import _manifest, execute
+from hone.engine.commit import manifest_of
+from hone.engine.execute import execute
 from hone.engine.plan import plan
 from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
@@ -149,7 +150,7 @@ def results(store: LocalStore, folder: Path, verdict: str, about: Callable[[str]
             found = {"verdict": verdict, "model": about(made["model"].outputs["model"].digest), "criteria": []}
             (target / "README.md").write_text("the card")
             (target / "verdict.json").write_text(json.dumps({**found, "reasons": ["too few lists"]}))
-        manifest = _manifest(job.plan, {name: job.publish(name)}, {}, {}, 0.0)
+        manifest = manifest_of(job.plan, {name: job.publish(name)}, {}, {}, 0.0)
         store.create(f"{manifest.prefix}/manifest.json", manifest.model_dump_json().encode())
         made[name] = manifest
     return made

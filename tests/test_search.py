@@ -13,7 +13,7 @@ import given as given_
 import tiny
 from hone import tables
 from hone.backends import BACKENDS, load
-from hone.backends.search.exact import exact, faiss_index
+from hone.backends.search import exact, faiss_index
 from hone.backends.search.settings import Search
 from hone.errors import UserError
 from hone.storage.base import LocalStore
