@@ -60,7 +60,7 @@ class Config(StageConfig):
     student_weight: float = Field(default=1.0, ge=0)
     """The student's share in reciprocal rank fusion."""
     bm25_weight: float = Field(default=1.0, gt=0)
-    """search.BM25's share in reciprocal rank fusion."""
+    """BM25's share in reciprocal rank fusion."""
     first_rank: int = Field(default=1, ge=1)
     """Documents ranked before this are left out, the source excepted, and are no negatives in training either: the
     nearest may be unmarked answers."""
@@ -158,7 +158,7 @@ class Miner:
         self.job = job
 
     @cached_property
-    def bm25(self) -> "BM25":
+    def bm25(self) -> "search.BM25":
         """The index over all documents, made when it is first needed."""
         return _bm25(self.job)
 
