@@ -1,6 +1,8 @@
 """The linear map over a student's vectors: read, trained alone, and saved so that everybody gives the same vectors."""
 
+import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Dense, Normalize, Pooling, Transformer
+from torch import Tensor
 
 import tiny
 import twin
@@ -18,6 +21,7 @@ from hone.backends.training.gradients import Gradients, dev_figures
 from hone.backends.training.loop import TAUS, calibrated, dev_batches
 from hone.backends.training.settings import LossSettings, TrainingSettings
 from hone.errors import UserError
+from hone.progress import Task
 from twin import encoder, lists, texts
 
 
@@ -89,16 +93,35 @@ def test_only_the_head_is_trained(folder: Path) -> None:
     assert embedder.weights[0].shape == (32, 32)
 
 
-def test_a_calibrated_temperature_is_the_one_of_lowest_loss_before_training(folder: Path) -> None:
+class Counted(HeadOnly):
+    """Notes which texts are embedded."""
+
+    def __init__(self, encoder: Encoder, vectors: np.ndarray) -> None:
+        super().__init__(encoder, vectors)
+        self.asked: list[int] = []
+
+    def embed(self, numbers: Sequence[int]) -> Tensor:
+        self.asked += numbers
+        return super().embed(numbers)
+
+
+def test_a_calibrated_temperature_is_the_one_of_lowest_loss_before_training_and_takes_every_text_once(
+    folder: Path,
+) -> None:
     student = encoder(folder)
-    embedder = HeadOnly(student, student.docs(texts(30)))
+    embedder = Counted(student, student.docs(texts(130)))
     settings = TrainingSettings(loss=LossSettings(student_tau=0.0))
-    dev = dev_batches(lists(10, 20), student.device)
+    examples = lists(100, 20)
+    dev = dev_batches(examples, student.device)
     losses = {
         tau: dev_figures(embedder, dev, LossSettings(student_tau=tau), settings.token_budget)["dev_loss"]
         for tau in TAUS
     }
-    assert calibrated(embedder, lists(10, 20), settings).student_tau == min(losses, key=losses.__getitem__)
+    embedder.asked.clear()
+    told = Task("fit", 0, "texts", io.StringIO())
+    assert calibrated(embedder, examples, settings, lambda _: told).student_tau == min(losses, key=losses.__getitem__)
+    assert len(dev) > 1
+    assert told.done == len(embedder.asked) == len({*embedder.asked})
 
 
 @pytest.mark.parametrize(("activation", "bias"), [(torch.nn.Tanh(), False), (torch.nn.Identity(), True)])

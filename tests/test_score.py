@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ import slow
 import tiny
 from hone import context as job_module
 from hone import tables
+from hone.backends.encoders.encoder import Encoder
+from hone.backends.encoders.families import Student
+from hone.backends.search.bm25 import BM25
 from hone.backends.teachers.pair_models import PairModel
 from hone.errors import UserError
 from hone.results.manifest import Manifest
@@ -256,3 +260,50 @@ def test_judged_dev_queries_choose_the_mix_of_the_fusion_and_own_queries_do_not(
     assert chosen.facts["qualification"]["teacher"] <= max(reached)
     assert chosen.outputs["teacher_scores"].digest == single[best].outputs["teacher_scores"].digest
     assert "mix" not in scored(world(), mixes=mixes).facts
+
+
+def test_further_encoders_with_their_own_prompts_share_in_the_fusion_and_encode_a_document_once(
+    tmp_path: Path, models: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny.student(
+        tmp_path / "other", pooling="cls", prompts={"query": "rotor ", "document": "heat "}, dim=48, vocab_texts=WORDS,
+        seed=4,
+    )  # fmt: skip
+    paid: list[int] = []
+    encode = Encoder.encode_tokens
+
+    def counted(self: Encoder, tokens: Sequence[Sequence[int]]) -> np.ndarray:
+        paid.append(len(tokens) if self.dimension == 48 else 0)
+        return encode(self, tokens)
+
+    monkeypatch.setattr(Encoder, "encode_tokens", counted)
+    store = LocalStore(tmp_path / "store")
+    made = judged(world())
+    inputs = given.results(store, **made)
+    fusion = {
+        "kind": "fusion", "force": True, "encoders": [{"model": str(folder)}], "mixes": [{"lexical_weight": 0.25}],
+        "encoder_weights": [0.0, 0.75, 1.0], "feedback_docs": 0, "pool": DOCS,
+    }  # fmt: skip
+    chosen = given.run(store, "score", inputs, student=models["student"], teacher=fusion)
+    assert sorted(count for count in paid if count) == sorted([DOCS, 30, QUERIES])
+
+    reached = {mix["encoder_weight"]: mix["nDCG@10"] for mix in chosen.facts["mixes"]}
+    assert len(set(reached.values())) > 1
+    best = max(reached, key=lambda share: reached[share])
+    assert chosen.facts["mix"] == {"lexical_weight": 0.25, "centred": False, "encoder_weight": best}
+
+    # The same by hand, for every query: all documents are in the pool.
+    texts = made["docs"]["text"].to_pylist()
+    bm25 = BM25(texts)
+    student, other = (Encoder(Path(path), Student(model=str(path))) for path in (models["student"]["model"], folder))
+    asked = dict(zip(*(made["queries"][name].to_pylist() for name in ("query_id", "text")), strict=True))
+
+    def standard(scores: np.ndarray) -> np.ndarray:
+        return (scores - scores.mean()) / scores.std()
+
+    for row in given.rows(store, chosen, "teacher_scores"):
+        text = asked[row["query_id"]]
+        own, theirs = (standard(one.docs(texts) @ one.queries([text])[0]) for one in (student, other))
+        expected = 0.75 * ((1 - best) * own + best * theirs) + 0.25 * standard(bm25.scores(text))
+        at = [int(doc_id[1:]) for doc_id in row["doc_ids"]]
+        np.testing.assert_allclose(row["scores"], expected[at], atol=1e-3)

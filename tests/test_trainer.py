@@ -1,10 +1,12 @@
 """The loop of training does what the settings say, also when it is killed."""
 
 import io
+import itertools
 import multiprocessing
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -91,6 +93,43 @@ def test_a_running_average_is_what_is_kept(folder: Path) -> None:
     for name, weight in weights(averaged).items():
         expected = base[name] + 0.25 * (weights(plain)[name] - base[name])
         torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_every_step_pulls_its_share_of_the_way_back_to_the_untrained_weights(folder: Path, share: float) -> None:
+    free, held = encoder(folder), encoder(folder)
+    trained(free, lists(40, 12), [], 60, max_steps=1)
+    trained(held, lists(40, 12), [], 60, max_steps=1, pull=share)
+    base = weights(encoder(folder))
+    for name, weight in weights(held).items():
+        expected = base[name] + (1 - share) * (weights(free)[name] - base[name])
+        torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_minutes_end_a_training_after_the_steps_that_fit_and_the_rate_falls_over_just_these(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(step=2.0)  # a step takes two seconds: the clock is read before it and after it
+    monkeypatch.setattr("hone.backends.training.loop.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    state = trained(encoder(folder), lists(40, 12), [], 60, max_epochs=30, eval_every=1000, warmup_steps=5, minutes=2)
+    assert state.planned == state.step == len(state.history.steps)
+    assert 10 < state.step < 60
+    rates = [step["learning_rate"] for step in state.history.steps]
+    assert rates.index(max(rates)) in (4, 5)
+    assert rates[-1] < 0.2 * max(rates)
+
+
+def test_more_minutes_than_all_steps_take_change_nothing(folder: Path) -> None:
+    free, limited = encoder(folder), encoder(folder)
+    trained(free, lists(40, 12), [], 60, max_steps=6)
+    state = trained(limited, lists(40, 12), [], 60, max_steps=6, minutes=60)
+    assert (state.step, state.planned) == (6, 6)
+    assert all(torch.equal(weight, weights(limited)[name]) for name, weight in weights(free).items())
+
+
+def test_too_few_minutes_for_the_warm_up_leave_one_step_after_it(folder: Path) -> None:
+    state = trained(encoder(folder), lists(40, 12), lists(4, 12), 60, warmup_steps=3, minutes=1e-9)
+    assert state.step == state.planned == state.history.looks[-1]["step"]
 
 
 def test_a_loss_that_is_no_number_is_a_clear_error(folder: Path) -> None:

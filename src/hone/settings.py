@@ -146,12 +146,14 @@ def stage_config(
 
 
 def load_preset(name: str, file: str) -> dict[str, Any]:
-    """One of the presets that come with Hone. Raises UserError listing them."""
+    """One of the presets that come with Hone, laid over the one that it names. Raises UserError listing them."""
     folder = resources.files("hone.presets")
     known = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     if name not in known:
         raise UserError(f"{file}: preset: {name!r} is none of the presets; write one of {', '.join(known)}")
-    return cast(dict[str, Any], yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text("utf-8")))
+    data = cast(dict[str, Any], yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text("utf-8")))
+    below = data.pop("preset", "")
+    return overlay(load_preset(below, file), data) if below else data
 
 
 def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

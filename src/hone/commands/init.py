@@ -85,7 +85,7 @@ def _text(seen: Look, folder: Path, name: str, student: str) -> str:
         seen=seen,
         device="GPU" if gpu else "CPU only; the teacher is a fusion of BM25 and the student, which needs no weights",
         name=_scalar(name),
-        presets="cpu: minutes on a laptop; paper: the published recipe on a GPU",
+        presets="cpu: minutes on a laptop; cpu-long: half an hour; paper: the published recipe on a GPU",
         preset="paper" if gpu else "cpu",
         student=_scalar(student) if student else _student(),
         corpus=_scalar(str(folder.resolve())),

@@ -1,6 +1,7 @@
 """Fusion of rankings and of scores."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -47,20 +48,38 @@ def feedback_query(query: np.ndarray, best_docs: np.ndarray, weight: float) -> n
     return moved / max(float(np.linalg.norm(moved)), 1e-9)
 
 
+@dataclass(frozen=True)
+class Opinion:
+    """What one encoder makes of a query [d] and of the n documents of its pool [n, d], unit vectors."""
+
+    query: np.ndarray
+    docs: np.ndarray
+    weight: float = 1.0
+    """Its share among the encoders; the shares add up to 1."""
+
+
 def fused_scores(
-    query: np.ndarray, docs: np.ndarray, lexical: np.ndarray, *, lexical_weight: float, feedback_docs: int,
+    opinions: Sequence[Opinion], lexical: np.ndarray, *, lexical_weight: float, feedback_docs: int,
     feedback_weight: float,
 ) -> np.ndarray:  # fmt: skip
-    """A weight-free teacher's opinion of one query's pool: [d], [n, d], [n] -> [n], higher is better.
+    """A teacher's opinion of one query's pool, from encoders and BM25: n opinions, [n] -> [n], higher is better.
 
-    Student cosine and BM25, each standardised over the pool, are added; the best documents of that sum give a second,
-    moved query, whose cosines share the student's part equally with the first.
+    Cosines and BM25, each standardised over the pool, are added; the best documents of that sum give each encoder a
+    second, moved query, whose cosines share its part equally with those of the first.
     """
-    dense = standardised(docs @ query)
     words = standardised(lexical)
-    first = (1 - lexical_weight) * dense + lexical_weight * words
+    direct = [standardised(opinion.docs @ opinion.query) for opinion in opinions]
+    first = (1 - lexical_weight) * _shared(opinions, direct) + lexical_weight * words
     if feedback_docs == 0:
         return first
     best = np.argsort(-first, kind="stable")[:feedback_docs]
-    moved = standardised(docs @ feedback_query(query, docs[best], feedback_weight))
-    return (1 - lexical_weight) * (dense + moved) / 2 + lexical_weight * words
+    both = [
+        (dense + standardised(one.docs @ feedback_query(one.query, one.docs[best], feedback_weight))) / 2
+        for one, dense in zip(opinions, direct, strict=True)
+    ]
+    return (1 - lexical_weight) * _shared(opinions, both) + lexical_weight * words
+
+
+def _shared(opinions: Sequence[Opinion], scores: Sequence[np.ndarray]) -> np.ndarray:
+    """[n]: the sum of each encoder's scores by its share."""
+    return np.sum([one.weight * values for one, values in zip(opinions, scores, strict=True)], axis=0)

@@ -74,10 +74,12 @@ def _train(config: Config, job: Job) -> None:
     )
     base = [weight.detach().clone() for weight in embedder.weights]
     if not config.loss.student_tau:
-        config = config.model_copy(update={"loss": training.loop.calibrated(embedder, examples.train, config)})
+        with _Shown("distill: fit temperature", "texts") as shown:
+            loss = training.loop.calibrated(embedder, examples.train, config, shown.start)
+        config = config.model_copy(update={"loss": loss})
     anchors = training.anchor_vectors(embedder, config.loss, config.token_budget)
     gradients = training.Gradients(embedder, config.loss, config.token_budget, memory, anchors)
-    with _Shown() as shown, training.tracked(config, job.plan.fingerprint) as track:
+    with _Shown("distill: train", "steps") as shown, training.tracked(config, job.plan.fingerprint) as track:
         state = training.loop.train(gradients, examples.train, dev, config, shown.start, checkpoints, track)
     base = embedder.merge() if config.train == "lora" else base
     kept, curve = choose_alpha(config, job, embedder, base, dev, guards)
@@ -204,6 +206,8 @@ def _summary(config: Config, state: Any, examples: Examples, alpha: float) -> di
         "alpha": alpha,
         "encoded_share_of_slots": round(state.history.encoded / max(1, state.history.slots), 4),
     }
+    if state.planned:
+        summary["steps_in_minutes"] = state.planned
     if size < config.batch_size:
         summary["note"] = f"{len(examples.train)} lists: {size} to a step instead of {config.batch_size}"
     if not examples.dev:
@@ -228,14 +232,17 @@ def _told(config: Config, dev: bool, curve: list[Point]) -> dict[str, str]:
 
 
 class _Shown:
-    """Opens the progress bar when the trainer knows how many steps there are."""
+    """Opens the progress bar when the trainer knows how much there is to do."""
+
+    def __init__(self, label: str, unit: str) -> None:
+        self.label, self.unit = label, unit
+        self._bar: Any = None
 
     def __enter__(self) -> "_Shown":
-        self._bar: Any = None
         return self
 
     def start(self, total: int) -> Task:
-        self._bar = task("distill: train", total, "steps")
+        self._bar = task(self.label, total, self.unit)
         return self._bar.__enter__()
 
     def __exit__(self, *error: Any) -> None:

@@ -78,8 +78,9 @@ class Config(StageConfig):
 
 def run(config: Config, job: Job) -> None:
     """Mines every query, block by block: only ids and vectors are held. Helpers encode their share of the documents."""
+    retrievers = (config.student, *config.retrievers)
     with distributed.joined():
-        views = [View(job, student, config.token_budget) for student in (config.student, *config.retrievers)]
+        views = [encoders.View(job, one, "mine: encode docs", config.token_budget) for one in retrievers]
     if launch.is_helper():
         return
     miner = Miner(config, job, views[0].ids)
@@ -132,14 +133,6 @@ def _note_lost(rows: pa.Table, lost: pa.Table, job: Job) -> None:
         if row["query_id"] in details:
             said = f"{details[row['query_id']]}: {row['text']}"
             note_drop(job.facts, row["source"], row["style"], Rejection(NOT_RETRIEVED, said))
-
-
-class View:
-    """One retriever over the corpus: its encoder and its vectors of all documents."""
-
-    def __init__(self, job: Job, student: Student, token_budget: int) -> None:
-        self.ids, self.vectors = encoders.encode_docs(job, student, student.model, "mine: encode docs", token_budget)
-        self.encoder = encoders.Encoder(job.source(student.model), student, token_budget=token_budget)
 
 
 Found = tuple[np.ndarray, np.ndarray]

@@ -144,7 +144,7 @@ def mixed(
     """The fusion with that one of its mixes that ranks the judged dev queries best, ties by the order given; how such a
     choice compares with the student; and what each mix reached. Own queries choose nothing: those that copy words would
     choose the most lexical."""
-    mixes = config.teacher.mixes
+    mixes = config.teacher.choices
     if config.teacher.kind != "fusion" or not mixes or asked.judged != "human":
         return judge, qualification(judge, asked), {}
     fusion = cast("teachers.ListJudge", judge)
@@ -152,9 +152,10 @@ def mixed(
     choices = np.array([reached(asked.doc_ids, one, asked.relevant) for one in scores])
     means = choices.mean(axis=1)
     best = int(means.argmax())
-    figures = [{**mix.model_dump(), PRIMARY: round(float(mean), 6)} for mix, mean in zip(mixes, means, strict=True)]
+    named = [config.teacher.figures(mix) for mix in mixes]
+    figures = [{**mix, PRIMARY: round(float(mean), 6)} for mix, mean in zip(named, means, strict=True)]
     found = compared(asked, scores[best], cross_fitted(choices))
-    return fusion.mixed(mixes[best]), found, {"mix": mixes[best].model_dump(), "mixes": figures}
+    return fusion.mixed(mixes[best]), found, {"mix": named[best], "mixes": figures}
 
 
 def qualification(judge: "teachers.Judge", asked: Asked) -> Qualification:

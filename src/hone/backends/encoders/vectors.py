@@ -41,6 +41,14 @@ def encode_docs(
     return encode_by(job, Encoder(folder, student, token_budget=token_budget), label, job.table("docs"))
 
 
+class View:
+    """One retriever over the corpus: its encoder, the ids, and its vectors of all documents."""
+
+    def __init__(self, job: Job, student: Student, label: str, token_budget: int) -> None:
+        self.encoder = Encoder(job.source(student.model), student, token_budget=token_budget)
+        self.ids, self.vectors = encode_by(job, self.encoder, label, job.table("docs"))
+
+
 def encode_by(job: Job, encoder: Encoder, label: str, docs: Docs) -> tuple[list[str], np.ndarray]:
     """Ids and [n, d] float32 unit vectors of documents, by a student as it is now.
 

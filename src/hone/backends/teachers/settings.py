@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from hone.backends import BACKENDS
+from hone.backends.encoders.families import Student
 from hone.config import Address, ModelSource, Resource, Settings
 
 
@@ -42,6 +43,8 @@ class Mix(Settings):
     """As teacher.lexical_weight."""
     centred: bool = False
     """As teacher.centred."""
+    encoder_weight: float = Field(default=0.5, ge=0, le=1)
+    """As teacher.encoder_weight."""
 
 
 class OneTeacher(Settings):
@@ -51,7 +54,8 @@ class OneTeacher(Settings):
     """cross_encoder: any sequence-classification folder, raw logits. monot5, rankt5: T5 rerankers. yes_no: a causal
     language model in the form of Qwen3-Reranker. vllm, vllm_yes_no: the first and the last of these in vLLM, which is
     faster on a GPU. bge_lightweight: BGE gemma2-lightweight, which runs its own code.
-    endpoint: a served reranker, see teacher.server. fusion: BM25 + student, needs no weights. ensemble: the weighted
+    endpoint: a served reranker, see teacher.server. fusion: BM25 + student, needs no weights, and can take further
+    encoders, see teacher.encoders. ensemble: the weighted
     mean of teacher.members."""
     model: ModelSource = ""
     """The folder of the model; fusion, endpoint and ensemble need none."""
@@ -76,6 +80,11 @@ class OneTeacher(Settings):
     centred: bool = False
     """fusion: take the mean of all documents off the student's vectors first, since documents of one domain are alike
     in what says least about each of them."""
+    encoders: tuple[Student, ...] = ()
+    """fusion: further encoders, such as a larger one than the student, each with its own prompts and pooling. They
+    encode every document once; a query and a document cost a dot product from then on."""
+    encoder_weight: float = Field(default=0.5, ge=0, le=1)
+    """fusion: the share that the encoders have together, beside the student's, in what is not BM25's."""
     feedback_docs: int = 3
     """fusion: how many of the best documents move the query for a second opinion; 0 for none."""
     feedback_weight: float = 0.5
@@ -98,6 +107,8 @@ class Teacher(OneTeacher):
     """ensemble: the teachers it is made of. Each one's scores are standardised over the queries that qualify it."""
     mixes: tuple[Mix, ...] = ()
     """fusion: ways of mixing of which the judged dev queries choose the best; without any, teacher's own stands."""
+    encoder_weights: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.5, 1.0)
+    """fusion with encoders: shares of theirs of which the dev queries choose too, beside the mixes."""
     force: bool = False
     """Train even with a teacher that did not beat the student."""
 
@@ -105,6 +116,18 @@ class Teacher(OneTeacher):
     def pairwise(self) -> bool:
         """Whether its opinion of a document does not depend on the others; so it is with all kinds but fusion."""
         return "fusion" not in (self.kind, *(member.kind for member in self.members))
+
+    @property
+    def choices(self) -> tuple[Mix, ...]:
+        """The ways of mixing that the dev queries choose from; with encoders, each mix with each share of theirs."""
+        if not self.encoders:
+            return self.mixes
+        shares = self.encoder_weights
+        return tuple(mix.model_copy(update={"encoder_weight": share}) for mix in self.mixes for share in shares)
+
+    def figures(self, mix: Mix) -> dict[str, float | bool]:
+        """A mix as facts name it."""
+        return mix.model_dump(exclude=None if self.encoders else {"encoder_weight"})
 
     def mixed(self, mix: Mix) -> "Teacher":
         """The same with another mix."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from hone.backends import load
 from hone.backends.encoders.corpus import Corpus
+from hone.backends.encoders.vectors import View
 from hone.backends.teachers.settings import Mix, OneTeacher, Teacher
 from hone.context import Job
 from hone.errors import UserError
@@ -70,14 +71,15 @@ class ListJudge:
 
     pairwise = False
 
-    def __init__(self, model: Any, encode: EncodeQueries) -> None:
-        self.model, self.encode = model, encode
+    def __init__(self, model: Any, encoders: Sequence[EncodeQueries]) -> None:
+        """`encoders`: what makes vectors of queries, the student first."""
+        self.model, self.encoders = model, encoders
 
     def pairs(self, queries: Sequence[str], places: np.ndarray) -> np.ndarray:
         raise AssertionError("a teacher of whole lists is never asked for pairs")
 
     def lists(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return self.model.score_lists(queries, self.encode(queries), places) if queries else []
+        return self.model.score_lists(queries, self._encoded(queries), places) if queries else []
 
     def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None:
         pass
@@ -86,11 +88,14 @@ class ListJudge:
         self, queries: Sequence[str], places: Sequence[np.ndarray], mixes: Sequence[Mix]
     ) -> list[list[np.ndarray]]:
         """What `lists` of the same fusion gives with each mix."""
-        return self.model.by_mix(queries, self.encode(queries), places, mixes)
+        return self.model.by_mix(queries, self._encoded(queries), places, mixes)
 
     def mixed(self, mix: Mix) -> "ListJudge":
         """The same fusion with another mix."""
-        return ListJudge(self.model.mixed(mix), self.encode)
+        return ListJudge(self.model.mixed(mix), self.encoders)
+
+    def _encoded(self, queries: Sequence[str]) -> list[np.ndarray]:
+        return [encode(queries) for encode in self.encoders]
 
 
 class Ensemble:
@@ -133,7 +138,9 @@ def judge_of(teacher: Teacher, job: Job, corpus: Corpus, encode: EncodeQueries, 
 def _one(teacher: OneTeacher, job: Job, corpus: Corpus, encode: EncodeQueries, token_budget: int) -> Judge:
     make = load("teacher", teacher.kind)
     if teacher.kind == "fusion":
-        return ListJudge(make(teacher, corpus.texts, corpus.vectors), encode)
+        others = [View(job, encoder, f"{job.plan.stage}: encode docs", token_budget) for encoder in teacher.encoders]
+        views = [corpus.vectors, *(view.vectors for view in others)]
+        return ListJudge(make(teacher, corpus.texts, views), [encode, *(view.encoder.queries for view in others)])
     if teacher.kind == "endpoint":
         served = teacher.server.model_dump_json(include=SERVED)
         return PairJudge(make(teacher), job.memo("scores", f"endpoint {served}", pa.float32()), corpus, job)

@@ -219,13 +219,20 @@ class _Held(torch.autograd.Function):
         return gradients[0]
 
 
+def _unnoticed(count: int) -> None:
+    """What nobody watches."""
+
+
 @torch.no_grad()
-def embed_all(embedder: Embedder, numbers: Sequence[int], budget: int) -> Tensor:
-    """[n, d] vectors of all texts, without a graph, in their order."""
+def embed_all(
+    embedder: Embedder, numbers: Sequence[int], budget: int, advance: Callable[[int], object] = _unnoticed
+) -> Tensor:
+    """[n, d] vectors of all texts, without a graph, in their order; `advance` is told how many more are done."""
     vectors = torch.empty(len(numbers), embedder.encoder.dimension, device=embedder.encoder.device)
 
     def embed(rows: list[int]) -> None:
         vectors[rows] = embedder.embed([numbers[row] for row in rows])
+        advance(len(rows))
 
     Budget(budget).each(embedder.lengths[list(numbers)].tolist(), embed)
     return vectors

@@ -8,7 +8,7 @@ Processes share the micro-batches and the queries' rows of the loss; negatives a
 
 import math
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from hone.backends.training.batches import Batch
 from hone.backends.training.embedders import Embedder, embed_all
 from hone.backends.training.losses import Lists, anchor, names, ndcg, terms
 from hone.backends.training.settings import LossSettings
+from hone.progress import Task
 
 SIMILARITIES_AT_ONCE = 1 << 24
 """Entries of the similarity matrix in one block of queries; several float32 copies of it are alive at a time."""
@@ -184,6 +185,29 @@ def dev_figures(embedder: Embedder, batches: Sequence[Batch], settings: LossSett
             sums[name] += float(values.sum())
     sums = processes.add_up_figures(sums, embedder.encoder.device)
     return {name: total / count if count else math.nan for name, total in sums.items()}
+
+
+@torch.no_grad()
+def listwise_losses(
+    embedder: Embedder,
+    batches: Sequence[Batch],
+    settings: Sequence[LossSettings],
+    budget: int,
+    progress: Callable[[int], Task],
+) -> list[float]:
+    """The mean listwise loss over lists under each of several settings. Every text is encoded once for all of them;
+    `progress` is given how many texts there are and told as they are encoded."""
+    mine = processes.mine(batches)
+    numbers = sorted({number for batch in mine for number in batch.texts})
+    vectors = embed_all(embedder, numbers, budget, progress(len(numbers)).advance)
+    place = {number: row for row, number in enumerate(numbers)}
+    sums = dict.fromkeys(map(str, range(len(settings))), 0.0)
+    for batch in mine:
+        lists = _lists(vectors[[place[number] for number in batch.texts]], batch, slice(None))
+        for name, loss in zip(sums, settings, strict=True):
+            sums[name] += float(terms(lists, loss)["kl"].sum())
+    sums = processes.add_up_figures(sums, embedder.encoder.device)
+    return [total / sum(batch.queries for batch in batches) for total in sums.values()]
 
 
 def memory_limit(gb: float, device: torch.device) -> float:

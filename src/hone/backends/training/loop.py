@@ -1,7 +1,11 @@
 """The training loop: steps, looks at the dev lists, early stopping, the best weights kept."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import statistics
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 
 import torch
@@ -10,7 +14,7 @@ from hone.backends.distributed import processes
 from hone.backends.training.batches import Batch, Example, epochs, make_batch
 from hone.backends.training.checkpoints import Checkpoints
 from hone.backends.training.embedders import Embedder
-from hone.backends.training.gradients import Gradients, dev_figures
+from hone.backends.training.gradients import Gradients, dev_figures, listwise_losses
 from hone.backends.training.meters import Meter, Track, untracked
 from hone.backends.training.schedule import course
 from hone.backends.training.settings import LossSettings, TrainingSettings
@@ -39,26 +43,33 @@ def train(
     """
     torch.manual_seed(settings.seed)
     embedder = gradients.embedder
-    plan = course(len(train_lists), settings)
+    plan, watch = course(len(train_lists), settings), Watch()
     state = State(embedder.weights, settings)
     if found := checkpoints and checkpoints.latest():
         state.restore(*found)
         log.info("resumed", step=state.step)
     else:
-        look(embedder, dev, settings, state, 0)
+        with watch.looking():
+            look(embedder, dev, settings, state, 0)
     task = progress(plan.steps)
     task.advance(state.step)
     meter = Meter(gradients, state.history)
     order = epochs(train_lists, plan.epoch, settings.seed, clustered=settings.cluster_batches)
-    for chosen in islice(order, state.step, plan.steps):
-        if dev and state.best.misses >= settings.patience:
+    for chosen in islice(order, state.step, None):
+        if settings.minutes and state.step >= plan.warmup:
+            state.planned = state.planned or watch.fitting(state.step, plan.steps, settings, embedder.encoder.device)
+            plan = replace(plan, steps=state.planned)
+            task.total = plan.steps
+        if state.step >= plan.steps or (dev and state.best.misses >= settings.patience):
             break
+        started = time.monotonic()
         batch = make_batch([train_lists[number] for number in chosen], embedder.encoder.device)
         losses = take_step(gradients, batch, state, settings, plan.rate_factor(state.step))
+        watch.steps.append(time.monotonic() - started)
         task.advance(1, meter.note(losses))
         track(state.step, {**state.history.steps[-1], **meter.figures()})
         if state.step % (settings.eval_every or plan.epoch) == 0 or state.step == plan.steps:
-            with state.judged():
+            with state.judged(), watch.looking():
                 look(embedder, dev, settings, state, state.step // plan.epoch)
             track(state.step, state.history.looks[-1])
         if checkpoints and checkpoints.due(state.step) and processes.rank() == 0:
@@ -67,6 +78,33 @@ def train(
         for weight, kept in zip(embedder.weights, state.best.kept, strict=True):
             weight.copy_(kept)
     return state
+
+
+class Watch:
+    """How long the steps and the last look of this training took, in seconds."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.steps: list[float] = []
+        self.look = 0.0
+
+    @contextmanager
+    def looking(self) -> Generator[None]:
+        started = time.monotonic()
+        yield
+        self.look = time.monotonic() - started
+
+    def fitting(self, taken: int, most: int, settings: TrainingSettings, device: torch.device) -> int:
+        """How many steps, at most `most`, come to `distill.minutes` with the `taken` ones and the looks in between; one
+        more than `taken` at least.
+
+        The first process decides for all. The median step counts: the first ones compute what is kept for the others.
+        """
+        spent = time.monotonic() - self.started
+        each = statistics.median(self.steps or [math.inf]) + self.look / (settings.eval_every or math.inf)
+        left = max(0.0, 60 * settings.minutes - spent)
+        steps = min(most, taken + max(1, math.floor(left / each)))
+        return int(processes.add_up_figures({"steps": steps if processes.rank() == 0 else 0}, device)["steps"])
 
 
 def take_step(
@@ -84,6 +122,7 @@ def take_step(
             raise UserError(f"the {name} is {value} at step {state.step}; {advice}")
     state.optimiser.step()
     state.optimiser.zero_grad(set_to_none=True)
+    state.pull_back(rate_factor)
     state.average()
     rate = settings.learning_rate * rate_factor
     state.history.steps.append({"step": state.step, **losses, "gradient_norm": float(norm), "learning_rate": rate})
@@ -93,11 +132,14 @@ def take_step(
     return losses
 
 
-def calibrated(embedder: Embedder, lists: Sequence[Example], settings: TrainingSettings) -> LossSettings:
+def calibrated(
+    embedder: Embedder, lists: Sequence[Example], settings: TrainingSettings, progress: Callable[[int], Task]
+) -> LossSettings:
     """The loss with the student's temperature at which the untrained student's listwise loss is lowest, of TAUS."""
     batches = dev_batches(lists[:CALIBRATION_LISTS], embedder.encoder.device)
     losses = [settings.loss.model_copy(update={"student_tau": tau}) for tau in TAUS]
-    return min(losses, key=lambda loss: dev_figures(embedder, batches, loss, settings.token_budget)["dev_loss"])
+    found = listwise_losses(embedder, batches, losses, settings.token_budget, progress)
+    return losses[found.index(min(found))]
 
 
 def dev_batches(lists: Sequence[Example], device: torch.device) -> list[Batch]:

@@ -58,10 +58,16 @@ class TrainingSettings(Settings):
     """Upper limit of passes over the lists."""
     max_steps: int = 0
     """Upper limit of steps; 0 sets none."""
+    minutes: Annotated[float, Field(ge=0)] = 0.0
+    """Upper limit of minutes spent on steps; 0 sets none. After the warm-up it is known how long a step takes on this
+    machine: how many fit is settled then and recorded, and the learning rate falls over just these."""
     learning_rate: float = 2e-4
     """Peak learning rate of AdamW."""
     weight_decay: float = 0.01
     """Weight decay of AdamW."""
+    pull: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the way back to the untrained weights that each step takes at the peak learning rate, less as the rate
+    falls: holds layers near to where they were, as weight decay holds the head."""
     warmup_steps: int = 10
     """Warm-up is the larger of this and half an epoch."""
     clip: float = 1.0

@@ -40,21 +40,29 @@ class Best:
 
 
 class State:
-    """Weights, optimiser, running average, best weights, history and the number of steps taken."""
+    """Weights, optimiser, running average, best weights, history, the number of steps taken, and of those that fit into
+    the minutes there are (0 while that is not known)."""
 
     def __init__(self, weights: Sequence[Tensor], settings: TrainingSettings) -> None:
         self.weights, self.decay = weights, settings.average
         self.optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         self.averaged = [weight.detach().clone() for weight in weights] if self.decay else []
+        self.pull, self.base = settings.pull, [weight.detach().clone() for weight in weights] if settings.pull else []
         self.best = Best(weights)
         self.history = History()
-        self.step = 0
+        self.step = self.planned = 0
 
     @torch.no_grad()
     def average(self) -> None:
         """Moves the running average towards the weights."""
         for mean, weight in zip(self.averaged, self.weights, strict=bool(self.averaged)):
             mean.lerp_(weight, 1.0 - self.decay)
+
+    @torch.no_grad()
+    def pull_back(self, rate_factor: float) -> None:
+        """Moves the weights towards those of before training."""
+        for weight, base in zip(self.weights, self.base, strict=bool(self.base)):
+            weight.lerp_(base, self.pull * rate_factor)
 
     @contextmanager
     def judged(self) -> Generator[None]:
@@ -74,7 +82,7 @@ class State:
     def record(self) -> dict[str, Any]:
         """The rest, as JSON can hold it."""
         best = {"badness": self.best.badness, "step": self.best.step, "misses": self.best.misses}
-        return {"step": self.step, "best": best, "history": asdict(self.history)}
+        return {"step": self.step, "planned": self.planned, "best": best, "history": asdict(self.history)}
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
@@ -89,7 +97,7 @@ class State:
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
         torch.set_rng_state(tensors["random"])
-        self.step, self.history = record["step"], History(**record["history"])
+        self.step, self.planned, self.history = record["step"], record["planned"], History(**record["history"])
         for name, value in record["best"].items():
             setattr(self.best, name, value)
 
