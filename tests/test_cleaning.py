@@ -11,6 +11,7 @@ from drafting import SENTENCES, WORDS, corpus, generated, log, prepared, rows
 from hone.backends.generators.answers import is_complete
 from hone.core.near_duplicates import NearDuplicates, shingles, similarity
 from hone.core.query_text import comparable
+from hone.core.rejection import Rejection
 from hone.stages.generate.cleaning import Cleaner, Draft, Rules, answered, copied_words
 from hone.storage.base import LocalStore
 
@@ -138,6 +139,15 @@ def test_a_model_that_ran_out_of_tokens_or_refused_is_told_by_its_reason() -> No
         ("sales between 2019 and 2024", False),
         ("boeing 747 400 range in km", False),
         ("error 0x80070057 windows", False),
+        ("ring (555) - 123 4567 today", True),
+        ("phone: 555-0199", True),
+        ("+49 (0)30 / 1234\u201356 78", True),
+        ("mail jane (at) example (dot) org", True),
+        ("see https://example.org/?to=jane%40example.org", True),
+        ("iban gb82 west 1234 5698 7654 32", True),
+        ("see https://example.org/123456789012", False),
+        ("log of 2026-11-28 13 hours", False),
+        ("section 1234 of act 56", False),
     ],
 )
 def test_personal_data_is_dropped_on_request_and_not_repeated(text: str, private: bool) -> None:
@@ -145,6 +155,24 @@ def test_personal_data_is_dropped_on_request_and_not_repeated(text: str, private
     fault = Cleaner(set(), Rules(2, 64, 8, personal_data=True)).judge(Draft("log", "log", "", text))
     assert (fault is not None) == private
     assert fault is None or text not in fault.detail
+
+
+@pytest.mark.parametrize("secret", ["jane.doe@example.org", "+44 20 7946 0958", "4111 1111 1111 1111"])
+def test_whatever_a_draft_is_dropped_for_its_personal_data_is_not_repeated(secret: str) -> None:
+    known = comparable(f"the number of the office is {secret}")
+    tests = frozenset({known})
+    rules = Rules(6, 9, 8, personal_data=True)
+    cleaner = Cleaner(tests, rules, NearDuplicates.of(tests, 0.5))
+    asked_rarely = Rejection("asked too rarely", f"1 of 2 times: who is {secret}")
+    drafts = [
+        Draft("log", "log", "", f"who {secret}"),
+        Draft("log", "log", "", f"who is it that has {secret} and why is that so of all things"),
+        Draft("log", "log", "", f"write to the office at {secret} now", fault=asked_rarely),
+        Draft("openai", "question", "", f"I cannot help with {secret}", by_model=True),
+    ]
+    faults = [cleaner.judge(draft) for draft in drafts]
+    assert all(fault is not None and secret not in fault.detail and secret[-4:] not in fault.detail for fault in faults)
+    assert [fault.reason for fault in faults if fault] != ["personal data"] * 4
 
 
 def test_blocked_words_are_found_as_whole_words(store: LocalStore, tmp_path: Path) -> None:

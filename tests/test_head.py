@@ -124,12 +124,6 @@ def test_a_calibrated_temperature_is_the_one_of_lowest_loss_before_training_and_
     assert told.done == len(embedder.asked) == len({*embedder.asked})
 
 
-@pytest.mark.parametrize(("activation", "bias"), [(torch.nn.Tanh(), False), (torch.nn.Identity(), True)])
-def test_a_dense_module_that_is_not_linear_is_refused(tmp_path: Path, activation: torch.nn.Module, bias: bool) -> None:
-    with pytest.raises(UserError, match=r"2_Dense is not a linear Dense module"):
-        encoder(with_dense(tmp_path / "dense", activation, bias=bias))
-
-
 def test_a_module_that_would_be_left_out_is_refused(folder: Path, tmp_path: Path) -> None:
     student = encoder(folder)
     student.save(tmp_path / "saved")

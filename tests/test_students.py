@@ -49,7 +49,12 @@ def modernbert(folder: Path) -> Path:
 
 def decoder(folder: Path) -> Path:
     weights = tiny.embedding_qwen3(folder / "weights")
-    return tiny.sentence_transformer(folder / "student", weights, pooling="lasttoken", prompts={"query": "Query:"})
+    found = tiny.sentence_transformer(folder / "student", weights, pooling="lasttoken", prompts={"query": "Query:"})
+    says = found / "sentence_bert_config.json"
+    # Published models of this kind say nothing of chats; a folder that does puts every text into a chat template.
+    text = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+    says.write_text(json.dumps(json.loads(says.read_text()) | {"modality_config": text}))
+    return found
 
 
 def decoder_that_cannot_pad(folder: Path) -> Path:

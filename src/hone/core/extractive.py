@@ -6,7 +6,9 @@ A new style is one function and one line in STYLES.
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from hone.core.segmentation import count_words, has_runs, letters, places, without_runs
 
 Style = Callable[[str, str, random.Random], str | None]
 
@@ -16,7 +18,17 @@ SEARCH_WORDS = (3, 7)
 SENTENCE_WORDS = (6, 30)
 SHORTEST_CONTENT_WORD = 3
 
-_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；।။។])\s*")
+_EDGES = " \t,.;:!?…\"'()[]，。、；：！？「」『』（）《》〈〉【】“”‘’·・—–-ฯ။၊។៕"
+_STRETCH = re.compile(
+    "[\u3400-\u4dbf\u4e00-\u9fff\u3005\uf900-\ufaff]+|[\u30a1-\u30fa\u30fc]+|[^\x00-\u0e00\u2000-\uffef]+"
+)
+"""What in a run may be a content word: Chinese characters, katakana, or letters of South-East Asia. Hiragana are mostly
+endings and particles."""
+_PARTICLES = re.compile("[的了是在和与及或等也都而被把对为有不这那之于从以将可会能要其中上下我你他她它们個个嗎吗呢吧]")
+"""Chinese characters that join words more often than they make them."""
+FRAGMENT = (2, 4)
+"""Letters of a piece of a run that is taken for a word."""
 _WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
 _STOP = """
     about above after again against all also although among and any are because been before being below between both
@@ -37,14 +49,17 @@ def title(title: str, text: str, rng: random.Random) -> str | None:
 def sentence(title: str, text: str, rng: random.Random) -> str | None:
     """One whole sentence of 6 to 30 words."""
     low, high = SENTENCE_WORDS
-    fitting = [one for one in sentences(text) if low <= len(one.split()) <= high]
+    fitting = [one for one in sentences(text) if low <= count_words(one) <= high]
     return rng.choice(fitting) if fitting else None
 
 
 def span(title: str, text: str, rng: random.Random) -> str | None:
     """6 to 14 consecutive words of one sentence."""
-    words = rng.choice(sentences(text)).split()
+    sentence = rng.choice(sentences(text))
     low, high = SPAN_WORDS
+    if has_runs(sentence):
+        return _span_of_letters(sentence, low, high, rng)
+    words = sentence.split()
     if len(words) < low:
         return None
     size = rng.randint(low, min(high, len(words)))
@@ -71,10 +86,50 @@ def draw(style: str, title: str, text: str, *, seed: int, doc_id: str, number: i
 
 def sentences(text: str) -> list[str]:
     """The sentences of some length; the whole text if there are none."""
-    return [part for part in _SENTENCE_END.split(text) if len(part.split()) >= SHORTEST_SENTENCE] or [text]
+    return [part for part in _SENTENCE_END.split(text) if count_words(part) >= SHORTEST_SENTENCE] or [text]
 
 
 def content_words(text: str) -> list[str]:
     """Distinct lower-case words that are neither very short nor stop words, in order of appearance."""
-    words = (word.lower() for word in _WORD.findall(text))
-    return list(dict.fromkeys(word for word in words if len(word) >= SHORTEST_CONTENT_WORD and word not in STOP_WORDS))
+    words = (word.lower() for word in _words(text))
+    return list(dict.fromkeys(word for word in words if _says_something(word) and word not in STOP_WORDS))
+
+
+def _words(text: str) -> Iterator[str]:
+    if has_runs(text):
+        for run in _STRETCH.findall(text):
+            yield from (piece for part in _PARTICLES.split(run) for piece in _fragments(letters(part)))
+        text = without_runs(text)
+    yield from _WORD.findall(text)
+
+
+def _fragments(parts: list[str]) -> Iterator[str]:
+    """A stretch of letters in pieces of 2 to 4."""
+    low, high = FRAGMENT
+    while len(parts) >= low:
+        size = high if len(parts) >= high + low or len(parts) == high else min(len(parts), high - 1)
+        yield "".join(parts[:size])
+        parts = parts[size:]
+
+
+def _says_something(word: str) -> bool:
+    return len(word) >= (FRAGMENT[0] if has_runs(word) else SHORTEST_CONTENT_WORD)
+
+
+def _span_of_letters(sentence: str, low: int, high: int, rng: random.Random) -> str | None:
+    """A stretch of a sentence in a script without spaces, of as many words as of others."""
+    found = places(sentence)
+    total = sum(weight for _, _, weight in found)
+    if total < low:
+        return None
+    size = rng.randint(low, min(high, int(total)))
+    last, rest = len(found) - 1, found[-1][2]
+    while rest < size and last:
+        last -= 1
+        rest += found[last][2]
+    start = end = rng.randrange(last + 1)
+    length = found[start][2]
+    while length < size and end + 1 < len(found):
+        end += 1
+        length += found[end][2]
+    return sentence[found[start][0] : found[end][1]].strip(_EDGES) or None

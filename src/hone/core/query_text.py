@@ -1,13 +1,18 @@
 """The text of queries: when two of them read alike."""
 
 import re
-import unicodedata
+
+from hone.core.segmentation import MARKS, spelt, without_accents
+
+_WORDS = re.compile(f"(?:[^\\W_]|[{MARKS}])+")
 
 
 def comparable(text: str) -> str:
-    """Lower case, without accents and punctuation, single spaces: queries that read alike become equal."""
+    """Lower case, without accents and punctuation, single spaces: queries that read alike become equal.
+
+    Vowel signs are no accents and stay; letters of scripts without spaces stand apart, each as a word.
+    """
     if text.isascii():
-        bare = text  # the common case, in which the next line changes nothing
-    else:
-        bare = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
-    return " ".join(re.findall(r"[^\W_]+", bare.casefold()))
+        return " ".join(re.findall(r"[^\W_]+", text.casefold()))
+    bare = without_accents(text).casefold()
+    return " ".join(_WORDS.findall(spelt(bare)))

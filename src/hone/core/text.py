@@ -9,11 +9,19 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TypeVar
 
+from hone.core.segmentation import spelt, without_accents
+
 T = TypeVar("T")
 
-SHORTEST = 10
-"""Normalised texts of fewer characters say too little to be found."""
-
+_QUOTES = re.compile("[\"'`\u2018-\u201f\u00ab\u00bb\u2039\u203a\u300c-\u300f]")
+_ENDS = re.compile(r"[.,;:!?\u2026]+(?=\s|$)")
+_SAYS = re.compile(r"[^\W_]|[+<>=^~|$]|[^\x00-\x7f]")
+"""Lines and dots alone say nothing."""
+_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
+_SAME = re.compile(
+    f"[{_DASHES}\u3001\u3002\u0964\u104a\u104b\u17d4\u061f\u060c]|[,;:!?](?=[\u3400-\u9fff\u3041-\u30ff])"
+)
+"""Dashes of every kind are one, and marks that end sentences of other scripts are spaces."""
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$")
@@ -39,30 +47,45 @@ def flat(text: str) -> str:
 
 
 def dedup_key(text: str) -> str:
-    """What two texts have in common if they read alike: the key of deduplication.
+    """What two texts have in common if they say the same: the key of deduplication.
 
-    NFKC, accents stripped, digits, punctuation and symbols dropped, lower case, spaces squeezed.
+    Lower case, NFKC, accents stripped, spaces squeezed, and without quotes and the marks that end sentences and their
+    parts. Numbers, symbols, and marks within a word or a formula stay: they carry meaning.
     """
+    bare = text if text.isascii() else spelt(_SAME.sub(_same, without_accents(text)))
+    if not _SAYS.search(bare):
+        return ""
+    return " ".join(_ENDS.sub("", _QUOTES.sub("", bare)).lower().split())
+
+
+def letters_key(text: str) -> str:
+    """The key of arXiv 2502.19712: letters alone, without digits, punctuation, symbols and accents, in lower case."""
     return " ".join(unicodedata.normalize("NFKD", text).translate(_PLAIN).lower().split())
 
 
-def contained(ordered: Iterable[tuple[str, T]], window: int) -> Iterator[tuple[T, T]]:
+def _same(found: re.Match[str]) -> str:
+    return "-" if found[0] in _DASHES else " "
+
+
+def contained(ordered: Iterable[tuple[str, str, T]], window: int) -> Iterator[tuple[T, T]]:
     """(part, whole) of texts that say no more than a near neighbour does.
 
-    `ordered` holds texts, sorted, each with something that stands for it. Of equal texts all but the first are parts
-    of the first. A text is compared with the `window` distinct texts before and after it: in sorted order what starts
-    with a text is close to it, and in the order of reversed texts what ends with it.
+    `ordered` holds texts with their titles, sorted, each with something that stands for it. Of equal pairs all but the
+    first are parts of the first. A part is whole words of the other text and has no title of its own. A text is
+    compared with the `window` distinct texts before and after it: in sorted order what starts with a text is close to
+    it, and in the order of reversed texts what ends with it.
     """
-    near: deque[tuple[str, T]] = deque(maxlen=window)
-    for text, equals in groupby(ordered, key=itemgetter(0)):
-        first, *others = (item for _, item in equals)
+    near: deque[tuple[str, str, T]] = deque(maxlen=window)
+    for (text, title), equals in groupby(ordered, key=itemgetter(0, 1)):
+        first, *others = (item for _, _, item in equals)
         yield from ((other, first) for other in others)
-        for neighbour, item in near:
-            if neighbour in text:
+        words = f" {text} "
+        for neighbour, named, item in near:
+            if neighbour in words and named in ("", title):
                 yield item, first
-            elif text in neighbour:
+            elif words in neighbour and title in ("", named):
                 yield first, item
-        near.append((text, first))
+        near.append((words, title, first))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from hone.core.segmentation import count_words
+
 _QUESTION_WORDS = """
     who whom whose what which when where why how is are was were do does did can could should would will may
 """
@@ -20,7 +22,7 @@ def style_of(text: str) -> str:
 
 def length_of(text: str) -> str:
     """The row of LENGTHS that a query's number of words falls in."""
-    count = len(text.split())
+    count = count_words(text)
     return next((name for most, name in LENGTHS if count <= most), LONGEST)
 
 

@@ -27,6 +27,8 @@ SYNTHETIC = "synthetic"
 SYNTHETIC_STYLE = "search"
 OWN: dict[str, Role] = {"test": "domain", "dev": "dev", SYNTHETIC: "domain"}
 ROWS_AT_ONCE = 4_096
+LONG = 256
+"""Characters of a document from which its text can be that of a query that goes on."""
 
 
 class Collection(Settings):
@@ -71,6 +73,14 @@ class Judged:
     judgements: list[dict[str, int]]
     own: bool = True
     """Whether the documents are those of the corpus that the model was trained for."""
+
+    itself: frozenset[str] = frozenset()
+    """Queries, by id, that are documents themselves (as in ArguAna), which are no answers to themselves."""
+
+    def ranking(self, at: int, doc_ids: Sequence[str], scores: Sequence[float], depth: int) -> "Ranking":
+        """What a system retrieved for the query at this position: the first `depth` documents."""
+        query_id = self.ids[at]
+        return ranking(doc_ids, scores, depth, query_id if query_id in self.itself else "")
 
     def of(self, name: str) -> list[int]:
         """Positions of the queries of one set."""
@@ -119,9 +129,9 @@ class Result:
         return whole
 
 
-def ranking(query_id: str, doc_ids: Sequence[str], scores: Sequence[float], depth: int) -> Ranking:
-    """The first `depth` documents; one with the query's own id is the query itself (ArguAna) and is left out."""
-    pairs = [pair for pair in zip(doc_ids, scores, strict=True) if pair[0] != query_id]
+def ranking(doc_ids: Sequence[str], scores: Sequence[float], depth: int, left_out: str = "") -> Ranking:
+    """The first `depth` documents, without the one that is the query itself."""
+    pairs = [pair for pair in zip(doc_ids, scores, strict=True) if pair[0] != left_out]
     ids, values = trec_order([doc_id for doc_id, _ in pairs], [score for _, score in pairs])
     return Ranking(ids[:depth], values[:depth])
 
@@ -152,7 +162,13 @@ def by_set(judged: Judged, answers: Answers, opinions: Mapping[int, Ranking]) ->
         yield Result(name, own, parts, {new: opinions[old] for new, old in enumerate(places) if old in opinions})
 
 
-def read_judged(job: Job, others: tuple[JudgedSet, ...], seed: int) -> Iterator[Judged]:
+SameIds = Literal["same text", "leave out", "keep"]
+"""What becomes of a document that has the id of the query."""
+
+
+def read_judged(
+    job: Job, others: tuple[JudgedSet, ...], seed: int, same_ids: SameIds = "same text"
+) -> Iterator[Judged]:
     """The corpus's own judged queries, or synthetic ones where there are none, then the other test sets.
 
     Raises UserError naming what a test set lacks.
@@ -160,9 +176,33 @@ def read_judged(job: Job, others: tuple[JudgedSet, ...], seed: int) -> Iterator[
     own = _own(job)
     own = own if own.ids else _synthetic(job, seed)
     if own.ids:
-        yield own
+        yield themselves(own, same_ids)
     for other in distinct(others):
-        yield read_collection(other, other.role, job)
+        yield themselves(read_collection(other, other.role, job), same_ids)
+
+
+def themselves(judged: Judged, same_ids: SameIds = "same text") -> Judged:
+    """With the queries noted that are documents themselves: of the same id and, unless that is enough, of the same text
+    and not judged relevant."""
+    wanted = {query_id: at for at, query_id in enumerate(judged.ids)}
+    if same_ids == "keep" or not wanted:
+        return judged
+    found: set[str] = set()
+    for batch in judged.docs.batches(["doc_id", "title", "text"]):
+        for doc_id, title, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            at = wanted.get(doc_id, -1)
+            if at >= 0 and (same_ids == "leave out" or _is_itself(judged, at, title, text)):
+                found.add(doc_id)
+    return replace(judged, itself=frozenset(found))
+
+
+def _is_itself(judged: Judged, at: int, title: str, text: str) -> bool:
+    """A long document may have been cut, where the query was not."""
+    if judged.judgements[at].get(judged.ids[at], 0) > 0:
+        return False
+    asked, body = dedup_key(judged.texts[at]), dedup_key(text)
+    whole = dedup_key(f"{title} {text}")
+    return asked in (body, whole) or (len(text) >= LONG and bool(body) and asked.startswith((body, whole)))
 
 
 def distinct(collections: Sequence[C]) -> Sequence[C]:

@@ -89,6 +89,8 @@ class Findings:
     histograms: tuple[Histogram, ...] = ()
     licences: Mapping[str, str] = field(default_factory=dict[str, str])
     """model, teacher, generator and corpus to the licence that was declared."""
+    notes: tuple[str, ...] = ()
+    """More that a reader must know before trusting the first line."""
     verdict: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """verdict.json; empty before gate."""
     sides: tuple["Findings", ...] = ()

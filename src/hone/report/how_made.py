@@ -77,12 +77,26 @@ def _funnel(findings: Findings) -> Html:
             stage,
             join([unit, _share(rows / most) if unit != "documents" else ""]),
             f"{rows:,}",
-            lines([f"{count:,} {reason}" for reason, count in _reasons(findings, stage)]),
+            lines(
+                [
+                    f"{count:,} {reason}{_such_as(done[stage].facts, reason)}"
+                    for reason, count in _reasons(findings, stage)
+                ]
+            ),
         ]
         for stage, unit, rows in sizes
     ]
     headings = ("stage", "kept", "rows", "left out")
-    return table("What each stage passed on, and what it left out and why", headings, body, "rows")
+    whole = table("What each stage passed on, and what it left out and why", headings, body, "rows")
+    words = done["prepare"].facts.get("analyser") if "prepare" in done else None
+    said = f"Words, for BM25, extracts, lengths and duplicates: {words}."
+    return join([whole, element("p", said, class_="soft")]) if words else whole
+
+
+def _such_as(known: Mapping[str, Any], reason: str) -> str:
+    """Examples of what prepare left out."""
+    examples = known.get("left_out", {}).get(reason, {}).get("examples", [])
+    return f", such as {'; '.join(examples)}" if examples else ""
 
 
 def _reasons(findings: Findings, stage: str) -> list[tuple[str, int]]:

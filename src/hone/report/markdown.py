@@ -55,7 +55,7 @@ def summary(findings: Findings) -> str:
         lines += [f"| set (queries) | measure | {' | '.join(findings.names)} | points | 95% CI | p | p (Holm) |"]
         lines += ["|---|---|--:|--:|--:|--:|--:|--:|"]
         lines += [f"| {' | '.join(row)} |" for row in body] + [""]
-    return "\n".join([*lines, *caveats(findings.metrics)]) + "\n"
+    return "\n".join([*lines, *caveats(findings.metrics), *findings.notes]) + "\n"
 
 
 def card(findings: Findings) -> str:

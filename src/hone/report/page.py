@@ -45,7 +45,7 @@ def _header(findings: Findings, finding: str) -> Html:
     compared = findings.names != STUDENTS
     kind_of = "Two runs, their tuned models side by side" if compared else "Retriever specialisation report"
     about = f"{kind_of}: {findings.model}{_corpus(findings)}"
-    notes = [element("p", note, class_="soft") for note in caveats(metrics)]
+    notes = [element("p", note, class_="soft") for note in (*caveats(metrics), *findings.notes)]
     verdict = _banner(findings.verdict)
     return element("header", element("p", about, class_="kind"), verdict, element("h1", finding, class_=kind), *notes)
 

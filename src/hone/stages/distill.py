@@ -21,7 +21,7 @@ from hone.context import Job
 from hone.core.interpolation import Point, allowed, choose, record, sweep
 from hone.errors import UserError
 from hone.evaluation.metrics import PRIMARY, effectiveness
-from hone.evaluation.test_collections import GuardSet, Judged, distinct, read_collection
+from hone.evaluation.test_collections import GuardSet, Judged, distinct, read_collection, themselves
 from hone.progress import Task, task
 
 IMAGE = "train"
@@ -64,7 +64,7 @@ def run(config: Config, job: Job) -> None:
 
 
 def _train(config: Config, job: Job) -> None:
-    guards = [read_collection(guard, "guard", job) for guard in distinct(config.guards)]
+    guards = [themselves(read_collection(guard, "guard", job)) for guard in distinct(config.guards)]
     encoder = encoders.Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
     memory = training.memory_limit(config.memory_gb, encoder.device)
     embedder, examples = read_examples(job, encoder, config, memory)

@@ -25,9 +25,9 @@ from hone.evaluation.test_collections import (
     JudgedSet,
     Ranking,
     Result,
+    SameIds,
     by_set,
     extremes,
-    ranking,
     read_judged,
 )
 from hone.progress import task
@@ -73,6 +73,9 @@ class Config(StageConfig):
     """The teacher, which re-ranks what the base retrieves: the ceiling of what training can reach."""
     tests: tuple[JudgedSet, ...] = ()
     """More test sets, beside the judged queries of the corpus itself."""
+    same_ids: SameIds = "same text"
+    """What becomes of a document that has the id of the query. same text: it is left out of the rankings where its text
+    is the query's too and no judgement says that it is relevant. leave out: it always is. keep: it never is."""
     ceiling_queries: int = Field(200, ge=0)
     """Most queries of the corpus itself that the teacher is asked; 0 leaves the ceiling out."""
     lexical: bool = True
@@ -98,13 +101,15 @@ def run(config: Config, job: Job) -> None:
     models = load_models(config, job)
     results: list[Result] = []
     with job.writer("runs") as runs, job.writer("measures") as measures:
-        for judged in read_judged(job, config.tests, config.seed):
+        for judged in read_judged(job, config.tests, config.seed, config.same_ids):
             answers, opinions = retrieve(judged, config, job, models)
             for result in by_set(judged, answers, opinions):
                 for system in result.answers:
                     runs.write(run_rows(result, system))
                     measures.write(measure_rows(result, system))
                 results.append(result)
+            if judged.itself:
+                job.facts.setdefault("queries_that_are_documents", {}).update(count_itself(judged))
             job.cost.update({"queries": len(judged.ids), "docs": judged.docs.rows})
     sets = [result.measured() for result in results]
     shapes = {system: shape(model) for system, model in models.items()}
@@ -114,6 +119,12 @@ def run(config: Config, job: Job) -> None:
     write_report(gather(job, metrics, timed, main, config.examples), job.new_folder("report"))
     shown = {key: value for key, value in metrics.items() if key not in ("sets", "models")}
     job.facts.update(shown, finding=headline(metrics))
+
+
+def count_itself(judged: Judged) -> dict[str, int]:
+    """For each set, how many of its queries are documents themselves and left out of their own ranking."""
+    found = {name: sum(judged.ids[at] in judged.itself for at in judged.of(name)) for name in judged.roles}
+    return {name: count for name, count in found.items() if count}
 
 
 def retrieve(judged: Judged, config: Config, job: Job, models: Models) -> tuple[Answers, dict[int, Ranking]]:
@@ -185,12 +196,12 @@ def _milliseconds(encoder: "encoders.Encoder", text: str) -> float:
 
 def shape(encoder: "encoders.Encoder") -> dict[str, int]:
     """What an index, a memory budget and a latency depend on."""
-    head = 0 if encoder.head is None else encoder.head.weight.numel()
+    head = 0 if encoder.head is None else encoder.head.size
     return {
         "dimension": encoder.dimension,
         "parameters": head + sum(weight.numel() for weight in encoder.model.parameters()),
         "layers": int(encoder.model.config.num_hidden_layers),
-        "max_doc_tokens": min(encoder.student.max_doc_tokens, int(encoder.tokenizer.model_max_length)),
+        "max_doc_tokens": encoder.doc_limit(),
     }
 
 
@@ -205,10 +216,10 @@ def lexical(judged: Judged, depth: int) -> list[Ranking]:
     index = search.BM25(texts)
     found: list[Ranking] = []
     with task("evaluate: BM25", len(judged.ids), "queries") as progress:
-        for query_id, text in zip(judged.ids, judged.texts, strict=True):
+        for at, text in enumerate(judged.texts):
             places = index.top_k(text, depth + 1)
             scores = index.scores(text)[places].tolist()
-            found.append(ranking(query_id, [ids[place] for place in places], scores, depth))
+            found.append(judged.ranking(at, [ids[place] for place in places], scores, depth))
             progress.advance()
     return found
 
@@ -246,7 +257,7 @@ def reranked(
     job.cost["pairs"] += sum(map(len, places))
     scores = judge.lists(texts, places)
     return {
-        at: ranking(judged.ids[at], base[at].doc_ids, values.tolist(), config.depth)
+        at: judged.ranking(at, base[at].doc_ids, values.tolist(), config.depth)
         for at, values in zip(chosen, scores, strict=True)
     }
 

@@ -3,7 +3,7 @@
 import errno
 import sqlite3
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -14,7 +14,9 @@ from pydantic import Field
 from hone import tables
 from hone.config import Source, StageConfig
 from hone.context import Job
+from hone.core import segmentation
 from hone.core import text as texts
+from hone.core.personal_data import masked
 from hone.core.text import Chunking
 from hone.errors import UserError
 from hone.evaluation.test_collections import GuardSet, JudgedSet, relevant_elsewhere
@@ -26,6 +28,9 @@ IMAGE = "cpu"
 READS = ()
 WRITES = ("docs", "judged_queries", "qrels", "dropped_by_prepare")
 LONGEST_ID = 512
+EXAMPLES_KEPT = 3
+SAMPLED = 256
+"""Documents of a block that are looked at for the scripts they are in."""
 ROWS_AT_ONCE = 4_096
 TABLES = """
 create table docs (
@@ -63,7 +68,13 @@ class Config(StageConfig):
     overlap_words: int = Field(40, ge=0)
     """Words that a chunk shares with the one before."""
     deduplicate: bool = True
-    """Drop a text that another contains, compared with near neighbours in sorted order; judged documents stay."""
+    """Drop a text that another contains word by word, numbers and symbols included, if it has no title of its own;
+    compared with near neighbours in sorted order; judged documents stay."""
+    dedupe_letters_only: bool = False
+    """Compare letters alone when looking for duplicates, without digits, punctuation, symbols and titles, as arXiv
+    2502.19712 does: texts that differ in a number count as the same, and one of them stays."""
+    min_chars: int = Field(1, ge=1)
+    """Documents of fewer characters are dropped, title included, unless they are judged."""
     dedupe_window: int = Field(10, ge=1)
     """How many neighbours a text is compared with."""
     exclude_judged: bool = True
@@ -110,13 +121,13 @@ def _read(config: Config, corpus: Path, database: sqlite3.Connection) -> None:
     format, files = readers.corpus_files(corpus, config.format)
     fields = (config.id_field, config.title_field, config.text_field)
     chunking = Chunking(config.chunk_words, config.overlap_words, config.max_chars)
-    total = 0
+    key_of, total = _key(config), 0
     with task("prepare: read", readers.count_documents(format, files), "docs") as progress:
         for where, row in readers.documents(corpus, format, files, chunking, fields):
             doc_id, title, text = _checked(config, where, row)
             cut = texts.flat(text)[: config.max_chars]
             try:
-                values = (doc_id, where, title, cut, texts.dedup_key(cut))
+                values = (doc_id, where, title, cut, key_of(cut))
                 database.execute("insert into docs (id, place, title, text, norm) values (?, ?, ?, ?, ?)", values)
             except sqlite3.IntegrityError:
                 raise _used_before(database, "docs", doc_id, where) from None
@@ -214,9 +225,11 @@ def _judged_elsewhere(config: Config, database: sqlite3.Connection, job: Job) ->
 def _drop(config: Config, database: sqlite3.Connection) -> None:
     """Marks what is left out; of several reasons the first counts. Judged documents stay, unless they are empty."""
     lose = "insert or ignore into lost "
+    titled = (lambda title: "") if config.dedupe_letters_only else texts.dedup_key
+    database.create_function("titled", 1, titled, deterministic=True)
     database.execute(f"{lose} select rowid, 'empty text', '' from docs where norm = ''")
-    too_short = "select rowid, 'too short', norm from docs where not judged and length(norm) < ?"
-    database.execute(lose + too_short, (texts.SHORTEST,))
+    too_short = "select rowid, 'too short', text from docs where not judged and length(trim(title || ' ' || text)) < ?"
+    database.execute(lose + too_short, (config.min_chars,))
     if not config.deduplicate:
         return
     contained = (
@@ -225,9 +238,16 @@ def _drop(config: Config, database: sqlite3.Connection) -> None:
     )
     for text in ("norm", "reversed(norm)"):
         # Of equal texts the first stays, a judged one before all others.
-        ordered = database.execute(f"select {text}, rowid from docs where norm != '' order by 1, not judged, rowid")
+        ordered = database.execute(
+            f"select {text}, titled(title), rowid from docs where norm != '' order by 1, 2, not judged, rowid"
+        )
         for part, whole in texts.contained(ordered, config.dedupe_window):
             database.execute(lose + contained, (part, whole))
+
+
+def _key(config: Config) -> Callable[[str], str]:
+    """What two texts have in common that count as the same."""
+    return texts.letters_key if config.dedupe_letters_only else texts.dedup_key
 
 
 def _hold_out(config: Config, database: sqlite3.Connection) -> None:
@@ -245,6 +265,8 @@ def _hold_out(config: Config, database: sqlite3.Connection) -> None:
 
 def _write_docs(job: Job, database: sqlite3.Connection) -> None:
     counts: Counter[str] = Counter()
+    left_out: dict[str, dict[str, Any]] = {}
+    scripts: frozenset[str] = frozenset()
     cursor = database.execute(
         "select id, title, text, held_out, reason, detail "
         "from docs left join lost on doc = docs.rowid order by docs.rowid"
@@ -259,6 +281,16 @@ def _write_docs(job: Job, database: sqlite3.Connection) -> None:
                 dropped.write(tables.DROPPED_BY_PREPARE.of(*zip(*lost, strict=True)))
             held_out = sum(held for _, _, _, held in kept)
             counts.update({"docs": len(kept), "dropped": len(lost), "held_out": held_out})
-    job.facts.update(counts)
+            for doc_id, _, reason, detail in lost:
+                detail = masked(detail)
+                found = left_out.setdefault(reason, {"count": 0, "examples": []})
+                found["count"] += 1
+                if len(found["examples"]) < EXAMPLES_KEPT:
+                    found["examples"].append(f"{doc_id}: {detail}" if detail else doc_id)
+            for title, text in ((title, text) for _, title, text, _ in kept[:SAMPLED]):
+                scripts |= segmentation.scripts(f"{title} {text}")
+    job.facts.update(counts, analyser=segmentation.analyser(scripts))
+    if left_out:
+        job.facts["left_out"] = left_out
     if counts["held_out"] > counts["docs"] / 2:
         job.facts["warning"] = "more than half of the corpus is judged for test queries and left out of training"

@@ -1,24 +1,27 @@
 """The student: texts to unit vectors, for every stage the same way."""
 
 import hashlib
-import json
+import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
+from tokenizers.normalizers import Lowercase
+from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.processors import Sequence as InTurn
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModel, AutoTokenizer
 
 from hone.backends.budget import Budget, tokens_at_once
-from hone.backends.encoders import packing
+from hone.backends.encoders import packing, pooling
+from hone.backends.encoders.declared import declare, read_declared
 from hone.backends.encoders.families import Family, Student, family
-from hone.backends.encoders.head import Head, load_head, save_head
+from hone.backends.encoders.head import Head
 from hone.errors import UserError
 from hone.inputs import model_folder
 from hone.log import log
@@ -27,23 +30,7 @@ TOKEN_BUDGET = 8_192
 PACKING_SAMPLE = ("one", "a text of a few words", "and one that is longer, so that padded rows differ in length a lot")
 PACKING_TOLERANCE = 2e-2
 """What bf16 may round differently in a unit vector."""
-POOLING_MODES = {
-    "cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last",
-    "max_tokens": "", "mean_sqrt_len_tokens": "", "weightedmean_tokens": "",
-}  # fmt: skip
-"""All that a pooling file has always named, to ours: text-embeddings-inference reads no file that lacks one."""
-DENSE, NORMALIZE = "2_Dense", "3_Normalize"
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What a model folder says of itself; None where it is silent."""
-
-    weights: Path
-    pooling: str | None
-    query_prefix: str | None
-    doc_prefix: str | None
-    head: Head | None
+NO_LIMIT = sys.maxsize
 
 
 class Encoder:
@@ -52,7 +39,7 @@ class Encoder:
     def __init__(self, folder: Path, student: Student, *, token_budget: int = TOKEN_BUDGET) -> None:
         declared = read_declared(folder)
         row: Family = family(_model_name(folder))
-        self.student = student
+        self.student, self.declared = student, declared
         self.pooling = student.pooling if student.pooling != "auto" else declared.pooling or row.pooling
         self.query_prefix = _chosen(student.query_prefix, declared.query_prefix, row.query_prefix)
         self.doc_prefix = _chosen(student.doc_prefix, declared.doc_prefix, row.doc_prefix)
@@ -66,20 +53,34 @@ class Encoder:
         if row.both_ways:
             self.model.config.is_causal = False
         self.model.to(self.device).eval()
-        self.head = None if declared.head is None else declared.head.to(self.device)
+        if declared.lower_case:
+            lower(self.tokenizer)
+        self.longest = min(self.tokenizer.model_max_length, positions(self.model), declared.max_tokens or NO_LIMIT)
+        self.head = Head(declared.steps, self.pooled).to(self.device) if declared.steps else None
+        self.unit, self._pooled_alone = declared.unit, False
         self.packs = False
-        if student.packed and student.precision == "bf16" and self.device.type == "cuda":
+        if declared.include_prompt and student.packed and student.precision == "bf16" and self.device.type == "cuda":
             self.pack()
 
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return int(self.model.config.hidden_size) if self.head is None else len(self.head.base)
+        return self.pooled if self.head is None else self.head.dimension
+
+    @property
+    def pooled(self) -> int:
+        """Length of what pooling gives."""
+        return int(self.model.config.hidden_size) * len(pooling.names(self.pooling))
+
+    @property
+    def keeps_length(self) -> bool:
+        """Whether the length of a pooled vector matters for what becomes of it, and not its direction alone."""
+        return not self.unit or not (self.head is None or self.head.direction_alone)
 
     def pack(self) -> bool:
         """From now on texts are packed instead of padded, if that gives the same vectors; returns whether it does."""
         before = self.model.config._attn_implementation
-        sample = self._tokenize([self.doc_prefix + text for text in PACKING_SAMPLE], self.doc_limit())
+        sample = self.tokenize_docs(PACKING_SAMPLE)
         try:
             self.model.set_attn_implementation(packing.NAME)
             with torch.no_grad():
@@ -92,21 +93,25 @@ class Encoder:
         return self.packs
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids with special tokens, the query prefix before each, cut to `max_query_tokens`."""
-        return self._tokenize([self.query_prefix + text for text in texts], self.query_limit)
+        """Token ids with special tokens, the query prefix before each, cut to `max_query_tokens`.
+
+        Where the folder leaves its prompt out of pooling, a first number below 0 says how many tokens that are.
+        """
+        return self._tokenize(texts, self.query_prefix, self.query_limit)
 
     def tokenize_docs(self, texts: Sequence[str], limit: int = 0) -> list[list[int]]:
-        """Token ids with special tokens, the document prefix before each, cut to `max_doc_tokens` or a lower limit."""
-        return self._tokenize([self.doc_prefix + text for text in texts], self.doc_limit(limit))
+        """Token ids with special tokens, the document prefix before each, cut to `max_doc_tokens` or a lower limit; as
+        above."""
+        return self._tokenize(texts, self.doc_prefix, self.doc_limit(limit))
 
     @property
     def query_limit(self) -> int:
         """The most tokens of a query."""
-        return min(self.student.max_query_tokens, self.tokenizer.model_max_length)
+        return min(self.student.max_query_tokens, self.longest)
 
     def doc_limit(self, limit: int = 0) -> int:
         """The most tokens of a document, under a `limit` of which 0 is none."""
-        longest = min(self.student.max_doc_tokens, self.tokenizer.model_max_length)
+        longest = min(self.student.max_doc_tokens, self.longest)
         return min(limit or longest, longest)
 
     def tokenizer_json(self) -> str:
@@ -116,10 +121,14 @@ class Encoder:
         return self.tokenizer.backend_tokenizer.to_str()
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """[n, t] ids and mask to [n, d] unit vectors, float32; keeps the graph if gradients are on."""
+        """[n, t] ids and mask (as `pad` gives them) to [n, d] vectors, float32; keeps the graph if gradients are on."""
         with self.autocast():
-            hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return self._finished(pool(hidden.float(), attention_mask, self.pooling))
+            hidden = self.model(input_ids=input_ids, attention_mask=(attention_mask > 0).long()).last_hidden_state
+        return self.pooled_vectors(hidden.float(), attention_mask)
+
+    def pooled_vectors(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token vectors [n, t, h] and mask to [n, d] vectors: what follows the transformer."""
+        return self._finished(pooling.pool(hidden, attention_mask, self.pooling))
 
     def embed_tokens(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         """Token lists to [n, d] unit vectors, float32; packed or padded. Keeps the graph as `embed`."""
@@ -129,37 +138,48 @@ class Encoder:
         row = packing.pack(tokens, self.device)
         with self.autocast():
             hidden = self.model(**row.inputs).last_hidden_state[0]
-        return self._finished(packing.pool_packed(hidden.float(), row.starts, self.pooling))
+        return self._finished(pooling.pool_packed(hidden.float(), row.starts, self.pooling))
 
     def _finished(self, pooled: Tensor) -> Tensor:
-        return torch.nn.functional.normalize(pooled if self.head is None else self.head(pooled), dim=-1)
+        return pooled if self._pooled_alone else self.scaled(pooled if self.head is None else self.head(pooled))
+
+    def scaled(self, vectors: Tensor) -> Tensor:
+        """Vectors as they are compared: at length 1, unless the student's are compared by their dot product."""
+        return torch.nn.functional.normalize(vectors, dim=-1) if self.unit else vectors
 
     def add_head(self) -> Head:
         """The linear map over pooled vectors, the identity if the student has none yet."""
-        self.head = self.head or Head(torch.eye(self.dimension)).to(self.device)
+        self.head = self.head or Head([], self.pooled).to(self.device)
         return self.head
 
     @contextmanager
     def without_head(self) -> Generator[Head | None]:
-        """The head, without which this encoder works within the block: the layers alone."""
-        head, self.head = self.head, None
+        """The head, without which this encoder works within the block: what pooling gives, at length 1 unless its
+        length matters."""
+        head, self._pooled_alone = self.head, self.keeps_length
+        self.head = None
         try:
             yield head
         finally:
-            self.head = head
+            self.head, self._pooled_alone = head, False
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Matrix products in the student's precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.student.precision == "bf16")
 
     def pad(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Token lists to right-padded ids and mask, both [n, longest] int64."""
+        """Token lists to right-padded ids and mask, both [n, longest] int64. The mask is 0 where padded, and 2 where a
+        token is not pooled."""
+        skipped = [-ids[0] if len(ids) and ids[0] < 0 else 0 for ids in tokens]
+        if any(skipped):
+            tokens = [ids[1:] if count else ids for ids, count in zip(tokens, skipped, strict=True)]
         longest = max(len(ids) for ids in tokens)
         input_ids = torch.full((len(tokens), longest), int(self.tokenizer.pad_token_id or 0), dtype=torch.long)
         mask = torch.zeros_like(input_ids)
         for row, ids in enumerate(tokens):
             input_ids[row, : len(ids)] = torch.tensor(ids)
-            mask[row, : len(ids)] = 1
+            mask[row, : len(ids)] = pooling.ALONE
+            mask[row, : min(skipped[row], len(ids))] = pooling.UNPOOLED
         return input_ids.to(self.device), mask.to(self.device)
 
     @torch.no_grad()
@@ -188,68 +208,40 @@ class Encoder:
         # The limit of the last call would be saved with the tokenizer, and other tools obey it.
         self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.save_pretrained(folder)
-        if self.head is not None:
-            save_head(self.head, folder / DENSE)
-        declare(self, folder)
+        says = replace(
+            self.declared,
+            query_prefix=self.query_prefix,
+            doc_prefix=self.doc_prefix,
+            max_tokens=self.doc_limit(),
+        )
+        modules = [] if self.head is None else self.head.saved()
+        declare(folder, says, pooling_way=self.pooling, hidden=int(self.model.config.hidden_size), modules=modules)
 
-    def _tokenize(self, texts: Sequence[str], limit: int) -> list[list[int]]:
+    def _tokenize(self, texts: Sequence[str], prefix: str, limit: int) -> list[list[int]]:
         if not texts:
             return []
-        return self.tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
+        found = self.tokenizer([prefix + text for text in texts], truncation=True, max_length=limit)["input_ids"]
+        if self.declared.include_prompt or not prefix:
+            return found
+        alone = self.tokenizer(prefix, truncation=True, max_length=limit)["input_ids"]
+        count = len(alone) - (alone[-1] in self.tokenizer.all_special_ids)
+        return [[-count, *ids] for ids in found] if count else found
 
 
-def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """Token vectors [n, t, d] and mask [n, t] (right-padded) to [n, d]."""
-    if pooling == "cls":
-        return hidden[:, 0]
-    if pooling == "last":
-        return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+def positions(model: Any) -> int:
+    """The most tokens of a text that a model has positions for. RoBERTa and its kin count from after the padding."""
+    tables = (part for name, part in model.named_modules() if name.endswith("position_embeddings"))
+    table = next((part for part in tables if getattr(part, "padding_idx", None) is not None), None)
+    if table is not None:
+        return int(table.num_embeddings) - int(table.padding_idx) - 1
+    limit = getattr(model.config, "max_position_embeddings", None)
+    return int(limit) if isinstance(limit, int) and limit > 0 else NO_LIMIT
 
 
-def read_declared(folder: Path, setting: str = "student.model") -> Declared:
-    """What a model folder declares. Raises UserError, naming the setting, if it is no usable model folder."""
-    if not folder.is_dir():
-        raise UserError(f"the model folder {folder} does not exist; correct {setting}")
-    weights = model_folder.check(folder)
-    pooling = _read_json(folder / "1_Pooling" / "config.json")
-    prompts = _read_json(folder / "config_sentence_transformers.json").get("prompts")
-    prompts = cast(dict[str, str], prompts) if isinstance(prompts, dict) else {}
-    return Declared(
-        weights,
-        _declared_pooling(pooling),
-        prompts.get("query"),
-        prompts.get("document", prompts.get("passage")) if prompts else None,
-        load_head(
-            [folder / entry["path"] for entry in model_folder.modules(folder) if model_folder.kind(entry) == "Dense"]
-        ),
-    )
-
-
-def declare(encoder: Encoder, folder: Path) -> None:
-    """Writes the files by which sentence-transformers knows pooling, normalisation and prompts."""
-    base = "sentence_transformers.models."
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), (NORMALIZE, "Normalize")]
-    if encoder.head is not None:
-        modules.insert(2, (DENSE, "Dense"))
-    entries = [
-        {"idx": number, "name": str(number), "path": path, "type": base + kind}
-        for number, (path, kind) in enumerate(modules)
-    ]
-    pooling = {"word_embedding_dimension": int(encoder.model.config.hidden_size)} | {
-        f"pooling_mode_{name}": encoder.pooling == mode for name, mode in POOLING_MODES.items()
-    }
-    prompts = {"query": encoder.query_prefix, "document": encoder.doc_prefix}
-    _write_json(folder / "modules.json", entries)
-    _write_json(folder / "1_Pooling" / "config.json", pooling)
-    _write_json(folder / NORMALIZE / "config.json", {})
-    limit = {"max_seq_length": encoder.student.max_doc_tokens, "do_lower_case": False}
-    _write_json(folder / "sentence_bert_config.json", limit)
-    _write_json(
-        folder / "config_sentence_transformers.json",
-        {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"},
-    )
+def lower(tokenizer: Any) -> None:
+    """Puts texts in lower case before they are cut into tokens, as a folder may ask for. Saved with the tokenizer."""
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = Normalizers([Lowercase(), *([backend.normalizer] if backend.normalizer else [])])
 
 
 def _model_name(folder: Path) -> str:
@@ -332,18 +324,8 @@ def named_faults(weights: Path) -> Generator[None]:
         raise UserError(f"{weights} cannot be loaded ({first}); copy the model folder again") from error
 
 
-def _declared_pooling(config: dict[str, Any]) -> str | None:
-    named = {"cls": "cls", "mean": "mean", "lasttoken": "last"}.get(str(config.get("pooling_mode")))
-    return named or next((mode for name, mode in POOLING_MODES.items() if config.get(f"pooling_mode_{name}")), None)
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     return model_folder.json_object(path) if path.is_file() else {}
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2), "utf-8")
 
 
 def _chosen(setting: str, declared: str | None, row: str) -> str:

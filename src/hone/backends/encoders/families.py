@@ -17,7 +17,7 @@ class Student(Settings):
 
     model: ModelSource
     """A sentence-transformers or transformers folder with safetensors weights, or package:NAME."""
-    pooling: Literal["auto", "cls", "mean", "last"] = "auto"
+    pooling: Literal["auto", "cls", "max", "mean", "mean_sqrt_len", "weightedmean", "last"] = "auto"
     """How token vectors become one; auto takes what the folder declares, else the model family's."""
     query_prefix: str = "auto"
     """Put before every query; auto takes what the folder declares, else the model family's."""

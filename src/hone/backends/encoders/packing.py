@@ -48,15 +48,6 @@ def pack(tokens: Sequence[Sequence[int]], device: torch.device) -> Packed:
     )
 
 
-def pool_packed(hidden: Tensor, starts: Tensor, pooling: str) -> Tensor:
-    """Token vectors [n, d] of t texts one after another to [t, d]."""
-    if pooling == "cls":
-        return hidden[starts[:-1].long()]
-    if pooling == "last":
-        return hidden[starts[1:].long() - 1]
-    return torch.segment_reduce(hidden, "mean", lengths=starts.diff().long(), axis=0)
-
-
 def packed_attention(
     module: Any,
     query: Tensor,

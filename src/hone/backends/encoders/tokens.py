@@ -53,4 +53,5 @@ class DocTokenizer:
 def _identity(encoder: Encoder, limit: int) -> str:
     """All that shapes the ids of a document, as resolved."""
     cut = [encoder.doc_limit(limit), encoder.tokenizer.truncation_side, encoder.student.trust_code]
+    cut += ["without prompt"] * (not encoder.declared.include_prompt)
     return json.dumps([encoder.doc_prefix, *cut, encoder.tokenizer_json()])

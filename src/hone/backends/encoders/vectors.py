@@ -66,7 +66,7 @@ def encode_by(job: Job, encoder: Encoder, label: str, docs: Docs) -> tuple[list[
             _encode_share(memo, tokenizer, docs, progress)
         for names, texts in _document_chunks(docs):
             known = memo.compute(texts, partial(_encode, tokenizer, texts), CHUNK, progress if alone else None)
-            vectors[len(ids) : len(ids) + len(texts)] = _through(head, _as_numpy(known, encoder.dimension))
+            vectors[len(ids) : len(ids) + len(texts)] = _through(encoder, head, _as_numpy(known, encoder.dimension))
             ids += names
     return ids, vectors
 
@@ -76,7 +76,7 @@ def encode_queries(job: Job, encoder: Encoder, label: str, texts: Sequence[str])
     with task(label, len(texts), "queries") as progress, encoder.without_head() as head:
         memo = _memo(job, encoder, encoder.query_prefix, encoder.query_limit)
         known = memo.compute(texts, lambda at: _as_arrow(encoder.queries([texts[n] for n in at])), CHUNK, progress)
-        return _through(head, _as_numpy(known, encoder.dimension))
+        return _through(encoder, head, _as_numpy(known, encoder.dimension))
 
 
 def _encode_share(memo: Memo, tokenizer: DocTokenizer, docs: Docs, progress: Task) -> None:
@@ -110,6 +110,7 @@ def _identity(encoder: Encoder, prefix: str, limit: int) -> str:
     """All that shapes what the layers make of a text, as resolved: weights, tokenizer and settings."""
     student = encoder.student
     settings = [encoder.pooling, prefix, limit, student.precision, student.trust_code]
+    settings += ["at full length"] * encoder.keeps_length + ["without prompt"] * (not encoder.declared.include_prompt)
     config = {name: value for name, value in encoder.model.config.to_dict().items() if name not in UNSTABLE}
     digest = hashlib.sha256(encoder.tokenizer_json().encode())
     for name, weight in encoder.model.state_dict().items():
@@ -119,11 +120,11 @@ def _identity(encoder: Encoder, prefix: str, limit: int) -> str:
 
 
 @torch.no_grad()
-def _through(head: Head | None, vectors: np.ndarray) -> np.ndarray:
-    """Unit vectors [n, d] of the layers to those of the student. The map has no constant: pooled ones give the same."""
+def _through(encoder: Encoder, head: Head | None, vectors: np.ndarray) -> np.ndarray:
+    """What `without_head` gave [n, d] to vectors of the student."""
     if head is None:
         return vectors
-    return torch.nn.functional.normalize(head(torch.tensor(vectors, device=head.base.device)), dim=-1).cpu().numpy()
+    return encoder.scaled(head(torch.tensor(vectors, device=encoder.device))).cpu().numpy()
 
 
 def _encode(tokenizer: DocTokenizer, texts: Sequence[str], positions: list[int]) -> pa.Array:

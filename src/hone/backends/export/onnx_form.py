@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from hone.backends import library
-from hone.backends.encoders.encoder import Encoder, pool
+from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student
 from hone.errors import UserError
 
 PLACE = Path("onnx/model.onnx")
 LARGEST_DIFFERENCE = 1e-4
-"""Of any number of a unit vector: far above rounding, far below what moves a document."""
+"""Of any number of a vector, beside the longest one: far above rounding, far below what moves a document."""
 SAMPLES = ("a", "what is compared", "a longer text of several words, so that the short ones are padded", "ü 文 !")
 
 
@@ -59,10 +59,9 @@ def parity(encoder: Encoder, session: Any) -> float:
     tokens = [*encoder.tokenize_queries(SAMPLES), *encoder.tokenize_docs([" ".join(SAMPLES) * 8, *SAMPLES])]
     ids, mask = encoder.pad(tokens)
     hidden = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
-    pooled = pool(torch.from_numpy(hidden), mask, encoder.pooling)
-    found = torch.nn.functional.normalize(pooled if encoder.head is None else encoder.head(pooled), dim=-1)
     with torch.no_grad():
-        return float(np.abs(found.detach().numpy() - encoder.embed(ids, mask).numpy()).max())
+        found = encoder.pooled_vectors(torch.from_numpy(hidden), mask)
+        return float(np.abs(found.numpy() - encoder.embed(ids, mask).numpy()).max())
 
 
 def _export(encoder: Encoder, target: Path) -> None:

@@ -3,8 +3,9 @@ after faults that pass."""
 
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -15,7 +16,9 @@ from hone.backends import generators
 from hone.backends.generators.answers import Answer, Interrupted, Request, is_complete
 from hone.backends.generators.settings import Endpoint, Sampling
 from hone.backends.generators.token_counts import BYTES_PER_TOKEN
+from hone.backends.server_errors import reason, web_page
 from hone.errors import TransientError, UserError
+from hone.log import log
 from hone.secrets import secret
 
 LARGEST_SEED = 2**31 - 1
@@ -26,6 +29,24 @@ LONGEST_WAIT = 8.0
 
 class Malformed(Exception):
     """The server answered 200 with something that is no completion."""
+
+
+class Refused(Exception):
+    """The server answered 200 with an error that the next try does not mend."""
+
+
+class WebPage(Exception):
+    """The server answered with a page for people, such as one to sign in."""
+
+
+_UNKNOWN = re.compile(
+    "support|unknown|unrecogni[sz]ed|unexpected|extra|additional|permitted|allowed|only the default|no such|"
+    "invalid (?:field|param|arg)",
+    re.I,
+)
+"""How servers say that they do not know a field."""
+OTHER_LENGTH = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+"""The other name of the limit of new tokens: which one a server takes depends on its age."""
 
 
 class OpenAIServer:
@@ -44,6 +65,9 @@ class OpenAIServer:
             timeout=self.endpoint.timeout,
             max_retries=self.endpoint.attempts - 1,
         )
+        self.length_field = self.endpoint.length_field
+        self.left_out: set[str] = set()
+        """Fields that the server refuses and that an answer can do without."""
 
     def prompt(self, request: Request) -> str:
         """The user's turn, with the document cut to `max_doc_tokens`."""
@@ -69,27 +93,63 @@ class OpenAIServer:
     def _ask(self, prompt: str, seed: int) -> Answer:
         """The client itself waits and sends again after 408, 409, 429, 5xx, time-outs and broken connections, for as
         long as the server's Retry-After says."""
+        problem = "no completion"
         for attempt in range(self.endpoint.attempts):
             try:
                 return answer_of(self._complete(prompt, seed))
-            except (Malformed, json.JSONDecodeError, UnicodeDecodeError):
+            except (Malformed, json.JSONDecodeError, UnicodeDecodeError) as error:
+                problem = str(error) if isinstance(error, Malformed) else "no JSON"
                 time.sleep(min(LONGEST_WAIT, 0.5 * 2**attempt))
-        raise Malformed(f"{self.endpoint.attempts} answers in a row were no completion")
+        raise Malformed(f"{self.endpoint.attempts} answers in a row were no completion: {problem}")
 
     def _complete(self, prompt: str, seed: int) -> Any:
-        return self.client.chat.completions.create(
-            model=self.endpoint.model,
-            messages=[{"role": "user", "content": prompt}],
-            seed=seed & LARGEST_SEED,
-            temperature=self.settings.temperature,
-            extra_body={self.endpoint.length_field: self.settings.max_new_tokens, **self.endpoint.extra_body},
-        )
+        """A completion. A field that the server refuses by name, and that an answer can do without, is left out from
+        then on."""
+        while True:
+            fields = {"seed": seed & LARGEST_SEED, "temperature": self.settings.temperature}
+            sent = {name: value for name, value in fields.items() if name not in self.left_out}
+            length = self.length_field
+            try:
+                return self.client.chat.completions.create(
+                    model=self.endpoint.model,
+                    messages=[{"role": "user", "content": prompt}],
+                    extra_body={length: self.settings.max_new_tokens, **self.endpoint.extra_body},
+                    **cast(Any, sent),
+                )
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                if not self._does_without(_said(error), sent, length):
+                    raise
+
+    def _does_without(self, said: str, sent: Mapping[str, Any], length: str) -> bool:
+        """Whether a refusal names a field that was sent and need not be; notes it, and says so once."""
+        unknown = _UNKNOWN.search(said) is not None
+        for name in sent:
+            if re.search(rf"\b{name}\b", said, re.I) and (unknown or name == "seed"):
+                if name not in self.left_out:
+                    self.left_out.add(name)
+                    log.warning("the server refuses a field, it is left out", field=name, said=said)
+                return True
+        other = OTHER_LENGTH.get(length, "")
+        if unknown and other not in ("", *self.left_out) and re.search(rf"\b{length}\b", said):
+            if self.length_field == length:
+                self.length_field = other
+                self.left_out.add(length)
+                log.warning("the server refuses a field, its other name is sent", field=length, sent=other, said=said)
+            return True
+        return False
 
     def _for_the_user(self, error: BaseException) -> UserError | TransientError:
         where = f"the server at {self.endpoint.url}"
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             key = self.endpoint.key_file or f"the environment variable {self.endpoint.key_variable}"
-            return UserError(f"{where} does not accept the key; put the right one into {key}")
+            return UserError(f"{where} does not accept the key ({_said(error)}); put the right one into {key}")
+        if isinstance(error, WebPage):
+            return UserError(
+                f"{where} answers with {error} and not as an API; correct generate.llm.endpoint.url, which ends in /v1 "
+                "for most servers, and see that nobody has to sign in on the way"
+            )
+        if isinstance(error, Refused):
+            return UserError(f"{where} refuses the requests: {error}; correct generate.llm")
         if isinstance(error, openai.APIStatusError) and error.status_code < 500 and error.status_code not in PASSING:
             return UserError(f"{where} refuses the requests: {_said(error)}; correct generate.llm")
         if isinstance(error, openai.OpenAIError | Malformed):
@@ -119,14 +179,18 @@ def api_key(endpoint: Endpoint) -> str:
 
 
 def answer_of(completion: Any) -> Answer:
-    """The first choice of a completion. Raises Malformed if it has none."""
+    """The first choice of a completion. Raises Malformed, Refused or WebPage if it has none."""
+    if isinstance(completion, str) and web_page(completion):
+        raise WebPage(web_page(completion))
     choices: Any = getattr(completion, "choices", None)
+    if not choices:
+        _raise_error_inside(completion)
     message: Any = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
     if not hasattr(message, "content"):
         raise Malformed("no choices")
     usage = getattr(completion, "usage", None)
     details = getattr(usage, "prompt_tokens_details", None)
-    text = message.content or getattr(message, "refusal", None) or ""
+    text = text_of(message.content) or getattr(message, "refusal", None) or ""
     return Answer(
         text=text,
         cut=choices[0].finish_reason == "length" and not is_complete(text),
@@ -134,6 +198,37 @@ def answer_of(completion: Any) -> Answer:
         cached_tokens=getattr(details, "cached_tokens", None),
         new_tokens=getattr(usage, "completion_tokens", None),
     )
+
+
+def text_of(content: Any) -> str:
+    """The text of an answer, which some servers send in parts; what the model thought is none of it."""
+    if isinstance(content, str) or content is None:
+        return content or ""
+    parts = cast(list[Any], content) if isinstance(content, list) else [content]
+    return "".join(part if isinstance(part, str) else _text_of_part(part) for part in parts)
+
+
+def _text_of_part(part: Any) -> str:
+    found = cast(dict[str, Any], part) if isinstance(part, dict) else {}
+    if found.get("type", "text") not in ("text", "output_text") or found.get("thought"):
+        return ""
+    text: Any = found.get("text", found.get("content"))
+    return str(cast(dict[str, Any], text).get("value") or "") if isinstance(text, dict) else str(text or "")
+
+
+def _raise_error_inside(completion: Any) -> None:
+    """An error that came with status 200, as gateways send them."""
+    inside: dict[str, Any] = getattr(completion, "model_extra", None) or {}
+    error: Any = inside.get("error") or inside.get("detail") or (inside if inside.get("object") == "error" else None)
+    if not error:
+        return
+    fields = cast(dict[str, Any], error) if isinstance(error, dict) else inside
+    codes = [fields.get(name) for name in ("code", "status", "status_code", "http_status")]
+    status = next((int(code) for code in codes if str(code or "").isdecimal()), 0)
+    said = reason(error) or "an error without a reason"
+    if 400 <= status < 500 and status not in PASSING:
+        raise Refused(said)
+    raise Malformed(f"an error inside: {said}")
 
 
 def _failure(future: "Future[Answer]") -> BaseException | None:
@@ -145,6 +240,5 @@ def _succeeded(future: "Future[Answer]") -> bool:
 
 
 def _said(error: BaseException) -> str:
-    body = getattr(error, "body", None)
-    message = cast(dict[str, Any], body).get("message") if isinstance(body, dict) else None
-    return str(message or error).splitlines()[0][:200]
+    response = getattr(error, "response", None)
+    return reason(getattr(error, "body", None)) or reason(getattr(response, "text", "")) or reason(str(error))

@@ -1,4 +1,5 @@
-"""BM25 as Lucene scores it (k1 1.2, b 0.75), English stems, identifiers also split into their words."""
+"""BM25 as Lucene scores it (k1 1.2, b 0.75), English stems, identifiers also split into their words; of scripts without
+spaces pairs of letters."""
 
 import re
 from collections.abc import Sequence
@@ -7,6 +8,8 @@ from typing import Any, cast
 import bm25s
 import numpy as np
 import Stemmer
+
+from hone.core.segmentation import has_runs, terms, without_runs
 
 K1, B = 1.2, 0.75
 _WORD = re.compile(r"\w+")
@@ -52,9 +55,13 @@ class BM25:
         return order[scores[order] > 0]
 
     def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
-        split = [with_identifier_words(text) for text in texts]
+        runs = {at for at, text in enumerate(texts) if has_runs(text)}
+        split = [with_identifier_words(without_runs(text) if at in runs else text) for at, text in enumerate(texts)]
         options: Any = {"stopwords": "en", "stemmer": self._stemmer, "return_ids": False, "show_progress": False}
-        return cast(list[list[str]], bm25s.tokenize(split, **options))
+        tokens = cast(list[list[str]], bm25s.tokenize(split, **options))
+        for at in runs:
+            tokens[at] = [*tokens[at], *terms(texts[at])]
+        return tokens
 
 
 def _parts(name: str) -> list[str]:

@@ -17,7 +17,9 @@ import transformers
 from torch import Tensor
 
 from hone.backends.budget import Budget, tokens_at_once
-from hone.backends.encoders.encoder import check_code, named_faults, read_declared
+from hone.backends.encoders.declared import usable_folder
+from hone.backends.encoders.encoder import check_code, named_faults
+from hone.backends.encoders.encoder import positions as positions_of
 from hone.backends.teachers.first_token import shorten
 from hone.backends.teachers.settings import OneTeacher
 from hone.errors import UserError
@@ -62,15 +64,18 @@ class PairModel:
         """Raises UserError if the folder is no model of this kind, or brings code that the settings do not trust."""
         self.kind, self.settings, self.folder = KINDS[settings.kind], settings, folder
         self.instruction = settings.instruction or self.kind.instruction
-        read_declared(folder, "teacher.model")
+        usable_folder(folder, "teacher.model")
         check_code(folder, settings.trust_code, "teacher.trust_code", content_digest)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.budget = Budget(tokens_at_once(token_budget, self.device))
         with named_faults(folder):
             self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **self._options())
             self.model = self._load()
-        self.limit = min(settings.max_tokens, self.tokenizer.model_max_length, positions(self.model.config))
-        self.shortened = self.kind.score is _class_logit and self._shorten()
+        room = min(positions(self.model.config), positions_of(self.model))
+        self.limit = min(settings.max_tokens, self.tokenizer.model_max_length, room)
+        classifies = self.kind.score is _class_logit
+        self.names_no_filler = classifies and self.model.config.get_text_config().pad_token_id is None
+        self.shortened = classifies and self._shorten()
 
     @torch.no_grad()
     def score_pairs(self, queries: Sequence[str], docs: Sequence[str]) -> np.ndarray:
@@ -117,7 +122,7 @@ class PairModel:
     def _padded(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """[n, length] int64 of every input, and the mask of what is real, for rows of one padded length."""
         length = padded_length(len(rows[0]["input_ids"]))
-        fill = {"input_ids": int(self.tokenizer.pad_token_id or 0)}
+        fill = {"input_ids": self._filler(rows)}
         batch = {name: torch.full((len(rows), length), fill.get(name, 0)) for name in rows[0]}
         mask = torch.zeros((len(rows), length), dtype=torch.long)
         for at, row in enumerate(rows):
@@ -127,6 +132,16 @@ class PairModel:
             for name, values in row.items():
                 batch[name][at, span] = torch.tensor(values)
         return {name: tensor.to(self.device) for name, tensor in {**batch, "attention_mask": mask}.items()}
+
+    def _filler(self, rows: Sequence[Row]) -> int:
+        """The token that rows are filled up with. A decoder that classifies takes the last token that is not this one;
+        where its configuration names none, it is one that stands in no row, so that a row ends where its text does."""
+        config = self.model.config.get_text_config()
+        if not self.names_no_filler:
+            return int(self.tokenizer.pad_token_id or 0) if config.pad_token_id is None else int(config.pad_token_id)
+        used = {number for row in rows for number in row["input_ids"]}
+        config.pad_token_id = next(number for number in range(len(used) + 1) if number not in used)
+        return config.pad_token_id
 
 
 def steady_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

@@ -4,23 +4,34 @@ finite score for every document, a request is sent again with back-off, and what
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import urllib3
 
+from hone.backends.server_errors import lower_limit, reason, web_page
 from hone.backends.teachers.settings import OneTeacher, RerankServer
 from hone.errors import TransientError, UserError
 from hone.secrets import secret
 
 LONGEST_WAIT = 8.0
+_ABOUT_SIZE = re.compile("batch|documents|texts|passages|inputs|items|too many|maximum|at most", re.I)
 PASSING = (408, 409, 425, 429)
 """Refusals that the next try may mend, as those from 500 on."""
+
+
+class TooMany(Exception):
+    """The server takes no more than `limit` documents in a request."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(str(limit))
+        self.limit = limit
 
 
 class Malformed(Exception):
@@ -66,6 +77,7 @@ class RerankEndpoint:
         if not self.server.url:
             raise UserError("teacher.server.url is empty: give the address of the rerank endpoint")
         self.shape = SHAPES[self.server.shape]
+        self.docs_per_request = self.server.docs_per_request
         self.pool = urllib3.PoolManager(maxsize=self.server.concurrency, retries=False, timeout=self.server.timeout)
 
     def score_pairs(self, queries: Sequence[str], docs: Sequence[str]) -> np.ndarray:
@@ -85,7 +97,7 @@ class RerankEndpoint:
     def _requests(self, queries: Sequence[str]) -> list[list[int]]:
         """The rows of each request: of one query, and no more than the server takes."""
         order = sorted(range(len(queries)), key=lambda row: (queries[row], row))
-        size = self.server.docs_per_request
+        size = self.docs_per_request
         groups = (list(rows) for _, rows in groupby(order, key=lambda row: queries[row]))
         return [rows[start : start + size] for rows in groups for start in range(0, len(rows), size)]
 
@@ -95,28 +107,53 @@ class RerankEndpoint:
             if attempt:
                 time.sleep(min(LONGEST_WAIT, self.server.first_wait * 2 ** (attempt - 1)))
             try:
-                return self._scores(self._post(self.shape.body(self.server, query, docs)), len(docs))
+                return self._scores(self._post(self.shape.body(self.server, query, docs), len(docs)), len(docs))
+            except TooMany as most:
+                self.docs_per_request = most.limit
+                parts = (docs[at : at + most.limit] for at in range(0, len(docs), most.limit))
+                return [score for part in parts for score in self._ask(query, part)]
             except (urllib3.exceptions.HTTPError, Malformed) as error:
                 problem = str(error) or type(error).__name__
         raise TransientError(
             f"the reranker at {self.server.url} kept failing ({problem}); finished scores are kept, run again"
         )
 
-    def _post(self, body: dict[str, Any]) -> Any:
+    def _post(self, body: dict[str, Any], count: int) -> Any:
         key = secret(os.environ.get(self.server.key_variable, ""))
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         answer = self.pool.request("POST", self.server.url, body=json.dumps(body).encode(), headers=headers)
+        where, said = f"the reranker at {self.server.url}", reason(answer.data)
         if answer.status in (401, 403):
-            raise UserError(f"the reranker at {self.server.url} does not accept the key in {self.server.key_variable}")
+            why = f" ({said})" if said else ""
+            raise UserError(f"{where} does not accept the key in {self.server.key_variable}{why}")
         if answer.status in PASSING or answer.status >= 500:
-            raise Malformed(f"status {answer.status}")
+            raise Malformed(f"status {answer.status}{f': {said}' if said else ''}")
+        if page := web_page(answer.data.decode("utf-8", "replace")):
+            raise UserError(f"{where} answers with {page} and not as an API; correct teacher.server.url")
         if answer.status != 200:
-            said = answer.data.decode("utf-8", "replace")[:200]
-            raise UserError(f"the reranker at {self.server.url} refuses the requests: {answer.status} {said}")
+            self._refused(answer.status, said, count)
         try:
-            return json.loads(answer.data)
+            found: Any = json.loads(answer.data)
         except ValueError as error:
             raise Malformed("an answer that is no JSON") from error
+        if (
+            isinstance(found, dict)
+            and not found.get("results")
+            and ("error" in found or found.get("object") == "error")
+        ):
+            self._refused(found.get("code") or found.get("status") or 200, said, count)
+        return found
+
+    def _refused(self, status: Any, said: str, count: int) -> NoReturn:
+        """Raises TooMany where the server wants fewer documents, Malformed for what may pass, else UserError."""
+        limit = lower_limit(said, count) if _ABOUT_SIZE.search(said) else 0
+        if count > 1 and (limit or status == 413):
+            raise TooMany(limit or -(-count // 2))
+        if status == 200 or (str(status).isdecimal() and (int(status) >= 500 or int(status) in PASSING)):
+            raise Malformed(f"an error inside: {said}")
+        raise UserError(
+            f"the reranker at {self.server.url} refuses the requests: {status} {said}; correct teacher.server"
+        )
 
     def _scores(self, answer: Any, count: int) -> list[float]:
         """The scores in the order of the documents. Raises Malformed unless each has exactly one finite score."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hone.backends.encoders.encoder import check_code, named_faults, read_declared
+from hone.backends.encoders.declared import usable_folder
+from hone.backends.encoders.encoder import check_code, named_faults
 from hone.backends.generators.vllm_engine import engine_of
 from hone.backends.teachers.pair_models import KINDS, Row, positions
 from hone.backends.teachers.settings import OneTeacher
@@ -38,7 +39,7 @@ class VLLMScores:
         self.settings, self.folder, self.token_budget = settings, folder, token_budget
         self.kind = KINDS[FORMS[settings.kind]]
         self.instruction = settings.instruction or self.kind.instruction
-        read_declared(folder, "teacher.model")
+        usable_folder(folder, "teacher.model")
         check_code(folder, "", "teacher.trust_code", content_digest)
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
         with named_faults(folder):

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
 from hone.backends.budget import Budget, token_batches
@@ -21,6 +20,8 @@ from hone.backends.training.settings import TrainingSettings
 from hone.errors import UserError
 
 BLOCK_TOKENS = 4_096
+SCALED_BY = 64
+"""Texts by which the length of vectors is judged."""
 
 
 class Embedder(Protocol):
@@ -32,7 +33,8 @@ class Embedder(Protocol):
     weights: list[Tensor]
 
     def embed(self, numbers: Sequence[int]) -> Tensor:
-        """[n, d] float32 unit vectors; with the graph if gradients are on."""
+        """[n, d] float32 unit vectors (of a student that is compared by dot products, of length 1 on average); with the
+        graph if gradients are on."""
         ...
 
 
@@ -42,9 +44,10 @@ class WholeModel:
     def __init__(self, encoder: Encoder, tokens: Sequence[list[int]]) -> None:
         self.encoder, self.tokens, self.lengths = encoder, tokens, _lengths(tokens)
         self.weights = _train_only(encoder.model, list(encoder.model.parameters()))
+        self.scale = _scale_of_tokens(encoder, tokens)
 
     def embed(self, numbers: Sequence[int]) -> Tensor:
-        return self.encoder.embed_tokens([self.tokens[number] for number in numbers])
+        return _times(self.encoder.embed_tokens([self.tokens[number] for number in numbers]), self.scale)
 
 
 class TopLayers:
@@ -56,6 +59,10 @@ class TopLayers:
     """
 
     def __init__(self, encoder: Encoder, tokens: Sequence[list[int]], top: int, memory: float, folder: Path) -> None:
+        if not encoder.declared.include_prompt:
+            raise UserError(
+                "distill.train_layers: the student does not pool its prompt, which needs 0 here, to train all"
+            )
         self.encoder, self.tokens, self.lengths = encoder, tokens, _lengths(tokens)
         self.layers = _layers(encoder.model, "train_layers: set it to 0 to train all")
         if top >= len(self.layers):
@@ -74,8 +81,12 @@ class TopLayers:
         self.memory, self.folder = memory, folder
         self.states: Tensor | None = None
         self._check()
+        self.scale = _scale_of_tokens(encoder, tokens)
 
     def embed(self, numbers: Sequence[int]) -> Tensor:
+        return _times(self._embed(numbers), self.scale)
+
+    def _embed(self, numbers: Sequence[int]) -> Tensor:
         ids, mask = self.encoder.pad([self.tokens[number] for number in numbers])
         lower = self._lower(numbers, mask)
         with _forward(self.frozen[:-1], _unchanged), _forward(self.frozen[-1:], lambda *_, **__: lower):
@@ -119,7 +130,7 @@ class TopLayers:
         sample = list(range(min(4, len(self.tokens))))
         with torch.no_grad():
             whole = self.encoder.embed(*self.encoder.pad([self.tokens[number] for number in sample]))
-            if not torch.allclose(whole, self.embed(sample), atol=2e-2):
+            if not torch.allclose(whole, self._embed(sample), atol=2e-2):
                 raise self._refusal()
 
     def _refusal(self) -> UserError:
@@ -137,7 +148,7 @@ class TopLayers:
 class HeadOnly:
     """The layers are frozen and the head is trained: a text is the vector that the untrained student gives it.
 
-    Unit vectors serve as well as pooled ones: the map has no constant term and what it gives is made a unit vector.
+    Vectors serve as well as pooled ones, since what is trained comes last: the map has no constant term.
     A text costs as much as a token.
     """
 
@@ -146,11 +157,12 @@ class HeadOnly:
         self.encoder, self.head = encoder, encoder.add_head()
         self.lengths = np.ones(len(vectors), dtype=np.int64)
         self.vectors = torch.from_numpy(vectors).to(encoder.device)
+        self.scale = _scale(encoder, vectors)
         _train_only(encoder.model, [])
         self.weights: list[Tensor] = [self.head.change.requires_grad_()]
 
     def embed(self, numbers: Sequence[int]) -> Tensor:
-        return normalize(self.head.turned(self.vectors[list(numbers)]), dim=-1)
+        return _times(self.encoder.scaled(self.head.turned(self.vectors[list(numbers)])), self.scale)
 
 
 class LowRank(WholeModel):
@@ -236,6 +248,20 @@ def embed_all(
 
     Budget(budget).each(embedder.lengths[list(numbers)].tolist(), embed)
     return vectors
+
+
+def _scale_of_tokens(encoder: Encoder, tokens: Sequence[list[int]]) -> float:
+    return 1.0 if encoder.unit else _scale(encoder, encoder.encode_tokens(list(tokens[:SCALED_BY])))
+
+
+def _scale(encoder: Encoder, vectors: np.ndarray) -> float:
+    """What brings vectors [n, d] that are compared by their dot product to a length of about 1, so that the same
+    temperatures serve as for cosines; no ranking depends on it."""
+    return 1.0 if encoder.unit or not len(vectors) else float(1 / np.sqrt(np.square(vectors).sum(1).mean()))
+
+
+def _times(vectors: Tensor, scale: float) -> Tensor:
+    return vectors if scale == 1.0 else vectors * scale
 
 
 def _lengths(tokens: Sequence[list[int]]) -> np.ndarray:

@@ -10,9 +10,10 @@ from hone.core.borrowed import Seen, borrowed
 from hone.core.forms import Form
 from hone.core.languages import foreign
 from hone.core.near_duplicates import NearDuplicates
-from hone.core.personal_data import has_personal_data
+from hone.core.personal_data import has_personal_data, masked
 from hone.core.query_text import comparable
 from hone.core.rejection import Rejection
+from hone.core.segmentation import count_words, rounded, weight
 
 QUOTES = (('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("‘", "’"), ("«", "»"), ("**", "**"), ("*", "*"), ("_", "_"))
 
@@ -78,16 +79,18 @@ class Cleaner:
         self._kept: set[str] = set()
 
     def judge(self, draft: Draft) -> Rejection | None:
-        """The first fault of a draft, or None."""
+        """The first fault of a draft, or None. Where personal data is unwanted, no fault's detail shows any."""
         plain = comparable(draft.text)
         fault = draft.fault or self._model_habit(draft) or self._length(draft) or _form(draft)
         fault = fault or self._content(draft, plain) or self._known(draft, plain)
         if fault is None:
             self._kept.add(plain)
+        elif self.rules.personal_data:
+            return Rejection(fault.reason, masked(fault.detail))
         return fault
 
     def _length(self, draft: Draft) -> Rejection | None:
-        words = len(draft.text.split())
+        words = count_words(draft.text)
         limit = min(self.rules.max_words, draft.max_words or self.rules.max_words)
         if not comparable(draft.text):
             return Rejection("empty", draft.text)
@@ -165,9 +168,10 @@ def unquoted(text: str) -> str:
 def copied_words(query: str, doc: str) -> int:
     """The length of the longest run of consecutive words of `query` that also stands in `doc`, both comparable."""
     words, passage = comparable(query).split(), f" {comparable(doc)} "
-    start = longest = 0
+    weights = [weight(word) for word in words]
+    start, longest = 0, 0.0
     for end in range(1, len(words) + 1):
         while start < end and f" {' '.join(words[start:end])} " not in passage:
             start += 1
-        longest = max(longest, end - start)
-    return longest
+        longest = max(longest, sum(weights[start:end]))
+    return rounded(longest)
