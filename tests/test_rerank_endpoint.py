@@ -51,7 +51,7 @@ class Reranker(BaseHTTPRequestHandler):
         self.send_response(fault if isinstance(fault, int) else 200)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(b"<html>" + text[6:] if fault == "html" else text)
+        self.wfile.write(b"<oops>" + text[6:] if fault == "html" else text)
 
     def log_message(self, format: str, *args: Any) -> None: ...
 

@@ -219,12 +219,16 @@ def _text_of_part(part: Any) -> str:
 def _raise_error_inside(completion: Any) -> None:
     """An error that came with status 200, as gateways send them."""
     inside: dict[str, Any] = getattr(completion, "model_extra", None) or {}
-    error: Any = inside.get("error") or inside.get("detail") or (inside if inside.get("object") == "error" else None)
+    error: Any = (
+        inside.get("error")
+        or inside.get("detail")
+        or (inside if getattr(completion, "object", "") == "error" else None)
+    )
     if not error:
         return
     fields = cast(dict[str, Any], error) if isinstance(error, dict) else inside
     codes = [fields.get(name) for name in ("code", "status", "status_code", "http_status")]
-    status = next((int(code) for code in codes if str(code or "").isdecimal()), 0)
+    status = next((int(code) for code in map(str, codes) if code.isdecimal()), 0)
     said = reason(error) or "an error without a reason"
     if 400 <= status < 500 and status not in PASSING:
         raise Refused(said)

@@ -38,6 +38,10 @@ class Malformed(Exception):
     """The server answered 200 with something that is not one finite score for every document."""
 
 
+class WebPage(Malformed):
+    """The server answered with a page for people, such as one to sign in."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """One row: what a request holds, where in the answer the scores are and what a score is called."""
@@ -102,7 +106,7 @@ class RerankEndpoint:
         return [rows[start : start + size] for rows in groups for start in range(0, len(rows), size)]
 
     def _ask(self, query: str, docs: Sequence[str]) -> list[float]:
-        problem = ""
+        problem, page = "", ""
         for attempt in range(self.server.attempts):
             if attempt:
                 time.sleep(min(LONGEST_WAIT, self.server.first_wait * 2 ** (attempt - 1)))
@@ -114,6 +118,11 @@ class RerankEndpoint:
                 return [score for part in parts for score in self._ask(query, part)]
             except (urllib3.exceptions.HTTPError, Malformed) as error:
                 problem = str(error) or type(error).__name__
+                page = problem if isinstance(error, WebPage) else ""
+        if page:
+            raise UserError(
+                f"the reranker at {self.server.url} answers with {page} and not as an API; correct teacher.server.url"
+            )
         raise TransientError(
             f"the reranker at {self.server.url} kept failing ({problem}); finished scores are kept, run again"
         )
@@ -129,7 +138,7 @@ class RerankEndpoint:
         if answer.status in PASSING or answer.status >= 500:
             raise Malformed(f"status {answer.status}{f': {said}' if said else ''}")
         if page := web_page(answer.data.decode("utf-8", "replace")):
-            raise UserError(f"{where} answers with {page} and not as an API; correct teacher.server.url")
+            raise WebPage(page)
         if answer.status != 200:
             self._refused(answer.status, said, count)
         try:
