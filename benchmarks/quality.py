@@ -1,8 +1,10 @@
-"""Does specialising help? Runs the chain on collections in BEIR layout and prints base, tuned, gain, interval and p.
+"""Does specialising help? Runs the chain on collections in BEIR layout and prints base, tuned, gain, interval and p,
+how much of the way to the teacher that is, and what searching with BM25 too gives before and after.
 
     python benchmarks/quality.py FOLDER... [--log] [--seeds 17,18] [--store DIR] [--set distill.max_steps=50]
 
-Without `--log` no human query is seen in training. With it the dev (or train) queries are given as a query log: their
+Without `--log` no human query is seen in training: dev (or train) judgements, where there are any, choose the teacher's
+mix alone. With it the dev (or train) queries are given as a query log: their
 texts, never their judgements; a log of few queries is helped out by queries cut from the documents. Test queries are
 only ever used to report.
 """
@@ -38,7 +40,8 @@ def main() -> int:
         for seed in arguments.seeds.split(","):
             rows.append(measure(collection, int(seed), arguments, store))
             print(json.dumps(rows[-1]), flush=True)
-    Console().print(table(rows))
+    for grid in tables(rows):
+        Console().print(grid)
     return 0
 
 
@@ -67,7 +70,7 @@ def measure(collection: Path, seed: int, arguments: argparse.Namespace, store: S
 
 def run_settings(name: str, collection: Path, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     corpus = collection.resolve()
-    dev = "dev" if (corpus / "qrels/dev.tsv").exists() else "train"
+    dev = next((split for split in ("dev", "train") if (corpus / f"qrels/{split}.tsv").exists()), "")
     data: dict[str, Any] = {
         "name": name,
         "preset": arguments.preset,
@@ -76,6 +79,8 @@ def run_settings(name: str, collection: Path, seed: int, arguments: argparse.Nam
         "prepare": {"corpus": str(corpus), "dev_split": dev, "test_split": "test"},
     }
     if arguments.log:
+        if not dev:
+            raise UserError(f"{corpus} has no dev or train queries to give as a log; leave --log out")
         log = Path(arguments.store).resolve() / "logs" / f"{corpus.name}-{dev}.txt"
         count = write_log(corpus, dev, log)
         sources = ["log"] if count >= ENOUGH_QUERIES else ["log", "extractive"]
@@ -112,44 +117,48 @@ def figures(store: Store, done: dict[str, Manifest]) -> dict[str, Any]:
         "queries": metrics["queries"],
         "recall": [metrics["base"]["Recall@100"], metrics["tuned"]["Recall@100"]],
         "ceiling": metrics["sets"]["test"].get("ceiling"),
+        "systems": {name: found["nDCG@10"] for name, found in metrics["sets"]["test"]["systems"].items()},
         "teacher_dev": [qualification.get("student"), qualification.get("teacher")],
         "mix": done["score"].facts.get("mix"),
         "lists": done["curate"].outputs["lists"].rows,
     }
 
 
-def teacher(row: dict[str, Any]) -> str:
-    """The teacher's own order of what the base finds, on a sample of the test queries."""
-    ceiling = row["ceiling"]
-    return f"{ceiling['teacher']:.4f} ({ceiling['queries']} queries)" if ceiling else ""
-
-
-def table(rows: list[dict[str, Any]]) -> Table:
-    grid = Table(title="nDCG@10, test queries", title_justify="left")
-    for heading in (
-        "collection",
-        "queries from",
-        "seed",
-        "base",
-        "tuned",
-        "teacher",
-        "gain",
-        "95% interval",
-        "p",
-        "seconds",
-    ):
-        grid.add_column(heading, justify="left" if heading in ("collection", "queries from") else "right")
+def tables(rows: list[dict[str, Any]]) -> list[Table]:
+    """What training gained, and how that compares with the teacher and with BM25; each fits 80 columns."""
+    gains = grid("nDCG@10, test queries", "collection", "from", "seed", "base", "tuned", "gain", "95%", "p", "min")
+    beside = grid(
+        "The same beside BM25 and the teacher", "collection", "seed", "BM25", "base + it", "tuned + it", "teacher",
+        "of the way",
+    )  # fmt: skip
     for row in rows:
-        start = (row["collection"], "log" if row["log"] else "synthetic", str(row["seed"]))
+        start = (row["collection"], "log" if row["log"] else "own", str(row["seed"]))
         if "refused" in row:
-            grid.add_row(*start, "refused", "", "", "", "", "", "")
+            gains.add_row(*start, "", "", "", "refused")
             continue
-        low, high = row["ci95"]
-        grid.add_row(
-            *start, f"{row['base']:.4f}", f"{row['tuned']:.4f}", teacher(row), f"{100 * row['delta']:+.2f}",
-            f"{100 * low:+.2f} .. {100 * high:+.2f}", f"{row['p']:.4f}", str(row["seconds"]),
+        low, high = (f"{100 * end:+.1f}" for end in row["ci95"])
+        gains.add_row(
+            *start, f"{row['base']:.3f}", f"{row['tuned']:.3f}", f"{100 * row['delta']:+.1f}", f"{low}..{high}",
+            f"{row['p']:.3f}", f"{row['seconds'] / 60:.0f}",
         )  # fmt: skip
-    return grid
+        found, ceiling = row["systems"], row["ceiling"]
+        systems = (f"{found[name]:.3f}" if name in found else "" for name in ("bm25", "base+bm25", "tuned+bm25"))
+        of_teacher = (f"{ceiling['teacher']:.3f}", share(ceiling)) if ceiling else ("", "")
+        beside.add_row(start[0], start[2], *systems, *of_teacher)
+    return [gains, beside]
+
+
+def share(ceiling: dict[str, Any]) -> str:
+    """How much of the way from the base to the teacher was gone, on the queries that the teacher was asked."""
+    way = ceiling["teacher"] - ceiling["base"]
+    return f"{(ceiling['tuned'] - ceiling['base']) / way:.0%}" if way > 0 else ""
+
+
+def grid(title: str, *headings: str) -> Table:
+    made = Table(title=title, title_justify="left")
+    for heading in headings:
+        made.add_column(heading, justify="left" if heading in ("collection", "from") else "right", overflow="fold")
+    return made
 
 
 if __name__ == "__main__":
