@@ -2,6 +2,7 @@
 # The images and the extras of pyproject.toml that each holds.
 #   images/images.sh pins              resolves what each image holds into images/*.txt (Linux, CUDA where torch is)
 #   images/images.sh build [NAME ...]  builds them with the Docker engine at DOCKER_HOST; without NAME: cpu and train
+#   images/images.sh push REGISTRY     pushes all that were built and prints the file that --images takes
 # Wheels of build/wheels are kept for the next time; pip's find-links may name others. Where they name a torch without
 # CUDA, CPU_ONLY=1 takes a FAISS without it too.
 set -euo pipefail
@@ -46,8 +47,25 @@ build() {
     done
 }
 
+# Without cpu and train no pipeline runs, without pipeline nothing is registered; vllm is for profiles that generate on it.
+push() {
+    local name
+    for name in cpu train pipeline; do
+        "$docker" image inspect "hone-$name:$version" >/dev/null 2>&1 ||
+            { echo "hone-$name:$version was not built; bash images/images.sh build $name" >&2; exit 2; }
+    done
+    for name in cpu train pipeline vllm; do
+        "$docker" image inspect "hone-$name:$version" >/dev/null 2>&1 || continue
+        "$docker" tag "hone-$name:$version" "$1/hone-$name:$version"
+        "$docker" push -q "$1/hone-$name:$version" >&2
+        echo "$name: $("$docker" image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$1/hone-$name:$version" |
+            grep -F "$1/hone-$name@" | head -n 1)"
+    done
+}
+
 case "$1" in
 pins) pins ;;
+push) push "$2" ;;
 build)
     shift
     [ $# -gt 0 ] || set -- cpu train

@@ -4,14 +4,17 @@ Pipelines, versions, experiments and runs are kept in memory; a run ends after i
 """
 
 import json
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 LOOKS = 3
+LONGEST_PARAMETERS = 10_000
+"""MAX_PARAMETER_BYTES of Kubeflow Pipelines 2.17."""
 
 
 class Platform(ThreadingHTTPServer):
@@ -26,7 +29,13 @@ class Platform(ThreadingHTTPServer):
         self.looks = 0
         self.ends = "SUCCEEDED"
         self.refuses = 0
-        """The HTTP status with which everything is refused; 0 for none."""
+        """The HTTP status with which requests are refused; 0 for none."""
+        self.refused = r"(GET|POST|DELETE) .*"
+        """Which requests, as a pattern of METHOD /path."""
+        self.because: Any = {"error": "this account may not"}
+        """What the refusal says: a JSON object, or a text."""
+        self.begins: Callable[[dict[str, Any]], None] = lambda run: None
+        """Called with every run that is started: what its tasks would do."""
         self.tokens: list[str] = []
 
     @property
@@ -49,8 +58,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.tokens.append(self.headers.get("authorization", ""))
         if path == "/healthz":
             self.answer({"multi_user": False})
-        elif self.server.refuses:
-            self.answer({"error": "this account may not"}, self.server.refuses)
+        elif self.is_refused(path):
+            pass
         elif path == "/recurringruns":
             self.answer({"recurringRuns": self.server.held["recurringRuns"]})
         elif path.endswith("/versions"):
@@ -59,16 +68,22 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(self.looked_at(path.removeprefix("/runs/")))
         else:
             kind = path.strip("/")
-            self.answer({kind: _matching(self.server.held[kind], query.get("filter", ""))})
+            found = _matching(self.server.held[kind], query.get("filter", ""))
+            if kind in ("pipelines", "experiments"):
+                found = [one for one in found if one.get("namespace", "") == query.get("namespace", "")]
+            self.answer({kind: found})
 
     def do_POST(self) -> None:
         url = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         path = url.path.removeprefix("/apis/v2beta1")
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        if path == "/pipelines/upload":
+        if self.is_refused(path):
+            pass
+        elif path == "/pipelines/upload":
             self.server.uploads.append(body)
-            self.answer(self.server.add("pipelines", "pipeline_id", {"display_name": query["name"]}))
+            made = {"display_name": query["name"], "namespace": query.get("namespace", "")}
+            self.answer(self.server.add("pipelines", "pipeline_id", made))
         elif path == "/pipelines/upload_version":
             self.server.uploads.append(body)
             made = {"display_name": query["name"], "pipeline_id": query["pipelineid"]}
@@ -79,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(self.server.add("recurringRuns", "recurring_run_id", json.loads(body)))
         else:
             assert path == "/runs", path
-            self.answer(self.server.add("runs", "run_id", {**json.loads(body), "state": "PENDING"}))
+            self.start(json.loads(body))
 
     def do_DELETE(self) -> None:
         gone = urlsplit(self.path).path.rpartition("/recurringruns/")[2]
@@ -88,6 +103,22 @@ class Handler(BaseHTTPRequestHandler):
         self.server.held["recurringRuns"] = kept
         self.answer({})
 
+    def start(self, given: dict[str, Any]) -> None:
+        size = len(json.dumps(given["runtime_config"]["parameters"]).encode())
+        if size > LONGEST_PARAMETERS:
+            fault = f"The input parameter length exceed maximum size of {LONGEST_PARAMETERS}"
+            return self.answer({"error": fault, "code": 3, "message": fault}, 400)
+        run = self.server.add("runs", "run_id", {**given, "state": "PENDING"})
+        self.server.looks = 0
+        self.server.begins(run)
+        return self.answer(run)
+
+    def is_refused(self, path: str) -> bool:
+        if not self.server.refuses or not re.fullmatch(self.server.refused, f"{self.command} {path}"):
+            return False
+        self.answer(self.server.because, self.server.refuses)
+        return True
+
     def looked_at(self, run_id: str) -> dict[str, Any]:
         run = next(run for run in self.server.held["runs"] if run["run_id"] == run_id)
         self.server.looks += 1
@@ -95,8 +126,8 @@ class Handler(BaseHTTPRequestHandler):
         tasks = [{"display_name": "prepare", "state": "SUCCEEDED"}, {"display_name": "mine", "state": run["state"]}]
         return {**run, "run_details": {"task_details": tasks}}
 
-    def answer(self, body: dict[str, Any], status: int = 200) -> None:
-        data = json.dumps(body).encode()
+    def answer(self, body: Any, status: int = 200) -> None:
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))

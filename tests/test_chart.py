@@ -21,8 +21,8 @@ from hone.errors import UserError
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
 from hone.kubeflow.derive import commented
+from hone.kubeflow.platform import connect
 from hone.kubeflow.reconcile import Recurring, load_plan, reconcile
-from hone.kubeflow.submit import connect
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm/hone"
@@ -172,6 +172,19 @@ def changed(name: str, path: str, value: Any) -> dict[str, Any]:
         ),
         ("tests.gpus", -1, "'/tests/gpus': minimum: got -1, want 0"),
         ("networkPolicy.s3Cidrs", ["s3.example"], "'/networkPolicy/s3Cidrs/0'"),
+        ("s3.endpoint", "https://me:hunter2@s3.example", "'/s3/endpoint'"),
+        ("s3.endpoint", "https://s3.example/?X-Amz-Signature=abc", "'/s3/endpoint'"),
+        ("kubeflow.host", "http://me:hunter2@kubeflow.example", "'/kubeflow/host'"),
+        ("profile.overrides", {"env": {"AWS_SECRET_ACCESS_KEY": "x"}}, "'/profile/overrides/env'"),
+        ("profile.overrides", {"env": {"SERVER": "https://me:hunter2@llm.example"}}, "'/profile/overrides/env/SERVER'"),
+        ("profile.overrides", {"env": {"KEY": "AKIAABCDEFGHIJKLMNOP"}}, "'/profile/overrides/env/KEY'"),
+        ("profile.overrides", {"labels": {"app.kubernetes.io/part-of": "other"}}, "'/profile/overrides/labels'"),
+        ("profile.overrides", {"labels": {"app.kubernetes.io/instance": "other"}}, "'/profile/overrides/labels'"),
+        (
+            "recurring",
+            [{"name": "x", "cron": "0 0 2 * * *", "settings": "a: https://me:hunter2@llm", "store": "s3://b/x"}],
+            "'/recurring/0/settings'",
+        ),
         ("images.allowTags", False, "images.pipeline.digest is empty: give the image's sha256:… digest"),
         ("networkPolicy.enabled", True, "networkPolicy.enabled needs networkPolicy.apiServerCidrs"),
         ("kueue.enabled", True, "kueue.clusterQueue is empty"),
@@ -255,7 +268,37 @@ def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[kfp_server.Platform]:
 
 def reconciled(platform: kfp_server.Platform, given: dict[str, Any], folder: Path) -> list[str]:
     plan = load_plan(written(objects(render(CHART, given)), folder))
-    return list(reconcile(connect(platform.host, ""), plan, "search"))
+    return list(reconcile(connect(platform.host), plan, "search"))
+
+
+def test_no_pod_of_the_chart_gets_a_sidecar_that_would_keep_it_from_ending(
+    rendered: tuple[str, list[dict[str, Any]]],
+) -> None:
+    found = [item for item in rendered[1] if item["kind"] in ("Pod", "Job")]
+    for item in found:
+        labels = item.get("spec", {}).get("template", item)["metadata"]["labels"]
+        assert labels["sidecar.istio.io/inject"] == "false"
+
+
+def test_pipelines_that_were_compiled_elsewhere_reach_s3_by_the_chart_s_config_maps(
+    chart_with_pipelines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In mode crd nothing compiles the values in: tasks name ConfigMaps, which the release makes."""
+    monkeypatch.chdir(ROOT)
+    found = objects(render(chart_with_pipelines, values("airgapped")))
+    images = {name: f"r/{name}@sha256:{'a' * 64}" for name in ("cpu", "train")}
+    (tmp_path / "images.yaml").write_text(yaml.safe_dump(images), "utf-8")
+    compile("evaluate", profiles.load("gpu", tmp_path / "images.yaml"), tmp_path / "out.yaml")
+    pod = list(yaml.safe_load_all((tmp_path / "out.yaml").read_text("utf-8")))[1]["platforms"]["kubernetes"]
+    gate = pod["deploymentSpec"]["executors"]["exec-gate"]
+    (given,), (mounted,) = gate["configMapAsEnv"], gate["configMapAsVolume"]
+    held = named(found, "ConfigMap", given["configMapName"])["data"]
+    assert held["AWS_ENDPOINT_URL_S3"] == "https://s3.inside.example"
+    assert held["AWS_CA_BUNDLE"] == held["SSL_CERT_FILE"] == f"{mounted['mountPath']}/ca.crt"
+    assert set(held) <= {entry["envVar"] for entry in given["keyToEnv"]}
+    assert "ca.crt" in named(found, "ConfigMap", mounted["configMapName"])["data"]
+    assert given["optional"]
+    assert mounted["optional"]
 
 
 def test_the_registrar_uploads_the_pipelines_for_the_chart_s_profile_and_makes_the_recurring_runs(
@@ -318,7 +361,7 @@ def test_tasks_trust_the_chart_s_certificate_authority(tmp_path: Path, monkeypat
     [
         ({"pipeline": "evaluate"}, "wants evaluate, which is not among the pipelines"),
         ({"settings": "name: x\ndistil: {}\n"}, "distil: unknown setting"),
-        ({"settings": "x" * 50_001}, "too long"),
+        ({"settings": "x" * 8_001}, "too long"),
         ({"cron": "nightly"}, "recurring.0.cron"),
     ],
 )

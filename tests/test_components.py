@@ -14,8 +14,8 @@ from kfp.local import executor_input_utils, executor_output_utils
 
 from hone import settings
 from hone.engine import record, runner
-from hone.errors import UserError
-from hone.kubeflow import derive
+from hone.errors import TransientError, UserError
+from hone.kubeflow import attempts, derive, launcher
 from hone.kubeflow.components import COMPONENTS, component, parents, producers
 from hone.kubeflow.launcher import launch, local_file
 from hone.stages import STAGES, stage
@@ -115,6 +115,64 @@ def test_a_pipeline_that_trains_refuses_a_model_that_is_taken_as_it_is(tmp_path:
     with pytest.raises(UserError, match="takes a model as it is, and this pipeline trains one; run the pipeline eval"):
         call("generate", tmp_path / "generate", shard="0/1", merge=0, **given)
     assert not list(store.objects("generate"))
+
+
+def test_a_stage_that_is_no_part_of_a_run_writes_every_declared_output_and_says_why(tmp_path: Path) -> None:
+    """As publish without a domain: the platform fails a task whose declared outputs are not there."""
+    data, store = settings_of(tmp_path), LocalStore(tmp_path / "store")
+    outputs = call("publish", tmp_path / "task", settings=json.dumps(data), store=store.uri, distill="", gate="")
+    assert set(outputs) == {port.name for port in component("publish").outputs}
+    assert outputs["prefix"] == ""
+    for port in component("publish").outputs:
+        if port.type not in ("String",):
+            assert outputs[port.name].metadata == {"left_out": "publish.domain is not set"}
+            assert Path(outputs[port.name].path).is_file()
+
+
+def test_a_passing_fault_is_tried_again_in_the_task_and_then_ends_it_and_both_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, store = settings_of(tmp_path), LocalStore(tmp_path / "store")
+    given: dict[str, Any] = {"settings": json.dumps(data), "store": store.uri, "attempt": "run-1"}
+    faults = [TransientError("S3 was gone"), TransientError("S3 was still gone")]
+
+    def flaky(*args: Any, **kwargs: Any) -> Any:
+        if faults:
+            raise faults.pop(0)
+        return run_stage(*args, **kwargs)
+
+    run_stage = runner.run_stage
+    monkeypatch.setattr(runner, "run_stage", flaky)
+    monkeypatch.setattr(launcher, "PAUSES", (0.0, 0.0))
+    call("prepare", tmp_path / "task", **given)
+    assert capsys.readouterr().out.count("tried again in 0 s") == 2
+    assert [(note.task, note.state) for note in attempts.notes(store, "run-1")] == [("prepare", "done")]
+    faults += [TransientError(f"S3 was gone {n}") for n in range(3)]
+    with pytest.raises(TransientError, match="S3 was gone 2"):
+        call("prepare", tmp_path / "again", **given)
+    (note,) = attempts.notes(store, "run-1")
+    assert (note.state, note.code, note.error) == ("failed", 75, "S3 was gone 2")
+
+
+def test_notify_tells_what_the_tasks_of_this_very_run_came_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, store = settings_of(tmp_path), LocalStore(tmp_path / "store")
+    given: dict[str, Any] = {"settings": json.dumps(data), "store": store.uri}
+    status = {"state": "RUNNING", "error": {}, "pipelineTaskName": "run"}
+    call("prepare", tmp_path / "one", attempt="run-1", **given)
+    with pytest.raises(UserError):
+        call("generate", tmp_path / "two", attempt="run-2", prepare="prepare/none", **given)
+    for attempt, outcome, error in (
+        ("run-1", "unknown", "the run ended after prepare; the platform's page of it says why"),
+        ("run-2", "failed", "generate: there is no finished prepare at 'prepare/none' in"),
+        ("run-3", "unknown", "the run ended before any task began"),
+    ):
+        capsys.readouterr()
+        call("notify", tmp_path / attempt, attempt=attempt, status=status, **given)
+        told = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (told["run"], told["outcome"]) == ("small", outcome)
+        assert told["error"].startswith(error)
 
 
 def test_a_task_without_an_input_or_with_an_unfinished_one_is_refused(tmp_path: Path) -> None:

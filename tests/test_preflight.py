@@ -113,6 +113,37 @@ def test_a_gpu_that_is_too_small_or_too_few_are_told(
     assert refusal(data, tmp_path, gpus=2, gpu_gib=22).startswith("2 GPU of 22 GiB are needed")
 
 
+MIG = "GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-1)"
+
+
+def sliced(folder: Path, monkeypatch: pytest.MonkeyPatch, *slices: str) -> None:
+    """An nvidia-smi as it prints inside a container that has slices of a GPU."""
+    listed = "\n".join([MIG, *(f"  MIG {name}     Device  {n}: (UUID: MIG-{n})" for n, name in enumerate(slices))])
+    tool = folder / "nvidia-smi"
+    whole = "echo 'NVIDIA A100-SXM4-80GB, [N/A]'"
+    tool.write_text(f'#!/bin/sh\n[ "$1" = -L ] && cat <<END && exit\n{listed}\nEND\n{whole}\n', "utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_a_slice_of_a_gpu_has_the_memory_that_its_profile_names(
+    data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sliced(tmp_path, monkeypatch, "3g.40gb", "1g.10gb+me")
+    check(data, tmp_path, gpus=1, gpu_gib=38)
+    assert refusal(data, tmp_path, gpus=2, gpu_gib=38) == (
+        "2 GPU of 38 GiB are needed; there is MIG 3g.40gb with 40 GiB, MIG 1g.10gb+me with 10 GiB"
+    )
+
+
+def test_memory_that_the_driver_does_not_tell_is_said_and_taken_on_trust(
+    data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sliced(tmp_path, monkeypatch)
+    check(data, tmp_path, gpus=1, gpu_gib=38)
+    assert "nvidia-smi does not say how much memory the GPU has" in capsys.readouterr().out
+
+
 def test_too_little_scratch_space_is_told(data: dict[str, Any], tmp_path: Path) -> None:
     assert refusal(data, tmp_path, scratch_gib=1 << 30).endswith(f"{1 << 30} GiB are needed")
 
@@ -163,4 +194,5 @@ def test_the_profile_tells_preflight_what_its_tasks_will_need(tmp_path: Path, mo
         "gpu_gib": 76,
         "scratch_gib": 200,
         "environment": "",
+        "attempt": "{{$.pipeline_job_uuid}}",
     }

@@ -69,7 +69,9 @@ def kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = queues.get(self.path.removeprefix("/apis/kueue.x-k8s.io/v1beta1/namespaces/search/localqueues/"))
+            version, _, name = self.path.removeprefix("/apis/kueue.x-k8s.io/").partition("/")
+            name = name.removeprefix("namespaces/search/localqueues/")
+            found = queues.get(name) if version == queues.get("version", "v1beta2") else None
             data = json.dumps(found or {"kind": "Status", "code": 404}).encode()
             self.send_response(200 if found else 404)
             self.send_header("Content-Type", "application/json")
@@ -110,6 +112,8 @@ def test_a_queue_must_be_there_and_active(kubernetes: dict[str, Any]) -> None:
     }
     with pytest.raises(UserError, match="the LocalQueue idle is not active: ClusterQueue gpus is inactive"):
         told(queue="idle")
+    kubernetes["version"] = "v1beta1"  # as before Kueue 0.15
+    told(queue="hone")
     kubernetes["new"] = {"status": {}}
     with pytest.raises(UserError, match="Kueue has not looked at it"):
         told(queue="new")

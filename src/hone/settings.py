@@ -15,24 +15,32 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from hone.config import StageConfig
+from hone.config import Settings, StageConfig
 from hone.errors import UserError
 from hone.stages import STAGES, stage
 
-OWN = ("name", "preset")
+OWN = ("name", "preset", "retrain")
 MOST_VALUES = 100_000
 LONGEST_NAME = 200
 PASSWORD = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s:@]*:[^/\s@]+@")
 
 
+class Retrain(Settings):
+    """When a changed corpus is worth a run of its own: for CI and recurring runs to decide by."""
+
+    min_changed: float = Field(default=0.0, ge=0, le=1)
+    """The share of new, changed and gone documents from which `hone diff-corpus` says retrain; 0 for any change."""
+
+
 @dataclass(frozen=True)
 class RunSettings:
-    """A checked settings file: the run's name and the settings of every stage."""
+    """A checked settings file: the run's name, the settings of every stage, and when a changed corpus is trained on."""
 
     name: str
     stages: dict[str, StageConfig]
+    retrain: Retrain
 
 
 def load(path: Path) -> RunSettings:
@@ -129,7 +137,16 @@ def check(data: dict[str, Any], file: str, base: Path) -> RunSettings:
     _refuse_unknown(shared, file)
     configs = {stage_name: _stage_config(stage_name, data, shared, file, base) for stage_name in STAGES}
     _refuse_contradictions(configs, file)
-    return RunSettings(name, configs)
+    return RunSettings(name, configs, _retrain(data.get("retrain"), file))
+
+
+def _retrain(found: object, file: str) -> Retrain:
+    try:
+        return Retrain.model_validate({} if found is None else found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("retrain", *first["loc"])))
+        raise UserError(f"{file}: {where}: {first['msg']}, not {reprlib.repr(first['input'])}") from error
 
 
 def stage_config(

@@ -95,6 +95,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   "secrets" $secrets
   "config_maps" list
   "ca" (include "hone.ca" .)
+  "ca_optional" false
   "model_cache" (dict "claim" (include "hone.claim" .) "path" .Values.modelCache.path)
 -}}
 {{ toYaml (mergeOverwrite $profile .Values.profile.overrides) }}
@@ -120,6 +121,8 @@ metadata:
   labels:
     {{- include "hone.labels" $root | nindent 4 }}
     app.kubernetes.io/component: {{ .component }}
+    # A sidecar would keep the pod from ever ending.
+    sidecar.istio.io/inject: "false"
 spec:
   serviceAccountName: {{ include "hone.account" (dict "root" $root "what" .account) }}
   automountServiceAccountToken: {{ .apiToken | default false }}

@@ -27,6 +27,9 @@ VERBS = {
     "init": Verb("init", "Look at a corpus and write a commented settings file for it."),
     "run": Verb("run", "Run the whole chain; stages whose result is there already are not run again."),
     "plan": Verb("plan", "Forecast tokens, pairs, steps, hours, storage and money of a run; runs and writes nothing."),
+    "diff-corpus": Verb(
+        "diff_corpus", "Count the documents that are new, changed or gone since a run, and say whether to train again."
+    ),
     "stage": Verb("stage", "Run one stage, exactly as its container does; prints the prefix of its result."),
     "search": Verb("search", "Show the top ten of the base and the tuned model side by side."),
     "serve": Verb(
@@ -40,7 +43,8 @@ VERBS = {
     "compile": Verb("kubeflow", "Turn a pipeline and a profile into what Kubeflow runs."),
     "register": Verb("kubeflow", "Upload a pipeline to Kubeflow, unless the same is there already."),
     "submit": Verb(
-        "kubeflow", "Run a pipeline on Kubeflow, or adopt the same run; exit 0 promote, 3 hold, 4 reject, 1 failed."
+        "kubeflow",
+        "Run a pipeline on Kubeflow, or adopt the same run; exit 0 promote, 3 reject, 4 hold, 2 mistake, 75 try again.",
     ),
     "reconcile": Verb(
         "kubeflow", "Make Kubeflow hold the pipelines and the recurring runs of a plan; the chart's registrar does so."

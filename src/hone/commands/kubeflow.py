@@ -1,6 +1,9 @@
 """The commands that bring the chain to Kubeflow, and those that run inside a cluster."""
 
+import json
 import sys
+from contextlib import redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +19,7 @@ from hone.commands.options import (
     ProfileOption,
     Settings,
     StoreOption,
+    SystemNamespaceOption,
     verbs,
 )
 from hone.inputs.references import fetch_all
@@ -26,6 +30,7 @@ from hone.kubeflow import profile as profiles
 from hone.kubeflow import reconcile as reconciling
 from hone.kubeflow import selftest as selftests
 from hone.kubeflow import submit as submitting
+from hone.kubeflow.platform import SYSTEM_NAMESPACE, connect
 from hone.storage.base import open_store
 
 app = verbs()
@@ -50,36 +55,47 @@ def register(
     images: ImagesOption = None,
     host: HostOption = "",
     namespace: NamespaceOption = "",
+    system_namespace: SystemNamespaceOption = SYSTEM_NAMESPACE,
 ) -> None:
     """Upload a pipeline to Kubeflow, unless the same is there already."""
-    version = submitting.register(submitting.connect(host, namespace), pipeline, profiles.load(profile, images))
+    client = connect(host, system_namespace)
+    version = submitting.register(client, pipeline, profiles.load(profile, images), namespace)
     print(f"{version.pipeline} {version.digest}: {'uploaded' if version.new else 'is there already'}")
 
 
 @app.command()
 def submit(
     pipeline: Pipeline,
-    settings: Settings,
+    settings: Annotated[str, typer.Argument(metavar="SETTINGS.yaml", help="The settings file, or its s3:// address.")],
     store: Annotated[str, typer.Option("--store", help="Where results live: s3://bucket/prefix.")],
     profile: ProfileOption,
     images: ImagesOption = None,
     host: HostOption = "",
     namespace: NamespaceOption = "",
+    system_namespace: SystemNamespaceOption = SYSTEM_NAMESPACE,
     service_account: Annotated[str, typer.Option(help="The service account of the tasks.")] = "",
     model: Annotated[str, typer.Option(help="The model that the pipeline evaluate judges: s3:// or a path.")] = "",
     wait: Annotated[bool, typer.Option(help="Follow the run and exit with its verdict.")] = True,
+    retries: Annotated[int, typer.Option(min=0, help="Start a failed run again so often; it goes on.")] = 0,
+    publish: Annotated[bool, typer.Option(help="Publish what is promoted; --no-publish only judges.")] = True,
+    report: Annotated[Path | None, typer.Option(help="A folder for report.html and report.md of the run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON, progress to stderr.")] = False,
 ) -> None:
-    """Run a pipeline on Kubeflow, or adopt the same run; exit 0 promote, 3 hold, 4 reject, 1 failed."""
-    sys.exit(
-        submitting.main(
-            submitting.connect(host, namespace),
+    """Run a pipeline on Kubeflow, or adopt the same run; exit 0 promote, 3 reject, 4 hold, 2 mistake, 75 try again."""
+    text = submitting.read_settings(settings)
+    # The platform's client prints links of its own.
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        ended = submitting.main(
+            connect(host, system_namespace),
             (pipeline, profiles.load(profile, images)),
-            settings,
+            text if publish else submitting.without_publishing(text),
             {"store": store, **({"model": model} if model else {})},
             submitting.Place(namespace, service_account=service_account),
-            wait=wait,
+            submitting.Following(wait=wait, retries=retries, report=report),
+            say=lambda line: print(line, flush=True),
         )
-    )
+    print(json.dumps(asdict(ended), indent=1, ensure_ascii=False) if as_json else submitting.told(ended), flush=True)
+    sys.exit(ended.exit_code)
 
 
 @app.command()
@@ -87,10 +103,11 @@ def reconcile(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.yaml", help="The pipelines and recurring runs there shall be.")],
     host: HostOption = "",
     namespace: NamespaceOption = "",
+    system_namespace: SystemNamespaceOption = SYSTEM_NAMESPACE,
 ) -> None:
     """Make Kubeflow hold the pipelines and the recurring runs of a plan; the chart's registrar does so."""
     wanted = reconciling.load_plan(plan)
-    for sentence in reconciling.reconcile(submitting.connect(host, namespace), wanted, namespace):
+    for sentence in reconciling.reconcile(connect(host, system_namespace), wanted, namespace):
         print(sentence, flush=True)
 
 

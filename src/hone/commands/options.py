@@ -27,3 +27,6 @@ HostOption = Annotated[str, typer.Option("--host", help="The address of Kubeflow
 DEFAULT_STORE = "hone-store"
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="A name in pipelines/, or the path of a file.")]
 NamespaceOption = Annotated[str, typer.Option(help="The namespace, on a platform of many users.")]
+SystemNamespaceOption = Annotated[
+    str, typer.Option(help="The namespace of the platform's own service, where there is no --host.")
+]

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from hone.settings import Retrain
 from hone.stages import STAGES, stage
 
 
@@ -16,6 +17,7 @@ def schema_json() -> str:
     properties: dict[str, Any] = {
         "name": {"type": "string", "description": "The name of the run."},
         "preset": {"type": "string", "description": "Settings that come with Hone and lie below these."},
+        "retrain": {"type": ["object", "null"], **Retrain.model_json_schema()},
     }
     definitions: dict[str, Any] = {}
     for name in STAGES:

@@ -30,6 +30,7 @@ class Hone:
 
     def task(self, name: str, *upstream: "PipelineTask", **inputs: Any) -> "PipelineTask":
         """A task of a component. A stage reads the results of those `upstream` that it needs, and waits for all."""
+        from kfp import dsl
         from kfp.components import load_component_from_text
 
         place = JOIN if "shares" in inputs else name
@@ -37,7 +38,8 @@ class Hone:
         made = load_component_from_text(component_yaml(component(name), image))
         needed = {} if name in TOOLS else parents(name)
         results = {_name(task): task.outputs["prefix"] for task in upstream if _name(task) in needed}
-        task = made(settings=self.settings, store=self.store, **results, **inputs)
+        given = {"settings": self.settings, "store": self.store, "attempt": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+        task = made(**given, **results, **inputs)
         rest = [other for other in upstream if _name(other) not in needed]
         return settle(task.after(*rest) if rest else task, place, self.profile)
 

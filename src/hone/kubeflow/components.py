@@ -46,8 +46,11 @@ class Component:
     outputs: tuple[Port, ...]
 
 
-SETTINGS = "The settings file: its YAML or JSON text (at most 50 kB), or its address s3://bucket/key."
+SETTINGS = "The settings file: its address s3://bucket/key or s3://bucket/key@SHA256, or its YAML or JSON text."
 STORE = Port("store", "String", "Where results live: s3://bucket/prefix.")
+ATTEMPT = Port(
+    "attempt", "String", "The platform's id of the run, under which tasks note how they ended; shapes no result.", ""
+)
 ADOPT = Port("adopt", "String", "A model to take as it is instead of training: s3:// or a path in the image.", "")
 SHARDED = (
     Port("shard", "String", "i/n does the i-th of n shares, with 0 <= i < n.", "0/1"),
@@ -122,6 +125,7 @@ def _stage_component(name: str) -> Component:
         ),
         *(SHARDED if module.Config.sharded else ()),
         *((ADOPT,) if "adopt" in module.Config.model_fields else ()),
+        ATTEMPT,
     ]
     shown = [port for output in module.WRITES for port in SHOWN.get(output, ())]
     return Component(name, module.IMAGE, _meaning(module.__doc__), tuple(inputs), (*OUTPUTS, *shown))
@@ -145,7 +149,7 @@ def _tool(name: str, model: type[BaseModel]) -> Component:
         for key, field in model.model_fields.items()
     ]
     status = Port("status", "PipelineTaskFinalStatus", "How the run ended; filled in by the platform.")
-    inputs = [Port("settings", "String", SETTINGS), STORE, *own, *([status] if name == "notify" else [])]
+    inputs = [Port("settings", "String", SETTINGS), STORE, *own, ATTEMPT, *([status] if name == "notify" else [])]
     return Component(name, "cpu", " ".join(str(model.__doc__).split()), tuple(inputs), ())
 
 

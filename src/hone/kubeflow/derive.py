@@ -24,12 +24,12 @@ EXITS = (
     (
         "75",
         "a fault outside (S3, an endpoint) that lasted through every retry in the process",
-        "the task's retry does it",
+        "it is tried again in the task; then `hone submit --retries`",
     ),
     (
         "137",
         "killed: preemption, or more memory than the profile gives",
-        "the retry goes on at the last finished chunk",
+        "another run goes on at the last finished chunk",
     ),
     ("other", "a defect of Hone; the log ends with the traceback", "report it"),
 )
@@ -74,6 +74,8 @@ def _index() -> str:
             *_table(("component", "image", "what it does"), rows),
             "",
             "## How a task ends",
+            "",
+            "The platform shows 1 for any of these but 0: its launcher ends so. `hone submit` tells them apart.",
             "",
             *_table(("exit code", "meaning", "what to do"), EXITS),
             "",

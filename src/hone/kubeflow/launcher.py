@@ -5,6 +5,7 @@ See `ExecutorInput` in kfp's pipeline_spec.proto.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,18 +15,23 @@ from hone import settings
 from hone.context import Shard
 from hone.engine import record, runner
 from hone.engine.scratch import scratch_folder
-from hone.errors import UserError
-from hone.inputs.references import local_path
+from hone.errors import TransientError, UserError
+from hone.kubeflow import settings_text
+from hone.kubeflow.attempts import Note, noting
 from hone.kubeflow.components import component, lackable, parents
 from hone.kubeflow.notify import notify
-from hone.kubeflow.preflight import Needs, check
+from hone.kubeflow.preflight import Needs, check, retries_told
 from hone.results.manifest import Manifest, load_manifest
 from hone.results.table_io import fetch_folder
+from hone.secrets import without_secrets
 from hone.settings import RunSettings
 from hone.storage.base import Store, open_store
 
 MOUNTS = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/"}
 """Where the platform expects the local file of an artifact."""
+PAUSES = (30.0, 120.0, 480.0)
+"""Seconds before a task is tried again here after a fault outside that outlasted its own retries: the platform itself
+may start again only what Kubernetes lost (Argo's retryPolicy OnError, the stock setting since KFP 2.17)."""
 
 
 @dataclass(frozen=True)
@@ -75,44 +81,68 @@ class Call:
 
 
 def launch(name: str, text: str) -> None:
-    """Runs a component as a task. Raises UserError and TransientError as the stage does."""
+    """Runs a component as a task, and again after each pause while a fault outside lasts; notes in the store what it
+    came to. Raises UserError and TransientError as the stage does."""
     call = Call.parse(name, text)
-    with scratch_folder() as scratch:
-        run_settings = read_settings(call.given["settings"], scratch)
     store = open_store(call.given["store"])
-    if name == "preflight":
+    with noting(store, str(call.given.get("attempt") or ""), name, _share(call)) as note:
+        for pause in PAUSES:
+            try:
+                return _run(call, store, note)
+            except TransientError as error:
+                print(f"{name}: {without_secrets(str(error))}; tried again in {pause:.0f} s", flush=True)
+                time.sleep(pause)
+        _run(call, store, note)
+
+
+def _run(call: Call, store: Store, note: Note) -> None:
+    run_settings = read_settings(call.given["settings"])
+    if call.name == "preflight":
+        print(f"preflight: retries by the platform: {retries_told()}", flush=True)
         check(run_settings, store, Needs.model_validate({key: call.given[key] for key in Needs.model_fields}))
-    elif name == "notify":
+    elif call.name == "notify":
         notify(run_settings, store, call.given)
     else:
-        _stage(call, run_settings, store)
+        note.prefix = _stage(call, run_settings, store)
     call.finish()
 
 
-def read_settings(text: str, scratch: Path) -> RunSettings:
-    """The checked settings file, from its text or its s3:// address. Raises UserError."""
-    if text.startswith("s3://"):
-        return settings.load(local_path(text, scratch))
-    return settings.check(settings.parse_yaml(text, "settings"), "settings", Path("/"))
+def _share(call: Call) -> str:
+    """Which share of a sharded stage a task does; empty for a whole one."""
+    if len(_listed(call.given.get("shares"))):
+        return "join"
+    shard = str(call.given.get("shard") or "0/1")
+    return "" if shard == "0/1" else shard
 
 
-def _stage(call: Call, run_settings: RunSettings, store: Store) -> None:
+def _listed(shares: Any) -> list[Any]:
+    return cast(list[Any], shares if isinstance(shares, list) else json.loads(shares or "[]"))
+
+
+def read_settings(text: str) -> RunSettings:
+    """The checked settings file, from its text or its address. Raises UserError."""
+    return settings_text.check(settings_text.fetch(text))
+
+
+def _stage(call: Call, run_settings: RunSettings, store: Store) -> str:
+    """Runs a stage and reports its result; returns the prefix of it, empty if the stage is no part of this run."""
     if reason := runner.left_out(call.name, run_settings, {}):
         if call.name in runner.TRAINING:
             raise UserError(f"{reason}, and this pipeline trains one; run the pipeline evaluate with it as `model`")
         print(f"{call.name}: left out: {reason}", flush=True)
-        return
+        _report_left_out(call, reason)
+        return ""
     config = run_settings.stages[call.name]
     if adopt := call.given.get("adopt"):
         config = settings.stage_config(call.name, {**config.model_dump(), "adopt": adopt}, "inputs", Path("/"))
-    shard, shares = Shard.parse(call.given.get("shard", "0/1")), call.given.get("shares") or "[]"
-    count = len(shares if isinstance(shares, list) else json.loads(shares))
+    shard, count = Shard.parse(call.given.get("shard", "0/1")), len(_listed(call.given.get("shares")))
     manifest, ran = runner.run_stage(call.name, config, _inputs(call, store), store, shard, count)
     done = "ran" if ran else "was finished already, nothing is computed again"
     print(f"{call.name}: {done}: {store.uri}/{manifest.prefix}", flush=True)
     if shard.count == 1:
         record.record(store, run_settings.name, {call.name: manifest})
     _report(call, store, manifest)
+    return manifest.prefix
 
 
 def _inputs(call: Call, store: Store) -> dict[str, Manifest]:
@@ -137,6 +167,14 @@ def _report(call: Call, store: Store, manifest: Manifest) -> None:
         if output in SHOW:
             with scratch_folder() as scratch:
                 SHOW[output](call, store, manifest, scratch)
+
+
+def _report_left_out(call: Call, reason: str) -> None:
+    """The platform's launcher fails a task that leaves a declared output unwritten."""
+    for name in call.outputs.get("parameters", {}):
+        call.set(name, "")
+    for name in call.outputs.get("artifacts", {}):
+        call.show(name, "", {"left_out": reason})
 
 
 def _identity(manifest: Manifest) -> dict[str, Any]:

@@ -4,11 +4,11 @@ import json
 import os
 import urllib.request
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from hone.config import Settings
-from hone.engine import record
 from hone.errors import TransientError, UserError
+from hone.kubeflow.attempts import outcome
 from hone.settings import RunSettings
 from hone.storage.base import Store
 
@@ -25,24 +25,20 @@ class Notice(Settings):
 
 def notify(settings: RunSettings, store: Store, given: Mapping[str, Any]) -> None:
     """Prints the message as one line of JSON and posts it. Raises TransientError if the webhook keeps refusing it."""
-    text = json.dumps(message(settings, store, given.get("status") or {}))
+    text = json.dumps(message(settings, store, given))
     print(text, flush=True)
     if address := os.environ.get(str(given.get("webhook", ""))):
         _post(address, text.encode())
 
 
-def message(settings: RunSettings, store: Store, status: Mapping[str, Any]) -> dict[str, Any]:
-    """How the run ended, the stages that have a result, and what was found."""
-    done = record.results(store, settings.name) if record.recorded(store, settings.name) else {}
-    facts = {
-        key: manifest.facts[key]
-        for manifest in done.values()
-        for key in ("finding", "verdict")
-        if key in manifest.facts
-    }
-    error = cast(Mapping[str, Any], status.get("error") or {}).get("message", "")
-    results = {name: manifest.prefix for name, manifest in done.items()}
-    return {"run": settings.name, "state": status.get("state", ""), **facts, "error": error, "results": results}
+def message(settings: RunSettings, store: Store, given: Mapping[str, Any]) -> dict[str, Any]:
+    """How the run ended, what was found, and the result of every stage: as Hone's own tasks noted it, since the
+    platform's own status of a run is right for none but failed ones."""
+    found = outcome(store, str(given.get("attempt") or ""))
+    facts = {key: value for key in ("verdict", "finding") if (value := found.fact(key)) is not None}
+    results = {name: manifest.prefix for name, manifest in found.done.items()}
+    head = {"run": settings.name, "outcome": found.word, **facts}
+    return {**head, "error": found.error, "results": results, "store": store.uri}
 
 
 def _post(address: str, body: bytes) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import ssl
 import subprocess
 import tempfile
 import urllib.error
@@ -15,10 +17,20 @@ from hone.config import ModelMark, Settings, SourceMark, marked
 from hone.engine.scratch import scratch_folder
 from hone.errors import TransientError, UserError
 from hone.inputs import model_folder, references
-from hone.settings import RunSettings
+from hone.settings import RunSettings, parse_yaml
 from hone.storage.base import Store, open_store
 
 GIB = 1 << 30
+SLICE = re.compile(r"\s*MIG (\S*?(\d+)gb\S*)\s+Device")
+ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+ARGO_NAMESPACE = "kubeflow"
+POLICIES = {
+    "Always": "every failed or lost task is started again",
+    "OnFailure": "a task that failed is started again, one whose pod was deleted is not",
+    "OnError": "only a task whose pod was lost is started again; `hone submit --retries N` starts failed runs again",
+    "OnTransientError": "only errors that Argo takes for passing are tried again",
+}
+"""What each of Argo's retry policies means for a task."""
 SECONDS_TO_ANSWER = 10
 
 
@@ -115,17 +127,60 @@ def _as_declared(reference: str, digest: str) -> str:
 
 def missing_gpus(needs: Needs) -> str:
     """What is wrong with the GPUs that nvidia-smi shows, if anything."""
-    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
-        lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
+        gpus = _slices() or _gpus()
     except (OSError, subprocess.SubprocessError) as error:
         return f"no GPU is visible ({error}); ask for one in the profile"
-    gpus = [(name, round(int(memory) / 1024)) for name, _, memory in (line.rpartition(", ") for line in lines)]
-    fit = [name for name, memory in gpus if memory >= needs.gpu_gib]
+    fit = [name for name, memory in gpus if memory is None or memory >= needs.gpu_gib]
     if len(fit) < needs.gpus:
         there = ", ".join(f"{name} with {memory} GiB" for name, memory in gpus)
         return f"{needs.gpus} GPU of {needs.gpu_gib} GiB are needed; there is {there or 'none'}"
+    if any(memory is None for _, memory in gpus):
+        print("preflight: nvidia-smi does not say how much memory the GPU has; that it is enough is taken on trust")
     return ""
+
+
+def _slices() -> list[tuple[str, int | None]]:
+    """The slices of a GPU that this container sees, with their GiB as their profile names it, such as 3g.40gb."""
+    found = (SLICE.match(line) for line in _nvidia_smi("-L"))
+    return [(f"MIG {one[1]}", int(one[2])) for one in found if one]
+
+
+def _gpus() -> list[tuple[str, int | None]]:
+    """Whole GPUs with their GiB, or None where the driver keeps it to itself, as it does of a GPU that is cut up."""
+    rows = (
+        line.rpartition(", ") for line in _nvidia_smi("--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
+    )
+    return [(name, round(int(memory) / 1024) if memory.strip().isdigit() else None) for name, _, memory in rows if name]
+
+
+def _nvidia_smi(*options: str) -> list[str]:
+    ran = subprocess.run(["nvidia-smi", *options], capture_output=True, text=True, check=True, timeout=30)
+    return ran.stdout.splitlines()
+
+
+def retries_told() -> str:
+    """Which failures the platform's Argo starts a task again after, as far as this pod may know."""
+    folder, host = Path(ACCOUNT), os.environ.get("KUBERNETES_SERVICE_HOST", "")
+    if not host or not (folder / "token").is_file():
+        return "not told outside a cluster"
+    port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    address = f"https://{host}:{port}/api/v1/namespaces/{ARGO_NAMESPACE}/configmaps/workflow-controller-configmap"
+    asked = urllib.request.Request(address, headers={"Authorization": f"Bearer {(folder / 'token').read_text()}"})
+    try:
+        trust = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+        with urllib.request.urlopen(asked, timeout=SECONDS_TO_ANSWER, context=trust) as answer:
+            return retry_policy(json.load(answer).get("data", {}))
+    except (OSError, ValueError) as error:
+        return f"not told: this account may not read Argo's settings ({error})"
+
+
+def retry_policy(data: Mapping[str, str]) -> str:
+    """What Argo's own settings make of a task that fails: those in workflowDefaults are merged under the task's."""
+    defaults = parse_yaml(data.get("workflowDefaults") or "{}", "workflowDefaults")
+    template: Any = (defaults.get("spec") or {}).get("templateDefaults") or {}
+    policy = str((template.get("retryStrategy") or {}).get("retryPolicy") or "OnFailure")
+    return f"{policy}: {POLICIES.get(policy, 'see the documentation of Argo')}"
 
 
 def _addresses(value: Any) -> Iterator[str]:

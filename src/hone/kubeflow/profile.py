@@ -22,6 +22,10 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MIB = {"Mi": 1, "Gi": 1 << 10, "Ti": 1 << 20}
 DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 USER = 1001
+SECRET_NAME = re.compile(r"(?i)(password|passwd|secret|token|credential|private_?key|api_?key|access_key)")
+SECRET_VALUE = re.compile(
+    r"://[^/\s:@]*:[^/\s@]+@|\b(AKIA|ASIA)[0-9A-Z]{16}\b|\b(hf|ghp|glpat|sk)[_-][0-9A-Za-z_-]{16,}"
+)
 FOLDER = Path("pipelines/profiles")
 CA_FOLDER = "/etc/hone/ca"
 JOIN = "join"
@@ -66,7 +70,7 @@ class Place(Settings):
     timeout: Duration = "1h"
     """The task is stopped after this long."""
     retries: int = Field(default=2, ge=0)
-    """How often the platform starts the task again after it failed."""
+    """How often the platform starts the task again after it failed or, in its stock setting since 2.17, was lost."""
     node_selector: dict[str, str] = Field(default={})
     """Labels that the node must have."""
     tolerations: tuple[Toleration, ...] = ()
@@ -114,16 +118,24 @@ class Profile(Settings):
     """Laid over both for one task."""
     queue: str = ""
     """The Kueue LocalQueue that admits the tasks; empty for none."""
+    queueing: Duration = "7d"
+    """How long a task may wait for the cluster, all its tries together: its last retry must begin before this and its
+    tries' own timeouts are over."""
+    security_context: bool = True
+    """Ask for user and group 1001 and never root. False for Kubeflow Pipelines 2.14 and 2.15, which refuse a run that
+    names a field they do not know; the image's own user is the same."""
     labels: dict[str, str] = Field(default={})
     """Labels of every pod, for a NetworkPolicy to choose by."""
     env: dict[str, str] = Field(default={})
-    """Environment variables of every task."""
+    """Environment variables of every task; a key or password comes from `secrets`."""
     secrets: tuple[SecretKeys, ...] = ()
     """Secrets that every task gets as environment variables."""
     config_maps: tuple[SecretKeys, ...] = ()
     """ConfigMaps that every task gets as environment variables."""
     ca: str = ""
     """The ConfigMap whose key ca.crt holds the certificate authorities to trust; empty for the image's own."""
+    ca_optional: bool = False
+    """Whether tasks start without it; AWS_CA_BUNDLE and SSL_CERT_FILE then come from `config_maps`."""
     model_cache: Cache = Cache()
     """The volume of models."""
 
@@ -163,10 +175,18 @@ def load(name: str, images: Path | None = None) -> Profile:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UserError(f"{path}: {where}: {first['msg']}, not {first['input']!r}") from error
+    _refuse_secrets(profile, path)
     unknown = [key for key in profile.by_task if key not in (*COMPONENTS, JOIN)]
     if unknown:
         raise UserError(f"{path}: by_task.{unknown[0]}: no such task; the tasks are {', '.join(COMPONENTS)}")
     return profile
+
+
+def _refuse_secrets(profile: Profile, path: Path) -> None:
+    """What stands in `env` is readable in every compiled pipeline and pod. Raises UserError."""
+    for key, value in profile.env.items():
+        if SECRET_NAME.search(key) or SECRET_VALUE.search(value):
+            raise UserError(f"{path}: env.{key} looks like a secret; put it into a Secret and name that in `secrets`")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -203,7 +223,10 @@ def settle(task: "PipelineTask", name: str, profile: Profile) -> "PipelineTask":
     _settle_pod(task, place, profile)
     _settle_environment(task, place, profile)
     if name != "notify":
-        task.set_retry(place.retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
+        # Argo counts this from the start of the first try, ends a retry that is running when it is over, and kfp writes
+        # an hour where nothing is given.
+        window = (place.retries + 1) * seconds(place.timeout) + seconds(profile.queueing)
+        task.set_retry(place.retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration=f"{window}s")
     return task
 
 
@@ -211,7 +234,9 @@ def _settle_pod(task: "PipelineTask", place: Place, profile: Profile) -> None:
     from kfp import kubernetes
 
     kubernetes.set_timeout(task, seconds(place.timeout))
-    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    if profile.security_context:
+        # All else that a pod may not do (privilege escalation, capabilities, system calls) the backend itself forbids.
+        kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     kubernetes.empty_dir_mount(task, "scratch", "/tmp", size_limit=place.scratch)
     kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=place.shm)
     for key, value in sorted(place.node_selector.items()):
@@ -226,7 +251,8 @@ def _settle_pod(task: "PipelineTask", place: Place, profile: Profile) -> None:
 def _settle_environment(task: "PipelineTask", place: Place, profile: Profile) -> None:
     from kfp import kubernetes
 
-    trust = dict.fromkeys(("AWS_CA_BUNDLE", "SSL_CERT_FILE"), f"{CA_FOLDER}/ca.crt") if profile.ca else {}
+    always = profile.ca and not profile.ca_optional
+    trust = dict.fromkeys(("AWS_CA_BUNDLE", "SSL_CERT_FILE"), f"{CA_FOLDER}/ca.crt") if always else {}
     for key, value in sorted({**trust, **profile.env}.items()):
         task.set_env_variable(key, value)
     for keys in profile.secrets:
@@ -234,6 +260,6 @@ def _settle_environment(task: "PipelineTask", place: Place, profile: Profile) ->
     for keys in profile.config_maps:
         kubernetes.use_config_map_as_env(task, keys.name, keys.env, keys.optional)
     if profile.ca:
-        kubernetes.use_config_map_as_volume(task, profile.ca, CA_FOLDER)
+        kubernetes.use_config_map_as_volume(task, profile.ca, CA_FOLDER, optional=profile.ca_optional)
     if profile.model_cache.claim:
         kubernetes.mount_pvc(task, profile.model_cache.claim, profile.model_cache.path)

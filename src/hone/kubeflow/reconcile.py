@@ -14,7 +14,9 @@ from pydantic import Field, ValidationError
 from hone.config import Settings
 from hone.errors import UserError
 from hone.kubeflow import profile as profiles
-from hone.kubeflow.submit import LONGEST_SETTINGS, Version, check, register
+from hone.kubeflow.platform import asking
+from hone.kubeflow.settings_text import LONGEST_INLINE, check, is_address
+from hone.kubeflow.submit import Version, register
 from hone.settings import read_yaml
 
 if TYPE_CHECKING:
@@ -72,10 +74,11 @@ def load_plan(path: Path) -> Plan:
 def _check_run(path: Path, plan: Plan, run: Recurring) -> None:
     if run.pipeline not in plan.pipelines:
         raise UserError(f"{path}: the recurring run {run.name} wants {run.pipeline}, which is not among the pipelines")
-    if len(run.settings) > LONGEST_SETTINGS:
+    if is_address(run.settings):
+        return
+    if len(run.settings.encode()) > LONGEST_INLINE:
         raise UserError(f"{path}: the settings of {run.name} are too long; put them at an s3:// address and give that")
-    if not run.settings.startswith("s3://"):
-        check(run.settings)
+    check(run.settings)
 
 
 def reconcile(client: "Client", plan: Plan, namespace: str) -> Iterator[str]:
@@ -83,9 +86,10 @@ def reconcile(client: "Client", plan: Plan, namespace: str) -> Iterator[str]:
     profile = profiles.load(plan.profile)
     versions: dict[str, Version] = {}
     for name in plan.pipelines:
-        version = versions[name] = register(client, name, profile)
+        version = versions[name] = register(client, name, profile, namespace)
         yield f"pipeline {version.pipeline} {version.digest}: {'uploaded' if version.new else 'is there already'}"
-    yield from _reconcile_runs(client, plan, versions, namespace)
+    with asking("reconciling the recurring runs"):
+        yield from _reconcile_runs(client, plan, versions, namespace)
 
 
 def _reconcile_runs(client: "Client", plan: Plan, versions: Mapping[str, Version], namespace: str) -> Iterator[str]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from hone.errors import TransientError, UserError
+from hone.kubeflow.platform import connect
 from hone.kubeflow.preflight import Needs, missing_gpus
-from hone.kubeflow.submit import connect
 from hone.storage.base import open_store
 
 
@@ -28,7 +28,7 @@ def _platform(host: str, namespace: str) -> str:
     from urllib3.exceptions import HTTPError
 
     try:
-        connect(host, namespace).list_experiments(page_size=1, namespace=namespace or None)
+        connect(host).list_experiments(page_size=1, namespace=namespace or None)
     except TransientError as error:
         return str(error)
     except HTTPError:
@@ -59,9 +59,7 @@ def _queue(queue: str, namespace: str) -> str:
     inside = "KUBERNETES_SERVICE_HOST" in os.environ
     try:
         config.load_incluster_config() if inside else config.load_kube_config()
-        found: Any = client.CustomObjectsApi().get_namespaced_custom_object(
-            "kueue.x-k8s.io", "v1beta1", namespace, "localqueues", queue
-        )
+        found: Any = _local_queue(queue, namespace)
     except client.ApiException as error:
         return f"the LocalQueue {queue} in {namespace}: {error.status} {error.reason}; set kueue.localQueue"
     conditions = cast(list[dict[str, str]], found.get("status", {}).get("conditions", []))
@@ -70,3 +68,16 @@ def _queue(queue: str, namespace: str) -> str:
         return ""
     why = active[0].get("message", "") if active else "Kueue has not looked at it"
     return f"the LocalQueue {queue} is not active: {why}"
+
+
+def _local_queue(queue: str, namespace: str) -> Any:
+    """The LocalQueue in the newest version that the cluster serves: Kueue deprecates v1beta1."""
+    from kubernetes import client
+
+    ask = client.CustomObjectsApi().get_namespaced_custom_object
+    try:
+        return ask("kueue.x-k8s.io", "v1beta2", namespace, "localqueues", queue)
+    except client.ApiException as error:
+        if error.status != 404:
+            raise
+    return ask("kueue.x-k8s.io", "v1beta1", namespace, "localqueues", queue)

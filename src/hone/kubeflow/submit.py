@@ -7,32 +7,40 @@ before they are made. Inside the cluster the client signs in with the projected 
 
 import hashlib
 import json
-import os
+import shutil
 import tempfile
 import time
-import warnings
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from hone import __version__, settings
-from hone.engine import record
+from hone import __version__
+from hone.engine.scratch import scratch_folder
 from hone.errors import TransientError, UserError
+from hone.kubeflow import reads, settings_text
+from hone.kubeflow.attempts import Outcome, outcome
 from hone.kubeflow.compile import compile
+from hone.kubeflow.platform import asking
 from hone.kubeflow.profile import Profile
+from hone.results.manifest import Manifest
+from hone.results.table_io import fetch_folder
+from hone.settings import overlay, parse_yaml
 from hone.storage.base import Store, open_store
 
 if TYPE_CHECKING:
     from kfp import Client
 
-EXIT_CODES = {"promote": 0, "hold": 3, "reject": 4}
 FAILED = 1
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
-LONGEST_SETTINGS = 50_000
-TOKEN_PATH = "KF_PIPELINES_SA_TOKEN_PATH"
+UNFINISHED = ("PENDING", "RUNNING", "PAUSED", "RUNTIME_STATE_UNSPECIFIED")
+REPORTS = ("full_report", "report")
+"""Outputs with report.html and report.md, the one with the verdict on top first."""
+MOST_FAULTS = 20
+"""Times in a row that the platform may fail to say how a run goes before following it is given up."""
 
 
 @dataclass(frozen=True)
@@ -55,53 +63,94 @@ class Place:
     service_account: str = ""
 
 
-def connect(host: str, namespace: str) -> "Client":
-    """A client of the platform's API. Raises TransientError if it does not answer."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from kfp import Client
-        from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+@dataclass(frozen=True)
+class Following:
+    """How a run is followed: whether at all, how often a failed one is started again, and where its report is put."""
 
-        # Given a host, the client looks for no token by itself.
-        mounted = ServiceAccountTokenVolumeCredentials() if os.environ.get(TOKEN_PATH) else None
-        try:
-            return Client(host=host or None, namespace=namespace or "kubeflow", credentials=mounted)
-        except Exception as error:
-            raise TransientError(f"Kubeflow Pipelines at {host or 'the cluster'} does not answer: {error}") from error
+    wait: bool = True
+    retries: int = 0
+    pause: float = 10
+    report: Path | None = None
+
+
+@dataclass
+class Ended:
+    """What `hone submit --json` prints: everything a CI job needs of a run."""
+
+    name: str
+    run_id: str
+    state: str
+    outcome: str
+    verdict: str = ""
+    finding: str = ""
+    reasons: list[str] = field(default_factory=list[str])
+    error: str = ""
+    report: str = ""
+    model: str = ""
+    version: str = ""
+    exit_code: int = 0
 
 
 def main(
     client: "Client",
     what: tuple[str, Profile],
-    path: Path,
+    text: str,
     given: dict[str, str],
     place: Place,
-    *,
-    wait: bool,
-    pause: float = 10,
-) -> int:
-    """Registers, submits and, unless told not to, waits; returns the exit code. Raises UserError.
+    following: Following,
+    say: Callable[[str], None] = print,
+) -> Ended:
+    """Registers, submits, follows and, where asked to, starts a failed run again: it goes on where it stopped. Raises
+    UserError and TransientError.
 
     `given` are the pipeline's parameters beside the settings: the store and, for evaluate, the model.
     """
-    text = path.read_text("utf-8") if path.is_file() else ""
-    if not text:
-        raise UserError(f"{path} does not exist; `hone init FOLDER` writes a settings file")
-    version = register(client, *what)
-    run_id, name, new = submit(client, version, text, given, place)
-    print(f"{name}: {'started' if new else 'is there already'}, run {run_id}", flush=True)
-    if not wait:
-        return 0
-    state = follow(client, run_id, pause)
-    if state != "SUCCEEDED":
-        print(f"{name}: {state.lower()}; its tasks' logs say why", flush=True)
-        return FAILED
-    sentence, code = verdict(open_store(given["store"]), text)
-    print(sentence, flush=True)
-    return code
+    settings_text.check(text)
+    version = register(client, *what, place.namespace)
+    store = open_store(given["store"])
+    left = following.retries
+    while True:
+        run_id, name, new = submit(client, version, text, given, place, store, say)
+        say(f"{name}: {'started' if new else 'is there already'}, run {run_id}")
+        if not following.wait:
+            return Ended(name, run_id, "PENDING" if new else "RUNNING", "started")
+        ended = _followed(client, store, name, run_id, following, say)
+        broken = ended.outcome in ("failed", "stopped", "unknown") and ended.exit_code != UserError.exit_code
+        if not broken or not left:
+            return ended
+        left -= 1
+        say(f"{name}: {ended.outcome}: {ended.error}; started again, it goes on where it stopped")
 
 
-def register(client: "Client", pipeline: str, profile: Profile) -> Version:
+def _followed(
+    client: "Client", store: Store, name: str, run_id: str, following: Following, say: Callable[[str], None]
+) -> Ended:
+    state = follow(client, run_id, following.pause, say)
+    found = outcome(store, run_id)
+    if state != "SUCCEEDED" and found.word not in ("failed", "stopped"):
+        found = Outcome("failed", found.error or f"the platform calls the run {state.lower()}", FAILED, found.done)
+    ended = Ended(name, run_id, state, found.word, error=found.error, exit_code=found.code)
+    ended.verdict, ended.finding = (str(found.fact(key) or "") for key in ("verdict", "finding"))
+    ended.reasons = list(found.fact("reasons") or [])
+    ended.version = str(found.fact("version") or "")
+    if "distill" in found.done:
+        ended.model = f"{store.uri}/{found.done['distill'].place('model')}"
+    reports = [(one, name) for name in REPORTS for one in found.done.values() if name in one.outputs]
+    for manifest, output in reports[:1]:
+        ended.report = f"{store.uri}/{manifest.place(output)}"
+        if following.report:
+            _fetch_report(store, manifest, output, following.report)
+    return ended
+
+
+def told(ended: Ended) -> str:
+    """The sentence with which a followed run ends."""
+    if ended.outcome == "started":
+        return f"{ended.name}: not waited for"
+    return f"{ended.name}: {ended.outcome}: {ended.error or ended.finding}".rstrip(": ")
+
+
+def register(client: "Client", pipeline: str, profile: Profile, namespace: str = "") -> Version:
     """Uploads a pipeline, or a new version of it, unless the same content is there already. Raises UserError."""
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
@@ -110,68 +159,119 @@ def register(client: "Client", pipeline: str, profile: Profile) -> Version:
         name = next(iter(yaml.safe_load_all(package.read_text("utf-8"))))["pipelineInfo"]["name"]
         title = f"{name}-{profile.name}"
         version = f"{__version__}-{digest}"
-        pipeline_id = client.get_pipeline_id(title)
-        if pipeline_id is None:
-            pipeline_id = str(client.upload_pipeline(str(package), title).pipeline_id)
-        known = _version_id(client, pipeline_id, version)
-        if known:
-            return Version(title, pipeline_id, known, digest, False)
-        made = client.upload_pipeline_version(str(package), version, pipeline_id=pipeline_id)
-        return Version(title, pipeline_id, str(made.pipeline_version_id), digest, True)
+        with asking(f"registering the pipeline {title}"):
+            pipeline_id = _pipeline_id(client, title, namespace)
+            if not pipeline_id:
+                made = client.upload_pipeline(str(package), title, namespace=namespace or None)
+                pipeline_id = str(made.pipeline_id)
+            known = _version_id(client, pipeline_id, version)
+            if known:
+                return Version(title, pipeline_id, known, digest, False)
+            uploaded = client.upload_pipeline_version(str(package), version, pipeline_id=pipeline_id)
+        return Version(title, pipeline_id, str(uploaded.pipeline_version_id), digest, True)
 
 
-def submit(client: "Client", version: Version, text: str, given: dict[str, str], place: Place) -> tuple[str, str, bool]:
-    """Starts a run, or adopts one of the same pipeline, settings and parameters that has not failed.
+def submit(
+    client: "Client",
+    version: Version,
+    text: str,
+    given: Mapping[str, str],
+    place: Place,
+    store: Store,
+    say: Callable[[str], None] = print,
+) -> tuple[str, str, bool]:
+    """Starts a run, or adopts one of the same pipeline, settings, parameters and inputs that has not failed.
 
-    Returns its id, its name, and whether it is new. Raises UserError.
+    Of what cannot be looked at from here nobody knows whether it is the same: then only a run that has not ended is
+    adopted. Returns its id, its name, and whether it is new. Raises UserError.
     """
-    if len(text) > LONGEST_SETTINGS:
-        raise UserError(f"the settings are {len(text)} characters; put them at an s3:// address and give that")
-    inputs = hashlib.sha256(json.dumps([version.digest, text, *given.values()]).encode()).hexdigest()[:12]
-    name = f"{version.pipeline}-{check(text).name}-{inputs}"
-    experiment = client.create_experiment(place.experiment, namespace=place.namespace)
-    for run in _runs(client, str(experiment.experiment_id), name):
-        if run.state not in ("FAILED", "CANCELED", "CANCELING"):
-            return str(run.run_id), name, False
-    made = client.run_pipeline(
-        str(experiment.experiment_id),
-        name,
-        params={"settings": text, **given},
-        pipeline_id=version.pipeline_id,
-        version_id=version.version_id,
-        service_account=place.service_account or None,
-    )
+    settings = settings_text.check(text)
+    seen = reads.look(settings, given.get("model", ""))
+    if seen.unseen:
+        say(f"cannot be looked at from here, so that no finished run is adopted: {', '.join(seen.unseen)}")
+    inputs = hashlib.sha256(json.dumps([version.digest, text, seen.digest, *given.values()]).encode()).hexdigest()[:12]
+    name = f"{version.pipeline}-{settings.name}-{inputs}"
+    adopted = UNFINISHED if seen.unseen else (*UNFINISHED, "SUCCEEDED")
+    with asking(f"looking for the run {name}"):
+        experiment = client.create_experiment(place.experiment, namespace=place.namespace)
+        for run in _runs(client, str(experiment.experiment_id), name, place.namespace):
+            if run.state in adopted:
+                return str(run.run_id), name, False
+    parameters = {"settings": settings_text.keep(store, text), **given}
+    refuse_too_long(parameters)
+    with asking(f"starting the run {name}"):
+        made = client.run_pipeline(
+            str(experiment.experiment_id),
+            name,
+            params=parameters,
+            pipeline_id=version.pipeline_id,
+            version_id=version.version_id,
+            service_account=place.service_account or None,
+        )
     return str(made.run_id), name, True
 
 
-def follow(client: "Client", run_id: str, pause: float) -> str:
-    """Follows a run to its end, telling whenever a task changes, and returns its last state."""
-    told = ""
+def refuse_too_long(parameters: Mapping[str, str]) -> None:
+    """The platform's API server takes so many bytes of parameters and no more. Raises UserError before it does."""
+    size = len(json.dumps(dict(parameters)).encode())
+    if size > settings_text.LONGEST_PARAMETERS:
+        most = f"{settings_text.LONGEST_PARAMETERS:,} at most"
+        raise UserError(f"the parameters of the run take {size:,} bytes, {most}; give shorter addresses")
+
+
+def follow(client: "Client", run_id: str, pause: float, say: Callable[[str], None] = print) -> str:
+    """Follows a run to its end, saying whenever a task changes, and returns its last state. Raises TransientError."""
+    told, faults = "", 0
     while True:
-        run = client.get_run(run_id)
+        try:
+            with asking(f"following the run {run_id}"):
+                run = client.get_run(run_id)
+            faults = 0
+        except TransientError:
+            faults += 1
+            if faults > MOST_FAULTS:
+                raise
+            time.sleep(pause)
+            continue
         line = _progress(run)
         if line != told:
-            print(line, flush=True)
+            say(line)
             told = line
         if run.state in ENDED:
             return str(run.state)
         time.sleep(pause)
 
 
-def verdict(store: Store, text: str) -> tuple[str, int]:
-    """What was found and decided, as a sentence, and the exit code that says so."""
-    done = record.results(store, check(text).name)
-    gate = done.get("gate")
-    if gate is None:
-        return "no verdict: the run did not reach the gate", FAILED
-    decided = str(gate.facts["verdict"])
-    finding = str(done["evaluate"].facts.get("finding", "")) if "evaluate" in done else ""
-    return f"{decided}: {finding}", EXIT_CODES[decided]
+def read_settings(where: str) -> str:
+    """The text of a settings file, a local one or one at an s3:// address. Raises UserError."""
+    if where.startswith("s3://"):
+        return settings_text.fetch(where)
+    path = Path(where)
+    if not path.is_file():
+        raise UserError(f"{where} does not exist; `hone init FOLDER` writes a settings file")
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
 
 
-def check(text: str) -> settings.RunSettings:
-    """The settings, checked as the tasks will: paths are those of the cluster. Raises UserError."""
-    return settings.check(settings.parse_yaml(text, "settings"), "settings", Path("/"))
+def without_publishing(text: str) -> str:
+    """The same settings, so that the model is judged and nothing is published. Raises UserError."""
+    kept = overlay(parse_yaml(text, "settings"), {"publish": {"domain": ""}})
+    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+
+
+def _fetch_report(store: Store, manifest: Manifest, output: str, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with scratch_folder() as scratch:
+        found = fetch_folder(store, manifest, output, scratch)
+        for name in ("report.html", "report.md"):
+            shutil.copyfile(found / name, folder / name)
+
+
+def _pipeline_id(client: "Client", title: str, namespace: str) -> str:
+    found = client.list_pipelines(filter=_named(title), namespace=namespace or None, page_size=100)
+    return next((str(one.pipeline_id) for one in found.pipelines or [] if one.display_name == title), "")
 
 
 def _version_id(client: "Client", pipeline_id: str, name: str) -> str:
@@ -180,10 +280,15 @@ def _version_id(client: "Client", pipeline_id: str, name: str) -> str:
     return next((str(version.pipeline_version_id) for version in versions if version.display_name == name), "")
 
 
-def _runs(client: "Client", experiment_id: str, name: str) -> list[Any]:
-    wanted = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]}
-    found = client.list_runs(experiment_id=experiment_id, filter=json.dumps(wanted), sort_by="created_at desc")
+def _runs(client: "Client", experiment_id: str, name: str, namespace: str) -> list[Any]:
+    found = client.list_runs(
+        experiment_id=experiment_id, namespace=namespace or None, filter=_named(name), sort_by="created_at desc"
+    )
     return found.runs or []
+
+
+def _named(name: str) -> str:
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
 def _progress(run: Any) -> str:

@@ -1,0 +1,117 @@
+"""What the tasks of one run on the platform came to, as Hone itself notes it in the store.
+
+The platform's last task learns nothing that can be relied on: its backend calls a run that promotes COMPLETE, one that
+holds or rejects RUNNING, and never fills in an error. It shows no exit code either, since its launcher ends with 1
+whatever the command ended with. So every task leaves a note under the platform's id of the run.
+"""
+
+import json
+import re
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from hone.errors import TransientError, UserError
+from hone.results.manifest import Manifest, load_manifest
+from hone.secrets import without_secrets
+from hone.stages import STAGES
+from hone.storage.base import Store
+
+ATTEMPTS = "attempts"
+ORDER = ("preflight", *STAGES, "notify")
+PLAIN = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
+LONGEST_ERROR = 2_000
+DEFECT = 1
+WORDS = {"promote": "promoted", "hold": "held", "reject": "rejected"}
+EXIT_CODES = {"promoted": 0, "published": 0, "rejected": 3, "held": 4}
+
+
+@dataclass
+class Note:
+    """What one task came to: `running` for one that was stopped before it could say more."""
+
+    task: str
+    share: str = ""
+    state: str = "running"
+    prefix: str = ""
+    error: str = ""
+    code: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.task} {self.share}".strip()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: published, promoted, held, rejected, failed, stopped or unknown; with the exit code for it."""
+
+    word: str
+    error: str
+    code: int
+    done: dict[str, Manifest]
+
+    def fact(self, key: str) -> Any:
+        """A fact of the stage that found it out, such as finding or verdict; nothing if none did."""
+        return next((manifest.facts[key] for manifest in self.done.values() if key in manifest.facts), None)
+
+
+@contextmanager
+def noting(store: Store, attempt: str, task: str, share: str) -> Generator[Note]:
+    """Keeps a note of a task while it runs and of how it ended; none where the platform gave no id."""
+    note = Note(task, share)
+    if not PLAIN.fullmatch(attempt):
+        yield note
+        return
+    key = f"{ATTEMPTS}/{attempt}/{task}{'-' if share else ''}{re.sub(r'[^0-9a-z]+', '-', share)}.json"
+    _keep(store, key, note)
+    try:
+        yield note
+        note.state = "done"
+    except (UserError, TransientError) as error:
+        note.error, note.code = str(error), error.exit_code
+        raise
+    finally:
+        if note.state != "done":
+            note.state = "failed"
+            note.error = note.error or "it broke; its log ends with the traceback"
+            note.code = note.code or DEFECT
+        note.error = without_secrets(note.error)[:LONGEST_ERROR]
+        _keep(store, key, note)
+
+
+def _keep(store: Store, key: str, note: Note) -> None:
+    # A note that cannot be kept must not hide what the task itself came to.
+    with suppress(UserError, TransientError):
+        store.replace(key, json.dumps(asdict(note)).encode())
+
+
+def notes(store: Store, attempt: str) -> list[Note]:
+    """The notes of a run, in the order of the pipeline."""
+    if not PLAIN.fullmatch(attempt):
+        return []
+    keys = [found.key for found in store.objects(f"{ATTEMPTS}/{attempt}") if Path(found.key).suffix == ".json"]
+    found = [Note(**cast(dict[str, Any], json.loads(data))) for key in keys if (data := store.read(key))]
+    return sorted(found, key=lambda note: (ORDER.index(note.task), note.share))
+
+
+def outcome(store: Store, attempt: str) -> Outcome:
+    """How a run ended, from the notes of its tasks and the verdict that its gate reached."""
+    found = [note for note in notes(store, attempt) if note.task != "notify"]
+    loaded = {note.task: load_manifest(store, f"{note.prefix}/manifest.json") for note in found if note.prefix}
+    done = {name: manifest for name, manifest in loaded.items() if manifest is not None}
+    for note in found:
+        if note.state == "failed":
+            told = note.error if note.error.startswith(f"{note.task}: ") else f"{note.name}: {note.error}"
+            return Outcome("failed", told, note.code, done)
+    for note in found:
+        if note.state == "running":
+            why = "was stopped from outside: out of memory, preempted, or past its deadline"
+            return Outcome("stopped", f"{note.name} {why}", TransientError.exit_code, done)
+    if "gate" not in done:
+        last = f"after {found[-1].name}" if found else "before any task began"
+        return Outcome("unknown", f"the run ended {last}; the platform's page of it says why", DEFECT, done)
+    word = "published" if "publish" in done else WORDS[str(done["gate"].facts["verdict"])]
+    return Outcome(word, "", EXIT_CODES[word], done)
