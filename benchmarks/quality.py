@@ -105,7 +105,7 @@ def write_log(corpus: Path, split: str, log: Path) -> int:
 
 def figures(store: Store, done: dict[str, Manifest]) -> dict[str, Any]:
     with scratch_folder() as scratch:
-        report = fetch_folder(store, done["evaluate"], "report", scratch)
+        report = fetch_folder(store, done["evaluate"], "findings", scratch)
         metrics = json.loads((report / "metrics.json").read_text())
     qualification = done["score"].facts.get("qualification", {})
     return {

@@ -210,7 +210,7 @@ def test_the_report_of_the_containers_opens_in_a_browser(whole: tuple[Followed, 
     picture = ROOT / "build/e2e/report.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder() as scratch, browser.opened() as page:
-        browser.show(page, fetch_folder(run.store, done["evaluate"], "report", scratch) / "report.html")
+        browser.show(page, fetch_folder(run.store, done["report"], "report", scratch) / "report.html")
         assert page.locator("h1").count() == 1
         page.screenshot(path=picture, full_page=True)
 

@@ -30,6 +30,7 @@ def build(profile: Profile) -> Any:
             prepare = hone.task("prepare", hone.preflight())
             adopted = hone.task("distill", prepare, adopt=model)
             judged = hone.task("evaluate", prepare, adopted)
-            hone.task("gate", prepare, adopted, judged)
+            verdict = hone.task("gate", prepare, adopted, judged)
+            hone.task("report", judged, verdict)
 
     return evaluate

@@ -33,8 +33,9 @@ def build(profile: Profile) -> Any:
             curate = hone.task("curate", generate, mine, score)
             distill = hone.task("distill", prepare, curate)
             evaluate = hone.task("evaluate", prepare, generate, mine, score, curate, distill)
-            gate = hone.task("gate", prepare, curate, distill, evaluate)
+            gate = hone.task("gate", prepare, score, curate, distill, evaluate)
+            report = hone.task("report", evaluate, gate)
             with dsl.If(gate.outputs["verdict"] == "promote", name="promoted"):
-                hone.task("publish", distill, gate)
+                hone.task("publish", distill, gate, report)
 
     return specialize

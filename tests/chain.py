@@ -16,7 +16,7 @@ from hone.storage.base import Store
 
 TOPICS = ("wing lift drag stall flap slat", "engine thrust fan core inlet nozzle", "sea wave tide reef shore foam")
 COMMON = "test flow data speed angle model value case"
-TIMED = ("report", "full_report")
+TIMED = ("findings", "report")
 """The outputs that tell how long things took, and so differ between runs."""
 SETTINGS: dict[str, Any] = {
     "student": {"model": "student"},

@@ -24,21 +24,24 @@ def results(
     name: str = "prepare",
     facts: dict[str, Any] | None = None,
     fingerprint: str = "f" * 16,
-    **tables: pa.Table,
+    **outputs: pa.Table | dict[str, Any],
 ) -> dict[str, Manifest]:
-    """A finished result of a stage that holds these tables: what a plan takes as inputs."""
+    """A finished result of a stage that holds these tables, or facts in a folder: what a plan takes as inputs."""
     todo = Plan(name, stage(name).Config.model_construct(), {}, {}, fingerprint)
     with tempfile.TemporaryDirectory() as scratch:
         job = Job(todo, store, Path(scratch), Shard())
-        for table, rows in tables.items():
-            with job.writer(table) as writer:
-                writer.write(rows)
-        outputs = {table: job.publish(table) for table in tables}
+        for output, content in outputs.items():
+            if isinstance(content, dict):
+                job.write_json(output, content)
+                continue
+            with job.writer(output) as writer:
+                writer.write(content)
+        published = {output: job.publish(output) for output in outputs}
     manifest = Manifest(
         stage=name, fingerprint=fingerprint, code="", version="", config={}, sources={}, inputs={},
-        input_digests={}, outputs=outputs, facts=facts or {}, cost={}, seconds=0.0,
+        input_digests={}, outputs=published, facts=facts or {}, cost={}, seconds=0.0,
     )  # fmt: skip
-    return dict.fromkeys(tables, manifest)
+    return dict.fromkeys(outputs, manifest)
 
 
 def run(store: Store, name: str, inputs: Mapping[str, Manifest], shards: int = 1, **settings: Any) -> Manifest:

@@ -26,7 +26,7 @@ def report(store: Store, run: str, picture: Path) -> str:
     """Takes a picture of the top of a run's report; returns all text of the page."""
     done = record.results(store, run)
     with scratch_folder() as scratch, opened() as page:
-        show(page, fetch_folder(store, done["gate"], "full_report", scratch) / "report.html")
+        show(page, fetch_folder(store, done["report"], "report", scratch) / "report.html")
         page.screenshot(path=picture, clip={"x": 0, "y": 0, "width": 1100, "height": HEIGHT}, full_page=True)
         return page.inner_text("body")
 

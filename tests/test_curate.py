@@ -138,7 +138,7 @@ def test_bucket_by_bucket_it_keeps_and_drops_what_the_definition_does(
     store = LocalStore(tmp_path_factory.mktemp("c"))
     inputs = given_.results(store, "generate", queries=tables.QUERIES.build(queries))
     inputs |= given_.results(store, "mine", candidates=tables.CANDIDATES.build(mined))
-    inputs |= given_.results(store, "score", teacher_scores=tables.TEACHER_SCORES.build(scores))
+    inputs |= given_.results(store, "score", teacher_scores=tables.TEACHER_SCORES.build(scores), qualification={})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(machinery, "ROWS_PER_BUCKET", 8)
         manifest = given_.run(store, "curate", inputs, **config.model_dump())
@@ -194,7 +194,9 @@ def test_queries_that_were_left_half_scored_cannot_be_relabelled(tmp_path: Path)
     store = LocalStore(tmp_path)
     inputs = given_.results(store, "generate", queries=tables.QUERIES.build(queries))
     inputs |= given_.results(store, "mine", candidates=tables.CANDIDATES.build(mined))
-    inputs |= given_.results(store, "score", {"early_exit": True}, teacher_scores=tables.TEACHER_SCORES.build(scores))
+    inputs |= given_.results(
+        store, "score", teacher_scores=tables.TEACHER_SCORES.build(scores), qualification={"early_exit": True}
+    )
     with pytest.raises(UserError, match=r"early exit left out; score again with score\.early_exit: false"):
         given_.run(store, "curate", inputs, outscored="relabel")
 

@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,11 @@ from hone.context import Job, Plan, Shard
 from hone.errors import UserError
 from hone.evaluation.metrics import MEASURES
 from hone.evaluation.test_collections import JudgedSet, ranking
+from hone.report.collect import with_history
 from hone.report.findings import Findings
+from hone.report.markdown import markdown
 from hone.report.page import page
-from hone.results.manifest import Manifest
+from hone.results.manifest import Manifest, lineage
 from hone.stages import evaluate, stage
 from hone.storage.base import LocalStore
 from hone.tables import Table
@@ -27,11 +31,12 @@ from story import EVIL
 from tiny import student as tiny_student
 
 TEXTS = ["apple pie recipe", "bake bread at home", "car engine repair", f"{EVIL} title", "swim in the sea"]
+QUALIFIED = {"teacher": 0.5, "qualified": True}
 CHAIN = {
     "prepare": ("docs", "judged_queries", "qrels", "dropped_by_prepare"),
     "generate": ("queries", "dropped_by_generate"),
     "mine": ("candidates", "dropped_by_mine"),
-    "score": ("teacher_scores", "dropped_by_score"),
+    "score": ("teacher_scores", "qualification", "dropped_by_score"),
     "curate": ("lists", "dropped_by_curate"),
     "distill": ("model",),
 }
@@ -54,6 +59,8 @@ class Chain:
             if isinstance(table, Table):
                 with job.writer(output) as writer:
                     writer.write(table.build(rows.get(output, [])))
+        if name == "score":
+            job.write_json("qualification", {"qualification": QUALIFIED})
         if model:
             for file in (path for path in model.rglob("*") if path.is_file()):
                 target = job.new_folder("model") / file.relative_to(model)
@@ -63,7 +70,7 @@ class Chain:
             stage=name, fingerprint="f" * 16, code="c", version="1", config={"note": EVIL}, sources={},
             inputs={table: found.prefix for table, found in self.inputs.items()}, input_digests={},
             outputs={output: job.publish(output) for output in CHAIN[name]},
-            facts={"qualification": {"teacher": 0.5, "qualified": True}} if name == "score" else {},
+            facts={"qualification": QUALIFIED} if name == "score" else {},
             cost={"pairs": 7}, seconds=1.5,
         )  # fmt: skip
         self.store.create(f"{manifest.prefix}/manifest.json", manifest.model_dump_json().encode())
@@ -133,7 +140,7 @@ def output(job: Job, name: str) -> list[dict[str, Any]]:
 
 def test_evaluate_measures_both_systems_on_every_split(tmp_path: Path, models: tuple[Path, Path]) -> None:
     job = evaluated(tmp_path, models, ("test", "dev"))
-    metrics = json.loads((job.new_folder("report") / "metrics.json").read_text())
+    metrics = json.loads((job.new_folder("findings") / "metrics.json").read_text())
     assert {
         "base",
         "tuned",
@@ -177,21 +184,28 @@ def test_equal_scores_are_ranked_as_trec_eval_ranks_them() -> None:
 
 
 def test_without_a_test_split_dev_is_reported_and_said_to_be_dev(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    report = evaluated(tmp_path, models, ("dev",)).new_folder("report")
+    report = evaluated(tmp_path, models, ("dev",)).new_folder("findings")
     assert json.loads((report / "metrics.json").read_text())["split"] == "dev"
-    assert "There is no test split" in (report / "report.html").read_text()
-    assert "There is no test split" in (report / "report.md").read_text()
+    for text in drawn(report):
+        assert "There is no test split" in text
 
 
 def test_without_judged_queries_the_report_says_that_nothing_was_measured(
     tmp_path: Path, models: tuple[Path, Path]
 ) -> None:
     job = evaluated(tmp_path, models, ())
-    report = job.new_folder("report")
+    report = job.new_folder("findings")
     assert json.loads((report / "metrics.json").read_text())["queries"] == 0
-    assert "Not measured: no judged queries" in (report / "report.html").read_text()
-    assert (report / "report.md").read_text().startswith("Not measured: no judged queries\n")
+    shown, text = drawn(report)
+    assert "Not measured: no judged queries" in shown
+    assert text.startswith("Not measured: no judged queries\n")
     assert job.cost["queries"] == 0
+
+
+def drawn(folder: Path, ancestors: Mapping[str, Manifest] = MappingProxyType({})) -> tuple[str, str]:
+    """The page and the Markdown of what evaluate left in a folder, as the stage report draws them."""
+    findings = with_history(Findings.from_json((folder / "findings.json").read_bytes()), ancestors)
+    return page(findings), markdown(findings)
 
 
 def general(folder: Path) -> Path:
@@ -205,7 +219,7 @@ def test_guard_sets_are_measured_beside_the_corpus_with_documents_of_their_own(
 ) -> None:
     guard = JudgedSet(name="general", folder=str(general(tmp_path / "general")))
     job = evaluated(tmp_path, models, ("test", "dev"), tests=(guard,))
-    metrics = json.loads((job.new_folder("report") / "metrics.json").read_text())
+    metrics = json.loads((job.new_folder("findings") / "metrics.json").read_text())
     assert {name: found["role"] for name, found in metrics["sets"].items()} == {
         "test": "domain", "dev": "dev", "general": "guard",
     }  # fmt: skip
@@ -235,24 +249,26 @@ def test_without_judgements_held_out_documents_make_a_test_set_labelled_syntheti
     tmp_path: Path, models: tuple[Path, Path]
 ) -> None:
     job = evaluated(tmp_path, models, (), held_out=True)
-    report = job.new_folder("report")
+    report = job.new_folder("findings")
     metrics = json.loads((report / "metrics.json").read_text())
     assert (metrics["split"], metrics["synthetic"], metrics["queries"]) == ("synthetic", True, 12)
     assert {row["query_id"].split(":")[0] for row in output(job, "runs")} == {"synthetic"}
     assert "12 synthetic queries" in job.facts["finding"]
-    for name in ("report.html", "report.md"):
-        assert "These queries are synthetic" in (report / name).read_text()
+    for text in drawn(report):
+        assert "These queries are synthetic" in text
 
 
 def test_what_gate_reads_back_is_what_evaluate_found(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    report = evaluated(tmp_path, models, ("test",)).new_folder("report")
-    findings = Findings.from_json((report / "findings.json").read_bytes())
-    assert page(findings) == (report / "report.html").read_text()
+    found = evaluated(tmp_path, models, ("test",)).new_folder("findings")
+    data = (found / "findings.json").read_bytes()
+    findings = Findings.from_json(data)
+    assert findings.to_json() == data
     assert findings.histograms[0].shares["the teacher's first"][-1] == 1.0
 
 
 def test_the_report_tells_the_whole_story_and_escapes_every_text(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    text = (evaluated(tmp_path, models, ("test",)).new_folder("report") / "report.html").read_text()
+    job = evaluated(tmp_path, models, ("test",))
+    text, _ = drawn(job.new_folder("findings"), lineage(job.store, job.plan.inputs))
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert "2 too far away" in text
@@ -263,8 +279,8 @@ def test_the_report_tells_the_whole_story_and_escapes_every_text(tmp_path: Path,
 
 
 def test_the_markdown_report_unfolds_to_what_the_page_says(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    folder = evaluated(tmp_path, models, ("test",)).new_folder("report")
-    shown, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
+    job = evaluated(tmp_path, models, ("test",))
+    shown, text = drawn(job.new_folder("findings"), lineage(job.store, job.plan.inputs))
     titles = [title for title in re.findall("<h2[^>]*>(.*?)<", shown) if title != "Before and after"]
     unfolded = re.findall("<details><summary>(.*?)</summary>", text)
     assert [title for title in unfolded if title in titles] == titles

@@ -192,8 +192,8 @@ def test_a_better_model_is_promoted_and_published(site: Site) -> None:
     assert found["verdict"] == "promote", found["reasons"]
     assert found["model"] == site.manifest(stages["distill"]).outputs["model"].digest
     assert found["reasons"] == []
-    report = site.folder_of(stages["gate"], "full_report")
-    findings = Findings.from_json((site.folder_of(stages["evaluate"], "report") / "findings.json").read_bytes())
+    report = site.folder_of(stages["report"], "report")
+    findings = Findings.from_json((site.folder_of(stages["evaluate"], "findings") / "findings.json").read_bytes())
     assert findings.won
     # The teacher is asked about every example; the ceiling rests on the random sample alone.
     assert all(move.teacher >= 0 for gain in findings.won for move in gain.moves)
@@ -224,14 +224,14 @@ def test_a_model_trained_on_shuffled_lists_is_rejected(site: Site) -> None:
     good = site.folder_of(stages["distill"], "model")
     config = str(run_settings(site.folder, "worse", [1.0], good))
     curate = shuffled_lists(site, stages["curate"])
-    reads = {"docs": stages["prepare"], "lists": curate}
+    reads = {"docs": stages["prepare"], "lists": curate, "qualification": stages["score"]}
     model = site.hone("stage", "distill", "--config", config, *inputs(reads)).strip()
     reads |= {"judged_queries": stages["prepare"], "qrels": stages["prepare"], "queries": stages["generate"]}
     evaluated = site.manifest(stages["evaluate"]).inputs
     reads |= {name: evaluated[name] for name in stage("evaluate").READS if name not in reads}
     reads["model"] = model
     report = site.hone("stage", "evaluate", "--config", config, *inputs(reads)).strip()
-    reads["report"] = report
+    reads["findings"] = report
     wanted = {name: reads[name] for name in stage("gate").READS}
     gate = site.hone("stage", "gate", "--config", config, *inputs(wanted)).strip()
     assert site.verdict(gate)["verdict"] == "reject", site.verdict(gate)["criteria"]
@@ -270,7 +270,7 @@ def test_two_runs_are_compared_on_what_both_measured_and_written_as_a_report(sit
     assert "better is better than unchanged" in told
     assert "distill.alphas: [0.0] -> [1.0]" in told
     metrics = json.loads((out / "metrics.json").read_text())
-    single = json.loads((site.folder_of(site.stages("better")["evaluate"], "report") / "metrics.json").read_text())
+    single = json.loads((site.folder_of(site.stages("better")["evaluate"], "findings") / "metrics.json").read_text())
     assert metrics["delta"] == pytest.approx(single["delta"])  # the unchanged model is the base
     assert metrics["sets"]["test"]["queries"] == QUERIES
     assert metrics["p_value"] < 0.001

@@ -75,7 +75,7 @@ def test_every_source_teaches_and_the_report_sets_them_side_by_side(
     lists = given.rows(store, done["curate"], "lists")
     assert {made[row["query_id"]] for row in lists} == {"log", "human", "extractive"}
     with scratch_folder() as scratch:
-        text = (fetch_folder(store, done["evaluate"], "report", scratch) / "report.html").read_text("utf-8")
+        text = (fetch_folder(store, done["report"], "report", scratch) / "report.html").read_text("utf-8")
     rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall("<tr>(.*?)</tr>", text)]
     for source, style in (("log", "log"), ("human", "human"), ("extractive", "search")):
         count = sum(name == source for name in made.values())

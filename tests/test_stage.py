@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from hone import tables
 from hone.context import Job, Plan, Shard
-from hone.engine.fingerprint import code_digest
 from hone.engine.merge import merge_facts
 from hone.errors import UserError
 from hone.results.content_cache import Memo
@@ -152,12 +151,6 @@ def test_every_setting_of_every_stage_is_documented() -> None:
     for name in STAGES:
         for field, info in stage(name).Config.model_fields.items():
             assert info.description, f"{name}.{field} has no docstring"
-
-
-def test_code_digests_differ_between_stages_and_are_stable() -> None:
-    digests = [code_digest(f"hone.stages.{name}") for name in STAGES]
-    assert len(set(digests)) == len(STAGES)
-    assert digests == [code_digest(f"hone.stages.{name}") for name in STAGES]
 
 
 def test_a_damaged_part_of_a_memo_is_left_out_and_paid_for_again(store: LocalStore, tmp_path: Path) -> None:

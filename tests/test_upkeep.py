@@ -90,7 +90,7 @@ def test_damage_is_named_and_repair_brings_the_same_bytes_back(
 def test_repair_of_what_cannot_come_out_the_same_says_so_and_the_run_goes_on_from_there(
     home: Path, store: LocalStore, first: Done
 ) -> None:
-    shutil.rmtree(store.root / first["evaluate"].place("report"))
+    shutil.rmtree(store.root / first["evaluate"].place("findings"))
     outcomes = dict(maintenance.repair(store, "tiny"))
     assert outcomes[first["evaluate"].prefix].startswith("made again")
     assert maintenance.flaws(store, first["evaluate"].prefix) == []

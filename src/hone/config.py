@@ -23,6 +23,9 @@ class StageConfig(Settings):
     sharded: ClassVar[bool] = False
     without_training: ClassVar[tuple[str, ...]] = ()
     """Tables that the stage reads and that are not there where a model is taken as it is: they read as empty."""
+    reads_history: ClassVar[bool] = False
+    """Whether the stage reads what earlier stages say of themselves (facts, costs, settings), not only their tables:
+    then all of that is part of its fingerprint."""
     together: ClassVar[bool] = False
     """Several processes of one launch (`torchrun`) work on the stage together."""
 
@@ -40,6 +43,25 @@ def _web_address(text: str) -> str:
 
 Address = Annotated[str, Resource(), AfterValidator(_web_address)]
 """Where a server listens, empty for none."""
+
+
+class Backend:
+    """Marks a setting that names a backend of one kind, or several."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+
+def chosen_backends(value: object, notes: tuple[object, ...] = ()) -> Iterator[tuple[str, str]]:
+    """(kind, name) of every backend that settings name, however deeply nested."""
+    if isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            yield from chosen_backends(getattr(value, name), tuple(field.metadata))
+    elif isinstance(value, (tuple, list)):
+        for item in cast(tuple[object, ...], value):
+            yield from chosen_backends(item, notes)
+    elif isinstance(value, str):
+        yield from ((note.kind, value) for note in notes if isinstance(note, Backend))
 
 
 def marked(value: object, mark: type, notes: tuple[object, ...] = ()) -> Iterator[str]:

@@ -1,10 +1,12 @@
 """What a running stage may touch: its inputs, its outputs, its memos, and where to leave facts and costs."""
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,9 +75,14 @@ class Job:
         self.cost: Counter[str] = Counter()
         self.afterwards: list[Callable[[], None]] = []
         """What to do once the result is in the store, such as clearing up."""
-        self.ancestors: dict[str, Manifest] = lineage(store, plan.inputs)
         self._out = scratch / "outputs"
         self._digests = dict(plan.sources)
+
+    @cached_property
+    def ancestors(self) -> dict[str, Manifest]:
+        """The manifests of all stages before, by stage, in the order of the flow."""
+        assert self.plan.config.reads_history, f"{self.plan.stage} reads history that its fingerprint does not hold"
+        return lineage(self.store, self.plan.inputs)
 
     def table(self, name: str) -> TableReader:
         """An input table; one that a run without training has not is empty."""
@@ -105,6 +112,17 @@ class Job:
         path = self._out / name
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Leaves NAME.json in the output folder NAME: facts that later stages read."""
+        text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+        (self.new_folder(name) / f"{name}.json").write_text(text, "utf-8")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """NAME.json of the input folder NAME; empty in a run that has none."""
+        if name not in self.plan.inputs:
+            return {}
+        return json.loads((self.folder(name) / f"{name}.json").read_text("utf-8"))
 
     @contextmanager
     def writer(self, name: str, bucket: int = 0) -> Generator[TableWriter]:

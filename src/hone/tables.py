@@ -177,9 +177,14 @@ DROPPED_BY_SCORE = _dropped_by("score")
 DROPPED_BY_CURATE = _dropped_by("curate")
 
 MODEL = Folder("model", "the tuned student, in sentence-transformers format, with training.json (its curves)")
-REPORT = Folder("report", "report.html for people, metrics.json for programs")
-VERDICT = Folder("verdict", "verdict.json: promote, hold or reject, by criterion; README.md, the model's card")
-FULL_REPORT = Folder("full_report", "report.html and report.md, with the verdict on top")
+QUALIFICATION = Folder(
+    "qualification",
+    "qualification.json: whether the teacher beat the student, the mix that dev queries chose, early exit",
+)
+FINDINGS = Folder("findings", "metrics.json for programs; findings.json, all that the report says")
+VERDICT = Folder("verdict", "verdict.json: promote, hold or reject, by criterion")
+REPORT = Folder("report", "report.html and report.md: the verdict, and everything that was found")
+CARD = Folder("card", "README.md: the card of the model")
 PUBLISHED = Folder("published", "published.json: the version of the registry that holds the model")
 
 OUTPUTS: dict[str, Table | Folder] = {
@@ -187,7 +192,7 @@ OUTPUTS: dict[str, Table | Folder] = {
     for output in (
         DOCS, JUDGED_QUERIES, QRELS, QUERIES, CANDIDATES, TEACHER_SCORES, LISTS, RUNS, MEASURES,
         DROPPED_BY_PREPARE, DROPPED_BY_GENERATE, DROPPED_BY_MINE, DROPPED_BY_SCORE, DROPPED_BY_CURATE,
-        MODEL, REPORT, VERDICT, FULL_REPORT, PUBLISHED,
+        QUALIFICATION, MODEL, FINDINGS, VERDICT, REPORT, CARD, PUBLISHED,
     )
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What several commands print: the console, wheres in a store, and the result of a run."""
+"""What several commands print: the console, places in a store, and the result of a run."""
 
 import json
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ def show_result(store: Store, done: Mapping[str, Manifest]) -> None:
     """The before/after table, the verdict if there is one, and where the report and the model are."""
     evaluate, gate = done["evaluate"], done.get("gate")
     with scratch_folder() as scratch:
-        report = fetch_folder(store, evaluate, "report", scratch)
-        metrics: dict[str, Any] = json.loads((report / "metrics.json").read_text("utf-8"))
+        found = fetch_folder(store, evaluate, "findings", scratch)
+        metrics: dict[str, Any] = json.loads((found / "metrics.json").read_text("utf-8"))
     console.print(before_after(metrics))
     if gate:
         show_verdict(gate)
-    place = gate.place("full_report") if gate else evaluate.place("report")
-    console.print(f"report: {where(store)}/{place}/report.html", soft_wrap=True)
+    if "report" in done:
+        console.print(f"report: {where(store)}/{done['report'].place('report')}/report.html", soft_wrap=True)
     distilled = load_manifest(store, f"{evaluate.inputs['model']}/manifest.json")
     if distilled:
         console.print(f"model:  {where(store)}/{distilled.place('model')}", soft_wrap=True)

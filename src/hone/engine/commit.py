@@ -8,7 +8,7 @@ from hone.context import Plan, Shard
 from hone.engine.fingerprint import code_digest
 from hone.errors import UserError
 from hone.log import log
-from hone.results.manifest import Manifest, Output, damaged, load_manifest, mend, missing_parts
+from hone.results.manifest import Manifest, Output, damaged, digest_of, load_manifest, mend, missing_parts
 from hone.stages import stage
 from hone.storage.base import Store
 
@@ -30,10 +30,11 @@ def finished(store: Store, todo: Plan, shard: Shard | None = None) -> Manifest |
 def manifest_of(
     todo: Plan, outputs: dict[str, Output], facts: dict[str, Any], cost: Mapping[str, float], seconds: float
 ) -> Manifest:
+    before = sorted({manifest.history for manifest in todo.inputs.values()})
     return Manifest(
         stage=todo.stage,
         fingerprint=todo.fingerprint,
-        code=code_digest(f"hone.stages.{todo.stage}"),
+        code=code_digest(todo.stage, todo.config),
         version=__version__,
         config=todo.config.model_dump(mode="json"),
         sources=todo.sources,
@@ -42,6 +43,7 @@ def manifest_of(
         outputs=outputs,
         facts=facts,
         cost=dict(cost),
+        history=digest_of([todo.fingerprint, facts, dict(cost), before])[:16],
         seconds=round(seconds, 3),
     )
 

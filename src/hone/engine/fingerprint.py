@@ -1,64 +1,119 @@
-"""A digest of the code that a stage runs, so that changed code never serves results of the old.
+"""A digest of the code that shapes a stage's result: changed code never serves old results, other code costs nothing.
 
-It covers the stage's module and every module of the packages below that it imports, also inside functions, and those
-that a plug board names as "module:Class". Plumbing (stores, progress, the command line) changes no result and is left
-out.
+Covered are the stage's modules and the modules of ROOMS that they import, of the backends only those that the settings
+choose. Of a module its syntax tree counts, without comments, docstrings and layout. Plumbing (stores, progress, the
+command line, and the report for every stage but the one that draws it) changes no result and is left out.
 """
 
 import ast
 import hashlib
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-COVERED = (
-    "hone.stages.", "hone.core.", "hone.backends", "hone.report", "hone.inputs.readers", "hone.evaluation.",
-)  # fmt: skip
+from hone.backends import BACKENDS
+from hone.config import StageConfig, chosen_backends
+
+ROOMS = ("hone.stages.", "hone.core.", "hone.backends.", "hone.report.", "hone.inputs.readers", "hone.evaluation.")
+PLUMBING = frozenset({"hone.backends", "hone.backends.training.meters"})
+"""In ROOMS, but without a part in any result: the table of backends (a chosen row counts alone), and what watches."""
+ROOT = Path(__file__).parents[1]
+UNLIKE = frozenset({"type_comment", "type_params", "kind", "ctx"})
+"""Fields of syntax trees that say nothing, or that some versions of Python have and others not."""
 
 
-@cache
-def code_digest(module: str) -> str:
-    """sha256 (hex, 16 digits) over the sources of `module` and all it reaches."""
+def code_digest(stage: str, config: StageConfig) -> str:
+    """sha256 (hex, 16 digits) over the code of a stage with these settings."""
     digest = hashlib.sha256()
-    for name in sorted(_reachable(module)):
-        digest.update(name.encode() + b"\0" + _source(name))
+    for name in sorted(modules(f"hone.stages.{stage}", chosen_backends(config))):
+        digest.update(f"{name}\0{_tree_digest(name)}\0".encode())
     return digest.hexdigest()[:16]
 
 
-def _reachable(module: str) -> set[str]:
+def modules(module: str, chosen: Iterable[tuple[str, str]] = ()) -> set[str]:
+    """`module` and all of ROOMS that it reaches, with the backends `chosen` as (kind, name)."""
+    rows = (BACKENDS[kind][name].partition(":")[0] for kind, name in chosen if name in BACKENDS[kind])
     seen: set[str] = set()
-    queue = [module]
+    queue = [module, *rows]
     while queue:
         name = queue.pop()
-        if name not in seen and name.startswith(COVERED) and _path(name) is not None:
+        if name not in seen and name not in PLUMBING and f"{name}.".startswith(ROOMS):
             seen.add(name)
-            queue.extend(_mentions(_source(name)))
+            queue.extend(_imported(name))
     return seen
 
 
-def _mentions(source: bytes) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+@cache
+def _imported(name: str) -> tuple[str, ...]:
+    """The modules that a module imports, also by the doors of backends."""
+    tree = _tree(name)
+    found: set[str] = set()
+    doors: dict[str, str] = {}
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and ":" in node.value:
-            names.add(node.value.partition(":")[0])
-    return names
-
-
-def _source(name: str) -> bytes:
-    path = _path(name)
-    return path.read_bytes() if path else b""
+            found.update(alias.name for alias in node.names if alias.name.startswith("hone."))
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "hone":
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                if _file(inner) is None:
+                    found.add(node.module)
+                elif _door(inner):
+                    doors[alias.asname or alias.name] = inner
+                else:
+                    found.add(inner)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in doors:
+            door = doors[node.value.id]
+            found.add(_door(door)[node.attr])
+    return tuple(sorted(found))
 
 
 @cache
-def _path(name: str) -> Path | None:
-    parts = name.split(".")
-    if parts[0] != "hone" or not all(part.isidentifier() for part in parts):
-        return None
-    base = Path(__file__).parents[1].joinpath(*parts[1:])
+def _door(package: str) -> dict[str, str]:
+    """Name to the module that it comes from, of a package whose names are opened at first use; else empty."""
+    file = _file(package)
+    stub = file.with_suffix(".pyi") if file else None
+    if stub is None or not stub.is_file():
+        return {}
+    found: dict[str, str] = {}
+    for node in ast.walk(ast.parse(stub.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                found[alias.name] = f"{package}.{node.module or alias.name}"
+    return found
+
+
+@cache
+def _tree_digest(name: str) -> str:
+    return hashlib.sha256("\n".join(_said(_tree(name))).encode()).hexdigest()
+
+
+def _said(node: object) -> Iterator[str]:
+    """A syntax tree as lines that are the same in every version of Python, docstrings left out."""
+    if isinstance(node, ast.AST):
+        yield type(node).__name__
+        for field, value in ast.iter_fields(node):
+            if field not in UNLIKE and value not in (None, []):
+                yield f"{field}="
+                yield from _said(value)
+    elif isinstance(node, list):
+        for item in node:
+            if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)):
+                yield from _said(item)
+        yield "."
+    else:
+        yield repr(node)
+
+
+def _tree(name: str) -> ast.Module:
+    file = _file(name)
+    assert file is not None, f"{name} is imported and has no file"
+    return ast.parse(file.read_text("utf-8"))
+
+
+@cache
+def _file(name: str) -> Path | None:
+    base = ROOT.joinpath(*name.split(".")[1:])
     for candidate in (base.with_suffix(".py"), base / "__init__.py"):
         if candidate.is_file():
             return candidate

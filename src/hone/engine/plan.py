@@ -29,13 +29,15 @@ def plan(name: str, config: StageConfig, inputs: Mapping[str, Manifest], scratch
     }
     for reference in marked(config, ModelMark):
         model_folder.check(references.local_path(reference, scratch))
-    shaping = {
+    shaping: dict[str, object] = {
         "stage": name,
-        "code": code_digest(module.__name__),
+        "code": code_digest(name, config),
         "schema": {output: str(_schema(output)) for output in module.WRITES},
         "config": identity(config, found),
         "inputs": {table: manifest.outputs[table].digest for table, manifest in chosen.items()},
     }
+    if config.reads_history:
+        shaping["history"] = sorted({manifest.history for manifest in chosen.values()})
     return Plan(name, config, chosen, found, digest_of(shaping)[:16])
 
 

@@ -16,6 +16,7 @@ from hone.evaluation.summary import Values
 from hone.evaluation.test_collections import Ranking, Result, extremes
 from hone.inputs.references import declared_licence
 from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain
+from hone.results.manifest import Manifest
 from hone.results.table_io import Docs
 
 DROPPED = ("dropped_by_prepare", "dropped_by_generate", "dropped_by_mine", "dropped_by_score", "dropped_by_curate")
@@ -34,7 +35,6 @@ def gather(
     findings = Findings(
         metrics=metrics,
         model=Path(str(config["student"]["model"]).removeprefix("package:")).name,
-        history=tuple(job.ancestors.values()),
         origins=origins(job),
         dropped=dropped(job),
         training=json.loads(training.read_text("utf-8")) if training.is_file() else {},
@@ -182,11 +182,18 @@ def _histogram(title: str, low: float, high: float, names: tuple[str, str], coun
     return Histogram(title, low, high, {name: tuple(row.tolist()) for name, row in zip(names, shares, strict=True)})
 
 
+def with_history(findings: Findings, ancestors: Mapping[str, Manifest]) -> Findings:
+    """The findings with the manifests of the stages before, and the licences that those found in what they read."""
+    found = dict(findings.licences)
+    for name, stage in (("generator", "generate"), ("corpus", "prepare")):
+        if found.get(name) == UNDECLARED and stage in ancestors:
+            found[name] = str(ancestors[stage].facts.get("licence", "")) or UNDECLARED
+    return replace(findings, history=tuple(ancestors.values()), licences=found)
+
+
 def licences(job: Job, config: Mapping[str, Any]) -> dict[str, str]:
     """What the settings declare, else what the README of a model or corpus folder does; never a guess."""
     stated: dict[str, str] = config["licences"]
     models = {"model": config["student"]["model"], "teacher": config["teacher"]["model"]}
     found = {name: declared_licence(job.source(reference)) for name, reference in models.items() if reference}
-    for name, stage in (("generator", "generate"), ("corpus", "prepare")):
-        found[name] = str(job.ancestors[stage].facts.get("licence", "")) if stage in job.ancestors else ""
     return {name: stated[name] or found.get(name) or UNDECLARED for name in stated}

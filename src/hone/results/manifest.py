@@ -48,6 +48,8 @@ class Manifest(Settings):
     """Input name to the prefix of the stage result it was read from."""
     input_digests: dict[str, str]
     outputs: dict[str, Output]
+    history: str = ""
+    """Digest of what this stage and all before it say of themselves: fingerprints, facts and costs."""
     facts: dict[str, Any]
     cost: dict[str, float]
     seconds: float

@@ -84,7 +84,7 @@ def load(store: Store, name: str, scratch: Path) -> Run:
     inputs = {table: found for table, found in runner.outputs_of(done).items() if table in evaluate.READS}
     config = stage("evaluate").Config.model_validate(manifest.config)
     job = Job(Plan("evaluate", config, inputs, manifest.sources, manifest.fingerprint), store, scratch, Shard())
-    report = fetch_folder(store, manifest, "report", scratch)
+    report = fetch_folder(store, manifest, "findings", scratch)
     findings = Findings.from_json((report / "findings.json").read_bytes())
     whole = replace(findings, history=tuple(done.values()), verdict=done["gate"].facts if "gate" in done else {})
     return Run(name, done, job, whole, tuned_values(job, manifest))

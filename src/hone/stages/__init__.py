@@ -7,7 +7,7 @@ from hone.config import StageConfig
 from hone.context import Job
 from hone.errors import UserError
 
-STAGES = ("prepare", "generate", "mine", "score", "curate", "distill", "evaluate", "gate", "publish")
+STAGES = ("prepare", "generate", "mine", "score", "curate", "distill", "evaluate", "gate", "report", "publish")
 
 
 class Stage(Protocol):

@@ -17,7 +17,7 @@ from hone.errors import UserError
 from hone.progress import task
 
 IMAGE = "cpu"
-READS = ("queries", "teacher_scores", "candidates")
+READS = ("queries", "teacher_scores", "qualification", "candidates")
 WRITES = ("lists", "dropped_by_curate")
 
 pc: Any = pyarrow.compute  # its functions are made at run time
@@ -160,7 +160,7 @@ def _is_bare(config: Config, row: Row) -> bool:
 
 def _check_scores_are_whole(config: Config, job: Job) -> None:
     """Raises UserError if the queries that are to be relabelled were left half scored."""
-    if config.outscored == "relabel" and job.ancestors["score"].facts.get("early_exit"):
+    if config.outscored == "relabel" and job.read_json("qualification").get("early_exit"):
         raise UserError(
             "curate.outscored: relabel needs the scores of outscored queries, which early exit left out; score again "
             "with score.early_exit: false"

@@ -33,12 +33,10 @@ from hone.evaluation.test_collections import (
 from hone.progress import task
 from hone.report.collect import DROPPED, gather
 from hone.report.findings import Findings, headline
-from hone.report.markdown import markdown
-from hone.report.page import page
 
 IMAGE = "train"
-READS = ("docs", "judged_queries", "qrels", "queries", "lists", "model", *DROPPED)
-WRITES = ("runs", "measures", "report")
+READS = ("docs", "judged_queries", "qrels", "queries", "qualification", "lists", "model", *DROPPED)
+WRITES = ("runs", "measures", "findings")
 RRF_K = 60
 LATENCY_ROUNDS = 12
 
@@ -63,7 +61,7 @@ class Licences(Settings):
 class Config(StageConfig):
     """Settings of evaluate."""
 
-    without_training: ClassVar[tuple[str, ...]] = ("queries", "lists", *DROPPED[1:])
+    without_training: ClassVar[tuple[str, ...]] = ("queries", "qualification", "lists", *DROPPED[1:])
 
     seed: int = 17
     """Draws the permutations, the bootstrap samples, synthetic queries and the queries that the teacher is asked."""
@@ -97,7 +95,7 @@ class Config(StageConfig):
 
 
 def run(config: Config, job: Job) -> None:
-    """Retrieves with every system, measures, compares and writes the report."""
+    """Retrieves with every system, measures, compares and writes what was found."""
     models = load_models(config, job)
     results: list[Result] = []
     with job.writer("runs") as runs, job.writer("measures") as measures:
@@ -116,7 +114,7 @@ def run(config: Config, job: Job) -> None:
     metrics = summarise(sets, shapes, Draws(config.permutations, config.bootstrap, config.seed))
     main = next((result for result in results if result.name == main_set(sets)), None)
     timed = latency(models, main.judged.texts[: config.latency_queries]) if main else {}
-    write_report(gather(job, metrics, timed, main, config.examples), job.new_folder("report"))
+    write_findings(gather(job, metrics, timed, main, config.examples), job.new_folder("findings"))
     shown = {key: value for key, value in metrics.items() if key not in ("sets", "models")}
     job.facts.update(shown, finding=headline(metrics))
 
@@ -240,8 +238,8 @@ def has_teacher(teacher: Teacher) -> bool:
 
 def as_it_taught(teacher: Teacher, job: Job) -> Teacher:
     """The teacher with the mix that score chose for it, if it chose one."""
-    score = job.ancestors.get("score")
-    return teacher.mixed(Mix.model_validate(score.facts["mix"])) if score and "mix" in score.facts else teacher
+    mix = job.read_json("qualification").get("mix")
+    return teacher.mixed(Mix.model_validate(mix)) if mix else teacher
 
 
 def reranked(
@@ -280,9 +278,7 @@ def measure_rows(result: Result, system: str) -> pa.Table:
     return tables.MEASURES.of(*same, queries, list(MEASURES) * len(asked), pa.array(stacked.ravel()))
 
 
-def write_report(findings: Findings, folder: Path) -> None:
-    """report.html for people, report.md for a pull request, metrics.json for programs."""
-    (folder / "report.html").write_text(page(findings), "utf-8")
-    (folder / "report.md").write_text(markdown(findings), "utf-8")
+def write_findings(findings: Findings, folder: Path) -> None:
+    """metrics.json for programs, and findings.json, from which the report is drawn."""
     (folder / "metrics.json").write_text(json.dumps(findings.metrics, indent=1, allow_nan=False), "utf-8")
     (folder / "findings.json").write_bytes(findings.to_json())

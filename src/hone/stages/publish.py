@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -17,12 +17,14 @@ from hone.evaluation.policy import PROMOTE, read_verdict
 from hone.results import registry
 
 IMAGE = "cpu"
-READS = ("model", "verdict")
+READS = ("model", "verdict", "card")
 WRITES = ("published",)
 
 
 class Config(StageConfig):
     """Settings of publish."""
+
+    reads_history: ClassVar[bool] = True
 
     domain: str = Field("", pattern=rf"^({registry.NAME})?$")
     """The name under which the registry keeps this corpus's models; a run publishes only if there is one."""
@@ -76,8 +78,8 @@ def hand_over(config: Config, job: Job) -> Path:
     """The folder that is published: the model with its card, and the verdict on it."""
     folder = job.scratch / "release"
     shutil.copytree(job.folder("model"), folder)
-    for name in ("verdict.json", "README.md"):
-        shutil.copyfile(job.folder("verdict") / name, folder / name)
+    shutil.copyfile(job.folder("verdict") / "verdict.json", folder / "verdict.json")
+    shutil.copyfile(job.folder("card") / "README.md", folder / "README.md")
     if config.onnx:
         library("torch", "train")  # in a cluster: by_task: {publish: {image: train}} in the profile
         job.facts["onnx_difference"] = export.onnx_form.add(folder)

@@ -20,7 +20,7 @@ from hone.progress import task
 
 IMAGE = "train"
 READS = ("docs", "queries", "candidates", "judged_queries", "qrels")
-WRITES = ("teacher_scores", "dropped_by_score")
+WRITES = ("teacher_scores", "qualification", "dropped_by_score")
 OUTSCORED = "a candidate outscores the source document"
 NOT_LISTED = "source document is not among the scored candidates"
 NOT_FINITE = "the teacher gave a score that is no number"
@@ -68,7 +68,9 @@ def run(config: Config, job: Job) -> None:
     judge, found, facts = mixed(judge, asked, config)
     stops = config.exits_early
     if job.shard.index == 0:  # every shard finds the same
-        job.facts.update(qualification=found.as_fact(), early_exit=stops, **facts)
+        told = {"qualification": found.as_fact(), "early_exit": stops, **facts}
+        job.facts.update(told)
+        job.write_json("qualification", told)
     if not found.qualified and not config.teacher.force:
         raise UserError(
             f"the teacher is not better than the student: {found.reason} ({found.judged} judgements, {found.queries} "

@@ -5,13 +5,13 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from hone.backends import BACKENDS
-from hone.config import Resource, Settings
+from hone.config import Backend, Resource, Settings
 
 
 class Search(Settings):
     """How the nearest documents are found."""
 
-    kind: str = "torch"
+    kind: Annotated[str, Backend("search")] = "torch"
     """torch: exact, block by block, from vectors that may be larger than memory. faiss_flat: exact too, quicker on CPU,
     with a copy of all vectors in memory. faiss_ivf: looks at the parts of the corpus nearest to the query, and so
     misses some documents, for corpora where exact search costs too much. FAISS takes GPUs if it is built for them."""

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from hone.backends import BACKENDS
 from hone.backends.encoders.families import Student
-from hone.config import Address, ModelSource, Resource, Settings
+from hone.config import Address, Backend, ModelSource, Resource, Settings
 
 
 class RerankServer(Settings):
@@ -50,7 +50,7 @@ class Mix(Settings):
 class OneTeacher(Settings):
     """One judge of the candidates."""
 
-    kind: str = "cross_encoder"
+    kind: Annotated[str, Backend("teacher")] = "cross_encoder"
     """cross_encoder: any sequence-classification folder, raw logits. monot5, rankt5: T5 rerankers. yes_no: a causal
     language model in the form of Qwen3-Reranker. vllm, vllm_yes_no: the first and the last of these in vLLM, which is
     faster on a GPU. bge_lightweight: BGE gemma2-lightweight, which runs its own code.

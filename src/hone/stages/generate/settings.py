@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 
 from hone.backends import BACKENDS
-from hone.config import Settings, Source, StageConfig
+from hone.config import Backend, Settings, Source, StageConfig
 from hone.core import extractive
 from hone.errors import UserError
 from hone.evaluation.test_collections import GuardSet, JudgedSet
@@ -72,7 +72,7 @@ class Config(StageConfig):
 
     sharded = True
 
-    sources: tuple[str, ...] = ("extractive",)
+    sources: Annotated[tuple[str, ...], Backend("generator")] = ("extractive",)
     """Where queries come from, any of: extractive (cut from documents), log (a file of real queries), human (real
     queries with their documents), or a language model: transformers or vllm (in this process) or openai (any
     OpenAI-compatible server)."""
