@@ -223,7 +223,7 @@ def test_a_model_that_the_gate_does_not_promote_is_not_published_and_nothing_els
     assert run.state == "SUCCEEDED"
     assert "publish" not in run.tasks
     assert record.results(run.store, "held")["gate"].facts["verdict"] in ("hold", "reject")
-    assert [event["stage"] for event in run.events("finished")] == ["gate"]
+    assert [event["stage"] for event in run.events("finished")] == ["gate", "report"]
     assert run.printed.count("was finished already, nothing is computed again") == len(run.tasks) - 5
 
 

@@ -48,7 +48,7 @@ def done(store: LocalStore) -> dict[str, Manifest]:
     path = home / "mixed.yaml"
     sections = {**chain.SETTINGS, "generate": generate, "mine": {"top_k": 10, "consistency_rank": 0}}
     path.write_text(yaml.safe_dump({"name": "mixed", **sections}), "utf-8")
-    return runner.run(settings.load(path), store, last="evaluate")
+    return runner.run(settings.load(path), store, last="report")
 
 
 def test_sources_give_as_their_weights_say_and_the_newest_of_the_log_is_held_out(

@@ -186,7 +186,7 @@ def test_a_model_from_elsewhere_is_judged_without_training_as_on_the_laptop(tmp_
 
     spec, _ = ir.load(compiled("evaluate", "dev-cpu", tmp_path))
     assert ir.interpret(spec, run, {"settings": text, "store": store.uri, "model": model}) == "SUCCEEDED"
-    assert seen == ["preflight", "prepare", "distill", "evaluate", "gate", "notify"]
+    assert seen == ["preflight", "prepare", "distill", "evaluate", "gate", "report", "notify"]
     done = record.results(store, "tiny")
     assert done["evaluate"].facts["tuned"] == done["evaluate"].facts["base"], "the same weights, from elsewhere"
     assert done["gate"].facts["verdict"] == "hold"

@@ -128,7 +128,7 @@ def check(data: dict[str, Any], file: str, base: Path) -> RunSettings:
     """Settings as a mapping to checked settings; relative paths are beside `base`. Raises UserError."""
     if preset := data.get("preset"):
         data = overlay(load_preset(str(preset), file), data)
-    data = _known_before(data)
+    data = _known_elsewhere(data)
     name = data.get("name")
     if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or len(name.encode()) > LONGEST_NAME:
         raise UserError(f"{file}: name: give the run a name of letters, digits, - and _, {LONGEST_NAME} at most")
@@ -188,9 +188,10 @@ def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _known_before(data: dict[str, Any]) -> dict[str, Any]:
-    """Tells the stages before them what evaluate tests and distill guards with: neither is trained with."""
-    for name, field in (("evaluate", "tests"), ("distill", "guards")):
+def _known_elsewhere(data: dict[str, Any]) -> dict[str, Any]:
+    """Settings of one stage that others must know: what evaluate tests and distill guards with is trained with by none,
+    and gate looks for texts as prepare cut them."""
+    for name, field in (("evaluate", "tests"), ("distill", "guards"), ("prepare", "max_chars")):
         section = data.get(name)
         found = cast(dict[str, Any], section).get(field) if isinstance(section, dict) else None
         data = {field: found, **data} if found else data

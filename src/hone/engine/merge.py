@@ -20,8 +20,9 @@ def merge(todo: Plan, store: Store, shards: int) -> Manifest:
         raise UserError(f"{todo.stage} has no result yet for shard {', '.join(missing)} of {shards}; run them first")
     outputs: dict[str, Output] = {}
     for name in stage(todo.stage).WRITES:
-        parts = sorted((part for result in whole for part in result.outputs[name].parts), key=lambda p: p.path)
-        outputs[name] = output_of(parts)
+        # Folders are the same in every shard: equal parts count once.
+        parts = {part.path: part for result in whole for part in result.outputs[name].parts}
+        outputs[name] = output_of([parts[path] for path in sorted(parts)])
     cost = sum((Counter(result.cost) for result in whole), Counter[str]())
     facts = merge_facts([result.facts for result in whole])
     manifest = manifest_of(todo, outputs, facts, cost, sum(result.seconds for result in whole))

@@ -29,6 +29,8 @@ OWN: dict[str, Role] = {"test": "domain", "dev": "dev", SYNTHETIC: "domain"}
 ROWS_AT_ONCE = 4_096
 LONG = 256
 """Characters of a document from which its text can be that of a query that goes on."""
+MAX_CHARS = 2_048
+"""Characters of a document that count, unless the settings say otherwise."""
 
 
 class Collection(Settings):

@@ -4,12 +4,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from hone.config import StageConfig
 from hone.context import Job
 from hone.core import text as texts
 from hone.core.query_text import comparable
 from hone.evaluation.policy import Evidence, Policy, judge, reasons
-from hone.evaluation.test_collections import Collection, GuardSet, JudgedSet, relevant_elsewhere, test_queries
+from hone.evaluation.test_collections import (
+    MAX_CHARS,
+    Collection,
+    GuardSet,
+    JudgedSet,
+    relevant_elsewhere,
+    test_queries,
+)
 from hone.report.findings import Findings
 
 IMAGE = "cpu"
@@ -21,13 +30,13 @@ class Config(StageConfig, Policy):
     """Settings of gate: the policy."""
 
     without_training: ClassVar[tuple[str, ...]] = ("lists", "qualification")
-    reads_history: ClassVar[bool] = True
-
     tests: tuple[JudgedSet, ...] = ()
     """Test sets beside the corpus's own, of which no list may show anything either; those of evaluate.tests, unless set
     here."""
     guards: tuple[GuardSet, ...] = ()
     """The same of sets that choose how far training goes; those of distill.guards, unless set here."""
+    max_chars: int = Field(MAX_CHARS, ge=1)
+    """Characters to which prepare cut the documents: prepare.max_chars, unless set here."""
 
 
 def run(config: Config, job: Job) -> None:
@@ -54,7 +63,7 @@ def count_lists(config: Config, job: Job) -> tuple[int, int]:
     """How many lists were trained on, and how many lists show a query of a test or guard set or a document judged
     relevant for one, as generate and prepare tell them."""
     others = (*config.tests, *config.guards)
-    asked, relevant = test_queries(job, others), {*_relevant(job), *_relevant_elsewhere(others, job)}
+    asked, relevant = test_queries(job, others), {*_relevant(job), *_relevant_elsewhere(others, config, job)}
     trained = leaks = 0
     for row in _rows(job, "lists", ["text", "split", "doc_ids"]):
         trained += row["split"] == "train"
@@ -68,11 +77,11 @@ def _relevant(job: Job) -> Iterator[str]:
     yield from (row["doc_id"] for row in _rows(job, "qrels") if row["query_id"] in tested and row["relevance"] > 0)
 
 
-def _relevant_elsewhere(others: Sequence[Collection], job: Job) -> Iterator[str]:
+def _relevant_elsewhere(others: Sequence[Collection], config: Config, job: Job) -> Iterator[str]:
     """The documents with the text of one that is judged relevant in another collection."""
     if not others:
         return
-    found = relevant_elsewhere(others, job, job.ancestors["prepare"].config["max_chars"])
+    found = relevant_elsewhere(others, job, config.max_chars)
     docs = _rows(job, "docs", ["doc_id", "text"])
     yield from (row["doc_id"] for row in docs if texts.dedup_key(row["text"]) in found)
 

@@ -19,7 +19,7 @@ from hone.core import text as texts
 from hone.core.personal_data import masked
 from hone.core.text import Chunking
 from hone.errors import UserError
-from hone.evaluation.test_collections import GuardSet, JudgedSet, relevant_elsewhere
+from hone.evaluation.test_collections import MAX_CHARS, GuardSet, JudgedSet, relevant_elsewhere
 from hone.inputs import readers
 from hone.inputs.references import declared_licence
 from hone.progress import task
@@ -61,7 +61,7 @@ class Config(StageConfig):
     """Name of the judgements (qrels/NAME.tsv) that choose and qualify; empty for none."""
     test_split: str = "test"
     """Name of the judgements that are reported; empty for none."""
-    max_chars: int = Field(2048, ge=1)
+    max_chars: int = Field(MAX_CHARS, ge=1)
     """Texts are cut to this many characters."""
     chunk_words: int = Field(200, ge=1)
     """Text files are cut into chunks of at most this many words."""

@@ -67,10 +67,10 @@ def run(config: Config, job: Job) -> None:
     asked = qualifying_queries(corpus, encoder, config, job)
     judge, found, facts = mixed(judge, asked, config)
     stops = config.exits_early
+    told = {"qualification": found.as_fact(), "early_exit": stops, **facts}
+    job.write_json("qualification", told)
     if job.shard.index == 0:  # every shard finds the same
-        told = {"qualification": found.as_fact(), "early_exit": stops, **facts}
         job.facts.update(told)
-        job.write_json("qualification", told)
     if not found.qualified and not config.teacher.force:
         raise UserError(
             f"the teacher is not better than the student: {found.reason} ({found.judged} judgements, {found.queries} "
