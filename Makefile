@@ -35,6 +35,7 @@ pictures: $(VENV)/.dev demo ## the pictures in docs/, of the demo's report and p
 
 derive: $(VENV)/.dev ## write everything that derives from the stages: components/
 	@$(BIN)/python -m hone.kubeflow
+	@$(BIN)/python docs/draw_architecture.py
 
 pins: $(BIN)/uv ## resolve what each image holds: images/*.txt
 	@bash images/images.sh pins
