@@ -45,7 +45,8 @@ def drawing(rows: list[list[str]]) -> str:
     """The picture as SVG: a row per layer, names in bold, a phrase beside each."""
     height = len(rows) * (ROW + GAP) + 34
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+        'font-family="sans-serif" font-size="13">',
         "<title>The rooms of Hone: each imports only from those below it</title>",
         f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
         '<text x="10" y="20" fill="#555">Each room imports only from the rooms below it; rooms side by side do not '
