@@ -99,13 +99,19 @@ def test_shards_launched_one_by_one_are_joined_to_the_result_of_the_laptop(tmp_p
     data, store = settings_of(tmp_path), LocalStore(tmp_path / "store")
     given = {"settings": json.dumps(data), "store": store.uri}
     given["prepare"] = call("prepare", tmp_path / "prepare", **given)["prefix"]
-    for shard in ("0/2", "1/2"):
-        call("generate", tmp_path / shard, shard=shard, merge=0, **given)
-    outputs = call("generate", tmp_path / "join", shard="0/1", merge=2, **given)
+    shares = [call("generate", tmp_path / shard, shard=shard, **given)["prefix"] for shard in ("0/2", "1/2")]
+    assert not store.read(f"{shares[0]}/manifest.json"), "a share alone is no result"
+    outputs = call("generate", tmp_path / "join", shares=json.dumps(shares), **given)
     other = LocalStore(tmp_path / "other")
     on_laptop = runner.run(settings.check(data, "settings", tmp_path), other, last="generate")["generate"]
     assert outputs["prefix"] == on_laptop.prefix
     assert outputs["manifest"].metadata["queries_digest"] == on_laptop.outputs["queries"].digest
+
+
+def test_an_input_that_a_component_does_not_know_is_refused(tmp_path: Path) -> None:
+    data, store = settings_of(tmp_path), LocalStore(tmp_path / "store")
+    with pytest.raises(UserError, match=r"prepare: unknown input 'merge'; the inputs are settings, store"):
+        call("prepare", tmp_path / "task", settings=json.dumps(data), store=store.uri, merge=2)
 
 
 def test_a_pipeline_that_trains_refuses_a_model_that_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -113,7 +119,7 @@ def test_a_pipeline_that_trains_refuses_a_model_that_is_taken_as_it_is(tmp_path:
     given = {"settings": json.dumps({**data, "distill": {"adopt": data["student"]["model"]}}), "store": store.uri}
     given["prepare"] = call("prepare", tmp_path / "prepare", **given)["prefix"]
     with pytest.raises(UserError, match="takes a model as it is, and this pipeline trains one; run the pipeline eval"):
-        call("generate", tmp_path / "generate", shard="0/1", merge=0, **given)
+        call("generate", tmp_path / "generate", shard="0/1", **given)
     assert not list(store.objects("generate"))
 
 
@@ -179,7 +185,7 @@ def test_a_task_without_an_input_or_with_an_unfinished_one_is_refused(tmp_path: 
     data, root = settings_of(tmp_path), tmp_path / "task"
     given = {"settings": json.dumps(data), "store": str(tmp_path / "store")}
     with pytest.raises(UserError, match="no finished prepare at 'prepare/none'"):
-        call("generate", root, shard="0/1", merge=0, prepare="prepare/none", **given)
+        call("generate", root, shard="0/1", prepare="prepare/none", **given)
     with pytest.raises(UserError, match="no value for the input store"):
         launch("prepare", json.dumps({"inputs": {"parameterValues": {"settings": "x"}}, "outputs": {}}))
     with pytest.raises(UserError, match="not one of Kubeflow"):

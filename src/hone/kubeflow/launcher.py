@@ -56,6 +56,9 @@ class Call:
         missing = [key for key, default in defaults.items() if default is None and key not in given]
         if missing:
             raise UserError(f"{name}: no value for the input {missing[0]}")
+        if unknown := sorted(given.keys() - defaults.keys()):
+            known = ", ".join(defaults)
+            raise UserError(f"{name}: unknown input {unknown[0]!r}; the inputs are {known}: compile the pipeline again")
         return cls(name, {**defaults, **given}, outputs)
 
     def set(self, name: str, value: str) -> None:
