@@ -22,6 +22,7 @@ from hone.backends.training.batches import Example
 from hone.backends.training.embedders import LowRank, WholeModel, embed_all, make_embedder
 from hone.backends.training.gradients import Gradients, anchor_vectors, dev_figures
 from hone.backends.training.loop import dev_batches, train
+from hone.backends.training.schedule import course
 from hone.backends.training.settings import LossSettings, TrainingSettings
 from hone.backends.training.state import State
 from hone.errors import UserError
@@ -125,6 +126,28 @@ def test_more_minutes_than_all_steps_take_change_nothing(folder: Path) -> None:
     state = trained(limited, lists(40, 12), [], 60, max_steps=6, minutes=60)
     assert (state.step, state.planned) == (6, 6)
     assert all(torch.equal(weight, weights(limited)[name]) for name, weight in weights(free).items())
+
+
+def test_a_warm_up_before_minutes_end_a_training_does_not_grow_with_the_lists() -> None:
+    limited, free = (course(64_000, TrainingSettings(batch_size=32, minutes=minutes)) for minutes in (20, 0))
+    assert (limited.epoch, limited.warmup) == (2000, 10)
+    assert (free.epoch, free.warmup) == (2000, 1000)
+
+
+def test_a_look_at_the_dev_lists_takes_every_text_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = encoder(folder)
+    embedder = WholeModel(student, student.tokenize_docs(texts(130)))
+    dev = dev_batches(lists(100, 20), student.device)
+    apart = [dev_figures(embedder, [batch], LossSettings(), 100) for batch in dev]
+    shares = [batch.queries / 100 for batch in dev]
+    asked: list[int] = []
+    embed = embedder.embed
+    monkeypatch.setattr(embedder, "embed", lambda numbers: asked.extend(numbers) or embed(numbers))
+    together = dev_figures(embedder, dev, LossSettings(), 100)
+    assert len(dev) > 1
+    assert len(asked) == len({*asked})
+    for name, value in together.items():
+        assert value == pytest.approx(sum(share * of[name] for share, of in zip(shares, apart, strict=True)), rel=1e-5)
 
 
 def test_too_few_minutes_for_the_warm_up_leave_one_step_after_it(folder: Path) -> None:

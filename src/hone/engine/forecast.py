@@ -264,6 +264,8 @@ class Planner:
         elif not head:
             self.notes.append("bound: few documents of a training batch repeat")
         self.notes.append("bound: training does not stop early")
+        if config.minutes:
+            self.notes.append(f"bound: distill takes fewer steps where they come to {config.minutes:g} minutes")
         guards = self.elsewhere(config.guards) * (1 if head else len(sweep(config.alphas, True)))
         amounts = {"steps": float(course.steps), "lists": self.lists, "tokens": course.steps * texts + guards}
         forward = self.base.weights * ((FORWARD if head else TRAINING) * course.steps * texts + FORWARD * guards)

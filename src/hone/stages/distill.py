@@ -68,7 +68,7 @@ def _train(config: Config, job: Job) -> None:
     encoder = encoders.Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
     memory = training.memory_limit(config.memory_gb, encoder.device)
     embedder, examples = read_examples(job, encoder, config, memory)
-    dev = training.loop.dev_batches(examples.dev, encoder.device)
+    dev = training.loop.dev_batches(examples.dev[: config.dev_lists or None], encoder.device)
     checkpoints = training.Checkpoints(
         job.store, f"{job.plan.prefix}/checkpoints", job.scratch, config.checkpoint_every
     )
@@ -198,7 +198,7 @@ def _summary(config: Config, state: Any, examples: Examples, alpha: float) -> di
     size = schedule.course(len(examples.train), config).batch
     summary: dict[str, Any] = {
         "train_lists": len(examples.train),
-        "dev_lists": len(examples.dev),
+        "dev_lists": len(examples.dev[: config.dev_lists or None]),
         "lists_per_step": size,
         "steps": state.step,
         "best_step": state.best.step,

@@ -178,8 +178,7 @@ def dev_figures(embedder: Embedder, batches: Sequence[Batch], settings: LossSett
     `dev_ndcg` (nDCG@10 of each list's order, with the teacher's scores as gains)."""
     count = sum(batch.queries for batch in batches)
     sums = {"dev_loss": 0.0, "dev_total": 0.0, "dev_ndcg": 0.0}
-    for batch in processes.mine(batches):
-        lists = _lists(embed_all(embedder, batch.texts, budget), batch, slice(None))
+    for lists in _each_once(embedder, batches, budget):
         found = terms(lists, settings)
         for name, values in zip(sums, (found["kl"], found["loss"], ndcg(lists)), strict=True):
             sums[name] += float(values.sum())
@@ -197,17 +196,25 @@ def listwise_losses(
 ) -> list[float]:
     """The mean listwise loss over lists under each of several settings. Every text is encoded once for all of them;
     `progress` is given how many texts there are and told as they are encoded."""
-    mine = processes.mine(batches)
-    numbers = sorted({number for batch in mine for number in batch.texts})
-    vectors = embed_all(embedder, numbers, budget, progress(len(numbers)).advance)
-    place = {number: row for row, number in enumerate(numbers)}
     sums = dict.fromkeys(map(str, range(len(settings))), 0.0)
-    for batch in mine:
-        lists = _lists(vectors[[place[number] for number in batch.texts]], batch, slice(None))
+    for lists in _each_once(embedder, batches, budget, progress):
         for name, loss in zip(sums, settings, strict=True):
             sums[name] += float(terms(lists, loss)["kl"].sum())
     sums = processes.add_up_figures(sums, embedder.encoder.device)
     return [total / sum(batch.queries for batch in batches) for total in sums.values()]
+
+
+def _each_once(
+    embedder: Embedder, batches: Sequence[Batch], budget: int, progress: Callable[[int], Task] | None = None
+) -> Generator[Lists]:
+    """What student and teacher say of this process's batches; a text that several of them hold is encoded once."""
+    mine = processes.mine(batches)
+    numbers = sorted({number for batch in mine for number in batch.texts})
+    told = (progress(len(numbers)).advance,) if progress else ()
+    vectors = embed_all(embedder, numbers, budget, *told)
+    place = {number: row for row, number in enumerate(numbers)}
+    for batch in mine:
+        yield _lists(vectors[[place[number] for number in batch.texts]], batch, slice(None))
 
 
 def memory_limit(gb: float, device: torch.device) -> float:

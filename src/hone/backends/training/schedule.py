@@ -24,7 +24,8 @@ def course(lists: int, settings: TrainingSettings) -> Course:
     epoch = steps_per_epoch(lists, settings.batch_size, settings.min_steps_per_epoch)
     longest = settings.max_epochs * epoch
     steps = min(longest, settings.max_steps or longest)
-    return Course(-(-lists // epoch), epoch, steps, warmup_steps(epoch, settings.warmup_steps, steps))
+    half_an_epoch = 0 if settings.minutes else epoch // 2
+    return Course(-(-lists // epoch), epoch, steps, warmup_steps(half_an_epoch, settings.warmup_steps, steps))
 
 
 def steps_per_epoch(lists: int, wanted: int, min_steps: int) -> int:
@@ -35,9 +36,9 @@ def steps_per_epoch(lists: int, wanted: int, min_steps: int) -> int:
     return min(lists, max(-(-lists // wanted), min_steps))
 
 
-def warmup_steps(epoch_steps: int, least: int, total: int) -> int:
+def warmup_steps(half_an_epoch: int, least: int, total: int) -> int:
     """max(least, half an epoch), but never more than half of all steps."""
-    return min(max(least, epoch_steps // 2), max(1, total // 2))
+    return min(max(least, half_an_epoch), max(1, total // 2))
 
 
 def rate_factor(step: int, warmup: int, total: int, floor: float = 0.1) -> float:

@@ -69,7 +69,7 @@ class TrainingSettings(Settings):
     """Share of the way back to the untrained weights that each step takes at the peak learning rate, less as the rate
     falls: holds layers near to where they were, as weight decay holds the head."""
     warmup_steps: int = 10
-    """Warm-up is the larger of this and half an epoch."""
+    """Warm-up is the larger of this and half an epoch, or just this where `minutes` limit the steps."""
     clip: float = 1.0
     """Gradients are cut to this norm."""
     patience: int = 2
@@ -79,6 +79,8 @@ class TrainingSettings(Settings):
     teacher's scores as gains."""
     eval_every: int = 0
     """Steps between looks at the dev lists; 0 looks once an epoch."""
+    dev_lists: Annotated[int, Field(ge=0)] = 0
+    """Most dev lists that a look takes, since it encodes all of their documents; 0 takes every one."""
     train: Literal["layers", "head", "lora"] = "layers"
     """layers: the transformer's own. head: freeze them and train a linear map over their vectors, kept as a Dense
     module of the student; every text is encoded once, so that a step costs next to nothing and a CPU is enough.
