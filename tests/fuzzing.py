@@ -40,9 +40,8 @@ def corpus(suffix: str, folder: Path) -> Reader:
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        format, files = readers.corpus_files(path)
-        for _ in readers.documents(path, format, files, Chunking(20, 5, 200), ("_id", "text")):
-            pass
+        for place, row in readers.Corpus(readers.layout(path), chunking=Chunking(20, 5, 200)).documents():
+            readers.document(place, row, readers.Fields())
 
     return read
 
@@ -84,6 +83,8 @@ def main(arguments: list[str]) -> None:
             (lambda data: read_qrels(data, folder), b"query-id\tcorpus-id\tscore\nq1\td1\t1\n"),
             (corpus(".jsonl", folder), b'{"_id": "a", "text": "b"}\n'),
             (corpus(".csv", folder), b'_id,text\na,"b ""c"""\n'),
+            (corpus(".json", folder), b'[{"_id": "a", "text": "b"},\n {"_id": "c", "text": null}]\n'),
+            (corpus(".tsv", folder), b'1\tthe first text\n2\t"the second\n'),
             (corpus(".md", folder), b"# A\n\nb\n\n## C\n\nd\n"),
             (corpus(".parquet", folder), whole),
             (read_pages, whole[4:]),

@@ -35,7 +35,7 @@ def test_a_readme_names_the_refusals_of_the_rooms_that_belong_to_its_stage_alone
         derive.own_modules("generate")
     )
     assert "hone.inputs.readers" not in derive.own_modules("generate")  # others read files too
-    assert "no text in the field …" in Path("components/generate/README.md").read_text("utf-8")
+    assert "no field … (it has …); set the fields in" in Path("components/generate/README.md").read_text("utf-8")
 
 
 def test_no_component_is_left_from_a_stage_that_is_gone() -> None:

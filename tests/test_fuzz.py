@@ -1,5 +1,6 @@
 """Whatever bytes the readers are given, they read them or raise the one error that is told in a sentence."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -80,6 +81,15 @@ def corpus(suffix: str, folder: Path) -> Path:
     rows = [{"_id": f"d{n}", "title": "Wing", "text": f"the lift of wing {n} \u00e9\u2028"} for n in range(5)]
     if suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
+    elif suffix == ".arrow":
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, pa.Table.from_pylist(rows).schema) as stream:
+            stream.write_table(pa.Table.from_pylist(rows))
+    elif suffix == ".json":
+        path.write_text(json.dumps(rows, indent=1), "utf-8")
+    elif suffix == ".csv.gz":
+        path.write_bytes(gzip.compress(corpus(".csv", folder).read_bytes()))
+    elif suffix == ".rst":
+        path.write_text("".join(f"Wing {at}\n======\n\n{row['text']}\n\n" for at, row in enumerate(rows)), "utf-8")
     elif suffix == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     elif suffix == ".md":
@@ -92,14 +102,16 @@ def corpus(suffix: str, folder: Path) -> Path:
 
 
 def read(path: Path) -> None:
-    format, files = readers.corpus_files(path)
-    for where, row in readers.documents(path, format, files, Chunking(20, 5, 200), ("_id", "text")):
+    found, fields = readers.layout(path), readers.Fields()
+    corpus = readers.Corpus(found, fields, Chunking(20, 5, 200))
+    for where, row in corpus.documents():
         assert where.startswith(str(path))
-        assert isinstance(row, dict)
-    assert readers.count_documents(format, files) >= 0
+        assert all(isinstance(value, str) for value in readers.document(where, row, fields))
+    assert readers.count_documents(found) >= 0
+    assert corpus.said()
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv", ".parquet", ".md"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".md", ".rst", ".csv.gz"])
 @fuzzed
 @given(changes=edits)
 def test_any_corpus_file_is_read_or_refused(suffix: str, tmp_path: Path, changes: list[Edit]) -> None:

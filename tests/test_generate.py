@@ -14,7 +14,7 @@ from hone import tables
 from hone.core import extractive
 from hone.core.query_text import comparable
 from hone.errors import UserError
-from hone.stages.generate.from_people import read_log
+from hone.stages.generate.from_people import Asked
 from hone.stages.generate.settings import Config
 from hone.storage.base import LocalStore
 
@@ -87,16 +87,16 @@ def test_a_log_reads_the_same_from_every_kind_of_file(tmp_path: Path, suffix: st
         path.write_text("\n".join(["text", *quoted]), "utf-8")
     else:
         pq.write_table(pa.table({"text": queries}), path)
-    assert [text for text, _ in read_log(path, "text")] == queries
+    assert [text for _, text, _ in Asked(path, "text")] == queries
 
 
 def test_a_log_that_cannot_be_read_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    path.write_text('{"text": "mach"}\n{"query": "mach"}\n', "utf-8")
-    with pytest.raises(UserError, match=r"log\.jsonl, line 2: no text in the field 'text'"):
-        list(read_log(path, "text"))
+    path.write_text('{"text": "mach"}\n{"text": {"de": "mach", "en": "mach"}}\n', "utf-8")
+    with pytest.raises(UserError, match=r"log\.jsonl, line 2: field 'text' is an object with de, en"):
+        list(Asked(path, "text"))
     with pytest.raises(UserError, match="none of"):
-        list(read_log(tmp_path / "log.xls", "text"))
+        list(Asked(tmp_path / "log.xls", "text"))
 
 
 @given(st.sampled_from(sorted(extractive.STYLES)), SENTENCES, st.integers(0, 99))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import corpora
 import given as given_
 from hone.core.text import contained, dedup_key
+from hone.errors import UserError
 from hone.storage.base import LocalStore
 
 LONG = "the lift of a swept wing in supersonic flow"
@@ -204,3 +205,75 @@ def test_what_is_dropped_says_no_more_than_something_that_was_there(
 )
 def test_texts_that_read_alike_have_one_normal_form(text: str, plain: str) -> None:
     assert dedup_key(text) == plain
+
+
+def test_a_title_alone_is_a_document(store: LocalStore, tmp_path: Path) -> None:
+    rows = [{"_id": 0, "title": "Compressor stall"}, {"_id": 1, "title": "", "text": LONG}, {"_id": 2, "title": None}]
+    kept, lost = outcome(store, corpora.jsonl(tmp_path / "c.jsonl", rows))
+    assert kept == ["0", "1"]
+    assert lost == {"2": ("empty text", "")}
+
+
+def test_judged_documents_and_queries_that_are_absent_are_counted(store: LocalStore, tmp_path: Path) -> None:
+    test = [("q", "d0", 1), ("q", "gone", 2), ("nobody", "d1", 1)]
+    corpus = corpora.beir(tmp_path / "b", corpora.docs(LONG, "the flutter of thin blades"), {"q": "wing"}, test=test)
+    manifest = corpora.prepared(store, corpus)
+    qrels = [tuple(row.values()) for row in given_.rows(store, manifest, "qrels")]
+    assert qrels == [("q", "d0", 1), ("q", "gone", 2)]
+    assert manifest.facts["absent of test"] == {"queries": 1, "docs": 1, "such as": "nobody, gone"}
+
+
+def test_judgements_that_fit_nothing_are_refused(store: LocalStore, tmp_path: Path) -> None:
+    for name, row, fault in (("a", ("q", "1", 1), "unknown document '1'"), ("b", ("7", "d0", 1), "unknown query '7'")):
+        corpus = corpora.beir(tmp_path / name, corpora.docs(LONG), {"q": "wing"}, test=[row])
+        with pytest.raises(UserError, match=rf"test\.tsv, line 2: {fault}, and no other one is in"):
+            corpora.prepared(store, corpus)
+
+
+def test_ids_that_look_alike_are_two_and_told(store: LocalStore, tmp_path: Path) -> None:
+    rows = [{"_id": name, "text": f"{LONG} {name}"} for name in ("caf\u00e9", "cafe\u0301", "t\u00fcr")]
+    manifest = corpora.prepared(store, corpora.jsonl(tmp_path / "c.jsonl", rows), deduplicate=False)
+    assert [row["doc_id"] for row in given_.rows(store, manifest, "docs")] == [row["_id"] for row in rows]
+    assert manifest.facts["alike ids"] == 1
+
+
+def test_an_id_used_twice_is_named_with_both_places(store: LocalStore, tmp_path: Path) -> None:
+    rows = [{"_id": f"d{at % 5_000}", "text": f"{LONG} {at}"} for at in range(5_001)]
+    with pytest.raises(UserError, match=r"line 5001: id 'd0' was used before \(.*line 1\)"):
+        corpora.prepared(store, corpora.jsonl(tmp_path / "c.jsonl", rows))
+
+
+def test_what_was_understood_of_the_files_is_in_the_manifest(store: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "collection.tsv").write_text("1\tthe lift of a swept wing\n2\tthe drag of a blunt body\n")
+    (tmp_path / "c" / "queries.tsv").write_text("q\tlift of wings\n")
+    (tmp_path / "c" / "qrels.tsv").write_text("q\t0\t1\t1\n")
+    facts = corpora.prepared(store, tmp_path / "c").facts
+    assert facts["inputs"] == {
+        "corpus": "collection.tsv (tsv)",
+        "queries": "queries.tsv",
+        "judgements": "test: qrels.tsv",
+        "judgements of test": "qrels.tsv: query, iteration, document, relevance (TREC), tab between",
+    }
+    (read,) = facts["read"]
+    assert (read["files"], read["first"], read["rows"]) == (1, "collection.tsv", 2)
+    assert read["how"] == {
+        "fields": "tab between fields, quotation marks are text",
+        "names": "no line of names, columns taken as _id, text",
+        "encoding": "utf-8",
+    }
+
+
+def test_only_what_is_read_of_a_corpus_shapes_the_result(store: LocalStore, tmp_path: Path) -> None:
+    folder = judged(tmp_path / "beir")
+    before = corpora.prepared(LocalStore(folder / "store"), folder).fingerprint
+    for name, text in ((".git/HEAD", "x"), ("notes.txt", "x"), ("README.md", "# words"), ("other.jsonl", "{}")):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+        assert corpora.prepared(LocalStore(folder / "store"), folder).fingerprint == before
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    assert corpora.prepared(store, folder).fingerprint != before
+    (folder / "README.md").unlink()
+    with (folder / "queries.jsonl").open("a") as file:
+        file.write('{"_id": "more", "text": "x"}\n')
+    assert corpora.prepared(store, folder).fingerprint != before

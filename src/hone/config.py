@@ -92,6 +92,10 @@ class SourceMark:
     """Marks a setting that refers to outside data: its content, not its name, enters the fingerprint."""
 
 
+class CorpusMark(SourceMark):
+    """Marks a setting that refers to a corpus: of its folder only what is read enters the fingerprint."""
+
+
 class ModelMark(SourceMark):
     """Marks a setting that refers to a model folder."""
 
@@ -104,5 +108,7 @@ def _beside_the_settings_file(reference: str, info: ValidationInfo) -> str:
 
 
 Source = Annotated[str, SourceMark(), AfterValidator(_beside_the_settings_file)]
+
+CorpusSource = Annotated[str, CorpusMark(), AfterValidator(_beside_the_settings_file)]
 
 ModelSource = Annotated[str, ModelMark(), AfterValidator(_beside_the_settings_file)]

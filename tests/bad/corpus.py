@@ -73,9 +73,9 @@ CASES: dict[str, Case] = {
     ),
     "a folder without corpus": (
         lambda h: h.settings(prepare={"corpus": "student"}),
-        r"student holds no corpus: no corp",
+        r"student holds no corpus: nothing of \.jsonl, .*; correct prepare\.corpus",
     ),
-    "a file of unknown kind": (lambda h: h.corpus("c.xls", "x"), r"c\.xls holds no corpus.*correct prepare\.corpus"),
+    "a file of unknown kind": (lambda h: h.corpus("c.xls", "x"), r"c\.xls is none of \.jsonl, .*; set prepare\.format"),
     "an empty corpus": (lambda h: h.docs(), r"corpus holds no documents; nothing can be learned from an empty corpus"),
     "wrong columns": (
         lambda h: h.docs({"id": "1", "body": "x"}),
@@ -91,44 +91,47 @@ CASES: dict[str, Case] = {
     ),
     "an id with a NUL": (
         lambda h: h.docs(doc(_id="a\0b")),
-        r"line 1: the id 'a\\x00b' is not 1 to 512 bytes of printable",
+        r"line 1: the id 'a\\x00b' is with a line break or control character; give the row another",
     ),
     "an id of half a character": (
         lambda h: h.write("corpus/corpus.jsonl", '{"_id":"\\ud800","text":"x"}'),
         r"the id '",
     ),
-    "an id of 10 KB": (lambda h: h.docs(doc(_id="x" * 10_240)), r"line 1: the id 'x{40}' is not 1 to 512 bytes"),
-    "an empty id": (lambda h: h.docs(doc(_id="")), r"line 1: the id '' is not 1 to 512 bytes of printable text; give"),
-    "a text that is a list": (
-        lambda h: h.docs(doc(text=[1])),
-        r"line 1: field 'text' of 'x' is not text but '\[1\]'; .+",
+    "an id of 10 KB": (lambda h: h.docs(doc(_id="x" * 10_240)), r"line 1: the id 'x{40}' is longer than 512 bytes"),
+    "an empty id": (lambda h: h.docs(doc(_id="")), r"line 1: the id is empty; give every row an id of its own"),
+    "a text that is an object": (
+        lambda h: h.docs(doc(text={"en": "a", "de": "b"})),
+        r"line 1: field 'text' is an object with en, de, not text; name one of them, such as 'text\.en'",
     ),
     "bytes that are not UTF-8": (
         lambda h: h.write("corpus/corpus.jsonl", b'{"_id": "1"}\n\xff'),
-        r"corpus\.jsonl, line 1: no field 'text'",
+        r"corpus\.jsonl, line 2: not UTF-8 \(byte 1 of",
     ),
     "a text file that is not UTF-8": (
-        lambda h: h.corpus("c.txt", b"a\nb\xff"),
-        r"c\.txt, line 2: not UTF-8 \(byte 2 of",
+        lambda h: h.corpus("c.txt", b"a\nb \xff"),
+        r"c\.txt, line 2: not UTF-8 \(byte 3 of",
     ),
     "a broken JSON line": (
         lambda h: h.corpus("c.jsonl", '{"_id": 1,\n'),
-        r"c\.jsonl, line 1: not valid JSON \(.*\); write",
+        r"c\.jsonl, item 1: not valid JSON \(.*\); correct",
     ),
     "a JSON line that is no object": (
         lambda h: h.corpus("c.jsonl", "7\n"),
-        r"c\.jsonl, line 1: not a JSON object but '7'",
+        r"c\.jsonl, item 1: not a JSON object but '7'",
     ),
-    "JSON that nests too deep": (lambda h: h.corpus("c.jsonl", "[" * 99_999), r"c\.jsonl, line 1: not valid JSON"),
+    "JSON that nests too deep": (lambda h: h.corpus("c.jsonl", "[" * 99_999), r"c\.jsonl, item 1: not valid JSON"),
     "a ragged CSV": (
         lambda h: h.corpus("c.csv", "_id,text\n1,a,b\n"),
-        r"c\.csv, line 2: 3 fields where .* has 2; mend",
+        r"c\.csv, line 2: 3 fields where .* has 2; correct the line",
     ),
     "a CSV with an open quote": (
-        lambda h: h.corpus("c.csv", '_id,text\n1,"a\n'),
-        r"c\.csv, line \d: .*; write a quote",
+        lambda h: h.corpus("c.csv", '_id,text\n1,"a, b\n'),
+        r"c\.csv, line \d: a quotation mark is opened and never closed; close it",
     ),
-    "a CSV with a column twice": (lambda h: h.corpus("c.csv", "_id,text,text\n"), r"c\.csv, line 1: two columns share"),
+    "a CSV with a column twice": (
+        lambda h: h.corpus("c.csv", "_id,text,text\n"),
+        r"c\.csv, line 1: two columns are called 'text'",
+    ),
     "garbage for Parquet": (lambda h: h.corpus("c.parquet", b"PAR1 nonsense"), r"c\.parquet is not readable Parquet"),
     "an empty Parquet file": (
         lambda h: h.corpus("c.parquet", b""),
@@ -155,32 +158,31 @@ CASES: dict[str, Case] = {
         r"c\.parquet is not readable Parquet \((the|a) page ",
     ),
     "a line of 64 MiB": (long_line, r"c\.jsonl, line 1: longer than 64 MiB; split it"),
-    "a compressed corpus": (lambda h: h.corpus("c.jsonl.gz", gzip.compress(b"{}")), r"c\.jsonl\.gz holds no corpus"),
-    "a zipped corpus": (lambda h: h.corpus("c.zip", b"PK\3\4"), r"c\.zip holds no corpus"),
-    "a query with an id of 10 KB": (queries(f'{{"_id":"{"q" * 10_240}","text":"a"}}\n'), r"the id 'q{40}' is not 1 to"),
+    "a compressed corpus cut short": (
+        lambda h: h.corpus("c.jsonl.gz", gzip.compress(b'{"_id": 1, "text": "x"}\n' * 9)[:-9]),
+        r"c\.jsonl\.gz is damaged \(.*\); pack or download it again",
+    ),
+    "an archive that is none": (lambda h: h.corpus("c.zip", b"PK\3\4"), r"c\.zip is not a readable zip archive"),
+    "a query with an id of 10 KB": (queries(f'{{"_id":"{"q" * 10_240}","text":"a"}}\n'), r"the id 'q{40}' is longer"),
     # judgements
     "judgements of bytes": (qrels(b"h\th\th\n\xff\xfe\0\1"), r"test\.tsv, line 2: not UTF-8 \(byte 1"),
     "judgements with NULs": (qrels("h\th\th\n\0\0\0\n"), r"test\.tsv, line 2: 1 columns; write query-id"),
     "a relevance with a point": (qrels(f"{TEST_LINE}q3\td1\t1.5\n"), r"line 3: relevance '1\.5' is not a whole number"),
     "a relevance beyond all bounds": (qrels(f"{TEST_LINE}q3\td1\t{'9' * 30}\n"), r"line 3: relevance '9+' is not a"),
     "a relevance in other digits": (qrels(f"{TEST_LINE}q3\td1\t\uff11\n"), r"line 3: relevance '.' is not a whole"),
-    "a judged id that is a path": (qrels(f"{TEST_LINE}q3\t../../x\t1\n"), r"line 3: unknown document '\.\./\.\./x'"),
-    "a judged id of 10 KB": (qrels(f"{TEST_LINE}q3\t{'x' * 10_240}\t1\n"), r"line 3: unknown document 'x+'"),
-    "a judged document that is not there": (
-        qrels(f"{TEST_LINE}q1\tno\t1\n"),
-        r"test\.tsv, line 3: unknown document 'no'",
-    ),
-    "a judged query that is not there": (
-        qrels(f"{TEST_LINE}no\td1\t1\n"),
-        r"test\.tsv, line 3: unknown query 'no'; add",
+    "a judged id that is a path": (qrels("q3\t../../x\t1\n"), r"line 1: unknown document '\.\./\.\./x', and no other"),
+    "a judged id of 10 KB": (qrels(f"{TEST_LINE}q3\t{'x' * 10_240}\t1\n"), r"line 3: the id 'x{40}' is longer"),
+    "judged queries of which none is there": (
+        qrels("no\td1\t1\nnobody\td2\t1\n"),
+        r"test\.tsv, line 1: unknown query 'no', and no other one is in the queries; correct the ids",
     ),
     "a relevance that is no number": (
         qrels("h\th\th\nq1\td0\thigh1\n"),
         r"line 2: relevance 'high1' is not a whole number",
     ),
     "a judgement of two columns": (
-        qrels(f"{TEST_LINE}q1 d1 1\n"),
-        r"test\.tsv, line 3: 1 columns; write query-id, corp",
+        qrels(f"{TEST_LINE}q1\td1\n"),
+        r"test\.tsv, line 3: 2 columns where the others have 3; correct the line",
     ),
     "a judgement that contradicts another": (
         qrels(f"{TEST_LINE}q1\td0\t0\n"),
@@ -192,12 +194,18 @@ CASES: dict[str, Case] = {
     ),
     "judgements without queries": (
         lambda h: (h.folder / "corpus/queries.jsonl").unlink(),
-        r"cannot read .*queries\.jsonl",
+        r"corpus holds judgements \(qrels/.*\) but no queries; add them, such as queries\.jsonl",
     ),
-    "a query twice": (queries('{"_id":"q1","text":"a"}\n' * 2), r"queries\.jsonl, line 2: id 'q1' was used before"),
-    "a query without text": (queries('{"_id":"q1"}\n'), r"queries\.jsonl, line 1: query 'q1' has no text in the field"),
+    "a query twice": (
+        queries('{"_id":"q1","text":"a"}\n{"_id":"q1","text":"b"}\n'),
+        r"queries\.jsonl, line 2: id 'q1' was used before",
+    ),
+    "a query without text": (
+        queries('{"_id":"q1"}\n'),
+        r"queries\.jsonl, line 1: a query needs the fields _id and text",
+    ),
     "a split that is missing": (
         lambda h: h.settings(prepare={"corpus": "corpus", "test_split": "final"}),
-        r"final\.tsv does not exist; the judge",
+        r"corpus holds no judgements called 'final'; those there are dev, test",
     ),
 }

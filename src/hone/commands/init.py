@@ -1,6 +1,7 @@
 """`hone init`: looks at a corpus and writes a commented settings file for it."""
 
 import importlib.util
+import json
 import re
 import shutil
 from pathlib import Path
@@ -29,7 +30,7 @@ SEARCHES = """
 TEMPLATE = """\
 # Settings of one run. `hone describe` explains every setting; those left out keep their defaults.
 # Seen: {seen}
-# Device: {device}
+{understood}# Device: {device}
 name: {name}
 
 # Values that suit this machine, laid below the settings of this file ({presets}).
@@ -83,6 +84,7 @@ def _text(seen: Look, folder: Path, name: str, student: str) -> str:
     gpu = has_gpu()
     return TEMPLATE.format(
         seen=seen,
+        understood="".join(f"#   {line}\n" for line in seen.understood),
         device="GPU" if gpu else "CPU only; the teacher is a fusion of BM25 and the student, which needs no weights",
         name=_scalar(name),
         presets="cpu: minutes on a laptop; cpu-long: half an hour; paper: the published recipe on a GPU",
@@ -108,7 +110,9 @@ def _fields(seen: Look) -> str:
 
 
 def _scalar(text: str) -> str:
-    """A value as YAML reads it back, in quotes where it would mean something else without."""
+    """A value as YAML reads it back, in quotes where it would mean something else without; on one line."""
+    if not text.isprintable():
+        return json.dumps(text)
     return yaml.safe_dump([text], default_flow_style=True, allow_unicode=True, width=1 << 20).strip()[1:-1]
 
 

@@ -24,8 +24,6 @@ _SAME = re.compile(
 """Dashes of every kind are one, and marks that end sentences of other scripts are spaces."""
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
-_HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$")
-_FENCE = re.compile(r" {0,3}(```|~~~)")
 
 
 class _Plain(dict[int, int | None]):
@@ -97,14 +95,6 @@ class Chunking:
     chars: int
 
 
-def chunks(lines: Iterable[str], chunking: Chunking, *, headings: bool) -> Iterator[tuple[str, str]]:
-    """(heading path, chunk) of a file, never across Markdown headings; with `headings` off all lines are body."""
-    placed = _placed(lines) if headings else (((0, ""), line) for line in lines)
-    for (_, path), section in groupby(placed, key=itemgetter(0)):
-        words = _words((line for _, line in section), chunking.chars)
-        yield from ((path, chunk) for chunk in windows(words, chunking))
-
-
 def windows(words: Iterable[str], chunking: Chunking) -> Iterator[str]:
     """Overlapping runs of words, each with at least one word that no run before it has.
 
@@ -131,27 +121,8 @@ def _full(held: deque[str], length: int, word: str, chunking: Chunking) -> bool:
     return len(held) >= chunking.words or length + len(word) > chunking.chars
 
 
-def _words(lines: Iterable[str], longest: int) -> Iterator[str]:
+def words_of(lines: Iterable[str], longest: int) -> Iterator[str]:
     """Words one by one; what is longer than a chunk (scripts without spaces, data) comes in pieces."""
     for line in lines:
         for word in flat(line).split():
             yield from (word[start : start + longest] for start in range(0, len(word), longest))
-
-
-def _placed(lines: Iterable[str]) -> Iterator[tuple[tuple[int, str], str]]:
-    """Body lines of Markdown, each with the number and heading path of its section.
-
-    A `#` inside a code fence is no heading.
-    """
-    path: list[tuple[int, str]] = []
-    number, fence = 0, ""
-    for line in lines:
-        mark = _FENCE.match(line)
-        heading = None if fence else _HEADING.match(line)
-        if mark and fence in ("", mark[1]):
-            fence = "" if fence else mark[1]
-        if heading:
-            level, number = len(heading[1]), number + 1
-            path = [*(above for above in path if above[0] < level), (level, flat(heading[2]))]
-        else:
-            yield (number, " > ".join(title for _, title in path if title)), line

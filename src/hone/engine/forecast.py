@@ -37,7 +37,7 @@ from hone.results.manifest import Manifest
 from hone.settings import RunSettings
 from hone.stages import curate, distill, evaluate, generate, mine, prepare, score
 from hone.stages.generate.from_model import open_generator
-from hone.stages.generate.from_people import read_log
+from hone.stages.generate.from_people import Asked, known
 from hone.stages.generate.prompts import Request
 from hone.stages.generate.query_log import QueryLog
 from hone.stages.generate.requests import Prompts
@@ -54,26 +54,28 @@ Fetch = Callable[[str], Path]
 
 @dataclass(frozen=True)
 class Sample:
-    """Documents (id, text) drawn from a corpus of `docs`, and their mean size in bytes."""
+    """Documents (id, text) drawn from a corpus of `docs`, their mean size in bytes, and how its files were read."""
 
     docs: int
     chosen: tuple[tuple[str, str], ...]
+    told: tuple[str, ...]
 
     @classmethod
-    def draw(cls, config: prepare.Config, corpus: Path, seed: int) -> "Sample":
+    def draw(cls, config: prepare.Config, found: readers.Layout, fields: readers.Fields, seed: int) -> "Sample":
         """One pass over the corpus as it lies there."""
         count = 0
+        corpus = _corpus(config, found, fields)
 
         def texts() -> Iterator[tuple[float, str, str]]:
             nonlocal count
-            for doc_id, text in corpus_texts(config, corpus):
+            for doc_id, text in _texts(config, corpus):
                 count += 1
                 yield drawn(seed, doc_id), doc_id, text
 
-        found = heapq.nsmallest(SAMPLE, texts())
-        if not found:
-            raise UserError(f"{corpus} holds no documents; there is nothing to forecast")
-        return cls(count, tuple((doc_id, text) for _, doc_id, text in found))
+        chosen = heapq.nsmallest(SAMPLE, texts())
+        if not chosen:
+            raise UserError(f"{found.root} holds no documents; there is nothing to forecast")
+        return cls(count, tuple((doc_id, text) for _, doc_id, text in chosen), tuple(corpus.said()))
 
     def mean(self, size: Callable[[str], float]) -> float:
         """The mean of a measure of a document's text."""
@@ -81,13 +83,20 @@ class Sample:
 
 
 def corpus_texts(config: prepare.Config, corpus: Path) -> Iterator[tuple[str, str]]:
-    """Every document (id, title and body) of a corpus, cut as prepare cuts it."""
-    format, files = readers.corpus_files(corpus, config.format)
+    """Every document (id, title and body) of a corpus, cut as prepare cuts it. Raises UserError."""
+    fields = readers.Fields(config.id_field, config.title_field, config.text_field)
+    yield from _texts(config, _corpus(config, readers.layout(corpus, config.format), fields))
+
+
+def _corpus(config: prepare.Config, found: readers.Layout, fields: readers.Fields) -> readers.Corpus:
     chunking = Chunking(config.chunk_words, config.overlap_words, config.max_chars)
-    fields = (config.id_field, config.title_field, config.text_field)
-    for _, row in readers.documents(corpus, format, files, chunking, fields):
-        text = flat(str(row.get(config.text_field) or ""))[: config.max_chars]
-        yield str(row.get(config.id_field)), doc_text(flat(str(row.get(config.title_field) or "")), text)
+    return readers.Corpus(found, fields, chunking, config.dialect)
+
+
+def _texts(config: prepare.Config, corpus: readers.Corpus) -> Iterator[tuple[str, str]]:
+    for where, row in corpus.documents():
+        doc_id, title, text = readers.document(where, row, corpus.fields)
+        yield doc_id, doc_text(flat(title), flat(text)[: config.max_chars])
 
 
 def forecast(settings: RunSettings, store: Store, device: str, per_hour: float, scratch: Path) -> Forecast:
@@ -151,7 +160,11 @@ class Planner:
         config = cast(prepare.Config, self.stages["prepare"])
         self.generate = cast(generate.Config, self.stages["generate"])
         self.student = cast(mine.Config, self.stages["mine"]).student
-        self.sample = Sample.draw(config, self.fetch(config.corpus), self.generate.seed)
+        self.corpus = readers.layout(self.fetch(config.corpus), config.format)
+        fields = readers.Fields(config.id_field, config.title_field, config.text_field)
+        self.sample = Sample.draw(config, self.corpus, fields, self.generate.seed)
+        self.notes += [f"{name}: {value}" for name, value in self.corpus.facts().items()]
+        self.notes += self.sample.told
         self.notes.append(f"tokens are counted on {len(self.sample.chosen)} of {self.sample.docs:,} documents")
         self.docs = self.sample.docs * self.kept("prepare", "docs")
         self.drafts = self._drafts()
@@ -171,7 +184,8 @@ class Planner:
         tokens = 0.0
         for one in distinct(sets):
             plain = prepare.Config.model_validate({"corpus": one.folder})
-            sample = Sample.draw(plain, self.fetch(one.folder), self.generate.seed)
+            found = readers.layout(self.fetch(one.folder))
+            sample = Sample.draw(plain, found, readers.usual_fields(found), self.generate.seed)
             tokens += sample.docs * self.tokens_of_a_doc(sample)
         return tokens
 
@@ -285,22 +299,22 @@ class Planner:
         config, asked = self.generate, min(float(self.generate.max_docs), self.docs - self._held_out())
         counts = {source: asked * per_doc for source, per_doc in config.per_doc.items()}
         if "log" in config.sources:
-            rows = read_log(self.fetch(config.query_log), config.query_field, config.log.time_field)
-            counts["log"] = float(len(QueryLog.read(rows).keys))
+            asked = Asked(self.fetch(config.query_log), config.query_field, config.log.time_field)
+            counts["log"] = float(len(QueryLog.read(asked, config.log).keys))
+            self.notes.append(f"query log: {'; '.join(f'{name}: {value}' for name, value in asked.facts.items())}")
         if "human" in config.sources:
-            known = read_log(self.fetch(config.human.file), config.human.text_field, config.human.doc_field)
-            counts["human"] = float(sum(1 for _ in known))
+            counts["human"] = float(sum(1 for _ in known(self.fetch(config.human.file), config.human)))
         shares = generate.shares_of(config.mix, counts)
         return {source: count * shares[source] for source, count in counts.items()}
 
     def _held_out(self) -> int:
         """Documents that no query is made from, as prepare chooses them."""
         config = cast(prepare.Config, self.stages["prepare"])
-        file = self.fetch(config.corpus) / "qrels" / f"{config.test_split}.tsv"
-        if file.is_file():
-            judged = {doc_id for _, _, doc_id, relevance in readers.qrels(file) if relevance > 0}
+        files = self.corpus.qrels.get(config.test_split, ())
+        if files:
+            judged = {doc_id for file in files for _, _, doc_id, relevance in readers.qrels(file) if relevance > 0}
             return len(judged) * config.exclude_judged
-        return 0 if file.parent.is_dir() else min(config.synthetic_docs, self.sample.docs // 10)
+        return 0 if self.corpus.qrels else min(config.synthetic_docs, self.sample.docs // 10)
 
 
 def answer_cost(source: str, config: generate.Config, sample: Sample, fetch: Fetch) -> dict[str, float]:

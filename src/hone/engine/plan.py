@@ -6,13 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from hone import tables
-from hone.config import ModelMark, SourceMark, StageConfig, identity, marked
+from hone.config import CorpusMark, ModelMark, SourceMark, StageConfig, identity, marked
 from hone.context import Plan
 from hone.engine.fingerprint import code_digest
 from hone.errors import UserError
-from hone.inputs import model_folder, references
+from hone.inputs import model_folder, readers, references
 from hone.results.manifest import Manifest, digest_of
-from hone.stages import stage
+from hone.stages import prepare, stage
 from hone.tables import Folder
 
 
@@ -23,10 +23,12 @@ def plan(name: str, config: StageConfig, inputs: Mapping[str, Manifest], scratch
     if missing:
         raise UserError(f"{name} reads {', '.join(missing)}: run the stages before it first")
     chosen = {table: inputs[table] for table in module.READS if table in inputs}
-    found = {
-        reference: references.content_digest(references.local_path(reference, scratch))
-        for reference in marked(config, SourceMark)
-    }
+    corpora = set(marked(config, CorpusMark))
+    found: dict[str, str] = {}
+    for reference in marked(config, SourceMark):
+        path = references.local_path(reference, scratch)
+        read = readers.layout(path, _format(config, reference)) if reference in corpora else None
+        found[reference] = references.corpus_digest(read) if read else references.content_digest(path)
     for reference in marked(config, ModelMark):
         model_folder.check(references.local_path(reference, scratch))
     shaping: dict[str, object] = {
@@ -39,6 +41,11 @@ def plan(name: str, config: StageConfig, inputs: Mapping[str, Manifest], scratch
     if config.reads_history:
         shaping["history"] = sorted({manifest.history for manifest in chosen.values()})
     return Plan(name, config, chosen, found, digest_of(shaping)[:16])
+
+
+def _format(config: StageConfig, reference: str) -> readers.Format:
+    """How the settings say that a corpus is written."""
+    return config.format if isinstance(config, prepare.Config) and reference == config.corpus else "auto"
 
 
 def _schema(name: str) -> pa.Schema | str:

@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from hone import tables
-from hone.config import Settings, Source
+from hone.config import CorpusSource, Settings
 from hone.context import Job
 from hone.core import extractive, query_text
 from hone.core.text import dedup_key, flat
@@ -41,8 +42,9 @@ class Collection(Settings):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """What it is called in the report; not test, dev or synthetic, which are the corpus's own."""
-    folder: Source
-    """The BEIR folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv."""
+    folder: CorpusSource
+    """A folder with documents, queries and judgements: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv as BEIR has it,
+    or as MS MARCO and Hugging Face lay them out."""
     split: str = "test"
     """Which of its judgements."""
 
@@ -247,7 +249,7 @@ def _synthetic(job: Job, seed: int) -> Judged:
 class Answered:
     """The judged queries of a collection, by id."""
 
-    folder: Path
+    found: readers.Layout
     texts: dict[str, str]
     judgements: dict[str, dict[str, int]]
     """doc_id to relevance."""
@@ -256,27 +258,38 @@ class Answered:
     def relevant_texts(self) -> Iterator[str]:
         """The body of each document that is judged relevant."""
         wanted = {doc_id for found in self.judgements.values() for doc_id, relevance in found.items() if relevance > 0}
-        for _, row in readers.rows(self.folder / "corpus.jsonl"):
-            if _text(row, "_id") in wanted:
-                yield flat(_text(row, "text"))
+        yield from (text for doc_id, _, text in _documents(self.found) if doc_id in wanted)
+
+
+def _documents(found: readers.Layout) -> Iterator[tuple[str, str, str]]:
+    """Id, title and text of every document of a collection."""
+    fields = readers.usual_fields(found)
+    for where, row in readers.Corpus(found, fields).documents():
+        doc_id, title, text = readers.document(where, row, fields)
+        yield doc_id, flat(title), flat(text)
 
 
 def read_set(wanted: Collection, job: Job) -> Answered:
-    """A collection without its documents. Raises UserError naming what it lacks."""
-    folder = job.source(wanted.folder)
-    path = folder / "qrels" / f"{wanted.split}.tsv"
-    for needed in (folder / "corpus.jsonl", folder / "queries.jsonl", path):
-        if not needed.is_file():
-            raise UserError(f"{wanted.setting}: {wanted.name}: {needed} does not exist; correct folder or split")
+    """A collection without its documents. Judgements of queries that are not there are left out. Raises UserError
+    naming what it lacks."""
+    found = readers.layout(job.source(wanted.folder))
+    files, here = found.qrels.get(wanted.split, ()), f"{wanted.setting}: {wanted.name}: {found.root}"
+    if not files:
+        there = ", ".join(found.qrels) or "none"
+        raise UserError(f"{here} holds no judgements called {wanted.split!r}, but {there}; correct folder or split")
+    if not found.queries:
+        raise UserError(f"{here} holds no queries, such as queries.jsonl; correct folder")
     judgements: dict[str, dict[str, int]] = defaultdict(dict)
-    for _, query_id, doc_id, relevance in readers.qrels(path):
-        judgements[query_id][doc_id] = relevance
-    texts = {_text(row, "_id"): flat(_text(row, "text")) for _, row in readers.rows(folder / "queries.jsonl")}
-    unknown = [query_id for query_id in judgements if not texts.get(query_id)]
-    if unknown or not judgements:
-        fault = f"unknown query {unknown[0]!r}" if unknown else "no judgements"
-        raise UserError(f"{wanted.setting}: {wanted.name}: {path}: {fault}; mend queries.jsonl or the judgements")
-    return Answered(folder, {query_id: texts[query_id] for query_id in judgements}, dict(judgements))
+    for file in files:
+        for _, query_id, doc_id, relevance in readers.qrels(file):
+            judgements[query_id][doc_id] = relevance
+    texts = {query_id: text for _, query_id, text in readers.queries(found.queries) if text and query_id in judgements}
+    if not texts:
+        fault = f"unknown query {next(iter(judgements))!r}, as all others" if judgements else "no judgements"
+        raise UserError(f"{wanted.setting}: {wanted.name}: {files[0]}: {fault}; correct the queries or the judgements")
+    if absent := len(judgements) - len(texts):
+        job.facts[f"absent of {wanted.name}"] = {"queries": absent}
+    return Answered(found, texts, {query_id: judgements[query_id] for query_id in texts})
 
 
 def test_queries(job: Job, others: Iterable[Collection]) -> Set[str]:
@@ -300,7 +313,7 @@ def relevant_elsewhere(others: Iterable[Collection], job: Job, max_chars: int) -
 def read_collection(wanted: Collection, role: Role, job: Job) -> Judged:
     """A collection with its documents. Raises UserError naming what it lacks."""
     found = read_set(wanted, job)
-    docs = _ScratchDocs(found.folder / "corpus.jsonl", job.scratch / f"test-set-{wanted.name}")
+    docs = _ScratchDocs(found.found, job.scratch / f"test-set-{wanted.name}")
     ids, texts = list(found.texts), list(found.texts.values())
     return Judged(
         docs, {wanted.name: role}, ids, texts, [wanted.name] * len(ids), [found.judgements[q] for q in ids], own=False
@@ -308,14 +321,14 @@ def read_collection(wanted: Collection, role: Role, job: Job) -> Judged:
 
 
 class _ScratchDocs:
-    """The documents of a BEIR folder, as the table docs, on local disk."""
+    """The documents of a collection, as the table docs, on local disk."""
 
-    def __init__(self, corpus: Path, folder: Path) -> None:
+    def __init__(self, found: readers.Layout, folder: Path) -> None:
         folder.mkdir(parents=True)
         writer = TableWriter(tables.DOCS, folder, 0)
-        for _, row in readers.rows(corpus):
-            held = {"doc_id": _text(row, "_id"), "title": flat(_text(row, "title")), "text": flat(_text(row, "text"))}
-            writer.write(tables.DOCS.build([{**held, "held_out": False}]))
+        documents = _documents(found)
+        while some := list(islice(documents, ROWS_AT_ONCE)):
+            writer.write(tables.DOCS.of(*zip(*some, strict=True), [False] * len(some)))
         writer.close()
         self.parts = sorted(folder.glob("*.parquet"))
         self.rows = sum(pq.read_metadata(part).num_rows for part in self.parts)
@@ -324,7 +337,3 @@ class _ScratchDocs:
         for part in self.parts:
             with pq.ParquetFile(part) as file:
                 yield from file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns)
-
-
-def _text(row: Mapping[str, Any], field: str) -> str:
-    return str(row.get(field) or "")

@@ -5,21 +5,21 @@ A reference is a path, `s3://bucket/prefix`, or `package:NAME`: the model folder
 
 import hashlib
 import importlib.util
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import yaml
 
 from hone.errors import UserError
-from hone.storage.base import open_store
+from hone.inputs import buckets
+from hone.inputs.readers import Layout
 
 CHUNK = 1 << 20
-FETCHES = 8
 WANTED = re.compile(r"(?P<name>\w[\w.-]*)=(?P<source>\S+?)(@(?P<sha256>[0-9a-f]{64}))?")
 
 
@@ -31,7 +31,7 @@ def local_path(reference: str, scratch: Path) -> Path:
     if reference.startswith("package:"):
         return _package_model(reference.removeprefix("package:"))
     if reference.startswith("s3://"):
-        return _download(reference, scratch)
+        return buckets.download(reference, scratch)
     path = Path(reference)
     if not path.exists():
         raise UserError(f"{path} does not exist; correct the path in the settings")
@@ -72,11 +72,27 @@ def content_digest(path: Path) -> str:
     """sha256 over the names and bytes of a file, or of every file under a folder, in sorted order."""
     digest = hashlib.sha256()
     for file in _files(path):
-        digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0")
         with file.open("rb") as stream:
-            while chunk := stream.read(CHUNK):
-                digest.update(chunk)
+            for piece in _pieces(stream):
+                digest.update(piece)
     return digest.hexdigest()
+
+
+def corpus_digest(found: Layout) -> str:
+    """sha256 over what is read of a corpus: the names and bytes of its files, and the licence that it declares."""
+    digest = hashlib.sha256(declared_licence(found.root).encode() + b"\0")
+    for file in found.files:
+        digest.update(file.name.encode() + b"\0")
+        with file.raw() as stream:
+            for piece in _pieces(stream):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def _pieces(stream: BinaryIO) -> Iterator[bytes]:
+    while chunk := stream.read(CHUNK):
+        yield chunk
 
 
 def declared_licence(folder: Path) -> str:
@@ -107,15 +123,3 @@ def _package_model(name: str) -> Path:
     if not found:
         raise UserError(f"package:{name} ships no sentence-transformers model (no modules.json in it)")
     return min(found)
-
-
-def _download(reference: str, scratch: Path) -> Path:
-    parent, _, name = reference.rstrip("/").rpartition("/")
-    store = open_store(parent)
-    keys = [found.key for found in store.objects(name)] or [name]
-    try:
-        with ThreadPoolExecutor(FETCHES) as pool:
-            list(pool.map(lambda key: store.fetch(key, scratch), keys))
-    except FileNotFoundError:
-        raise UserError(f"{reference} does not exist; correct the address in the settings") from None
-    return scratch / name

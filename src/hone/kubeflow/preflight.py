@@ -16,9 +16,9 @@ from typing import Any, cast
 from hone.config import ModelMark, Settings, SourceMark, marked
 from hone.engine.scratch import scratch_folder
 from hone.errors import TransientError, UserError
-from hone.inputs import model_folder, references
+from hone.inputs import buckets, model_folder, references
 from hone.settings import RunSettings, parse_yaml
-from hone.storage.base import Store, open_store
+from hone.storage.base import Store
 
 GIB = 1 << 30
 SLICE = re.compile(r"\s*MIG (\S*?(\d+)gb\S*)\s+Device")
@@ -95,8 +95,7 @@ def _present(reference: str, *, model: bool) -> str:
     """Looks without downloading: a model may be large."""
     try:
         if reference.startswith("s3://"):
-            parent, _, name = reference.rstrip("/").rpartition("/")
-            there = any(True for _ in open_store(parent).objects(name)) or open_store(parent).read(name) is not None
+            there = buckets.is_there(reference)
             return "" if there else f"{reference} does not exist; correct the address in the settings"
         found = references.local_path(reference, Path())
         if model:

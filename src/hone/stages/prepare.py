@@ -2,17 +2,19 @@
 
 import errno
 import sqlite3
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, contextmanager
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from hone import tables
-from hone.config import Source, StageConfig
+from hone.config import CorpusSource, StageConfig
 from hone.context import Job
 from hone.core import segmentation
 from hone.core import text as texts
@@ -27,7 +29,8 @@ from hone.progress import task
 IMAGE = "cpu"
 READS = ()
 WRITES = ("docs", "judged_queries", "qrels", "dropped_by_prepare")
-LONGEST_ID = 512
+VALIDATION = ("validation", "valid", "val")
+EXAMPLES = 3
 EXAMPLES_KEPT = 3
 SAMPLED = 256
 """Documents of a block that are looked at for the scripts they are in."""
@@ -47,18 +50,21 @@ create table lost (doc integer primary key, reason text, detail text);
 class Config(StageConfig):
     """Settings of prepare."""
 
-    corpus: Source
-    """A BEIR folder, a .jsonl, .csv, .tsv or .parquet file or a folder of them, or a folder of .md and .txt files."""
+    corpus: CorpusSource
+    """A folder as BEIR, MS MARCO or Hugging Face lay one out, a file of JSON, CSV, TSV, Parquet or Arrow or a folder of
+    them, or a folder of Markdown, reStructuredText and plain text; packed (.gz, .zst, .bz2, .xz, .zip) or not."""
     format: readers.Format = "auto"
-    """How the corpus is written: beir, jsonl, csv, tsv, parquet or text; auto finds out."""
+    """How the corpus is written: beir, jsonl (any JSON), csv, tsv, parquet, arrow or text; auto finds out."""
+    dialect: readers.Dialect = readers.Dialect()
+    """How tables of text are written, where that is not to be recognised by content."""
     id_field: str = "_id"
-    """The field that holds the document's id."""
+    """The field that holds the document's id; name.inner is the field inner of an object."""
     title_field: str = "title"
     """The field that holds its title; a corpus may have none."""
     text_field: str = "text"
     """The field that holds its text."""
     dev_split: str = "dev"
-    """Name of the judgements (qrels/NAME.tsv) that choose and qualify; empty for none."""
+    """Name of the judgements (such as qrels/NAME.tsv) that choose and qualify; empty for none."""
     test_split: str = "test"
     """Name of the judgements that are reported; empty for none."""
     max_chars: int = Field(MAX_CHARS, ge=1)
@@ -93,10 +99,12 @@ def run(config: Config, job: Job) -> None:
     corpus = job.source(config.corpus)
     if licence := declared_licence(corpus):
         job.facts["licence"] = licence
+    found = readers.layout(corpus, config.format)
+    job.facts["inputs"] = found.facts()
     with _database(job.scratch / "corpus.sqlite") as database:
-        _read(config, corpus, database)
-        if (corpus / "qrels").is_dir():
-            _judgements(config, corpus, database, job)
+        _read(config, found, database, job)
+        if found.qrels:
+            _judgements(config, found, database, job)
         if config.exclude_judged:
             _judged_elsewhere(config, database, job)
         _drop(config, database)
@@ -117,60 +125,65 @@ def _database(path: Path) -> Generator[sqlite3.Connection]:
             raise OSError(errno.ENOSPC, str(error), str(path)) from error
 
 
-def _read(config: Config, corpus: Path, database: sqlite3.Connection) -> None:
-    format, files = readers.corpus_files(corpus, config.format)
-    fields = (config.id_field, config.title_field, config.text_field)
+def _read(config: Config, found: readers.Layout, database: sqlite3.Connection, job: Job) -> None:
     chunking = Chunking(config.chunk_words, config.overlap_words, config.max_chars)
-    key_of, total = _key(config), 0
-    with task("prepare: read", readers.count_documents(format, files), "docs") as progress:
-        for where, row in readers.documents(corpus, format, files, chunking, fields):
-            doc_id, title, text = _checked(config, where, row)
-            cut = texts.flat(text)[: config.max_chars]
-            try:
-                values = (doc_id, where, title, cut, key_of(cut))
-                database.execute("insert into docs (id, place, title, text, norm) values (?, ?, ?, ?, ?)", values)
-            except sqlite3.IntegrityError:
-                raise _used_before(database, "docs", doc_id, where) from None
-            total += 1
-            progress.advance()
+    fields = readers.Fields(config.id_field, config.title_field, config.text_field)
+    corpus = readers.Corpus(found, fields, chunking, config.dialect)
+    key_of, total, written = _key(config), 0, False
+    with task("prepare: read", readers.count_documents(found), "docs") as progress:
+        documents = (_document(row, fields, config.max_chars, key_of) for row in corpus.documents())
+        while batch := list(islice(documents, ROWS_AT_ONCE)):
+            made = "insert or ignore into docs (id, place, title, text, norm) values (?, ?, ?, ?, ?)"
+            if database.executemany(made, batch).rowcount < len(batch):
+                raise _used_before(database, "docs", [(doc_id, where) for doc_id, where, *_ in batch])
+            written = written or any(title or text for _, _, title, text, _ in batch)
+            total += len(batch)
+            progress.advance(len(batch))
+    job.facts["read"] = corpus.understood
     if not total:
-        raise UserError(f"{corpus} holds no documents; nothing can be learned from an empty corpus")
-    if not database.execute("select 1 from docs where text != '' limit 1").fetchone():
-        empty = f"{corpus}: field {config.text_field!r} is empty in all {total} documents"
+        raise UserError(f"{found.root} holds no documents; nothing can be learned from an empty corpus")
+    if not written:
+        empty = f"{found.root}: field {config.text_field!r} is empty in all {total} documents"
         raise UserError(f"{empty}; set prepare.text_field")
+    if alike := _composed_alike(database):
+        job.facts["alike ids"] = alike
 
 
-def _checked(config: Config, where: str, row: dict[str, Any]) -> tuple[str, str, str]:
-    for field, setting in ((config.id_field, "id_field"), (config.text_field, "text_field")):
-        if field not in row:
-            have = ", ".join(map(str, row)) or "none"
-            raise UserError(f"{where}: no field {field!r} (it has {have}); set prepare.{setting}")
-    doc_id, text = _checked_id(row[config.id_field], where), row[config.text_field]
-    if not isinstance(text, str | None):
-        fault = f"{where}: field {config.text_field!r} of {doc_id!r} is not text but {str(text)[:40]!r}"
-        raise UserError(f"{fault}; write text there or set prepare.text_field")
-    return doc_id, texts.flat(str(row.get(config.title_field) or "")), text or ""
+def _document(
+    row: readers.Row, fields: readers.Fields, max_chars: int, key_of: Callable[[str], str]
+) -> tuple[str, str, str, str, str]:
+    """Id, place, title, text, and what deduplication compares."""
+    doc_id, title, text = readers.document(*row, fields)
+    cut = texts.flat(text)[:max_chars]
+    return doc_id, row[0], texts.flat(title), cut, key_of(cut)
 
 
-def _checked_id(value: object, where: str) -> str:
-    found = str(value) if isinstance(value, int) else value
-    if not isinstance(found, str) or not found or not found.isprintable() or len(found.encode()) > LONGEST_ID:
-        fault = f"{where}: the id {str(value)[:40]!r} is not 1 to {LONGEST_ID} bytes of printable text"
-        raise UserError(f"{fault}; give every row an id of its own, of letters and digits")
-    return found
+def _composed_alike(database: sqlite3.Connection) -> int:
+    """How many ids differ from another one in how their accents are composed only: they are two ids, and look alike."""
+    database.create_function("composed", 1, lambda text: unicodedata.normalize("NFC", text), deterministic=True)
+    odd = "select composed(id) as whole from docs where length(id) != length(cast(id as blob)) and composed(id) != id"
+    return database.execute(f"select count(*) from ({odd}) where whole in (select id from docs)").fetchone()[0]
 
 
-def _used_before(database: sqlite3.Connection, table: str, row_id: str, where: str) -> UserError:
-    first = database.execute(f"select place from {table} where id = ?", (row_id,)).fetchone()[0]
-    return UserError(f"{where}: id {row_id!r} was used before ({first}); give every row its own")
+def _used_before(database: sqlite3.Connection, table: str, rows: Iterable[tuple[str, str]]) -> UserError:
+    """Names the first of some rows (id, place) whose id another one has, and where that stands."""
+    for row_id, where in rows:
+        first = database.execute(f"select place from {table} where id = ?", (row_id,)).fetchone()
+        if first and first[0] != where:
+            return UserError(f"{where}: id {row_id!r} was used before ({first[0]}); give every row its own")
+    raise AssertionError(table)
 
 
-def _judgements(config: Config, corpus: Path, database: sqlite3.Connection, job: Job) -> None:
+def _judgements(config: Config, found: readers.Layout, database: sqlite3.Connection, job: Job) -> None:
     """Writes judged queries and qrels, and marks the judged documents."""
-    _read_queries(corpus / "queries.jsonl", database)
+    judged = [file.name for name in (config.dev_split, config.test_split) for file in _split_files(found, name)]
+    if judged and not found.queries:
+        fault = f"{found.root} holds judgements ({', '.join(judged)}) but no queries"
+        raise UserError(f"{fault}; add them, such as queries.jsonl")
+    _read_queries(found, database)
     with job.writer("judged_queries") as queries, job.writer("qrels") as qrels:
         for split, name in (("dev", config.dev_split), ("test", config.test_split)):
-            rows = _qrels(corpus, name, split, database)
+            rows = _qrels(found, name, split, database, job)
             held_out = split == "test" and config.exclude_judged
             marks = [(held_out and relevance > 0, doc_id) for _, doc_id, relevance in rows]
             database.executemany("update docs set judged = 1, held_out = max(held_out, ?) where id = ?", marks)
@@ -181,38 +194,63 @@ def _judgements(config: Config, corpus: Path, database: sqlite3.Connection, job:
             job.facts[f"{split}_queries"] = len(seen)
 
 
-def _read_queries(path: Path, database: sqlite3.Connection) -> None:
-    for where, row in readers.rows(path):
-        query_id, text = _checked_id(row.get("_id"), where), row.get("text")
-        if not isinstance(text, str) or not text.strip():
-            raise UserError(f"{where}: query {query_id!r} has no text in the field 'text'; add it or remove the line")
-        try:
-            database.execute("insert into queries values (?, ?, ?)", (query_id, where, texts.flat(text)))
-        except sqlite3.IntegrityError:
-            raise _used_before(database, "queries", query_id, where) from None
+def _read_queries(found: readers.Layout, database: sqlite3.Connection) -> None:
+    """All queries with text; the same one may stand in several files."""
+    for where, query_id, text in readers.queries(found.queries):
+        known = database.execute("select text from queries where id = ?", (query_id,)).fetchone()
+        if known and known[0] != text:
+            raise _used_before(database, "queries", [(query_id, where)])
+        if text and not known:
+            database.execute("insert into queries values (?, ?, ?)", (query_id, where, text))
 
 
-def _qrels(corpus: Path, name: str, split: str, database: sqlite3.Connection) -> list[tuple[str, str, int]]:
-    """The judgements of one split, each once. Raises UserError naming the line of one that cannot be meant."""
-    path = corpus / "qrels" / f"{name}.tsv"
-    if not path.is_file():
-        if name in ("", "dev", "test"):
-            return []
-        there = ", ".join(readers.splits(path.parent)) or "none"
-        raise UserError(f"{path} does not exist; the judgements there are {there}")
-    found: dict[tuple[str, str], int] = {}
-    for number, query_id, doc_id, relevance in readers.qrels(path):
-        where = f"{path}, line {number}"
-        if not database.execute("select 1 from queries where id = ?", (query_id,)).fetchone():
-            raise UserError(f"{where}: unknown query {query_id!r}; add it to queries.jsonl or remove the line")
-        if not database.execute("select 1 from docs where id = ?", (doc_id,)).fetchone():
-            raise UserError(f"{where}: unknown document {doc_id!r}; add it to the corpus or remove the line")
-        if found.setdefault((query_id, doc_id), relevance) != relevance:
-            raise UserError(f"{where}: {query_id!r} and {doc_id!r} were judged otherwise before; keep one line of them")
-        database.execute("insert or ignore into splits values (?, ?)", (query_id, split))
-        if database.execute("select split from splits where query = ?", (query_id,)).fetchone()[0] != split:
-            raise UserError(f"{where}: query {query_id!r} is judged in dev as well; keep it in one of them")
-    return [(*pair, relevance) for pair, relevance in found.items()]
+def _split_files(found: readers.Layout, name: str) -> Sequence[readers.File]:
+    """The files of one split, under the name that Hugging Face gives dev too. Raises UserError if a split that somebody
+    named is not there."""
+    names = (name, *({"dev": VALIDATION}.get(name, ())))
+    chosen = next((found.qrels[one] for one in names if one in found.qrels), ())
+    if chosen or name in ("", "dev", "test"):
+        return chosen if name else ()
+    there = ", ".join(found.qrels) or "none"
+    raise UserError(f"{found.root} holds no judgements called {name!r}; those there are {there}")
+
+
+def _qrels(
+    found: readers.Layout, name: str, split: str, database: sqlite3.Connection, job: Job
+) -> list[tuple[str, str, int]]:
+    """The judgements of one split, each once. Of a query that is not there nothing can be measured: its judgements are
+    left out. A document that is not there stays judged, and is not found. Both are counted. Raises UserError naming the
+    line of one that cannot be meant."""
+    judged: dict[tuple[str, str], int] = {}
+    queries, docs = dict[str, str](), dict[str, str]()
+    known = 0
+    for file in _split_files(found, name):
+        rows, told = readers.read_qrels(file)
+        job.facts["inputs"][f"judgements of {split}"] = f"{file.name}: {told}"
+        for where, query_id, doc_id, relevance in rows:
+            if not database.execute("select 1 from queries where id = ?", (query_id,)).fetchone():
+                queries.setdefault(query_id, where)
+                continue
+            if database.execute("select 1 from docs where id = ?", (doc_id,)).fetchone():
+                known += 1
+            else:
+                docs.setdefault(doc_id, where)
+            if judged.setdefault((query_id, doc_id), relevance) != relevance:
+                fault = f"{where}: {query_id!r} and {doc_id!r} were judged otherwise before"
+                raise UserError(f"{fault}; keep one line of them")
+            database.execute("insert or ignore into splits values (?, ?)", (query_id, split))
+            if database.execute("select split from splits where query = ?", (query_id,)).fetchone()[0] != split:
+                raise UserError(f"{where}: query {query_id!r} is judged in dev as well; keep it in one of them")
+    for what, absent, none in (("query", queries, not judged), ("document", docs, bool(judged) and not known)):
+        if absent and none:
+            some, where = next(iter(absent.items()))
+            place = "the queries" if what == "query" else "the corpus"
+            raise UserError(f"{where}: unknown {what} {some!r}, and no other one is in {place}; correct the ids")
+    absent = {"queries": len(queries), "docs": len(docs)}
+    if any(absent.values()):
+        examples = [*list(queries)[:EXAMPLES], *list(docs)[:EXAMPLES]]
+        job.facts[f"absent of {split}"] = {**absent, "such as": ", ".join(examples)}
+    return [(*pair, relevance) for pair, relevance in judged.items()]
 
 
 def _judged_elsewhere(config: Config, database: sqlite3.Connection, job: Job) -> None:
@@ -227,7 +265,8 @@ def _drop(config: Config, database: sqlite3.Connection) -> None:
     lose = "insert or ignore into lost "
     titled = (lambda title: "") if config.dedupe_letters_only else texts.dedup_key
     database.create_function("titled", 1, titled, deterministic=True)
-    database.execute(f"{lose} select rowid, 'empty text', '' from docs where norm = ''")
+    # A document that is a title alone is a document.
+    database.execute(f"{lose} select rowid, 'empty text', '' from docs where norm = '' and title = ''")
     too_short = "select rowid, 'too short', text from docs where not judged and length(trim(title || ' ' || text)) < ?"
     database.execute(lose + too_short, (config.min_chars,))
     if not config.deduplicate:

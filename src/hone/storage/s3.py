@@ -68,14 +68,16 @@ class S3Store:
 
     def read(self, key: str) -> bytes | None:
         try:
-            return self._call(lambda: self._request("get_object", key)["Body"].read())
+            return self._call(lambda: self._request("get_object", checked_key(key))["Body"].read())
         except FileNotFoundError:
             return None
 
     def fetch(self, key: str, folder: Path) -> Fetched:
         target = folder / checked_key(key)
-        if target.is_file():
-            return Fetched(target, sha256_of(target))
+        return Fetched(target, sha256_of(target) if target.is_file() else self.download(key, target))
+
+    def download(self, key: str, target: Path) -> str:
+        """Copies an object, whatever its key, to a local file; returns its sha256 (hex). Raises FileNotFoundError."""
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{uuid.uuid4().hex}")
         try:
@@ -84,10 +86,11 @@ class S3Store:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
-        return Fetched(target, sha256)
+        return sha256
 
     def put(self, key: str, path: Path) -> None:
         size = path.stat().st_size
+        checked_key(key)
         if size <= PIECE:
             self.replace(key, path.read_bytes())
         else:
@@ -95,17 +98,21 @@ class S3Store:
 
     def create(self, key: str, data: bytes) -> bool:
         try:
-            self._call(lambda: self._request("put_object", key, Body=data, IfNoneMatch="*"))
+            self._call(lambda: self._request("put_object", checked_key(key), Body=data, IfNoneMatch="*"))
         except FileExistsError:
             # The answer to an earlier try of this very call may have been lost on the way.
             return self.read(key) == data
         return True
 
     def replace(self, key: str, data: bytes) -> None:
-        self._call(lambda: self._request("put_object", key, Body=data))
+        self._call(lambda: self._request("put_object", checked_key(key), Body=data))
 
     def objects(self, prefix: str = "") -> Iterator[Object]:
-        start = self._key(f"{prefix.strip('/')}/" if prefix else "")
+        return self.named(f"{prefix.strip('/')}/" if prefix else "")
+
+    def named(self, start: str) -> Iterator[Object]:
+        """Every object whose key begins so, sorted by key."""
+        start = self._key(start)
         for page in self._pages("list_objects_v2", "MaxKeys", {"NextContinuationToken": "ContinuationToken"}, start):
             for entry in page.get("Contents", []):
                 yield Object(self._own(entry["Key"]), entry["Size"], entry["LastModified"].timestamp())
@@ -117,6 +124,7 @@ class S3Store:
                 yield Object(self._own(entry["Key"]), 0, entry["Initiated"].timestamp(), entry["UploadId"])
 
     def delete(self, unwanted: Object) -> None:
+        checked_key(unwanted.key)
         with suppress(FileNotFoundError):
             if unwanted.upload:
                 self._call(lambda: self._request("abort_multipart_upload", unwanted.key, UploadId=unwanted.upload))
@@ -243,7 +251,7 @@ class S3Store:
             given.update({ask: page[told] for told, ask in marks.items()})
 
     def _request(self, operation: str, key: str, **arguments: Any) -> Any:
-        return getattr(self.client, operation)(Bucket=self.bucket, Key=self._key(checked_key(key)), **arguments)
+        return getattr(self.client, operation)(Bucket=self.bucket, Key=self._key(key), **arguments)
 
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hone.core.hashing import drawn
 from hone.core.query_text import comparable
 from hone.core.rejection import Rejection
+from hone.inputs.readers import times
+from hone.stages.generate.settings import Log
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,19 @@ class QueryLog:
     rows: int
 
     @classmethod
-    def read(cls, rows: Iterable[tuple[str, str]]) -> "QueryLog":
-        """From (query, time) in any order; equal times, such as none at all, keep the order of the log."""
+    def read(cls, rows: Iterable[tuple[str, str, Any]], settings: Log) -> "QueryLog":
+        """From (where, query, time) in any order; equal times, and none at all, keep the order of the log. Raises
+        UserError naming the line of what is no time."""
         hashes: list[float] = []
-        times: list[str] = []
-        for text, time in rows:
+        moments: list[times.Moment] = []
+        places: list[str] = []
+        for where, text, time in rows:
             hashes.append(drawn(comparable(text)))
-            times.append(time)
-        by_time = np.array(sorted(range(len(times)), key=times.__getitem__), dtype=np.int64)
+            if settings.time_field:
+                moments.append(times.moment(time, where, settings.time_format))
+                places.append(where)
+        found = times.seconds(moments, places) if settings.time_field else np.arange(len(hashes))
+        by_time = np.argsort(found, kind="stable")
         ordered = np.array(hashes, dtype=np.float64)[by_time]
         keys, firsts, counts = np.unique(ordered, return_index=True, return_counts=True)
         return cls(keys, counts, firsts, len(hashes))

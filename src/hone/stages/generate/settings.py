@@ -34,8 +34,12 @@ class Log(Settings):
     """A query log beside its file and field."""
 
     time_field: str = ""
-    """The field that says when a query was asked, in a form that sorts as text, such as 2026-05-01; empty takes the
-    order of the file, newest last."""
+    """The field that says when a query was asked: seconds since 1970 (or milliseconds and smaller), ISO 8601, the times
+    of web servers, or a date with its time; UTC where no zone is given. Empty takes the order of the file, newest last.
+    """
+    time_format: str = ""
+    """Its form as Python's strptime has it, such as '%d/%m/%Y %H:%M', where dates could have the day or the month
+    first; empty recognises it."""
     min_count: int = Field(default=1, ge=1)
     """Queries asked fewer times are dropped."""
     holdout: float = Field(default=0.0, ge=0, lt=1)
@@ -80,7 +84,8 @@ class Config(StageConfig):
     """Relative weight of each source among the drafts, such as {log: 1, vllm: 2}; empty takes all that each source
     has."""
     query_log: Annotated[Source, Field(validate_default=True)] = ""
-    """Real queries without judgements: .txt with one per line, or .jsonl, .csv or .parquet with a field."""
+    """Real queries without judgements: text with one per line (.txt, .log), or a table with a field (JSON, CSV, TSV,
+    Parquet, Arrow), packed or not."""
     query_field: str = "text"
     """The field of the query log that holds the query."""
     log: Log = Log()

@@ -1,0 +1,365 @@
+"""Tables with a line for each row and something between the fields: CSV of spreadsheets, TSV of collections.
+
+What stands between the fields, whether quotation marks are part of the text, and whether the first line holds names is
+recognised in the first lines of the file. A later line that does not fit is refused with its number.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from statistics import mean
+
+from hone.core.text import flat
+from hone.errors import UserError
+from hone.inputs.readers.decoding import LARGEST_FIELD, LOOKED_AT, Encoding, encoding_of, lines
+from hone.inputs.readers.files import File
+from hone.inputs.readers.table import Dialect, Fields, Row, Table
+
+SAMPLE_LINES = 2_000
+SAMPLE_CHARS = 4 << 20
+MARKED_LINES = 500
+DELIMITERS = ("\t", ",", ";", "|", "\x01")
+NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", "\x01": "control-A", " ": "space"}
+RAW_BY_CUSTOM = ("\t", "|", "\x01")
+"""Between these, many writers put no quotation marks around fields."""
+USUAL = {
+    "id", "doc_id", "docid", "document_id", "docno", "pid", "uuid", "url", "title", "headline", "heading", "name",
+    "subject", "text", "body", "content", "contents", "passage", "document", "abstract", "description", "query",
+    "query_id", "qid", "corpus_id", "score", "relevance", "question", "date", "time", "timestamp", "author", "language",
+}  # fmt: skip
+LONGEST_NAME = 64
+WORDS_OF_TEXT = 5
+SEPARATOR_LINE = re.compile(r"\ufeff?\"?sep=(.)\"?\r?", re.IGNORECASE)
+NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the fields of a table are written."""
+
+    delimiter: str
+    quoted: bool
+    escape: str = ""
+    """What stands before a quotation mark inside quotation marks, where it is not said twice."""
+    spaced: bool = False
+    """Whether a space after the delimiter belongs to neither field."""
+
+    def __str__(self) -> str:
+        quotes = "quotation marks are text" if not self.quoted else "quotation marks around fields"
+        escaped = f", {self.escape} before a quotation mark" if self.escape else ""
+        return f"{NAMES.get(self.delimiter, repr(self.delimiter))} between fields, {quotes}{escaped}"
+
+    def records(self, lines: Iterable[str]) -> "csv.reader":  # type: ignore[valid-type]
+        """The fields of every record. Raises csv.Error."""
+        csv.field_size_limit(LARGEST_FIELD)
+        return csv.reader(
+            (f"{line}\n" for line in lines),
+            delimiter=self.delimiter,
+            quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
+            doublequote=not self.escape,
+            escapechar=self.escape or None,
+            skipinitialspace=self.spaced,
+            strict=True,
+        )
+
+
+def open_table(file: File, fields: Fields, dialect: Dialect) -> Table:
+    """A table of text. Raises UserError."""
+    encoding = encoding_of(file, dialect.encoding)
+    numbered = ((number, _one_line(line)) for number, line in lines(file, encoding))
+    sample, whole = _sample(numbered)
+    texts = [line for _, line in sample]
+    skipped = 1 if texts and SEPARATOR_LINE.fullmatch(texts[0]) else 0
+    told = SEPARATOR_LINE.fullmatch(texts[0]) if skipped else None
+    given = dialect.delimiter or (told[1] if told else "")
+    later = [] if whole else [_one_line(line) for line in _later_marks(file, encoding, len(sample))]
+    form = _form(texts[skipped:], later, file.suffix, fields, given, dialect.quotes)
+    first = _first_records(form, texts[skipped:], whole)
+    header = dialect.header == "present" or (dialect.header == "auto" and _is_header(first, fields, form.delimiter))
+    names = [flat(name) for name in first[0]] if header and first else _assigned(first, fields)
+    facts = {"fields": str(form), "names": _told_names(names, header), "encoding": str(encoding)}
+    if packing := file.packing():
+        facts["packed"] = packing
+    rest = (line for _, line in chain(sample[skipped:], numbered))
+    rows = _rows(file, form, rest, names, fields, skipped, header)
+    return Table(rows, tuple(name for name in names if name), facts)
+
+
+def _told_names(names: Sequence[str], header: bool) -> str:
+    known = ", ".join(name for name in names if name)
+    unnamed = sum(not name for name in names)
+    columns = "a column" if unnamed == 1 else f"{unnamed} columns"
+    more = f" (and {columns} without a name, not read)" if unnamed else ""
+    return f"the first line names {known}{more}" if header else f"no line of names, columns taken as {known}"
+
+
+def _one_line(line: str) -> str:
+    """A carriage return inside a line is a space like any other."""
+    return line.replace("\r", " ") if "\r" in line else line
+
+
+def _sample(numbered: Iterator[tuple[int, str]]) -> tuple[list[tuple[int, str]], bool]:
+    """The first lines, and whether they are all."""
+    found: list[tuple[int, str]] = []
+    chars = 0
+    for number, line in numbered:
+        found.append((number, line))
+        chars += len(line)
+        if len(found) >= SAMPLE_LINES or chars >= SAMPLE_CHARS:
+            return found, False
+    return found, True
+
+
+def _later_marks(file: File, encoding: Encoding, after: int) -> Iterator[str]:
+    """Later lines with quotation marks, from which it shows what the marks are."""
+    seen = 0
+    marked = 0
+    for number, line in lines(file, encoding):
+        seen += len(line)
+        if seen > LOOKED_AT or marked >= MARKED_LINES:
+            return
+        if number > after and '"' in line:
+            marked += 1
+            yield line
+
+
+def _form(sample: list[str], later: list[str], suffix: str, fields: Fields, given: str, quotes: str) -> Form:
+    """The form that fits the sample best: names that are known, then equal numbers of fields, then what is usual."""
+    filled = [line for line in sample if line.strip()]
+    whole = not later
+    usual = {".tsv": "\t", ".tab": "\t", ".psv": "|"}.get(suffix, ",")
+    delimiters = [given] if given else sorted(DELIMITERS, key=lambda one: one != usual)
+    best, most = Form(given or usual, quotes != "text"), (-1, -1.0, -1)
+    for delimiter in delimiters:
+        if len(delimiter) != 1:
+            raise UserError(f"{delimiter!r} is not one character; set prepare.dialect.delimiter to one")
+        for form in _candidates(delimiter, [*filled, *later], quotes):
+            counts, hits = _fit(form, sample, whole, fields)
+            if not counts or (counts[0] < 2 and not given):
+                continue
+            fits = sum(count == counts[0] for count in counts) / len(counts)
+            if fits < 1 and not form.quoted and delimiter not in RAW_BY_CUSTOM and quotes == "auto":
+                continue  # a mark that is not closed is told as such
+            score = (hits, round(fits, 3), min(counts[0], 2))
+            if score > most:
+                best, most = form, score
+    spaced = _spaced(best, filled)
+    return Form(best.delimiter, best.quoted, best.escape, spaced)
+
+
+def _candidates(delimiter: str, filled: list[str], quotes: str) -> list[Form]:
+    """How fields with this delimiter may be quoted, the likeliest first."""
+    cells, escaped, text = Form(delimiter, True), Form(delimiter, True, "\\"), Form(delimiter, False)
+    quoted = [escaped, cells] if any('\\"' in line for line in filled) else [cells]
+    if quotes != "auto":
+        return quoted if quotes == "cells" else [text]
+    raw = delimiter in RAW_BY_CUSTOM and not _quotes_fields(delimiter, filled)
+    return [text, *quoted] if raw else [*quoted, text]
+
+
+def _quotes_fields(delimiter: str, filled: list[str]) -> bool:
+    """Whether quotation marks are those that a writer of quoted fields leaves: around every field that holds one, each
+    said twice inside; or around all fields. Only asked where every line has as many fields: else what fits shows it."""
+    rows = [line.split(delimiter) for line in filled]
+    if len({len(row) for row in rows}) > 1:
+        return False
+    marked = [cell for row in rows for cell in row if '"' in cell]
+    around = [cell for cell in marked if len(cell) > 1 and cell[0] == cell[-1] == '"']
+    if len(around) < len(marked) or any(cell[1:-1].replace('""', "").count('"') for cell in around):
+        return False
+    said_twice = any('""' in cell[1:-1] for cell in around)
+    words = [cell for row in rows for cell in row if cell and not NUMBER.fullmatch(cell)]
+    return bool(around) and (said_twice or len(around) == len(words))
+
+
+def _fit(form: Form, sample: list[str], whole: bool, fields: Fields) -> tuple[list[int], int]:
+    """How many fields the records of a sample have, the first record's number first, and how many of the first
+    record's are names that are known; none if it cannot be read so."""
+    records: list[list[str]] = []
+    try:
+        records += (record for record in form.records(sample) if any(record))
+    except csv.Error:
+        if whole or len(records) < 2:
+            return [], 0
+    if not whole and len(records) > 1:
+        records.pop()  # its last lines may be missing
+    if not records:
+        return [], 0
+    width = len(_trimmed(records[0]))
+    counts = [width, *(max(len(_trimmed(record)), min(width, len(record))) for record in records[1:])]
+    named = {name.partition(".")[0] for name in fields.columns}
+    hits = sum(flat(cell) in named or _plain(cell) in USUAL for cell in records[0])
+    return counts, hits
+
+
+def _trimmed(record: Sequence[str]) -> Sequence[str]:
+    end = len(record)
+    while end and not record[end - 1].strip():
+        end -= 1
+    return record[:end]
+
+
+def _plain(name: str) -> str:
+    return flat(name).lower().strip("_ ").replace("-", "_").replace(" ", "_")
+
+
+def _spaced(form: Form, filled: list[str]) -> bool:
+    """Whether a space follows every delimiter of the first line, as people write tables by hand."""
+    if form.delimiter == "\t" or not filled:
+        return False
+    after = filled[0].split(form.delimiter)[1:]
+    return bool(after) and all(cell.startswith(" ") for cell in after)
+
+
+def _first_records(form: Form, texts: list[str], whole: bool) -> list[list[str]]:
+    try:
+        found = list(islice((record for record in form.records(texts) if any(record)), SAMPLE_LINES))
+    except csv.Error:
+        found = []
+        try:
+            for record in form.records(texts):
+                found += [record] if any(record) else []
+        except csv.Error:
+            return found
+    return found[:-1] if not whole and len(found) > 1 else found
+
+
+def _is_header(records: list[list[str]], fields: Fields, delimiter: str) -> bool:
+    """Whether the first record holds names: known ones, or short words where the others hold text."""
+    if not records:
+        return True
+    first, rest = records[0], records[1:]
+    cells = [cell for cell in first if cell.strip()]
+    if any(flat(cell) in fields.columns for cell in cells):
+        return True
+    if any(len(cell) > LONGEST_NAME for cell in cells) or len({flat(cell) for cell in cells}) < len(cells):
+        return False
+    numbers = [NUMBER.fullmatch(cell.strip()) is not None for cell in cells]
+    if all(numbers):
+        return [cell.strip() for cell in cells] == [str(place) for place in range(len(cells))]
+    if any(_plain(cell) in USUAL for cell in cells):
+        return not any(numbers)
+    if any(numbers) or any(len(cell.split()) >= WORDS_OF_TEXT - 1 for cell in cells):
+        return False
+    if _numbered(first[0]) and any(record and _numbered(record[0]) for record in rest):
+        return False
+    if not rest:
+        return False
+    for place, cell in enumerate(first):
+        column = [record[place] for record in rest if place < len(record)]
+        if column and cell.strip() and _like(cell, column):
+            return False
+    return True
+
+
+def _like(cell: str, column: list[str]) -> bool:
+    """Whether the first cell of a column looks like those below it: an id of their shape, or as long a text."""
+    words = [len(value.split()) for value in column]
+    if mean(words) >= WORDS_OF_TEXT:
+        return len(cell.split()) >= WORDS_OF_TEXT
+    shapes = {_shape(value) for value in column[:100]}
+    return len(shapes) == 1 and _shape(cell) in shapes and any(char.isdigit() for char in cell)
+
+
+def _numbered(text: str) -> bool:
+    return any(char.isdigit() for char in text)
+
+
+def _shape(text: str) -> str:
+    return re.sub(r"[^\W\d]+", "a", re.sub(r"\d+", "0", text.strip()))
+
+
+def _assigned(records: list[list[str]], fields: Fields) -> list[str]:
+    """Names for columns that have none: the id has no spaces and no value twice, the text is the longest column, the
+    title another one in words."""
+    if not records:
+        return fields.columns
+    width = max(len(record) for record in records[:100])
+    columns = [[record[place] for record in records if place < len(record)] for place in range(width)]
+    names = [f"column {place + 1}" for place in range(width)]
+    lengths = [mean(map(len, column)) if column else 0.0 for column in columns]
+    text = max(range(width), key=lambda place: lengths[place])
+    names[text] = fields.text
+    others = [place for place in range(width) if place != text]
+    ids = [place for place in others if _are_ids(columns[place])]
+    if ids or others:
+        own = (ids or others)[0]
+        names[own] = fields.id
+        left = [place for place in others if place != own and _are_words(columns[place])]
+        if left and fields.title:
+            names[max(left, key=lambda place: lengths[place])] = fields.title
+    return names
+
+
+def _are_ids(column: list[str]) -> bool:
+    filled = [value for value in column if value.strip()]
+    return len(set(filled)) == len(column) and not any(" " in value.strip() for value in filled)
+
+
+def _are_words(column: list[str]) -> bool:
+    some = [value for value in column[:200] if value.strip()]
+    return bool(some) and sum(" " in value and "://" not in value for value in some) * 2 >= len(some)
+
+
+def _rows(
+    file: File, form: Form, texts: Iterable[str], names: list[str], fields: Fields, skipped: int, header: bool
+) -> Iterator[Row]:
+    reader = form.records(texts)
+    named = [(place, name) for place, name in enumerate(names) if name]
+    known = [name for _, name in named]
+    twice = {name for name in known if known.count(name) > 1}
+    if clash := twice & set(fields.columns):
+        raise UserError(f"{file}, line 1: two columns are called {clash.pop()!r}; give each a name of its own")
+    width, needed, plain = len(names), _needed(names, fields), len(named) == len(names) and not twice
+    if not header and twice:
+        raise AssertionError(names)
+    waiting = header
+    start = f"{file}, line "
+    try:
+        for record in reader:
+            if len(record) != width or not record[0]:
+                if not any(map(str.strip, record)):
+                    continue
+                if len(record) != width and not waiting:
+                    record = _fitted(record, width, needed, f"{start}{reader.line_num + skipped}", form)
+            if waiting:
+                waiting = False
+                continue
+            where = f"{start}{reader.line_num + skipped}"
+            yield where, dict(zip(names, record, strict=True)) if plain else {n: record[p] for p, n in named}
+    except csv.Error as error:
+        fault = _told(str(error))
+        raise UserError(f"{file}, line {reader.line_num + skipped}: {fault}") from error
+
+
+def _needed(names: list[str], fields: Fields) -> int:
+    """How many fields a row must have at least: those up to the last of the id and the text."""
+    places = [names.index(name) for name in (fields.id, fields.text) if name in names]
+    return max(places, default=len(names) - 1) + 1
+
+
+def _fitted(record: list[str], width: int, needed: int, where: str, form: Form) -> list[str]:
+    """A record with as many fields as there are names: empty ones at the end may be missing, or too many."""
+    if needed <= len(record) < width:
+        return [*record, *[""] * (width - len(record))]
+    if len(record) > width and not any(cell.strip() for cell in record[width:]):
+        return record[:width]
+    quotes = (
+        "in quotation marks" if form.quoted else "read as text; if they hold fields, set prepare.dialect.quotes: cells"
+    )
+    hint = (
+        f"quotation marks are {quotes}"
+        if not form.quoted
+        else "a field that holds the delimiter stands in quotation marks"
+    )
+    raise UserError(f"{where}: {len(record)} fields where the first line has {width}; correct the line ({hint})")
+
+
+def _told(error: str) -> str:
+    if "field larger than" in error:
+        return f"a field is longer than {LARGEST_FIELD >> 20} MiB; split it into documents"
+    if "unexpected end of data" in error:
+        return "a quotation mark is opened and never closed; close it, or set prepare.dialect.quotes: text"
+    return f"{error}; write a quotation mark inside a quoted field twice, or set prepare.dialect.quotes: text"

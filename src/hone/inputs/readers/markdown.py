@@ -1,0 +1,160 @@
+"""Markdown as sites keep it: cut at its headings, read as its readers see it.
+
+What stands between two lines at the head of a page (front matter: YAML, TOML or JSON) is no text: its title is the
+page's, its description and tags belong to the first section. Comments, tags of HTML and targets of links are not read.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from html.parser import HTMLParser
+from typing import Any, cast
+
+import yaml
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from hone.core.text import flat
+from hone.errors import UserError
+from hone.inputs.readers.decoding import encoding_of, lines
+from hone.inputs.readers.files import File
+from hone.inputs.readers.sections import Page, Section
+from hone.inputs.readers.table import Dialect
+from hone.inputs.readers.values import text_of
+
+FENCES = {"---": ("---", "..."), "+++": ("+++",)}
+KEY = re.compile(r"(\w[\w -]*):(?:\s+(.*))?")
+ESM = re.compile(r"(?:import|export)\s")
+UNSEEN = ("script", "style", "head", "template")
+BREAKS = ("br", "p", "div", "li", "tr", "td", "th", "details", "summary", "h1", "h2", "h3", "h4", "h5", "h6")
+SUMMARY = ("description", "summary", "excerpt")
+TAGS = ("tags", "keywords", "categories")
+
+
+def open_markdown(file: File, dialect: Dialect) -> Page:
+    """A Markdown page. Raises UserError."""
+    encoding = encoding_of(file, dialect.encoding)
+    text = [line for _, line in lines(file, encoding)]
+    matter, body = front_matter(text)
+    facts = {"encoding": str(encoding)}
+    if matter:
+        facts["front matter"] = "read as title, description and tags"
+    return Page(_sections(matter, "\n".join(body), esm=file.suffix == ".mdx"), facts)
+
+
+def front_matter(text: Sequence[str]) -> tuple[Mapping[str, Any], Sequence[str]]:
+    """The metadata at the head of a page, and the lines after it; nothing and all lines if there is none."""
+    start = next((at for at, line in enumerate(text) if line.strip()), 0)
+    first = text[start].rstrip() if text else ""
+    if first in FENCES:
+        end = next((at for at in range(start + 1, len(text)) if text[at].rstrip() in FENCES[first]), 0)
+        matter = _parsed(text[start + 1 : end], first) if end else None
+        return (matter, text[end + 1 :]) if matter is not None else ({}, text)
+    if first == "{":
+        end = next((at for at in range(start + 1, len(text)) if text[at].rstrip() == "}"), 0)
+        try:
+            found: object = json.loads("\n".join(text[start : end + 1])) if end else None
+        except ValueError:
+            found = None
+        return (cast(Mapping[str, Any], found), text[end + 1 :]) if isinstance(found, dict) else ({}, text)
+    return {}, text
+
+
+def _parsed(inside: Sequence[str], fence: str) -> Mapping[str, Any] | None:
+    """What stands between the fences; None if it is no metadata but text between two rules."""
+    source = "\n".join(inside)
+    try:
+        found: object = tomllib.loads(source) if fence == "+++" else yaml.safe_load(source)
+    except (yaml.YAMLError, tomllib.TOMLDecodeError, ValueError, RecursionError):
+        keys = [KEY.fullmatch(line.rstrip()) for line in inside if line.strip() and not line[0].isspace()]
+        named = {match[1]: (match[2] or "").strip("\"' ") for match in keys if match}
+        return named if named and len(named) * 2 >= len(keys) else None
+    if found is None:  # nothing, or remarks alone
+        return {}
+    return cast(Mapping[str, Any], found) if isinstance(found, dict) else None
+
+
+def _field(matter: Mapping[str, Any], names: Sequence[str], between: str = " ") -> str:
+    lowered = {str(key).lower(): value for key, value in matter.items()}
+    for name in names:
+        try:
+            if found := flat(text_of(lowered.get(name), "", name, between)):
+                return found
+        except UserError:  # an object, such as a title for each language
+            continue
+    return ""
+
+
+def _sections(matter: Mapping[str, Any], body: str, *, esm: bool) -> Iterator[Section]:
+    """The sections with text in them; of a page that has none, its title."""
+    title = _field(matter, ("title",))
+    tags = _field(matter, TAGS, ", ")
+    texts = [text for text in (_field(matter, SUMMARY), f"Tags: {tags}" if tags else "") if text]
+    above: list[tuple[int, str]] = [(0, title)] if title else []
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(body)
+    html, said, inside_heading = _Visible(), False, False
+    for place, token in enumerate(tokens):
+        if token.type == "heading_open" and token.level == 0:
+            if texts:
+                said = True
+                yield Section(tuple(name for _, name in above), tuple(texts))
+            level, name = int(token.tag[1:]), flat(_inline(tokens[place + 1]))
+            above = [one for one in above if one[0] < level]
+            above = above if above and name == above[-1][1] else [*above, (level, name)]
+            texts, inside_heading = [], True
+        elif token.type == "heading_close":
+            inside_heading = inside_heading and token.level != 0
+        elif not inside_heading and (text := _seen(token, html, esm=esm)).strip():
+            texts.append(text)
+    if texts or (above and not said):
+        yield Section(tuple(name for _, name in above), tuple(texts))
+
+
+def _seen(token: Token, html: "_Visible", *, esm: bool) -> str:
+    """What readers see of a block that is no heading; of MDX neither imports nor exports."""
+    if token.type == "inline":
+        return "" if esm and token.level == 1 and ESM.match(token.content) else _inline(token)
+    if token.type == "html_block":
+        return html.read(token.content)
+    return token.content if token.type in ("fence", "code_block") else ""
+
+
+def _inline(token: Token) -> str:
+    """What readers see of a line: text and code, the words of links, and what stands for a picture."""
+    found: list[str] = []
+    for child in token.children or []:
+        if child.type in ("text", "code_inline"):
+            found.append(child.content)
+        elif child.type in ("softbreak", "hardbreak"):
+            found.append(" ")
+        elif child.type == "image":
+            found.append(_inline(child) or child.content)
+        elif child.type == "html_inline" and child.content.lower().startswith(("<br", "</p", "</li", "</td")):
+            found.append(" ")
+    return "".join(found)
+
+
+class _Visible(HTMLParser):
+    """The text of HTML: neither tags nor comments, scripts and styles. What is open stays so over several blocks."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[str] = []
+        self.hidden = 0
+
+    def read(self, html: str) -> str:
+        self.found = []
+        self.feed(html)
+        return "".join(self.found)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.hidden += tag in UNSEEN
+        self.found += [" "] if tag in BREAKS else []
+
+    def handle_endtag(self, tag: str) -> None:
+        self.hidden -= tag in UNSEEN and self.hidden > 0
+        self.found += [" "] if tag in BREAKS else []
+
+    def handle_data(self, data: str) -> None:
+        self.found += [] if self.hidden else [data]

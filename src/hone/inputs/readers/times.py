@@ -1,0 +1,131 @@
+"""Times as logs hold them, read into seconds since 1970 in UTC: epochs, ISO 8601, web servers, and dates by hand.
+
+A date such as 03/04/2024 is the third of April in one country and the fourth of March in another: which one is told by
+the other dates of the same log, or by the settings, and never guessed. A time without a zone is taken as UTC.
+"""
+
+import datetime
+import decimal
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from dateutil import parser, tz
+
+from hone.errors import UserError
+
+MILLISECONDS, MICROSECONDS, NANOSECONDS = 1e11, 1e14, 1e17
+"""From here on a number of seconds would lie beyond the year 5000: it counts smaller units."""
+APACHE = "%d/%b/%Y:%H:%M:%S %z"
+COMPACT = re.compile(r"(19|20)\d{6}(\d{6})?")
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
+BY_HAND = re.compile(r"\D{0,4}?(\d{1,2})([/.-])(\d{1,2})\2(\d{4}|\d{2})\b")
+DEFAULTS = (datetime.datetime(2000, 1, 1), datetime.datetime(2001, 2, 2))
+"""What is missing of a date shows as a difference between the two."""
+
+
+class Moment(NamedTuple):
+    """A time in seconds since 1970, with the month first and with the day first, which mostly is the same."""
+
+    month_first: float
+    day_first: float
+    proof: str = ""
+    """`day` or `month` if only one of them can be meant."""
+
+
+def moment(value: object, where: str, form: str = "") -> Moment:
+    """A time of whatever form, or of the form that the settings name. Raises UserError naming the line."""
+    found = _moment(value, form)
+    if found is None:
+        known = "seconds since 1970, 2024-05-01T10:00:00Z or 01/May/2024:10:00:00 +0000"
+        raise UserError(
+            f"{where}: {str(value)[:40]!r} is not a time that is known; write {known}, or set log.time_format"
+        )
+    return found
+
+
+def seconds(moments: Sequence[Moment], places: Sequence[str]) -> np.ndarray:
+    """Seconds since 1970 [n] float64. Raises UserError naming the line of a date that could be one of two."""
+    proofs = {found.proof for found in moments if found.proof}
+    unclear = next((at for at, found in enumerate(moments) if found.month_first != found.day_first), None)
+    if unclear is not None and len(proofs) != 1:
+        why = "other dates of the file have the day first, and others the month" if proofs else "no other date tells"
+        hint = "set log.time_format, such as '%d/%m/%Y' or '%m/%d/%Y'"
+        raise UserError(f"{places[unclear]}: the date could have the day first or the month ({why}); {hint}")
+    return np.array([found.day_first if "day" in proofs else found.month_first for found in moments], dtype=np.float64)
+
+
+def _moment(value: object, form: str) -> Moment | None:
+    if isinstance(value, datetime.datetime):
+        return _same(value)
+    if isinstance(value, datetime.date):
+        return _same(datetime.datetime(value.year, value.month, value.day))
+    if isinstance(value, (int, float, decimal.Decimal)) and not isinstance(value, bool) and value == value:
+        return _epoch(float(value))
+    text = value.strip().strip("[]").strip() if isinstance(value, str) else ""
+    try:
+        if form and text:
+            return _same(datetime.datetime.strptime(text, form))
+        return _of_text(text) if text else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _of_text(text: str) -> Moment | None:
+    if COMPACT.fullmatch(text):
+        return _same(datetime.datetime.strptime(text, "%Y%m%d%H%M%S" if len(text) > 8 else "%Y%m%d"))
+    if NUMBER.fullmatch(text):
+        return _epoch(float(text))
+    try:
+        return _same(datetime.datetime.fromisoformat(text))
+    except ValueError:
+        pass
+    try:
+        return _same(datetime.datetime.strptime(text, APACHE))
+    except ValueError:
+        return _by_hand(text)
+
+
+def _by_hand(text: str) -> Moment | None:
+    """A date that people or spreadsheets wrote; what does not name its year, month and day is none."""
+    both = [_whole(text, day_first=first) for first in (False, True)]
+    month_first, day_first = both
+    if month_first is None or day_first is None:
+        return None
+    parts = BY_HAND.match(text)
+    if not parts:
+        return Moment(month_first, month_first) if month_first == day_first else None
+    if parts[2] == ".":  # where dates have dots, the day stands first
+        return Moment(day_first, day_first)
+    first, second = int(parts[1]), int(parts[3])
+    proof = "day" if first > 12 else "month" if second > 12 else ""
+    return Moment(month_first, day_first, proof)
+
+
+def _whole(text: str, *, day_first: bool) -> float | None:
+    found = [parser.parse(text, default=one, dayfirst=day_first, tzinfos=_zone) for one in DEFAULTS]
+    times = {_timestamp(one.replace(hour=0, minute=0, second=0, microsecond=0)) for one in found}
+    return _timestamp(found[0]) if len(times) == 1 else None
+
+
+def _zone(name: str | None, offset: int | None) -> datetime.tzinfo:
+    if offset is not None:
+        return tz.tzoffset(None, offset)
+    if name in ("UTC", "GMT", "Z", None):
+        return datetime.UTC
+    raise ValueError(f"the zone {name} may be one of several")
+
+
+def _epoch(number: float) -> Moment:
+    units = ((NANOSECONDS, 1e9), (MICROSECONDS, 1e6), (MILLISECONDS, 1e3))
+    value = number / next((unit for least, unit in units if abs(number) >= least), 1.0)
+    return Moment(value, value)
+
+
+def _same(found: datetime.datetime) -> Moment:
+    return Moment(_timestamp(found), _timestamp(found))
+
+
+def _timestamp(found: datetime.datetime) -> float:
+    return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
