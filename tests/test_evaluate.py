@@ -100,7 +100,11 @@ def chain(folder: Path, tuned: Path, splits: tuple[str, ...], held_out: bool = F
     ]
     judged = [{"query_id": f"q{n}", "text": TEXTS[n], "split": splits[n % len(splits)]} for n in range(4) if splits]
     judged += [{"query_id": "d4", "text": TEXTS[4], "split": splits[0]}] if splits else []
-    qrels = [{"query_id": q["query_id"], "doc_id": f"d{n}", "relevance": 1 + n % 2} for n, q in enumerate(judged)]
+    # A query that is a document is answered by another.
+    answers = [f"d{5 if n == 4 else n}" for n in range(len(judged))]
+    qrels = [
+        {"query_id": query["query_id"], "doc_id": answers[n], "relevance": 1 + n % 2} for n, query in enumerate(judged)
+    ]
     judged += [{"query_id": "nobody judged", "text": "x", "split": splits[0]}] if splits else []
     queries = [
         {"query_id": f"t{n}", "text": "t", "doc_id": "d0", "source": "log", "style": EVIL if n else "title"}
@@ -179,7 +183,7 @@ def test_a_querys_own_document_is_left_out_of_its_results(tmp_path: Path, models
 
 
 def test_equal_scores_are_ranked_as_trec_eval_ranks_them() -> None:
-    found = ranking("q", ["a", "q", "c", "b"], [0.5, 0.9, 0.5, 0.7], 2)
+    found = ranking(["a", "q", "c", "b"], [0.5, 0.9, 0.5, 0.7], 2, left_out="q")
     assert (found.doc_ids, found.scores) == (["b", "c"], pytest.approx([0.7, 0.5]))
 
 

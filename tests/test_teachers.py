@@ -18,6 +18,7 @@ from transformers import (
     BertConfig,
     DistilBertConfig,
     ElectraConfig,
+    LlamaConfig,
     XLMRobertaConfig,
 )
 
@@ -51,6 +52,46 @@ def test_a_cross_encoder_gives_raw_logits(tmp_path: Path) -> None:
     scores = teacher("cross_encoder", folder).score_pairs(QUERIES, DOCS)
     close(scores, [model(**pair).logits.item() for pair in inputs])
     assert (abs(scores) > 0).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pads", [None, 0])
+@pytest.mark.parametrize("has_pad_token", [True, False])
+def test_a_decoder_that_classifies_needs_no_padding_token(
+    tmp_path: Path, pads: int | None, has_pad_token: bool
+) -> None:
+    folder = tiny.bert(tmp_path / "m", labels=1, vocab_texts=DOCS)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if not has_pad_token:
+        path = folder / "tokenizer_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token": None}))
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=64, num_labels=1, pad_token_id=pads, initializer_range=0.5,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = AutoModelForSequenceClassification.from_config(config).eval()
+    model.save_pretrained(folder)
+    pairs = [tokenizer([query], [doc], return_tensors="pt") for query, doc in zip(QUERIES, DOCS, strict=True)]
+    alone = [model(input_ids=pair["input_ids"], attention_mask=pair["attention_mask"]).logits.item() for pair in pairs]
+    close(teacher("cross_encoder", folder).score_pairs(QUERIES, DOCS), alone)
+
+
+@torch.no_grad()
+def test_a_cross_encoder_reads_no_more_tokens_than_it_has_positions_for(tmp_path: Path) -> None:
+    folder = tiny.bert(tmp_path / "m", labels=1, vocab_texts=DOCS)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 10_000}))
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
+    config = XLMRobertaConfig(
+        vocab_size=len(tokenizer), num_labels=1, max_position_embeddings=42, pad_token_id=1, **sizes
+    )
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    found = teacher("cross_encoder", folder)
+    assert found.limit == 40
+    assert np.isfinite(found.score_pairs(["heat"], ["flow " * 200])).all()
 
 
 @torch.no_grad()

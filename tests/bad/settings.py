@@ -31,8 +31,8 @@ CASES: dict[str, Case] = {
     "an unknown section": (lambda h: h.settings(minne={}), r"minne: unknown setting; did you mean mine\?"),
     "a wrong type": (lambda h: h.settings(mine={"top_k": "many"}), r"mine\.top_k: .*integer.*, not 'many'; `hone desc"),
     "a shared setting of wrong type": (
-        lambda h: h.settings(student={"model": "student", "pooling": "max"}),
-        r"s\.yaml: student\.pooling: .*not 'max'",
+        lambda h: h.settings(student={"model": "student", "pooling": "most"}),
+        r"s\.yaml: student\.pooling: .*not 'most'",
     ),
     "no student": (lambda h: h.settings(student={}), r"s\.yaml: student\.model: Field required; `hone describe mine`"),
     "a section that is a list": (lambda h: h.settings(mine=[]), r"mine: write the settings of mine as indented"),

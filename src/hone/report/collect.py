@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,7 @@ def gather(
         licences=licences(job, config),
         notes=_notes(job.facts.get("queries_that_are_documents", {})),
     )
-    shown = masked if _private(job) else str
-    return replace(findings, **queries_of(main, main.values, examples, shown)) if main else findings
-
-
-def _private(job: Job) -> bool:
-    """Whether the settings of generate want no personal data shown."""
-    generate = job.ancestors.get("generate")
-    return bool(generate and generate.config.get("clean", {}).get("personal_data"))
+    return replace(findings, **queries_of(main, main.values, examples)) if main else findings
 
 
 def _notes(found: Mapping[str, int]) -> tuple[str, ...]:
@@ -63,17 +56,15 @@ def _notes(found: Mapping[str, int]) -> tuple[str, ...]:
     )
 
 
-def queries_of(
-    main: Result, values: Values, examples: int, shown: Callable[[str], str] = str
-) -> dict[str, tuple[QueryGain, ...]]:
+def queries_of(main: Result, values: Values, examples: int) -> dict[str, tuple[QueryGain, ...]]:
     """The gain of every query, best first, and the examples won and lost with where their documents went.
 
-    `shown` is what is shown of a text.
+    A report is passed on: what it shows of texts has no personal data.
     """
     base, tuned = (values[system][PRIMARY] for system in ("base", "tuned"))
     won, lost = extremes(base, tuned, examples)
-    gains = {at: QueryGain(shown(main.judged.texts[at]), float(base[at]), float(tuned[at])) for at in range(len(base))}
-    moves = moves_of([*won, *lost], main, shown)
+    gains = {at: QueryGain(masked(main.judged.texts[at]), float(base[at]), float(tuned[at])) for at in range(len(base))}
+    moves = moves_of([*won, *lost], main)
     known = {at: replace(gains[at], moves=moves[at]) for at in (*won, *lost)}
     return {
         "gains": tuple(sorted(gains.values(), key=lambda gain: -gain.gain)),
@@ -82,7 +73,7 @@ def queries_of(
     }
 
 
-def moves_of(positions: Sequence[int], main: Result, shown: Callable[[str], str] = str) -> dict[int, tuple[Move, ...]]:
+def moves_of(positions: Sequence[int], main: Result) -> dict[int, tuple[Move, ...]]:
     """For each query its relevant documents and where the systems rank them: the few that either student ranks best."""
     chosen: dict[int, list[tuple[str, int, int, int]]] = {}
     for at in positions:
@@ -91,7 +82,7 @@ def moves_of(positions: Sequence[int], main: Result, shown: Callable[[str], str]
         teacher = _places(main.opinions.get(at))
         rows = [(d, ranks[0].get(d, 0), ranks[1].get(d, 0), teacher.get(d, 0) if teacher else -1) for d in relevant]
         chosen[at] = sorted(rows, key=lambda row: min(row[1] or np.inf, row[2] or np.inf))[:MOST_MOVES]
-    titles = titles_of({row[0] for rows in chosen.values() for row in rows}, main.judged.docs, shown)
+    titles = titles_of({row[0] for rows in chosen.values() for row in rows}, main.judged.docs)
     return {at: tuple(Move(titles.get(row[0], row[0]), *row[1:]) for row in rows) for at, rows in chosen.items()}
 
 
@@ -99,9 +90,9 @@ def _places(answer: Ranking | None) -> dict[str, int]:
     return {doc_id: rank for rank, doc_id in enumerate(answer.doc_ids, 1)} if answer else {}
 
 
-def titles_of(doc_ids: set[str], docs: Docs, shown: Callable[[str], str] = str) -> dict[str, str]:
+def titles_of(doc_ids: set[str], docs: Docs) -> dict[str, str]:
     """Title of each document, or the start of its text if it has none."""
-    return {doc_id: cut(shown(title or text), TITLE_CHARS) for doc_id, title, text in find(doc_ids, docs)}
+    return {doc_id: cut(masked(title or text), TITLE_CHARS) for doc_id, title, text in find(doc_ids, docs)}
 
 
 def find(doc_ids: set[str], docs: Docs) -> Iterator[tuple[str, str, str]]:
