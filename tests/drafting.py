@@ -52,6 +52,6 @@ def log(folder: Path, *lines: str) -> str:
 
 
 def requests(count: int, doc: str = "") -> Iterator[Request]:
-    prompts = Prompts(LanguageModel(styles={"question": 1}), 17)
+    prompts = Prompts(LanguageModel(styles={"question": 1}, layout="guide"), 17)
     for number in range(count):
         yield from (request for _, request in prompts.requests(f"d{number}", doc or " ".join(WORDS[: number + 1])))

@@ -29,19 +29,22 @@ HEAVY = [
 
 
 def generate(root: Path, inputs: dict[str, Manifest], sections: dict[str, Any], key: str, batches: Path) -> None:
-    """Runs the stage; every batch that a model in this process begins adds the number of its prompts to `batches`."""
+    """Runs the stage, which keeps answers as soon as they come; every batch that a model in this process begins adds
+    the number of its prompts to `batches`."""
     from hone.backends.generators.causal_lm import CausalLM
+    from hone.stages.generate import from_model
 
     os.environ["OPENAI_API_KEY"] = key
     tempfile.tempdir = str(root.parent)
-    plain = CausalLM.generate
+    plain = CausalLM._sample
+    from_model.KEPT_EVERY = 0.0
 
-    def counted(self: CausalLM, prompts: Any, seeds: Any) -> Any:
+    def counted(self: CausalLM, batch: Any, seeds: Any) -> Any:
         with batches.open("a") as file:
-            file.write(f"{len(prompts)}\n")
-        return plain(self, prompts, seeds)
+            file.write(f"{len(batch.rows)}\n")
+        return plain(self, batch, seeds)
 
-    CausalLM.generate = counted  # type: ignore[method-assign]
+    CausalLM._sample = counted  # type: ignore[method-assign]
     with scratch_folder() as scratch:
         todo = plan("generate", Config.model_validate(sections), inputs, scratch)
         execute(todo, LocalStore(root), scratch, Shard())

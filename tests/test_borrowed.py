@@ -15,7 +15,8 @@ from hone.stages.generate.prompts import Request
 from hone.stages.generate.requests import Prompts
 from hone.stages.generate.styles import STYLES
 
-REQUESTS: list[Request] = [next(Prompts(LanguageModel(), 17).requests(f"d{n}", ""))[1] for n in range(40)]
+GUIDE = LanguageModel(layout="guide")
+REQUESTS: list[Request] = [next(Prompts(GUIDE, 17).requests(f"d{n}", ""))[1] for n in range(40)]
 SEEN = [shown_by(request) for request in REQUESTS]
 SETS = st.sampled_from(SEEN)
 DOC = "The heat of a shock wave at the inlet of an engine."

@@ -15,6 +15,7 @@ from hone.backends.budget import Budget, token_batches
 from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student
 from hone.backends.generators.causal_lm import CausalLM
+from hone.backends.shared_prefix import Batch
 from hone.backends.teachers.pair_models import PairModel, padded_length, steady_batches
 from hone.backends.teachers.settings import OneTeacher
 from hone.errors import UserError
@@ -95,19 +96,19 @@ def test_a_generator_that_runs_out_of_memory_gives_the_same_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tiny.llama(tmp_path / "m", words=WORDS)
-    backend = CausalLM(folder, LanguageModel(max_new_tokens=6))
+    backend = CausalLM(folder, LanguageModel(max_new_tokens=6, precision="fp32"))
     prompts = [f"<|user|>{text}<|end|><|assistant|>" for text in TEXTS]
-    expected = backend.generate(prompts, range(len(TEXTS)))
+    expected = dict(backend.generate(prompts, range(len(TEXTS))))
     refused, sample = [], CausalLM._sample
 
-    def scarce(self: CausalLM, tokens: list[list[int]], seeds: list[int]) -> list[list[int]]:
-        if len(tokens) > 3:
-            refused.append(len(tokens))
+    def scarce(self: CausalLM, batch: Batch, seeds: list[int]) -> list[list[int]]:
+        if len(batch.rows) > 3:
+            refused.append(len(batch.rows))
             raise FAULTS[0]()
-        return sample(self, tokens, seeds)
+        return sample(self, batch, seeds)
 
     monkeypatch.setattr(CausalLM, "_sample", scarce)
-    assert backend.generate(prompts, range(len(TEXTS))) == expected
+    assert dict(backend.generate(prompts, range(len(TEXTS)))) == expected
     assert refused
 
 

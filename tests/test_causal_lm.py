@@ -9,6 +9,7 @@ import pytest
 import tiny
 from drafting import corpus, generated, prepared, requests, rows
 from hone import tables
+from hone.backends.generators.answers import Answer
 from hone.errors import UserError
 from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.requests import Prompts
@@ -25,20 +26,63 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.llama(tmp_path_factory.mktemp("llama") / "model")
 
 
+def told(model: Any, prompts: list[str], seeds: list[int]) -> list[Answer]:
+    found = dict(model.generate(prompts, seeds))
+    return [found[at] for at in range(len(prompts))]
+
+
 def test_an_answer_depends_neither_on_its_batch_nor_on_its_neighbours(llama: Path) -> None:
     from hone.backends.generators.causal_lm import CausalLM
 
     prompts, seeds = [], list(range(9))
     answers = []
     for budget in (1, 3_000, 100_000):
-        model = CausalLM(llama, LanguageModel(max_new_tokens=12, token_budget=budget))
+        model = CausalLM(llama, LanguageModel(max_new_tokens=12, token_budget=budget, precision="fp32"))
         prompts = [model.prompt(request) for request in requests(9)]
-        answers.append(model.generate(prompts, seeds))
+        answers.append(told(model, prompts, seeds))
     assert answers[0] == answers[1] == answers[2]
     assert sum(answer.new_tokens for answer in answers[0]) > 9
-    backwards = CausalLM(llama, LanguageModel(max_new_tokens=12)).generate(prompts[::-1], seeds[::-1])
-    assert backwards[::-1] == answers[0]
-    assert CausalLM(llama, LanguageModel(max_new_tokens=12)).generate(prompts, seeds[::-1]) != answers[0]
+    other = CausalLM(llama, LanguageModel(max_new_tokens=12, precision="fp32"))
+    assert told(other, prompts[::-1], seeds[::-1])[::-1] == answers[0]
+    assert told(other, prompts, seeds[::-1]) != answers[0]
+
+
+@pytest.mark.parametrize("layout", ["guide", "document", "examples"])
+def test_prompts_that_share_their_beginnings_are_answered_as_each_alone(llama: Path, layout: Any) -> None:
+    from hone.backends.generators.causal_lm import CausalLM
+    from hone.backends.shared_prefix import batches
+
+    llm = LanguageModel(layout=layout, max_new_tokens=12, temperature=0, precision="fp32", token_budget=20_000)
+    model = CausalLM(llama, llm)
+    asked = [request for n in range(4) for _, request in Prompts(llm, 17).requests(f"d{n}", "wings stall " * (4 + n))]
+    prompts = [model.prompt(request) for request in asked]
+    tokens = model.chat.tokens(prompts)
+    shared = list(batches(tokens, 20_000, 12))
+    assert sorted(row for batch in shared for row in batch.rows) == list(range(len(tokens)))
+    for batch in shared:
+        for row, branch, tail in zip(batch.rows, batch.branch_of, batch.tails, strict=True):
+            assert [*batch.trunk, *batch.branches[branch], *tail] == tokens[row]
+            assert tail
+    assert sum(batch.computed for batch in shared) < 0.9 * sum(map(len, tokens))
+    alone = [model.sample_whole([ids], [0])[0] for ids in tokens]
+    assert [answer.new_tokens for answer in told(model, prompts, list(range(len(prompts))))] == list(map(len, alone))
+    assert [model.tokenizer.decode(new, skip_special_tokens=True) for new in alone] == [
+        answer.text for answer in told(model, prompts, list(range(len(prompts))))
+    ]
+
+
+def test_only_batches_with_a_wanted_answer_are_computed_and_those_whole(llama: Path) -> None:
+    from hone.backends.generators.causal_lm import CausalLM
+
+    model = CausalLM(llama, LanguageModel(max_new_tokens=3, token_budget=4_000))
+    prompts = [model.prompt(request) for request in requests(9)]
+    every = dict(model.generate(prompts, list(range(9))))
+    assert sorted(every) == list(range(9))
+    some = dict(model.generate(prompts, list(range(9)), wanted={4}))
+    assert 4 in some
+    assert len(some) < 9
+    assert some == {at: every[at] for at in some}
+    assert not dict(model.generate(prompts, list(range(9)), wanted=set()))
 
 
 def test_sampling_takes_each_token_as_often_as_its_probability() -> None:
@@ -122,7 +166,7 @@ def test_a_language_model_writes_the_same_queries_for_any_shards_and_is_paid_onc
         store = LocalStore(tmp_path / f"store{count}")
         results.append(generated(store, prepared(store, docs), count, **sections))
     assert results[0].outputs == results[1].outputs
-    costs = [{key: value for key, value in r.cost.items() if key != "model_seconds"} for r in results]
+    costs = [{key: value for key, value in r.cost.items() if value and key != "model_seconds"} for r in results]
     assert costs[0] == costs[1]
     assert costs[0]["prompt_tokens"] > 24 * 100
     seen = [row for name in ("queries", "dropped_by_generate") for row in rows(store, results[1], name)]

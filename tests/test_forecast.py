@@ -91,8 +91,10 @@ def test_the_documents_of_guard_sets_and_further_test_sets_are_counted(home: Pat
     assert headed["distill"] == pytest.approx(tokens(train="head")["distill"] + once)
 
 
-def test_vllm_is_forecast_with_its_prefix_cache_and_the_default_layout_fills_it(home: Path, tmp_path: Path) -> None:
-    chosen = checked(home, sources=["vllm"], llm={"model": "llama", "styles": {"claim": 1, "title": 1}})
+def test_vllm_is_forecast_with_its_prefix_cache_and_a_guide_fills_it(home: Path, tmp_path: Path) -> None:
+    chosen = checked(
+        home, sources=["vllm"], llm={"model": "llama", "styles": {"claim": 1, "title": 1}, "layout": "guide"}
+    )
     amounts = planned(chosen, LocalStore(tmp_path), tmp_path)["generate"].amounts
     assert amounts["cached_tokens"] > 0.7 * amounts["prompt_tokens"]
 

@@ -24,10 +24,10 @@ def asked(doc_id: str, doc: str = "The mach wedge.", seed: int = 17, **llm: Any)
 
 
 def test_a_document_is_asked_for_every_style_in_one_guide_that_it_shares_with_others() -> None:
-    prompts = [request.prompt("The mach") for request in asked("d1")]
+    prompts = [request.prompt("The mach") for request in asked("d1", layout="guide")]
     assert [prompt.rpartition("Now write: ")[2] for prompt in prompts] == list(styles.STYLES)
     assert len({prompt.rpartition("Now write: ")[0] for prompt in prompts}) == 1
-    guides = {asked(f"d{n}")[0].prompt("").partition("Document:")[0] for n in range(300)}
+    guides = {asked(f"d{n}", layout="guide")[0].prompt("").partition("Document:")[0] for n in range(300)}
     assert len(guides) == 16
     assert prompts[0].partition("Document:\nThe mach\n")[0] in guides
 

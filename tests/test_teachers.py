@@ -24,6 +24,7 @@ from transformers import (
 
 import tiny
 from hone.backends.teachers.pair_models import PairModel, yes_no_prompt
+from hone.backends.teachers.query_likelihood import QueryLikelihood
 from hone.backends.teachers.settings import OneTeacher, Teacher
 from hone.backends.teachers.teacher import Ensemble
 from hone.errors import UserError
@@ -157,6 +158,28 @@ def test_a_language_model_gives_the_log_odds_of_yes(tmp_path: Path) -> None:
         probability = torch.softmax(logits[[no, yes]].double(), 0)[1]
         expected.append(torch.logit(probability).item())
     close(teacher("yes_no", folder, instruction="Find it").score_pairs(QUERIES, DOCS), expected)
+
+
+@torch.no_grad()
+def test_query_likelihood_is_the_mean_log_probability_of_the_query_after_the_document(tmp_path: Path) -> None:
+    folder = tiny.llama(tmp_path / "m", words=["wing", "heat"])
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    settings = OneTeacher(kind="query_likelihood", model=str(folder), max_tokens=1024, instruction="Ask:")
+    ours = QueryLikelihood(settings, folder, 2_048)
+    expected = []
+    for query, doc in zip(QUERIES, DOCS, strict=True):
+        turn = [{"role": "user", "content": f"Passage: {doc}\nAsk:"}]
+        text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        before, asked = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (text, query))
+        logits = model(input_ids=torch.tensor([[*before, *asked]])).logits[0, len(before) - 1 : -1]
+        expected.append(torch.log_softmax(logits.double(), 1)[range(len(asked)), asked].mean().item())
+    close(ours.score_pairs(QUERIES, DOCS), expected)
+    many = ours.score_pairs(QUERIES * 3, [DOCS[0]] * len(QUERIES) * 3)
+    alone = [ours.score_pairs([query], [DOCS[0]])[0] for query in QUERIES]
+    assert many.tolist() == alone * 3
+    long = "wing stall " * 400
+    assert ours.score_pairs(["heat"], [long]) == ours.score_pairs(["heat"], [f"{long} and more"])
 
 
 @pytest.mark.parametrize("kind", ["cross_encoder", "monot5", "yes_no"])

@@ -36,7 +36,7 @@ def test_the_stage_generates_with_vllm_and_pays_once(found: dict[str, Any]) -> N
     assert "prompt_tokens" not in again
 
 
-def test_the_default_prompts_share_their_beginnings_in_vllms_prefix_cache(found: dict[str, Any]) -> None:
+def test_prompts_share_their_beginnings_in_vllms_prefix_cache(found: dict[str, Any]) -> None:
     cost = found["costs"][0]
     assert cost["cached_tokens"] > cost["prompt_tokens"] / 4
     assert found["statistics"]["prefix_cache_hits"] == found["cached"] > 0
@@ -52,6 +52,7 @@ def test_the_engine_is_given_the_chats_own_tokens_and_none_beyond_its_context(fo
 def test_an_answer_depends_on_its_prompt_and_seed_alone(found: dict[str, Any]) -> None:
     assert found["repeatable"]
     assert found["seeded"]
+    assert found["wanted"]
 
 
 def test_what_vllm_itself_refuses_is_one_sentence_for_the_user(found: dict[str, Any]) -> None:

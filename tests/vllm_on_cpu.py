@@ -40,7 +40,7 @@ def through_the_stage(folder: Path, model: Path) -> dict[str, Any]:
     """A run, and one that is paid already but cleans otherwise."""
     store = LocalStore(folder / "store")
     inputs = prepared(store, corpus(40))
-    llm = {"model": str(model), "max_new_tokens": 8, "batch": 64}
+    llm = {"model": str(model), "max_new_tokens": 8, "batch": 64, "layout": "guide"}
     costs, drafts = [], []
     for min_words in (1, 2):
         with scratch_folder() as scratch:
@@ -57,9 +57,10 @@ def by_hand(model: Path) -> dict[str, Any]:
     prompts = [backend.prompt(request) for request in requests(9)]
     prompts.append(backend.prompt(next(requests(1, doc="flutter " * 4_000))))
     seeds = list(range(10))
-    first = backend.generate(prompts, seeds)
-    again = backend.generate(prompts[::-1], seeds[::-1])[::-1]
-    other = backend.generate(prompts, seeds[::-1])
+    first = answers(backend, prompts, seeds)
+    again = answers(backend, prompts[::-1], seeds[::-1])[::-1]
+    other = answers(backend, prompts, seeds[::-1])
+    some = dict(backend.generate(prompts, seeds, wanted={2, 5}))
     counted = {
         metric.name.removeprefix("vllm:"): getattr(metric, "value", 0) for metric in backend.engine.get_metrics()
     }
@@ -68,6 +69,7 @@ def by_hand(model: Path) -> dict[str, Any]:
         "expected": [len(ids) for ids in backend.chat.tokens(prompts)],
         "context": backend.chat.context,
         "repeatable": texts(first) == texts(again),
+        "wanted": {at: answer.text == first[at].text for at, answer in some.items()} == {2: True, 5: True},
         "seeded": texts(first) != texts(other),
         "cached": sum(answer.cached_tokens for answer in [*first, *again, *other]),
         "statistics": {name: counted[name] for name in sorted(EXACT)},
@@ -102,6 +104,11 @@ def scores(folder: Path) -> dict[str, Any]:
             "none": len(ours.score_pairs([], [])),
         }
     return found
+
+
+def answers(backend: VLLM, prompts: list[str], seeds: list[int]) -> list[Answer]:
+    found = dict(backend.generate(prompts, seeds))
+    return [found[at] for at in range(len(prompts))]
 
 
 def texts(answers: list[Answer]) -> list[str]:

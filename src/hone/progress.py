@@ -30,6 +30,12 @@ class Task:
             self.shown = now
             self.show()
 
+    def say(self, text: str) -> None:
+        """A line of its own above the progress."""
+        if not is_helper():
+            self.stream.write(f"\r\x1b[2K{text}\n" if self.terminal else f"{text}\n")
+            self.stream.flush()
+
     def show(self, *, last: bool = False) -> None:
         if is_helper():
             return

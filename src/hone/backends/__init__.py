@@ -14,6 +14,7 @@ BACKENDS: dict[str, dict[str, str]] = {
         "rankt5": "hone.backends.teachers.pair_models:PairModel",
         "yes_no": "hone.backends.teachers.pair_models:PairModel",
         "bge_lightweight": "hone.backends.teachers.pair_models:PairModel",
+        "query_likelihood": "hone.backends.teachers.query_likelihood:QueryLikelihood",
         "vllm": "hone.backends.teachers.vllm_scores:VLLMScores",
         "vllm_yes_no": "hone.backends.teachers.vllm_scores:VLLMScores",
         "endpoint": "hone.backends.teachers.rerank_endpoint:RerankEndpoint",

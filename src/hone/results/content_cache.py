@@ -68,6 +68,20 @@ class Memo:
                 task.advance(len(part))
         return self._values(self._index.find(hashes))
 
+    def missing(self, keys: Sequence[str]) -> list[int]:
+        """Positions of the keys that are not known yet, the first of equal ones."""
+        hashes = np.array([_hash(key) for key in keys], dtype=np.uint64)
+        first = np.sort(np.unique(hashes, return_index=True)[1])
+        return first[self._index.find(hashes[first]) < 0].tolist()
+
+    def add(self, keys: Sequence[str], values: pa.Array) -> None:
+        """Keeps the values of keys that were not known."""
+        self._add(np.array([_hash(key) for key in keys], dtype=np.uint64), values)
+
+    def values(self, keys: Sequence[str]) -> pa.ChunkedArray:
+        """The value of every key, all of which are known, in order."""
+        return self._values(self._index.find(np.array([_hash(key) for key in keys], dtype=np.uint64)))
+
     def _values(self, places: np.ndarray) -> pa.ChunkedArray:
         """The values at these places, read from the parts that hold them and no others."""
         order = np.argsort(places, kind="stable")

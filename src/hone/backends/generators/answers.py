@@ -1,7 +1,7 @@
 """What a language model is asked and what it answers, whichever backend it runs in."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,12 +48,32 @@ class Answer:
     gpu_seconds: float = 0.0
 
 
-class Interrupted(Exception):
-    """A backend had to stop amid a batch: the answers it has by position, and what to tell the user."""
+class Generator(Protocol):
+    """A language model, wherever it runs."""
 
-    def __init__(self, answers: Mapping[int, Answer], cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.answers, self.cause = answers, cause
+    @property
+    def gpus(self) -> int:
+        """GPUs that are busy while it generates."""
+        ...
+
+    @property
+    def resolved(self) -> dict[str, str]:
+        """Settings as they come to on this machine, where they leave that open."""
+        ...
+
+    def prompt(self, request: Request) -> str:
+        """The text that the model is asked with."""
+        ...
+
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], wanted: Set[int] | None = None
+    ) -> Iterator[tuple[int, Answer]]:
+        """Positions of prompts and their answers, as they come; `seeds` are non-negative integers.
+
+        Only the `wanted` positions are asked for, or all; others may come along where they cost nothing more. When the
+        backend has to stop, everything that is finished is given first: then a UserError or a TransientError.
+        """
+        ...
 
 
 _REASONING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)

@@ -1,11 +1,13 @@
 """Any causal language model with a chat template, through transformers: prompts in, sampled answers out.
 
 A row's answer depends on its own prompt and seed, up to the device's rounding: it brings its own random numbers and
-never takes those of its neighbours.
+never takes those of its neighbours. What prompts begin with alike is computed once (`shared_prefix`), and rows that are
+done leave the batch.
 """
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
+from functools import cached_property, partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -22,10 +24,12 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from hone.backends.budget import Budget
+from hone.backends.budget import Budget, token_batches
 from hone.backends.generators.answers import Answer, Request, is_complete
 from hone.backends.generators.chat import Chat
+from hone.backends.generators.precision import resolved_precision
 from hone.backends.generators.settings import Sampling
+from hone.backends.shared_prefix import Batch, Beginnings, batches, can_share
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -47,6 +51,11 @@ class CausalLM:
         """GPUs that are busy while it generates."""
         return int(self.device.type == "cuda")
 
+    @property
+    def resolved(self) -> dict[str, str]:
+        """The precision on this machine."""
+        return {"precision": resolved_precision(self.settings.precision)}
+
     @cached_property
     def model(self) -> Any:
         model: Any = AutoModelForCausalLM.from_pretrained(
@@ -54,7 +63,7 @@ class CausalLM:
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
-            dtype=PRECISIONS[self.settings.precision],
+            dtype=PRECISIONS[self.resolved["precision"]],
         )
         # The folder's own sampling settings (top_p, repetition_penalty ...) must not mix with ours.
         model.generation_config = GenerationConfig(
@@ -65,19 +74,47 @@ class CausalLM:
         )
         return model.to(self.device).eval()
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
-        """One sampled answer per prompt, in the order given; `seeds` are non-negative integers."""
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], wanted: Set[int] | None = None
+    ) -> Iterator[tuple[int, Answer]]:
+        """Positions of prompts with their sampled answers, batch by batch; `seeds` are non-negative integers.
+
+        Batches with none of the `wanted` positions are left out, the others are computed whole: an answer comes from
+        the same batch whether or not others are known already.
+        """
+        if wanted is not None and not wanted:
+            return
         tokens = self.chat.tokens(prompts)
-        answers: list[list[int]] = [[] for _ in prompts]
-        lengths = [len(ids) + self.settings.max_new_tokens for ids in tokens]
+        for batch in self._batches(tokens, self.budget.tokens):
+            if wanted is None or not wanted.isdisjoint(batch.rows):
+                found = self.budget.fitting(partial(self._sampled, batch, tokens, seeds, self.budget.tokens))
+                yield from ((row, self._answer(tokens[row], new)) for row, new in found.items())
 
-        def sample(rows: list[int]) -> None:
-            sampled = self._sample([tokens[row] for row in rows], [seeds[row] for row in rows])
-            for row, new in zip(rows, sampled, strict=True):
-                answers[row] = new
+    def _sampled(
+        self, batch: Batch, tokens: Sequence[list[int]], seeds: Sequence[int], planned: int, budget: int
+    ) -> dict[int, list[int]]:
+        """New tokens by row; in smaller batches where `budget` is below what the batch was planned for."""
+        if budget < planned:
+            rows = sorted(batch.rows)
+            parts = self._batches([tokens[row] for row in rows], budget)
+            found: dict[int, list[int]] = {}
+            for part in parts:
+                moved = replace(part, rows=[rows[at] for at in part.rows])
+                found |= self._sampled(moved, tokens, seeds, budget, budget)
+            return found
+        own = [seeds[row] for row in batch.rows]
+        if can_share(self.model):
+            return dict(zip(batch.rows, self._sample(batch, own), strict=True))
+        whole = [tokens[row] for row in batch.rows]
+        return dict(zip(batch.rows, self.sample_whole(whole, own), strict=True))
 
-        self.budget.each(lengths, sample)
-        return [self._answer(*pair) for pair in zip(tokens, answers, strict=True)]
+    def _batches(self, tokens: Sequence[list[int]], budget: int) -> Iterator[Batch]:
+        """Batches of prompts that begin alike, or of prompts of one length where nothing can be shared."""
+        room = self.settings.max_new_tokens
+        if can_share(self.model):
+            return batches(tokens, budget, room)
+        cut = token_batches([len(ids) + room for ids in tokens], budget)
+        return (Batch(rows, [], [[]], [0] * len(rows), [tokens[row] for row in rows]) for rows in cut)
 
     def _answer(self, prompt: list[int], new: list[int]) -> Answer:
         text = self.tokenizer.decode(new, skip_special_tokens=True)
@@ -85,26 +122,76 @@ class CausalLM:
         return Answer(text, cut, len(prompt), 0, len(new))
 
     @torch.no_grad()
-    def _sample(self, tokens: list[list[int]], seeds: list[int]) -> list[list[int]]:
+    def _sample(self, batch: Batch, seeds: list[int]) -> list[list[int]]:
+        """New tokens of every row of a batch, in its order."""
+        uniforms = self._uniforms(seeds)
+        state = self.beginnings.state(batch)
+        logits = self.beginnings.forward(state, batch.tails, keep=1)[:, -1]
+        new: list[list[int]] = [[] for _ in batch.rows]
+        alive = list(range(len(batch.rows)))
+        for step in range(self.settings.max_new_tokens):
+            chosen = drawn(logits, uniforms[alive, step], self.settings.temperature)
+            going = [at for at, token in enumerate(chosen.tolist()) if self._goes_on(new[alive[at]], token)]
+            if not going or step + 1 == self.settings.max_new_tokens:
+                break
+            if len(going) < len(alive):
+                kept = torch.tensor(going, device=self.device)
+                state.pick(kept)
+                chosen, alive = chosen[kept], [alive[at] for at in going]
+            logits = self.beginnings.append(state, chosen)
+        return new
+
+    def _goes_on(self, new: list[int], token: int) -> bool:
+        """Adds a token to a row, unless it is an end; false if the row is done, by an end or by its one line."""
+        if token in self.ends:
+            return False
+        new.append(token)
+        return not ("\n" in self.tokenizer.decode([token]) and is_complete(self.tokenizer.decode(new)))
+
+    @cached_property
+    def beginnings(self) -> Beginnings:
+        """Carries prompts through the model."""
+        return Beginnings(self.model, self.tokenizer.pad_token_id)
+
+    @cached_property
+    def ends(self) -> Set[int]:
+        """Tokens that end an answer."""
+        return {*self.model.generation_config.eos_token_id, self.tokenizer.pad_token_id}
+
+    def _uniforms(self, seeds: list[int]) -> Tensor:
+        """[rows, steps] float64 in [0, 1): every row's own random numbers."""
+        rows = [np.random.default_rng(seed).random(self.settings.max_new_tokens) for seed in seeds]
+        return torch.from_numpy(np.stack(rows)).to(self.device)
+
+    @torch.no_grad()
+    def sample_whole(self, tokens: list[list[int]], seeds: list[int]) -> list[list[int]]:
+        """The same by transformers' own loop, for models that cannot share what prompts begin with."""
         padded = self.tokenizer.pad({"input_ids": tokens}, padding_side="left", return_tensors="pt").to(self.device)
         start = padded["input_ids"].shape[1]
-        uniforms = np.stack([np.random.default_rng(seed).random(self.settings.max_new_tokens) for seed in seeds])
         processors = LogitsProcessorList()
         if self.settings.temperature > 0:
-            processors.append(OwnNumbers(torch.from_numpy(uniforms).to(self.device), self.settings.temperature))
+            processors.append(OwnNumbers(self._uniforms(seeds), self.settings.temperature))
         output = self.model.generate(
             input_ids=padded["input_ids"],
             attention_mask=padded["attention_mask"],
             logits_processor=processors,
             stopping_criteria=StoppingCriteriaList([OneLine(self.tokenizer, start)]),
         )
-        ends = {*self.model.generation_config.eos_token_id, self.tokenizer.pad_token_id}
-        return [list(takewhile(lambda token: token not in ends, row)) for row in output[:, start:].tolist()]
+        return [list(takewhile(lambda token: token not in self.ends, row)) for row in output[:, start:].tolist()]
+
+
+def drawn(logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
+    """[rows, vocabulary] and [rows] float64 to [rows] tokens: the likeliest at temperature 0, else by inverse transform
+    sampling, the token at which a row's cumulated probability passes its own number."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    cumulated = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
+    thresholds = uniforms[:, None] * cumulated[:, -1:]
+    return torch.searchsorted(cumulated, thresholds, right=True).clamp(max=logits.shape[1] - 1)[:, 0]
 
 
 class OwnNumbers(LogitsProcessor):
-    """Inverse transform sampling: at each step a row takes the token at which its cumulated probability passes its
-    own uniform number. Leaves one token per row possible, so that taking the likeliest takes the sampled one."""
+    """`drawn` for transformers' own loop: leaves one token per row possible, so that taking the likeliest takes it."""
 
     def __init__(self, uniforms: Tensor, temperature: float) -> None:
         """`uniforms`: [rows, steps] float64 in [0, 1)."""
@@ -112,9 +199,7 @@ class OwnNumbers(LogitsProcessor):
 
     def __call__(self, input_ids: LongTensor, scores: FloatTensor) -> FloatTensor:
         """[rows, tokens so far] ids and [rows, vocabulary] logits to logits."""
-        cumulated = torch.softmax(scores.double() / self.temperature, dim=-1).cumsum(-1)
-        thresholds = self.uniforms[:, self.step, None] * cumulated[:, -1:]
-        chosen = torch.searchsorted(cumulated, thresholds, right=True).clamp(max=scores.shape[1] - 1)
+        chosen = drawn(scores, self.uniforms[:, self.step], self.temperature)[:, None]
         self.step += 1
         return cast(FloatTensor, torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0))
 

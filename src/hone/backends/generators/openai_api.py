@@ -5,15 +5,15 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import openai
 
 from hone.backends import generators
-from hone.backends.generators.answers import Answer, Interrupted, Request, is_complete
+from hone.backends.generators.answers import Answer, Request, is_complete
 from hone.backends.generators.settings import Endpoint, Sampling
 from hone.backends.generators.token_counts import BYTES_PER_TOKEN
 from hone.backends.server_errors import reason, web_page
@@ -54,6 +54,7 @@ class OpenAIServer:
 
     local: ClassVar[bool] = False
     gpus: ClassVar[int] = 0
+    resolved: ClassVar[dict[str, str]] = {}
 
     def __init__(self, tokenizer: Path | None, settings: Sampling) -> None:
         """`tokenizer`: the folder by which documents are cut. Raises UserError on a key file that cannot be read."""
@@ -73,22 +74,29 @@ class OpenAIServer:
         """The user's turn, with the document cut to `max_doc_tokens`."""
         return request.prompt(self.cut(request.doc, self.settings.max_doc_tokens))
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
-        """One answer per prompt, in the order given.
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], wanted: Set[int] | None = None
+    ) -> Iterator[tuple[int, Answer]]:
+        """Positions and answers, as the server gives them.
 
-        Raises Interrupted with what is finished: for a UserError if the server refuses, else for a TransientError.
+        After a failure no further request is sent, and what is under way is waited for and given. Then raises UserError
+        if the server refuses, else TransientError.
         """
+        places = range(len(prompts)) if wanted is None else sorted(wanted)
         pool = ThreadPoolExecutor(self.endpoint.concurrency)
+        futures = {pool.submit(self._ask, prompts[at], seeds[at]): at for at in places}
         try:
-            futures = [pool.submit(self._ask, *pair) for pair in zip(prompts, seeds, strict=True)]
-            wait(futures, return_when=FIRST_EXCEPTION)
+            for future in as_completed(tuple(futures)):
+                if failure := future.exception():
+                    break
+                yield futures.pop(future), future.result()
+            else:
+                return
         finally:
             pool.shutdown(cancel_futures=True)
-        failure = next((error for error in map(_failure, futures) if error), None)
-        if failure:
-            finished = {at: future.result() for at, future in enumerate(futures) if _succeeded(future)}
-            raise Interrupted(finished, self._for_the_user(failure)) from failure
-        return [future.result() for future in futures]
+        finished = [future for future in futures if not future.cancelled() and future.exception() is None]
+        yield from ((futures[future], future.result()) for future in finished)
+        raise self._for_the_user(failure) from failure
 
     def _ask(self, prompt: str, seed: int) -> Answer:
         """The client itself waits and sends again after 408, 409, 429, 5xx, time-outs and broken connections, for as
@@ -233,14 +241,6 @@ def _raise_error_inside(completion: Any) -> None:
     if 400 <= status < 500 and status not in PASSING:
         raise Refused(said)
     raise Malformed(f"an error inside: {said}")
-
-
-def _failure(future: "Future[Answer]") -> BaseException | None:
-    return future.exception() if future.done() and not future.cancelled() else None
-
-
-def _succeeded(future: "Future[Answer]") -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def _said(error: BaseException) -> str:

@@ -47,8 +47,9 @@ class Sampling(Settings):
     """An answer is cut after this many tokens."""
     max_doc_tokens: int = Field(default=512, ge=1)
     """Of a document, this many tokens are shown; fewer if the model's context is too small."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """The precision of weights and computation; bf16 halves the memory."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """The precision of weights and computation; bf16 halves the memory. auto takes bf16 where the GPU or the processor
+    computes in it, else fp32."""
     token_budget: Annotated[int, Resource()] = 16_384
     """Tokens sampled at once by the source transformers, padding and answers included."""
     tensor_parallel: Annotated[int, Resource()] = Field(default=1, ge=1)
@@ -56,4 +57,4 @@ class Sampling(Settings):
     gpu_memory: Annotated[float, Resource()] = Field(default=0.9, gt=0, le=1)
     """Share of each GPU's memory that the source vllm takes."""
     batch: Annotated[int, Resource()] = Field(default=1_024, ge=1)
-    """Prompts handed to the model at once; a killed run writes at most so many of its answers again."""
+    """Prompts handed to the model at once."""

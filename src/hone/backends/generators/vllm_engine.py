@@ -1,7 +1,7 @@
 """vLLM as an offline engine in this process: token ids in, one seed per prompt, shared beginnings computed once."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from hone.backends.generators.answers import Answer, Request, is_complete
 from hone.backends.generators.chat import Chat
+from hone.backends.generators.precision import resolved_precision
 from hone.backends.generators.settings import Sampling
 from hone.errors import UserError
 
@@ -36,6 +37,11 @@ class VLLM:
 
         return self.settings.tensor_parallel if torch.cuda.is_available() else 0
 
+    @property
+    def resolved(self) -> dict[str, str]:
+        """The precision on this machine."""
+        return {"precision": resolved_precision(self.settings.precision)}
+
     @cached_property
     def engine(self) -> Any:
         """The engine; its statistics are in `get_metrics()`."""
@@ -48,20 +54,30 @@ class VLLM:
             disable_log_stats=False,
         )
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
-        """One sampled answer per prompt, in the order given; `seeds` are non-negative integers."""
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], wanted: Set[int] | None = None
+    ) -> Iterator[tuple[int, Answer]]:
+        """Positions and sampled answers, as the engine finishes them; `seeds` are non-negative integers."""
+        places = range(len(prompts)) if wanted is None else sorted(wanted)
+        if not places:
+            return
         from vllm import SamplingParams, TokensPrompt
 
-        llm = self.settings
-        outputs = self.engine.generate(
-            [TokensPrompt(prompt_token_ids=ids) for ids in self.chat.tokens(prompts)],
-            [
-                SamplingParams(temperature=llm.temperature, max_tokens=llm.max_new_tokens, seed=seed & LARGEST_SEED)
-                for seed in seeds
-            ],
-            use_tqdm=False,
-        )
-        return [_answer(output) for output in outputs]
+        llm, engine = self.settings, self.engine.llm_engine
+        under_way: set[str] = set()
+        try:
+            for at, ids in zip(places, self.chat.tokens([prompts[at] for at in places]), strict=True):
+                seed = seeds[at] & LARGEST_SEED
+                sampling = SamplingParams(temperature=llm.temperature, max_tokens=llm.max_new_tokens, seed=seed)
+                engine.add_request(str(at), TokensPrompt(prompt_token_ids=ids), sampling)
+                under_way.add(str(at))
+            while under_way:
+                for output in engine.step():
+                    if output.finished:
+                        under_way.remove(output.request_id)
+                        yield int(output.request_id), _answer(output)
+        finally:
+            engine.abort_request(list(under_way))
 
 
 class Placing(Protocol):
@@ -95,7 +111,7 @@ def engine_of(folder: Path, placing: Placing, limit: int, **options: Any) -> Any
             str(folder),
             load_format="safetensors",
             trust_remote_code=False,
-            dtype=DTYPES[placing.precision],
+            dtype=DTYPES[resolved_precision(placing.precision)],
             max_model_len=limit,
             tensor_parallel_size=placing.tensor_parallel,
             gpu_memory_utilization=placing.gpu_memory,

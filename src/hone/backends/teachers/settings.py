@@ -53,7 +53,8 @@ class OneTeacher(Settings):
     kind: Annotated[str, Backend("teacher")] = "cross_encoder"
     """cross_encoder: any sequence-classification folder, raw logits. monot5, rankt5: T5 rerankers. yes_no: a causal
     language model in the form of Qwen3-Reranker. vllm, vllm_yes_no: the first and the last of these in vLLM, which is
-    faster on a GPU. bge_lightweight: BGE gemma2-lightweight, which runs its own code.
+    faster on a GPU. bge_lightweight: BGE gemma2-lightweight, which runs its own code. query_likelihood: any causal
+    language model, by how likely it finds the query after the document; it need not be trained to rank.
     endpoint: a served reranker, see teacher.server. fusion: BM25 + student, needs no weights, and can take further
     encoders, see teacher.encoders. ensemble: the weighted
     mean of teacher.members."""
@@ -66,7 +67,8 @@ class OneTeacher(Settings):
     precision: Literal["fp32", "bf16"] = "fp32"
     """Weights and matrix products of the model."""
     instruction: str = ""
-    """yes_no and bge_lightweight: what the model is asked to judge by; empty takes what it was trained with."""
+    """yes_no and bge_lightweight: what the model is asked to judge by; empty takes what it was trained with.
+    query_likelihood: what stands between document and query."""
     trust_code: str = ""
     """A model that brings its own code is run only if this is the sha256 of its folder, which the refusal tells."""
     tensor_parallel: Annotated[int, Resource()] = Field(default=1, ge=1)

@@ -3,7 +3,7 @@
 The sources are the modules `from_*`: each makes drafts, and every draft is judged and becomes a row.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from hone.context import MOST_BUCKETS, Job
@@ -43,7 +43,8 @@ def run(config: Config, job: Job) -> None:
         job.facts["target"] = targets(config, shares, asked, sample.size)
         if config.llm.model and (licence := declared_licence(job.source(config.llm.model))):
             job.facts["licence"] = licence
-    asks = [_ask(source, config, job, shares[source], tests) for source in config.per_doc]
+    look = partial(Cleaner, tests, rules, near_tests)
+    asks = [_ask(source, config, job, shares[source], look()) for source in config.per_doc]
     if people.sources and job.shard.index == 0:
         thinned = (draft for draft in people.drafts() if drawn(config.seed, draft.text) < shares[draft.source])
         write(job, PEOPLE_BUCKET, Cleaner(tests, rules, near_tests), thinned)
@@ -79,7 +80,7 @@ def targets(
     }
 
 
-def _ask(source: str, config: Config, job: Job, share: float, tests: Set[str]) -> Ask:
+def _ask(source: str, config: Config, job: Job, share: float, cleaner: Cleaner) -> Ask:
     if source in MADE:
         return partial(extracts, config, share)
-    return ModelAsks(source, config, job, share, tests).drafts
+    return ModelAsks(source, config, job, share, cleaner).drafts

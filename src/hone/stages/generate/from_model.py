@@ -1,8 +1,9 @@
 """A language model as a source of drafts."""
 
+import json
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,33 +14,44 @@ import pyarrow as pa
 from hone.backends import load
 from hone.backends.encoders.families import doc_text
 from hone.backends.generators import answers
-from hone.backends.generators.answers import Answer, Interrupted
+from hone.backends.generators.answers import Answer
 from hone.context import Job
 from hone.core import forms
 from hone.core.borrowed import Seen
 from hone.core.hashing import hashed
 from hone.core.query_text import comparable
 from hone.progress import Task
-from hone.stages.generate.cleaning import Draft, answered
+from hone.stages.generate.cleaning import Cleaner, Draft, answered
+from hone.stages.generate.first_answers import FirstAnswers
 from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.prompts import Request
 from hone.stages.generate.requests import Prompts
 from hone.stages.generate.sample import Doc
 from hone.stages.generate.settings import Config
 
+KEPT_EVERY = 30.0
+"""Seconds of a model's work after which its answers are kept: a kill loses no more, and the batch under way."""
+
+Asked = tuple[Doc, int, Request]
+"""A document, the number that tells equal requests apart, and what is asked about it."""
+
 
 class ModelAsks:
     """A language model as a source of drafts. An answer is paid for once: it is kept by prompt, model and decoding."""
 
-    def __init__(self, source: str, config: Config, job: Job, share: float, tests: Set[str]) -> None:
-        """Refuses what cannot work before any weights are read: a UserError."""
+    def __init__(self, source: str, config: Config, job: Job, share: float, cleaner: Cleaner) -> None:
+        """Refuses what cannot work before any weights are read: a UserError. `cleaner` looks at the first answers as
+        they come."""
         self.source, self.config, self.job = source, config, job
-        left_out = examples_left_out(config.llm, job, tests)
+        self.first = FirstAnswers(source, cleaner, config.clean.most_dropped)
+        self.new_tokens, self.started = 0, time.monotonic()
+        left_out = examples_left_out(config.llm, job, cleaner.tests)
         self.prompts = Prompts(config.llm, config.seed, share, frozenset(left_out))
         self.generator = open_generator(source, self.prompts, job.source)
         served = config.llm.endpoint.model_dump_json(include={"model", "revision", "extra_body"})
         model = job.digest(config.llm.model) if self.generator.local else served
-        decoding = config.llm.model_dump_json(include={"temperature", "max_new_tokens", "precision"})
+        sampling = {"temperature", "max_new_tokens", "precision"}
+        decoding = json.dumps({**config.llm.model_dump(include=sampling), **self.generator.resolved})
         self.answers = job.memo("answers", f"{source} {model} {decoding} {config.seed} {answers.TYPE}", answers.TYPE)
         if left_out:
             job.facts["examples_left_out"] = left_out
@@ -47,12 +59,64 @@ class ModelAsks:
     def drafts(self, docs: list[Doc], progress: Task) -> Iterator[Draft]:
         """One draft per document, style and number."""
         asked = [(doc, *request) for doc in docs for request in self.prompts.requests(doc.doc_id, doc.whole)]
+        for start in range(0, len(asked), self.config.llm.batch):
+            yield from self._block(asked[start : start + self.config.llm.batch], progress)
+
+    def _block(self, asked: list[Asked], progress: Task) -> Iterator[Draft]:
         texts = [self.generator.prompt(request) for _, _, request in asked]
         keys = [f"{number}\0{text}" for (_, number, _), text in zip(asked, texts, strict=True)]
-        found = self._answers(keys, texts, progress)
-        for (doc, _, request), answer in zip(asked, found, strict=True):
+        missing = frozenset(self.answers.missing(keys))
+        known = [at for at in range(len(keys)) if at not in missing]
+        absent = {keys[at] for at in missing}
+        progress.advance(len(known))
+        if not self.first.settled:
+            paid = [at for at in known if keys[at] not in absent]
+            self._see(asked, paid, self.answers.values([keys[at] for at in paid]).to_pylist(), progress)
+        if missing:
+            self._ask(asked, keys, texts, missing, progress)
+        for (doc, _, request), row in zip(asked, self.answers.values(keys).to_pylist(), strict=True):
+            answer = Answer(**row)
             self._note(request.style.name, answer)
             yield self._draft(doc, request, answer)
+
+    def _ask(self, asked: list[Asked], keys: list[str], prompts: list[str], missing: Set[int], progress: Task) -> None:
+        """Has the missing answers written. What is finished is kept every half minute, and whatever ends the run."""
+        seeds = [hashed(self.config.seed, key) for key in keys]
+        waiting: dict[int, Answer] = {}
+        kept = time.monotonic()
+        try:
+            for at, answer in self.generator.generate(prompts, seeds, missing):
+                if at not in missing:
+                    continue
+                waiting[at] = answer
+                self.new_tokens += answer.new_tokens or 0
+                progress.advance(1, self._pace())
+                self._see(asked, [at], [vars(answer)], progress)
+                if time.monotonic() - kept >= KEPT_EVERY:
+                    kept = self._keep(keys, waiting, kept)
+                    waiting = {}
+        finally:
+            self._keep(keys, waiting, kept)
+
+    def _keep(self, keys: list[str], found: dict[int, Answer], since: float) -> float:
+        """Keeps answers, each with its share of the time since the last ones were kept; the time now."""
+        now = time.monotonic()
+        if found:
+            share = (now - since) / len(found)
+            timed = [replace(a, seconds=share, gpu_seconds=share * self.generator.gpus) for a in found.values()]
+            self.answers.add([keys[at] for at in found], self._paid(timed))
+        return now
+
+    def _see(self, asked: list[Asked], places: list[int], rows: list[dict[str, Any]], progress: Task) -> None:
+        """Has the first answers looked at, as they come."""
+        for at, row in zip(places, rows, strict=True):
+            if self.first.settled:
+                return
+            self.first.see(self._draft(asked[at][0], asked[at][2], Answer(**row)), progress)
+
+    def _pace(self) -> str:
+        """How fast the model writes."""
+        return f"{self.new_tokens / (time.monotonic() - self.started):,.0f} new tokens/s"
 
     def _draft(self, doc: Doc, request: Request, answer: Answer) -> Draft:
         """The query of an answer, put right where that is safe."""
@@ -64,33 +128,6 @@ class ModelAsks:
         return Draft(
             self.source, style.name, doc.doc_id, text, doc.whole, style.max_words, True, cut, form=form, seen=seen
         )
-
-    def _answers(self, keys: list[str], prompts: list[str], progress: Task) -> Iterator[Answer]:
-        """The answer of every prompt; what is finished when the model fails is kept. Raises what it failed with."""
-
-        def work(positions: list[int]) -> pa.Array:
-            seeds = [hashed(self.config.seed, keys[position]) for position in positions]
-            started = time.monotonic()
-            try:
-                found = self.generator.generate([prompts[position] for position in positions], seeds)
-            except Interrupted as stop:
-                finished = self._timed(stop.answers.values(), time.monotonic() - started)
-                places = (positions[at] for at in stop.answers)
-                raise Interrupted(dict(zip(places, finished, strict=True)), stop.cause) from stop
-            return self._paid(self._timed(found, time.monotonic() - started))
-
-        try:
-            rows = self.answers.compute(keys, work, chunk=self.config.llm.batch, task=progress)
-        except Interrupted as stop:
-            places, kept = list(stop.answers), list(stop.answers.values())
-            self.answers.compute([keys[place] for place in places], lambda at: self._paid([kept[i] for i in at]))
-            raise stop.cause from stop
-        return (Answer(**row) for row in rows.to_pylist())
-
-    def _timed(self, found: Collection[Answer], seconds: float) -> list[Answer]:
-        """Answers of one batch, each with its share of the batch's time."""
-        share = seconds / max(1, len(found))
-        return [replace(answer, seconds=share, gpu_seconds=share * self.generator.gpus) for answer in found]
 
     def _paid(self, found: list[Answer]) -> pa.Array:
         """Adds answers to what this run cost; what a server does not tell counts as nothing."""

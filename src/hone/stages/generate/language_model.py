@@ -17,7 +17,7 @@ class LanguageModel(Sampling):
     """Styles of your own by name, or another instruction and examples for those that come with Hone."""
     styles: dict[str, float] = dict.fromkeys(STYLES, 1.0)
     """How many queries of each style a document is asked for; 0.25 asks every fourth document."""
-    layout: Literal["guide", "examples", "document"] = "guide"
+    layout: Literal["guide", "examples", "document"] = "document"
     """What comes first in a prompt: a guide to all styles, the examples of the one style, or the document."""
     example_sets: int = Field(default=16, ge=0)
     """Into how many sets the examples are drawn; a document's hash picks one, so that many documents share the

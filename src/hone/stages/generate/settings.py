@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 
 from hone.backends import BACKENDS
-from hone.config import Backend, Settings, Source, StageConfig
+from hone.config import Backend, Resource, Settings, Source, StageConfig
 from hone.core import extractive
 from hone.errors import UserError
 from hone.evaluation.test_collections import GuardSet, JudgedSet
@@ -69,6 +69,8 @@ class Cleaning(Settings):
     """A text file of words or phrases, one per line; queries with any of them are dropped. None come with Hone."""
     personal_data: bool = False
     """Drop queries with an e-mail address, a telephone or card number, or an IBAN."""
+    most_dropped: Annotated[float, Resource()] = Field(default=0.8, ge=0, le=1)
+    """The run stops if more than this share of a language model's first 200 answers is dropped; 1 never stops it."""
 
 
 class Config(StageConfig):
