@@ -31,7 +31,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def checked(home: Path, name: str = "plan", **generate: Any) -> RunSettings:
     path = home / f"{name}.yaml"
-    path.write_text(yaml.safe_dump({"name": name, **chain.SETTINGS, "generate": generate}), "utf-8")
+    distill = {**chain.SETTINGS["distill"], "patience": 9}  # a forecast knows of no early stop
+    path.write_text(yaml.safe_dump({"name": name, **chain.SETTINGS, "generate": generate, "distill": distill}), "utf-8")
     return settings.load(path)
 
 
