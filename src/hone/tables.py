@@ -181,7 +181,10 @@ QUALIFICATION = Folder(
     "qualification",
     "qualification.json: whether the teacher beat the student, the mix that dev queries chose, early exit",
 )
-FINDINGS = Folder("findings", "metrics.json for programs; findings.json, all that the report says")
+FINDINGS = Folder(
+    "findings",
+    "metrics.json for programs; findings.json, all that the report says; the report as it is before the verdict",
+)
 VERDICT = Folder("verdict", "verdict.json: promote, hold or reject, by criterion")
 REPORT = Folder("report", "report.html and report.md: the verdict, and everything that was found")
 CARD = Folder("card", "README.md: the card of the model")

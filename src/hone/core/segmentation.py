@@ -63,7 +63,8 @@ _LETTER = re.compile(f".[{MARKS}\uff9e\uff9f]*", re.DOTALL)
 
 def without_accents(text: str) -> str:
     """Decomposed (NFKD), without the marks that letters of Latin, Greek, Cyrillic, Hebrew and Arabic can do without."""
-    return _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
+    apart = unicodedata.normalize("NFKD", text)
+    return apart if apart.isascii() else _ACCENTS.sub("", apart)
 
 
 def has_runs(text: str) -> bool:

@@ -9,19 +9,20 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TypeVar
 
-from hone.core.segmentation import spelt, without_accents
+from hone.core.segmentation import has_runs, spelt, without_accents
 
 T = TypeVar("T")
 
-_QUOTES = re.compile("[\"'`\u2018-\u201f\u00ab\u00bb\u2039\u203a\u300c-\u300f]")
-_ENDS = re.compile(r"[.,;:!?\u2026]+(?=\s|$)")
+ENDS = ".,;:!?"
+_ASCII_QUOTES = dict.fromkeys(map(ord, "\"'`"))
 _SAYS = re.compile(r"[^\W_]|[+<>=^~|$]|[^\x00-\x7f]")
 """Lines and dots alone say nothing."""
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
-_SAME = re.compile(
-    f"[{_DASHES}\u3001\u3002\u0964\u104a\u104b\u17d4\u061f\u060c]|[,;:!?](?=[\u3400-\u9fff\u3041-\u30ff])"
-)
-"""Dashes of every kind are one, and marks that end sentences of other scripts are spaces."""
+_STOPS = "\u3001\u3002\u0964\u104a\u104b\u17d4\u061f\u060c"
+_ALIKE = re.compile(f"[{_DASHES}{_STOPS}\"'`\u2018-\u201f\u00ab\u00bb\u2039\u203a\u300c-\u300f]")
+"""Dashes of every kind are one, marks that end sentences of other scripts are spaces, and quotes are nothing."""
+_BEFORE_LETTERS = re.compile("[,;:!?](?=[\u3400-\u9fff\u3041-\u30ff])")
+"""In scripts without spaces none stands after a mark."""
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
@@ -50,10 +51,15 @@ def dedup_key(text: str) -> str:
     Lower case, NFKC, accents stripped, spaces squeezed, and without quotes and the marks that end sentences and their
     parts. Numbers, symbols, and marks within a word or a formula stay: they carry meaning.
     """
-    bare = text if text.isascii() else spelt(_SAME.sub(_same, without_accents(text)))
+    if text.isascii():
+        bare = text.translate(_ASCII_QUOTES)
+    else:
+        bare = _ALIKE.sub(_alike, without_accents(text))
+        bare = spelt(_BEFORE_LETTERS.sub(" ", bare)) if has_runs(bare) else bare
     if not _SAYS.search(bare):
         return ""
-    return " ".join(_ENDS.sub("", _QUOTES.sub("", bare)).lower().split())
+    words = [word.rstrip(ENDS) for word in bare.lower().split()]
+    return " ".join(words if all(words) else filter(None, words))
 
 
 def letters_key(text: str) -> str:
@@ -61,8 +67,8 @@ def letters_key(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKD", text).translate(_PLAIN).lower().split())
 
 
-def _same(found: re.Match[str]) -> str:
-    return "-" if found[0] in _DASHES else " "
+def _alike(found: re.Match[str]) -> str:
+    return "-" if found[0] in _DASHES else " " if found[0] in _STOPS else ""
 
 
 def contained(ordered: Iterable[tuple[str, str, T]], window: int) -> Iterator[tuple[T, T]]:

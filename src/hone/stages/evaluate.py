@@ -33,6 +33,8 @@ from hone.evaluation.test_collections import (
 from hone.progress import task
 from hone.report.collect import DROPPED, gather
 from hone.report.findings import Findings, headline
+from hone.report.markdown import markdown
+from hone.report.page import page
 
 IMAGE = "train"
 READS = ("docs", "judged_queries", "qrels", "queries", "qualification", "lists", "model", *DROPPED)
@@ -279,6 +281,9 @@ def measure_rows(result: Result, system: str) -> pa.Table:
 
 
 def write_findings(findings: Findings, folder: Path) -> None:
-    """metrics.json for programs, and findings.json, from which the report is drawn."""
+    """metrics.json for programs, findings.json, from which the report is drawn, and the report as it is before the
+    verdict and without what earlier stages tell, for a run that ends here."""
     (folder / "metrics.json").write_text(json.dumps(findings.metrics, indent=1, allow_nan=False), "utf-8")
     (folder / "findings.json").write_bytes(findings.to_json())
+    (folder / "report.html").write_text(page(findings), "utf-8")
+    (folder / "report.md").write_text(markdown(findings), "utf-8")
