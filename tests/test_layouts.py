@@ -7,8 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 import corpora
+from hone.commands.init import write_settings
 from hone.errors import UserError
 from hone.inputs import readers
 
@@ -199,3 +201,22 @@ def test_queries_are_found_by_the_usual_names_of_their_fields(tmp_path: Path, na
     (tmp_path / name).write_text(text)
     found = [row[1:] for row in readers.queries([readers.one_file(tmp_path / name)]) if row[2]]
     assert found == [("q1", "how do wings work"), ("0", "what is 0")]
+
+
+def test_the_settings_file_says_what_was_understood_and_can_be_read(tmp_path: Path) -> None:
+    corpus = folder(tmp_path / "c", {**KNOWN["ms marco"][0]})
+    text = write_settings(str(corpus), tmp_path / "s.yaml", "student", "r").read_text()
+    for told in (
+        "#   corpus: collection.tsv (tsv)",
+        "#   judgements: dev.small: qrels.dev.small.tsv; train: qrels.train.tsv",
+        "#   collection.tsv: tab between fields, quotation marks are text; no line of names, columns taken as",
+        "# Judgements seen: dev.small, train; name those",
+    ):
+        assert told in text
+    (tmp_path / "odd.csv").write_text('"the\nid","the\n# text: x"\n1,a wing of the plane\n')
+    odd = write_settings(str(tmp_path / "odd.csv"), tmp_path / "odd.yaml", "student", "r")
+    assert yaml.safe_load(odd.read_text())["name"] == "r"
+    corpora.jsonl(tmp_path / "lines.jsonl", [{"_id": 1, "te\nxt": "x", "title": {"en": "a"}, "body": "long words"}])
+    settings = yaml.safe_load(write_settings(str(tmp_path / "lines.jsonl"), tmp_path / "l.yaml", "m", "r").read_text())
+    assert settings["prepare"]["title_field"] == "title.en"
+    assert settings["prepare"]["text_field"] == "body"

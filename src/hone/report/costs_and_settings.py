@@ -74,8 +74,26 @@ def licences(findings: Findings) -> Html:
 
 
 def lineage(findings: Findings) -> Html:
-    """Every result that the report rests on, with its digests."""
-    return each_run(findings, _lineage)
+    """What was read and what it was taken for, and every result that the report rests on, with its digests."""
+    read = facts("What was read, and what it was taken for", "input", columns(findings, _inputs))
+    return join([read, each_run(findings, _lineage)])
+
+
+def _inputs(findings: Findings) -> dict[str, str]:
+    """What prepare understood of the files of the corpus, its queries and judgements, in words."""
+    known = next((manifest.facts for manifest in findings.history if manifest.stage == "prepare"), {})
+    found = cast(dict[str, str], dict(known.get("inputs", {})))
+    for one in known.get("read", []):
+        more = f" and {one['files'] - 1:,} more" if one["files"] > 1 else ""
+        found[f"{one['first']}{more}"] = "; ".join([*one["how"].values(), f"{one['rows']:,} documents"])
+    for name, absent in known.items():
+        if name.startswith("absent of "):
+            queries, docs = absent.get("queries", 0), absent.get("docs", 0)
+            told = f"{queries:,} queries, left out; {docs:,} documents, which count as not found"
+            found[name.replace("absent of", "judged but absent in")] = f"{told} ({absent.get('such as', '')})"
+    if "alike ids" in known:
+        found["ids that differ in how accents are composed only"] = f"{known['alike ids']:,}"
+    return found
 
 
 def _lineage(findings: Findings) -> Html:

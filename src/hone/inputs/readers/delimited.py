@@ -81,7 +81,7 @@ def open_table(file: File, fields: Fields, dialect: Dialect) -> Table:
     names = [flat(name) for name in first[0]] if header and first else _assigned(first, fields)
     facts = {"fields": str(form), "names": _told_names(names, header), "encoding": str(encoding)}
     if packing := file.packing():
-        facts["packed"] = packing
+        facts["packed"] = f"packed by {packing}"
     rest = (line for _, line in chain(sample[skipped:], numbered))
     rows = _rows(file, form, rest, names, fields, skipped, header)
     return Table(rows, tuple(name for name in names if name), facts)

@@ -33,7 +33,7 @@ def open_json(file: File, fields: Fields, dialect: Dialect) -> Table:
     encoding = encoding_of(file, dialect.encoding)
     facts = {"encoding": str(encoding)}
     if packing := file.packing():
-        facts["packed"] = packing
+        facts["packed"] = f"packed by {packing}"
     first = next((line for _, line in lines(file, encoding) if line.strip()), "").strip()
     if first.startswith("{") and _is_object(first) and not _is_alone(file, encoding):
         facts["shape"] = "one object a line"

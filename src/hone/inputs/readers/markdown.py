@@ -39,7 +39,7 @@ def open_markdown(file: File, dialect: Dialect) -> Page:
     matter, body = front_matter(text)
     facts = {"encoding": str(encoding)}
     if matter:
-        facts["front matter"] = "read as title, description and tags"
+        facts["front matter"] = "front matter read as title, description and tags"
     return Page(_sections(matter, "\n".join(body), esm=file.suffix == ".mdx"), facts)
 
 

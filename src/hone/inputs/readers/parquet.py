@@ -28,7 +28,7 @@ def open_parquet(file: File, fields: Fields, dialect: Dialect) -> Table:
         metadata = reader.metadata
         names = _names(metadata)
         writer = str(metadata.created_by or "").partition(" (")[0]
-        facts = {"rows": f"{metadata.num_rows:,}"} | ({"written by": writer} if writer else {})
+        facts = {"rows": f"{metadata.num_rows:,}"} | ({"writer": f"written by {writer}"} if writer else {})
     wanted = [name for name in dict.fromkeys(_top(name, names) for name in fields.columns) if name in names]
     return Table(_rows(file, wanted), tuple(names), facts)
 
