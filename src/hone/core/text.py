@@ -42,6 +42,8 @@ _PLAIN = _Plain()
 
 def flat(text: str) -> str:
     """Runs of whitespace and control characters to one space, ends stripped; always encodable as UTF-8."""
+    if text.isascii():
+        return text.strip() if text.isprintable() and "  " not in text else _BLANK.sub(" ", text).strip()
     return _HALF_PAIR.sub("\ufffd", _BLANK.sub(" ", text).strip())
 
 

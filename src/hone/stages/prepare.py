@@ -278,7 +278,8 @@ def _drop(config: Config, database: sqlite3.Connection) -> None:
     for text in ("norm", "reversed(norm)"):
         # Of equal texts the first stays, a judged one before all others.
         ordered = database.execute(
-            f"select {text}, titled(title), rowid from docs where norm != '' order by 1, 2, not judged, rowid"
+            f"select {text}, case title when '' then '' else titled(title) end, rowid "
+            "from docs where norm != '' order by 1, 2, not judged, rowid"
         )
         for part, whole in texts.contained(ordered, config.dedupe_window):
             database.execute(lose + contained, (part, whole))
