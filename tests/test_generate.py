@@ -136,7 +136,7 @@ def test_of_a_log_rare_and_late_queries_are_held_back_and_all_are_counted(store:
     assert [row["text"] for row in rows(store, manifest)] == ["mach wave", "stall flutter"]
     reasons = [row["reason"] for row in rows(store, manifest, "dropped_by_generate")]
     assert reasons == ["duplicate", "held out: first asked lately", "duplicate"]
-    assert manifest.facts["log"] == {"rows": 5, "distinct": 3}
+    assert {"rows": 5, "distinct": 3, "without text": 0}.items() <= manifest.facts["log"].items()
     manifest = generated(store, inputs, **sections, log={"min_count": 2})
     assert [row["text"] for row in rows(store, manifest)] == ["mach wave", "stall flutter"]
     assert "asked too rarely" in {row["reason"] for row in rows(store, manifest, "dropped_by_generate")}

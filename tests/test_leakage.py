@@ -140,7 +140,7 @@ def test_gate_counts_the_lists_that_show_something_of_any_test_or_guard_set(tmp_
     inputs = dict.fromkeys(("docs", "judged_queries", "qrels"), prepared) | given_.results(store, "curate", lists=lists)
     leaks, more = [], {"name": "more", "folder": str(tmp_path / "more")}
     for others in ({}, {"tests": [more]}, {"guards": [more]}):
-        config = stage("gate").Config.model_validate(others)
+        config = stage("gate").Config.model_validate({"max_chars": 40, **others})
         with scratch_folder() as scratch:
             leaks.append(count_lists(config, Job(Plan("gate", config, inputs, {}, "f" * 16), store, scratch, Shard())))
     assert leaks == [(count - 1, 2), (count - 1, 4), (count - 1, 4)]

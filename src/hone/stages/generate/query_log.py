@@ -9,7 +9,7 @@ import numpy as np
 from hone.core.hashing import drawn
 from hone.core.query_text import comparable
 from hone.core.rejection import Rejection
-from hone.inputs.readers import times
+from hone.inputs.readers.times import Moment, moment, seconds
 from hone.stages.generate.settings import Log
 
 
@@ -31,14 +31,14 @@ class QueryLog:
         """From (where, query, time) in any order; equal times, and none at all, keep the order of the log. Raises
         UserError naming the line of what is no time."""
         hashes: list[float] = []
-        moments: list[times.Moment] = []
+        moments: list[Moment] = []
         places: list[str] = []
         for where, text, time in rows:
             hashes.append(drawn(comparable(text)))
             if settings.time_field:
-                moments.append(times.moment(time, where, settings.time_format))
+                moments.append(moment(time, where, settings.time_format))
                 places.append(where)
-        found = times.seconds(moments, places) if settings.time_field else np.arange(len(hashes))
+        found = seconds(moments, places) if settings.time_field else np.arange(len(hashes))
         by_time = np.argsort(found, kind="stable")
         ordered = np.array(hashes, dtype=np.float64)[by_time]
         keys, firsts, counts = np.unique(ordered, return_index=True, return_counts=True)
