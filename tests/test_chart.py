@@ -323,6 +323,24 @@ def test_the_registrar_uploads_the_pipelines_for_the_chart_s_profile_and_makes_t
     assert image == f"registry.example/ml/hone-train@sha256:{'b' * 64}"
 
 
+def test_a_domain_s_runs_go_by_an_account_of_its_own_which_may_what_the_runner_s_may(
+    platform: kfp_server.Platform, tmp_path: Path
+) -> None:
+    given = changed("enterprise", "registration", {"pipelines": ["specialize"]})
+    role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/support"}
+    given["serviceAccounts"] = {
+        **given.get("serviceAccounts", {}),
+        "domains": [{"name": "hone-support", "annotations": role}],
+    }
+    given["recurring"] = [{**given["recurring"][0], "service_account": "hone-support"}, given["recurring"][1]]
+    found = objects(render(CHART, given))
+    assert named(found, "ServiceAccount", "hone-support")["metadata"]["annotations"] == role
+    bound = {one["name"] for one in named(found, "RoleBinding", "hone-runner")["subjects"]}
+    assert bound == {"hone-runner", "hone-support"}
+    list(reconcile(connect(platform.host), load_plan(written(found, tmp_path)), "search"))
+    assert [run["service_account"] for run in platform.held["recurringRuns"]] == ["hone-support", "hone-runner"]
+
+
 def test_the_registrar_changes_nothing_when_nothing_changed_and_replaces_what_did(
     platform: kfp_server.Platform, tmp_path: Path
 ) -> None:

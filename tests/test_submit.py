@@ -16,6 +16,7 @@ from hone.kubeflow import attempts, platform, settings_text, submit
 from hone.kubeflow.compile import compile
 from hone.kubeflow.profile import Profile, load
 from hone.results.manifest import Manifest
+from hone.results.table_io import upload
 from hone.storage.base import LocalStore
 
 ROOT = Path(__file__).parents[1]
@@ -68,9 +69,17 @@ def deciding(tmp_path: Path, verdict: str, published: bool = False) -> Callable[
     }
     rest: dict[str, Any] = {"code": "", "version": "", "config": {}, "sources": {}, "inputs": {}, "input_digests": {}}
 
+    facts["report"] = {}
+    written = tmp_path / "report/report"
+    written.mkdir(parents=True, exist_ok=True)
+    for name in ("report.html", "report.md"):
+        (written / name).write_text(f"{verdict} in {name}", "utf-8")
+    outputs = {"report": {"report": upload(written, "report", store, f"report/{'0' * 16}")}}
+
     def begin(run: dict[str, Any]) -> None:
         for name, found in facts.items():
-            done = Manifest(stage=name, fingerprint="0" * 16, outputs={}, facts=found, cost={}, seconds=1.0, **rest)
+            shown, zeros = outputs.get(name, {}), "0" * 16
+            done = Manifest(stage=name, fingerprint=zeros, outputs=shown, facts=found, cost={}, seconds=1.0, **rest)
             store.create(f"{done.prefix}/manifest.json", done.model_dump_json().encode())
             with attempts.noting(store, run["run_id"], name, "") as note:
                 note.prefix = done.prefix
@@ -249,6 +258,7 @@ def test_what_ci_needs_of_a_run_is_one_json_object_on_stdout(
     (tmp_path / "settings.yaml").write_text(SETTINGS, "utf-8")
     store, path = str(tmp_path / "store"), str(tmp_path / "settings.yaml")
     given = ["submit", "specialize", path, "--store", store, "--profile", "dev-cpu", "--host", served.host, "--json"]
+    given += ["--report", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as ended:
         kubeflow.app(given)
     printed = capfd.readouterr()
@@ -256,6 +266,8 @@ def test_what_ci_needs_of_a_run_is_one_json_object_on_stdout(
     found = json.loads(printed.out)
     assert (found["outcome"], found["exit_code"], found["reasons"]) == ("held", 4, ["the gain is too small"])
     assert "RUNNING" in printed.err
+    assert found["report"].startswith(f"{store}/report/")
+    assert (tmp_path / "out/report.md").read_text("utf-8") == "hold in report.md"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ VERBS = {
     "init": Verb("init", "Look at a corpus and write a commented settings file for it."),
     "run": Verb("run", "Run the whole chain; stages whose result is there already are not run again."),
     "plan": Verb("plan", "Forecast tokens, pairs, steps, hours, storage and money of a run; runs and writes nothing."),
+    "domains": Verb("domains", "Show documents, gain, interval, p, verdict, cost and age of every domain of a folder."),
     "diff-corpus": Verb(
         "diff_corpus", "Count the documents that are new, changed or gone since a run, and say whether to train again."
     ),

@@ -40,6 +40,8 @@ class Recurring(Settings):
     """The pipeline that runs: one whose parameters are settings and store."""
     enabled: bool = True
     """Whether the clock starts it."""
+    service_account: str = ""
+    """The service account of its tasks, where a domain has one of its own; empty for the plan's."""
 
 
 class Plan(Settings):
@@ -119,7 +121,7 @@ def _create(client: "Client", experiment_id: str, name: str, run: Recurring, ver
         pipeline_id=version.pipeline_id,
         version_id=version.version_id,
         enabled=run.enabled,
-        service_account=plan.service_account or None,
+        service_account=run.service_account or plan.service_account or None,
     )
 
 

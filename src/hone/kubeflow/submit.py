@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 FAILED = 1
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 UNFINISHED = ("PENDING", "RUNNING", "PAUSED", "RUNTIME_STATE_UNSPECIFIED")
-REPORTS = ("full_report", "report")
-"""Outputs with report.html and report.md, the one with the verdict on top first."""
 MOST_FAULTS = 20
 """Times in a row that the platform may fail to say how a run goes before following it is given up."""
 
@@ -135,11 +133,10 @@ def _followed(
     ended.version = str(found.fact("version") or "")
     if "distill" in found.done:
         ended.model = f"{store.uri}/{found.done['distill'].place('model')}"
-    reports = [(one, name) for name in REPORTS for one in found.done.values() if name in one.outputs]
-    for manifest, output in reports[:1]:
-        ended.report = f"{store.uri}/{manifest.place(output)}"
+    if manifest := found.done.get("report"):
+        ended.report = f"{store.uri}/{manifest.place('report')}"
         if following.report:
-            _fetch_report(store, manifest, output, following.report)
+            _fetch_report(store, manifest, following.report)
     return ended
 
 
@@ -261,10 +258,10 @@ def without_publishing(text: str) -> str:
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
 
-def _fetch_report(store: Store, manifest: Manifest, output: str, folder: Path) -> None:
+def _fetch_report(store: Store, manifest: Manifest, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with scratch_folder() as scratch:
-        found = fetch_folder(store, manifest, output, scratch)
+        found = fetch_folder(store, manifest, "report", scratch)
         for name in ("report.html", "report.md"):
             shutil.copyfile(found / name, folder / name)
 

@@ -1,0 +1,38 @@
+"""`hone domains`: how every domain of a folder stands."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
+from hone.commands.output import console
+from hone.engine import domains as engine
+from hone.report import domains as report
+from hone.storage.base import open_store
+
+app = verbs()
+
+
+@app.command()
+def domains(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="base.yaml and one YAML file for each domain.")],
+    store: StoreOption = DEFAULT_STORE,
+    out: Annotated[Path | None, typer.Option("--out", help="A folder for domains.html and domains.md.")] = None,
+) -> None:
+    """Show documents, gain, interval, p, verdict, cost and age of every domain; --out writes it as a page too."""
+    show(folder, store, {}, out)
+
+
+def show(folder: Path, store: str, faults: Mapping[str, str], out: Path | None = None) -> None:
+    """Prints the table, and what failed; writes it as page and Markdown where asked to."""
+    found = engine.status(engine.load(folder), open_store(store), dict(faults))
+    console.print(report.terminal(found))
+    for one in found:
+        if one.fault:
+            console.print(f"{one.name}: {one.fault}", soft_wrap=True, markup=False)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "domains.html").write_text(report.page(found), "utf-8")
+        (out / "domains.md").write_text(report.markdown(found), "utf-8")

@@ -1,0 +1,157 @@
+"""Many domains of one enterprise: a folder of settings, run side by side, and one table of how each of them stands.
+
+`base.yaml` in the folder lies below every other file there; a file is one domain, named by it. All share a store, and
+with it whatever they have in common: encodings, teacher scores and generated text of the same documents.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, cast
+
+from hone import settings as settings_file
+from hone.engine import record, runner
+from hone.engine.scratch import scratch_folder
+from hone.errors import TransientError, UserError
+from hone.evaluation.metrics import PRIMARY
+from hone.evaluation.statistics import holm
+from hone.report.domains import Domain
+from hone.results import registry
+from hone.results.manifest import Manifest
+from hone.results.table_io import fetch_folder
+from hone.settings import RunSettings, overlay, read_yaml
+from hone.stages import publish
+from hone.storage.base import Store, open_store
+
+BASE = "base.yaml"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One domain of a folder: its name, and the whole of its settings."""
+
+    name: str
+    file: str
+    data: dict[str, Any]
+
+    def checked(self) -> RunSettings:
+        """Raises UserError naming the file."""
+        return settings_file.check(self.data, self.file, Path(self.file).resolve().parent)
+
+
+def load(folder: Path) -> list[Member]:
+    """The domains of a folder, in the order of their names. Raises UserError."""
+    files = sorted(path for path in folder.glob("*.y*ml") if path.name != BASE)
+    if not files:
+        raise UserError(f"{folder} holds no domains; write one YAML file for each, beside {BASE}, which lies below all")
+    below = read_yaml(folder / BASE) if (folder / BASE).is_file() else {}
+    found = [_member(path, below) for path in files]
+    twice = [one.name for at, one in enumerate(found) if one.name in {other.name for other in found[:at]}]
+    if twice:
+        raise UserError(f"{folder}: two domains are called {twice[0]}; give each file a name of its own")
+    return found
+
+
+def _member(path: Path, below: dict[str, Any]) -> Member:
+    if not re.fullmatch(registry.NAME, path.stem):
+        raise UserError(f"{path}: a domain is named by its file: lower-case letters, digits and - only")
+    own = {"name": path.stem, "publish": {"domain": path.stem}}
+    return Member(path.stem, str(path), overlay(overlay(own, below), read_yaml(path)))
+
+
+def run(
+    members: Sequence[Member], store: str, shards: int, at_once: int, tell: Callable[[str, str], None]
+) -> dict[str, str]:
+    """Runs every domain, some at once, each in a process of its own: what ends one ends no other.
+
+    Returns those that failed with the reason. Raises UserError if the settings of any cannot be meant at all.
+    """
+    for member in members:
+        member.checked()
+    with ThreadPoolExecutor(at_once) as pool:
+        ended = pool.map(lambda one: _ran(one, store, shards, tell), members)
+        faults = dict(zip([one.name for one in members], ended, strict=True))
+    return {name: fault for name, fault in faults.items() if fault}
+
+
+def _ran(member: Member, store: str, shards: int, tell: Callable[[str, str], None]) -> str:
+    tell(member.name, "begun")
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        error = pool.submit(_work, member, store, shards).exception()
+    if error is None:
+        tell(member.name, "done")
+        return ""
+    if not isinstance(error, (UserError, TransientError, BrokenProcessPool)):
+        raise error
+    killed = "its process was ended from outside, out of memory perhaps; run again, it goes on"
+    fault = killed if isinstance(error, BrokenProcessPool) else str(error)
+    tell(member.name, f"failed: {fault}")
+    return fault
+
+
+def _work(member: Member, store: str, shards: int) -> None:
+    runner.run(member.checked(), open_store(store), shards=shards)
+
+
+def status(members: Sequence[Member], store: Store, faults: dict[str, str]) -> list[Domain]:
+    """How every domain stands, with p-values adjusted (Holm) for there being several domains."""
+    rows = [_status(member, store, faults.get(member.name, "")) for member in members]
+    measured = [row for row in rows if row.p_value is not None]
+    adjusted = dict(
+        zip([row.name for row in measured], holm([cast(float, row.p_value) for row in measured]), strict=True)
+    )
+    return [replace(row, p_holm=adjusted.get(row.name)) for row in rows]
+
+
+def _status(member: Member, store: Store, fault: str) -> Domain:
+    checked = member.checked()
+    done = record.results(store, checked.name) if record.recorded(store, checked.name) else {}
+    domain = Domain(
+        name=member.name,
+        documents=done["prepare"].outputs["docs"].rows or 0 if "prepare" in done else 0,
+        verdict=str(done["gate"].facts["verdict"]) if "gate" in done else "",
+        seconds=sum(manifest.seconds for manifest in done.values()),
+        fault=fault,
+        finding=str(done["evaluate"].facts.get("finding", "")) if "evaluate" in done else "",
+        finished=_finished(store, done),
+        versions=_versions(store, cast(publish.Config, checked.stages["publish"]).domain),
+    )
+    metrics = _metrics(store, done)
+    if not metrics or not metrics.get("queries"):
+        return domain
+    return replace(
+        domain,
+        queries=int(metrics["queries"]),
+        gain=float(metrics["delta"][PRIMARY]),
+        interval=(float(metrics["ci95"][0]), float(metrics["ci95"][1])),
+        p_value=float(metrics["p_value"]),
+    )
+
+
+def _metrics(store: Store, done: dict[str, Manifest]) -> dict[str, Any]:
+    """What evaluate measured; empty if it did not."""
+    for manifest in (done["evaluate"],) if "evaluate" in done else ():
+        for name, output in manifest.outputs.items():
+            if any(part.path.endswith("/metrics.json") for part in output.parts):
+                with scratch_folder() as scratch:
+                    return json.loads(
+                        (fetch_folder(store, manifest, name, scratch) / "metrics.json").read_text("utf-8")
+                    )
+    return {}
+
+
+def _finished(store: Store, done: dict[str, Manifest]) -> float:
+    """When the last of its results was written, in seconds since the epoch; 0 if there is none."""
+    last = next((done[name] for name in reversed(done)), None)
+    times = [found.modified for found in store.objects(last.prefix)] if last else []
+    return max(times, default=0.0)
+
+
+def _versions(store: Store, domain: str) -> tuple[str, ...]:
+    """Published versions of a domain, the newest first."""
+    return tuple(move.version for move in reversed(registry.moves(store, domain))) if domain else ()
