@@ -231,6 +231,9 @@ def test_tekton_hands_the_verdict_on_as_results_and_fails_for_faults_alone(desk:
         script = script.replace(f"$(results.{result}.path)", str(tmp_path / result))
     given = next(step["env"] for step in task["spec"]["steps"] if step["name"] == "retrain")
     env = {one["name"]: one["value"] for one in given if one["name"] in ("SETTINGS", "STORE", "KFP_ACCOUNT")}
+    defaults = {one["name"]: one["default"] for one in task["spec"]["params"]}
+    assert env["SETTINGS"] == "$(params.settings)"
+    env["SETTINGS"] = defaults["settings"]
     upload = 'aws s3 sync --delete corpus "s3://team-hone/corpora/handbook"'
     point = r'sed -i "s|^\( *corpus:\).*|\1 s3://team-hone/corpora/handbook|" "$SETTINGS"'
     desk.verdict = "reject"

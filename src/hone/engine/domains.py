@@ -6,6 +6,7 @@ with it whatever they have in common: encodings, teacher scores and generated te
 
 import json
 import re
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -86,12 +87,19 @@ def _ran(member: Member, store: str, shards: int, tell: Callable[[str, str], Non
     if error is None:
         tell(member.name, "done")
         return ""
-    if not isinstance(error, (UserError, TransientError, BrokenProcessPool)):
-        raise error
-    killed = "its process was ended from outside, out of memory perhaps; run again, it goes on"
-    fault = killed if isinstance(error, BrokenProcessPool) else str(error)
+    fault = _fault(error)
     tell(member.name, f"failed: {fault}")
     return fault
+
+
+def _fault(error: BaseException) -> str:
+    """Why a domain failed, in one sentence; a defect ends that domain alone too, and shows its traceback."""
+    if isinstance(error, (UserError, TransientError)):
+        return str(error)
+    if isinstance(error, BrokenProcessPool):
+        return "its process was ended from outside, out of memory perhaps; run again, it goes on"
+    traceback.print_exception(error)
+    return f"it broke ({type(error).__name__}: {error}); the traceback says where"
 
 
 def _work(member: Member, store: str, shards: int) -> None:
