@@ -60,10 +60,10 @@ def by_hand(model: Path) -> dict[str, Any]:
     first = answers(backend, prompts, seeds)
     again = answers(backend, prompts[::-1], seeds[::-1])[::-1]
     other = answers(backend, prompts, seeds[::-1])
-    some = dict(backend.generate(prompts, seeds, wanted={2, 5}))
     counted = {
         metric.name.removeprefix("vllm:"): getattr(metric, "value", 0) for metric in backend.engine.get_metrics()
     }
+    some = dict(backend.generate(prompts, seeds, wanted={2, 5}))
     return {
         "lengths": [answer.prompt_tokens for answer in first],
         "expected": [len(ids) for ids in backend.chat.tokens(prompts)],
