@@ -208,6 +208,7 @@ def test_a_changed_corpus_is_retrained_an_unchanged_one_is_not_and_a_pull_reques
     assert (code, outcome["outcome"], len(desk.read)) == (0, "promoted", 1)
     assert "s3://team-hone/corpora/handbook" in desk.read[0]
     assert settings_text.check(desk.read[0]).stages["publish"].model_dump()["domain"] == "handbook"
+    desk.commit()  # the settings, as the step wrote the branch's address into them
     (desk.folder / "corpus/README.md").write_text("Nothing that is read.", "utf-8")
     desk.commit()
     (desk.folder / "out/outcome.json").unlink()

@@ -13,6 +13,7 @@
 set -euo pipefail
 OUT=${OUT:-out}
 mkdir -p "$OUT"
+rm -f "$OUT"/*.json "$OUT"/report.*
 
 if [ -n "${CORPUS:-}" ]; then
     aws s3 sync --delete "$CORPUS" "$CORPUS_AT"
