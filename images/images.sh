@@ -35,7 +35,7 @@ wheels() {
     local pip=(.venv/bin/python -m pip wheel -qq --disable-pip-version-check -f build/wheels -w build/wheels)
     for name in "$@"; do "${pip[@]}" -c "images/$name.txt" ".[$(held "$name")]"; done
     "${pip[@]}" -c images/tools.txt "${tools[@]}"
-    rm -f build/wheels/hone-*.whl
+    rm -f build/wheels/hone_retrieval-*.whl
 }
 
 build() {

@@ -1,6 +1,7 @@
 """Events: one line each, with what they belong to, and no secrets."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,26 @@ def test_people_get_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     with about(run="r"):
         log.warning("store fault", fault="SlowDown")
     assert capsys.readouterr().err[8:] == " r: warning: store fault  fault=SlowDown\n"
+
+
+def test_without_asking_only_what_went_wrong_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("HONE_LOG")
+    with kept() as lines:
+        log.info("started", fingerprint="1f0c")
+        log.warning("out of memory", tokens_at_once=4096)
+    assert capsys.readouterr().err[8:] == " hone: warning: out of memory  tokens_at_once=4096\n"
+    assert len(lines) == 2
+
+
+def test_a_log_file_holds_every_event(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HONE_LOG", "off")
+    monkeypatch.setenv("HONE_LOG_FILE", str(tmp_path / "log.jsonl"))
+    log.info("one")
+    log.warning("two")
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text("utf-8").splitlines()]
+    assert [event["event"] for event in events] == ["one", "two"]
 
 
 def test_events_are_kept_even_when_nothing_is_shown(

@@ -1,6 +1,7 @@
-"""One line per event, with the run, stage and shard it belongs to: for people in a terminal, JSON otherwise.
+"""Events, with the run, stage and shard each belongs to: what went wrong as a sentence, all of them where one asks.
 
-HONE_LOG=json, text or off says otherwise. Lines go to stderr; those of a stage are also kept in the store beside its
+HONE_LOG says which go to stderr: `warnings` (as usual), `text` (all, a line each), `json` (all, as containers do it) or
+`off`. HONE_LOG_FILE names a file that all are added to as JSON; those of a stage are also kept in the store beside its
 result. What the environment holds as a secret, or a mounted file, never appears in a line.
 """
 
@@ -15,8 +16,11 @@ from typing import Any
 import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
 
+from hone.errors import UserError
 from hone.secrets import without_secrets
 
+CLEAR = "\r\x1b[2K"
+LOUD = ("warning", "error", "critical")
 _kept: ContextVar[tuple[list[str], ...]] = ContextVar("kept", default=())
 
 
@@ -43,10 +47,24 @@ def _render(logger: object, method: str, event: Any) -> str:
     line = without_secrets(json.dumps(event, default=str, ensure_ascii=False))
     for lines in _kept.get():
         lines.append(line)
-    form = os.environ.get("HONE_LOG") or ("text" if sys.stderr.isatty() else "json")
-    if form == "off":
+    if file := os.environ.get("HONE_LOG_FILE"):
+        _add(file, line)
+    form = os.environ.get("HONE_LOG") or "warnings"
+    if form == "off" or (form == "warnings" and event["level"] not in LOUD):
         raise structlog.DropEvent
-    return line if form == "json" else _text(json.loads(line))
+    if form == "json":
+        return line
+    # A line of progress may stand there.
+    return (CLEAR if sys.stderr.isatty() else "") + _text(json.loads(line))
+
+
+def _add(file: str, line: str) -> None:
+    """One line more, in a single write: several processes may share the file. Raises UserError."""
+    try:
+        with open(file, "a", encoding="utf-8") as stream:
+            stream.write(f"{line}\n")
+    except OSError as error:
+        raise UserError(f"cannot write {file}: {error.strerror}; give another file with --log-file") from error
 
 
 def _text(event: dict[str, Any]) -> str:

@@ -1,14 +1,14 @@
 """The settings file: one YAML, a section per stage, plus what several stages share.
 
-`name` names the run. `preset` lays the user's settings over one of `hone/presets/*.yaml`. A section called like a stage
-holds its settings. Any other top-level key (seed, student, teacher) is handed to every stage whose Config has a field
-of that name, so that it is written once.
+`name` names the run; `store` says where its results lie, unless the command or HONE_STORE does. `preset` lays the
+user's settings over one of `hone/presets/*.yaml`. A section called like a stage holds its settings. Any other top-level
+key (seed, student, teacher) is handed to every stage whose Config has a field of that name, so that it is written once.
 """
 
 import difflib
 import re
 import reprlib
-from collections.abc import Hashable, Set
+from collections.abc import Hashable, Sequence, Set
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,7 +21,7 @@ from hone.config import Settings, StageConfig
 from hone.errors import UserError
 from hone.stages import STAGES, stage
 
-OWN = ("name", "preset", "retrain")
+OWN = ("name", "preset", "store", "retrain")
 MOST_VALUES = 100_000
 LONGEST_NAME = 200
 PASSWORD = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s:@]*:[^/\s@]+@")
@@ -41,11 +41,31 @@ class RunSettings:
     name: str
     stages: dict[str, StageConfig]
     retrain: Retrain
+    store: str = ""
+    """Where the results lie, if the file says so."""
+    preset: str = ""
 
 
-def load(path: Path) -> RunSettings:
-    """Reads and checks a settings file. Raises UserError naming file, key and mend."""
-    return check(read_yaml(path), str(path), path.resolve().parent)
+def load(path: Path, changes: Sequence[str] = ()) -> RunSettings:
+    """Reads and checks a settings file, with `changes` (KEY=VALUE) laid over it.
+
+    Raises UserError naming file, key and what to write.
+    """
+    return check(overlay(read_yaml(path), parse_changes(changes)), str(path), path.resolve().parent)
+
+
+def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
+    """Settings given one by one as `section.key=value`, the value as YAML. Raises UserError."""
+    data: dict[str, Any] = {}
+    for text in changes:
+        key, equals, value = text.partition("=")
+        if not equals or not all(key.split(".")):
+            raise UserError(f"--set {text}: write KEY=VALUE, such as mine.top_k=50")
+        nested: Any = parse_yaml(f"value: {value}", f"--set {text}")["value"]
+        for part in reversed(key.strip().split(".")):
+            nested = {part: nested}
+        data = overlay(data, nested)
+    return data
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -130,14 +150,24 @@ def check(data: dict[str, Any], file: str, base: Path) -> RunSettings:
         data = overlay(load_preset(str(preset), file), data)
     data = _known_elsewhere(data)
     name = data.get("name")
-    if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or len(name.encode()) > LONGEST_NAME:
+    if not isinstance(name, str) or not is_run_name(name):
         raise UserError(f"{file}: name: give the run a name of letters, digits, - and _, {LONGEST_NAME} at most")
     _refuse_passwords(data, file)
     shared = {key: value for key, value in data.items() if key not in (*OWN, *STAGES)}
     _refuse_unknown(shared, file)
     configs = {stage_name: _stage_config(stage_name, data, shared, file, base) for stage_name in STAGES}
     _refuse_contradictions(configs, file)
-    return RunSettings(name, configs, _retrain(data.get("retrain"), file))
+    store = _store(data.get("store"), file, base)
+    return RunSettings(name, configs, _retrain(data.get("retrain"), file), store, str(preset or ""))
+
+
+def _store(value: object, file: str, base: Path) -> str:
+    """The store that a settings file names; a folder lies beside the file. Raises UserError."""
+    if value is None or value == "":
+        return ""
+    if not isinstance(value, str):
+        raise UserError(f"{file}: store: write a folder or s3://bucket/prefix, not {reprlib.repr(value)}")
+    return value if "://" in value else str((base / Path(value).expanduser()).resolve())
 
 
 def _retrain(found: object, file: str) -> Retrain:
@@ -147,6 +177,11 @@ def _retrain(found: object, file: str) -> Retrain:
         first = error.errors()[0]
         where = ".".join(map(str, ("retrain", *first["loc"])))
         raise UserError(f"{file}: {where}: {first['msg']}, not {reprlib.repr(first['input'])}") from error
+
+
+def is_run_name(name: str) -> bool:
+    """Whether a run may be called so."""
+    return re.fullmatch(r"[\w-]+", name) is not None and len(name.encode()) <= LONGEST_NAME
 
 
 def stage_config(

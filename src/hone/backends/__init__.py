@@ -1,6 +1,9 @@
 """The plug board: what can be chosen by name. A new backend is one file and one line here."""
 
 import importlib
+import importlib.util
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 from hone.errors import UserError
@@ -36,6 +39,21 @@ BACKENDS: dict[str, dict[str, str]] = {
     },
 }
 
+EXTRAS = {
+    **dict.fromkeys(
+        (
+            "torch", "transformers", "sentence_transformers", "tokenizers", "safetensors", "peft", "bm25s", "Stemmer",
+            "datasketch", "py3langid", "tensorboardX",
+        ),
+        "train",
+    ),
+    **dict.fromkeys(("kfp", "kfp_kubernetes", "kfp_server_api", "kubernetes"), "pipeline"),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
+    "faiss": "faiss", "vllm": "vllm", "openai": "openai", "huggingface_hub": "hub", "mlflow": "mlflow",
+    "model_registry": "model-registry",
+}  # fmt: skip
+"""A package that the base installation lacks, to the extra that brings it."""
+
 
 def load(kind: str, name: str) -> Any:
     """The class or function behind a name, imported now. Raises UserError listing the names there are."""
@@ -51,4 +69,28 @@ def library(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: pip install 'hone[{extra}]'") from error
+        raise _missing(str(error.name), extra) from error
+
+
+def require(module: str) -> None:
+    """Looks for a package without importing it. Raises UserError naming the extra that brings it."""
+    if importlib.util.find_spec(module) is None:
+        raise _missing(module, EXTRAS[module])
+
+
+@contextmanager
+def named_extras() -> Generator[None]:
+    """What the block misses of an extra, as one sentence. Raises UserError."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = str(error.name).partition(".")[0]
+        if name not in EXTRAS:
+            raise
+        raise _missing(name, EXTRAS[name]) from error
+
+
+def _missing(module: str, extra: str) -> UserError:
+    return UserError(
+        f"{module} is not installed, which the extra {extra} brings: pip install 'hone-retrieval[{extra}]'"
+    )

@@ -6,11 +6,14 @@ A new verb is one module in `hone.commands` with a Typer `app`, and one row here
 import importlib
 import os
 import sys
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 
+from hone.backends import named_extras
+from hone.commands.version import shown_version
 from hone.errors import TransientError, UserError
 from hone.launch import is_helper
 from hone.secrets import without_secrets
@@ -39,6 +42,8 @@ VERBS = {
     "compare": Verb(
         "compare", "Compare the tuned models of two runs on every test set that both measured, and write a report."
     ),
+    "show": Verb("show", "Show rows of a table of a run: queries, lists, dropped, docs, measures and so on."),
+    "encode": Verb("encode", "Write the corpus's vectors by the tuned model as Parquet, for a vector database."),
     "gate": Verb("gate", "Show the verdict on a run's model: every criterion with value, threshold and outcome."),
     "describe": Verb("describe", "List stages, tables with columns and types, and settings with defaults and meaning."),
     "compile": Verb("kubeflow", "Turn a pipeline and a profile into what Kubeflow runs."),
@@ -63,6 +68,50 @@ VERBS = {
 }
 
 
+def _quiet(value: bool) -> None:
+    if value:
+        os.environ["HONE_PROGRESS"] = "off"
+
+
+def _verbose(value: bool) -> None:
+    if value:
+        os.environ["HONE_LOG"] = "text"
+
+
+def _log_file(value: Path | None) -> None:
+    if value:
+        os.environ["HONE_LOG_FILE"] = str(value.resolve())
+
+
+_usual = typer.Typer(add_completion=False)
+
+
+@_usual.command()
+def usual(
+    quiet: Annotated[
+        bool,
+        typer.Option("-q", "--quiet", expose_value=False, callback=_quiet, help="Only the result and warnings."),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("-v", "--verbose", expose_value=False, callback=_verbose, help="Every event, a line each."),
+    ] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option("--log-file", expose_value=False, callback=_log_file, help="Add every event here, as JSON."),
+    ] = None,
+) -> None:
+    """What every verb understands beside its own options."""
+
+
+def _with_usual_options(command: Any) -> None:
+    """Adds them to a command, and to those below it."""
+    for inner in getattr(command, "commands", {}).values():
+        _with_usual_options(inner)
+    if not hasattr(command, "commands"):
+        command.params += typer.main.get_command(_usual).params
+
+
 class Verbs(TyperGroup):
     """The verbs of the table, each imported when it is asked for."""
 
@@ -78,6 +127,7 @@ class Verbs(TyperGroup):
         inner = getattr(found, "commands", {}).get(cmd_name)
         command = inner or found
         command.name = cmd_name
+        _with_usual_options(command)
         return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -90,14 +140,24 @@ app = typer.Typer(
     help="Specialise a dense retriever to one corpus, and prove that it is better there.",
     cls=Verbs,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # importing rich for the help text alone would double the time to answer
     pretty_exceptions_enable=False,
 )
 
 
+def _version(value: bool) -> None:
+    if value:
+        print(shown_version())
+        raise typer.Exit
+
+
 @app.callback()
-def hone() -> None:
+def hone(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print version and commit.")
+    ] = False,
+) -> None:
     """Specialise a dense retriever to one corpus, and prove that it is better there."""
 
 
@@ -111,7 +171,8 @@ def main() -> None:
     # Hone shows its own progress; a bar for every loaded weight would hide it.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        app()
+        with named_extras():
+            app()
     except (UserError, TransientError) as error:
         print(f"hone: {without_secrets(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)

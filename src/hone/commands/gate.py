@@ -25,6 +25,7 @@ def gate(
     run_name: RunName,
     store: StoreOption = DEFAULT_STORE,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if the model is rejected.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print verdict.json as it is.")] = False,
 ) -> None:
     """Show the verdict on a run's model: every criterion with value, threshold and outcome."""
     place = open_store(store)
@@ -34,6 +35,9 @@ def gate(
     with scratch_folder() as scratch:
         text = (fetch_folder(place, manifest, "verdict", scratch) / "verdict.json").read_text("utf-8")
     found, criteria = read_verdict(text)
+    if as_json:
+        print(text)
+        raise typer.Exit(REJECTED if strict and found["verdict"] == REJECT else 0)
     grid = Table("criterion", "value", "wanted", "outcome", "note", title=f"verdict: {found['verdict']}")
     for row in criteria:
         grid.add_row(*map(escape, (row.name, shown(row.value), row.wanted, row.outcome, row.note)))

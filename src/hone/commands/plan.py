@@ -5,12 +5,15 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from hone import backends
 from hone import settings as settings_file
-from hone.commands.options import DEFAULT_STORE, Settings, StoreOption, verbs
+from hone.commands.options import DEFAULT_STORE, SetOption, Settings, StoreOption, verbs
 from hone.commands.output import console
+from hone.core.forecast import Forecast
 from hone.engine.forecast import forecast
 from hone.engine.scratch import scratch_folder
 from hone.storage.base import open_store
@@ -21,28 +24,47 @@ app = verbs()
 @app.command()
 def plan(
     settings: Settings,
-    store: StoreOption = DEFAULT_STORE,
+    store: StoreOption = "",
+    changes: SetOption = None,
     device: Annotated[
-        str, typer.Option("--device", help="What would run it: cpu, l4, l40s, a100, h100 or h200.")
-    ] = "h100",
+        str,
+        typer.Option(
+            "--device",
+            help="What would run it: cpu, l4, l40s, a100, h100 or h200; cpu under the preset cpu, else h100.",
+        ),
+    ] = "",
     price: Annotated[float, typer.Option("--price", help="Price of one hour of it.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the forecast as JSON.")] = False,
 ) -> None:
     """Forecast tokens, pairs, steps, hours, storage and money of a run; runs and writes nothing."""
+    backends.require("transformers")
+    checked = settings_file.load(settings, changes or [])
+    device = device or ("cpu" if checked.preset.startswith("cpu") else "h100")
     with scratch_folder() as scratch:
-        found = forecast(settings_file.load(settings), open_store(store), device, price, scratch)
+        found = forecast(checked, open_store(store or checked.store or DEFAULT_STORE), device, price, scratch)
     if as_json:
         print(json.dumps({**asdict(found), "hours": found.total("hours"), "price": found.total("price")}, indent=1))
         return
-    grid = Table("stage", "work", f"time on one {found.device}", "storage", "price", "time rests on")
-    for row in found.rows:
-        work = "\n".join(f"{amount:,.0f} {name.replace('_', ' ')}" for name, amount in row.amounts.items() if amount)
-        grid.add_row(row.stage, work, *_spent(row.hours, row.gigabytes, row.price), row.source)
-    grid.add_section()
-    grid.add_row("all", "", *_spent(*map(found.total, ("hours", "gigabytes", "price"))), "")
-    console.print(grid)
+    console.print(_grid(found, with_price=price > 0))
     for note in found.notes:
         console.print(f"- {escape(note)}", soft_wrap=True)
+
+
+def _grid(found: Forecast, *, with_price: bool) -> Table:
+    """A row for each stage that takes time, and one for all."""
+    columns = ["stage", "work", f"time, one {found.device}", "storage", *(["price"] if with_price else []), "rests on"]
+    grid = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+
+    def add(stage: str, work: str, spent: tuple[str, str, str], source: str) -> None:
+        grid.add_row(stage, work, *(spent if with_price else spent[:2]), source)
+
+    for row in found.rows:
+        if row.hours or any(row.amounts.values()):
+            work = (f"{amount:,.0f} {name.replace('_', ' ')}" for name, amount in row.amounts.items() if amount)
+            add(row.stage, "\n".join(work), _spent(row.hours, row.gigabytes, row.price), row.source)
+    grid.add_section()
+    add("all", "", _spent(*map(found.total, ("hours", "gigabytes", "price"))), "")
+    return grid
 
 
 def _spent(hours: float, gigabytes: float, price: float) -> tuple[str, str, str]:

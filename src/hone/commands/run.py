@@ -1,27 +1,33 @@
 """`hone run`: the whole chain on one machine."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from hone import backends
 from hone import settings as settings_file
 from hone.commands.domains import show
-from hone.commands.options import DEFAULT_STORE, Settings, StoreOption, verbs
-from hone.commands.output import console, show_result
-from hone.engine import domains, runner
+from hone.commands.options import DEFAULT_STORE, JUDGEMENTS, SetOption, Settings, StoreOption, verbs
+from hone.commands.output import console, quiet, say, show_queries, show_result, where
+from hone.engine import domains, record, runner
 from hone.errors import UserError
+from hone.results.manifest import Manifest
+from hone.settings import RunSettings
 from hone.stages import STAGES, known_stage
-from hone.storage.base import open_store
+from hone.storage.base import Store, open_store
 
 app = verbs()
+INTERRUPTED = 130
 
 
 @app.command()
 def run(
     settings: Settings,
-    store: StoreOption = DEFAULT_STORE,
+    store: StoreOption = "",
+    changes: SetOption = None,
     first: Annotated[str, typer.Option("--from", metavar="STAGE", help="Start here; all before must be done.")] = "",
     last: Annotated[str, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")] = "",
     shards: Annotated[int, typer.Option(min=1, help="Cut sharded stages into this many shares.")] = 1,
@@ -30,16 +36,23 @@ def run(
 ) -> None:
     """Run the whole chain; stages whose result is there already are not run again. A folder is run domain by domain."""
     if settings.is_dir():
-        _run_domains(settings, store, shards, at_once)
+        _run_domains(settings, store or DEFAULT_STORE, shards, at_once)
         return
     for name in filter(None, (first, last)):
         known_stage(name)
-    checked = settings_file.load(settings)
-    place = open_store(store)
+    checked = settings_file.load(settings, changes or [])
+    place = open_store(store or checked.store or DEFAULT_STORE)
+    checked = _with_clicks(checked, settings, changes or [])
     if explain:
         for step in runner.explain_run(checked, place, last=last or STAGES[-1]):
             _tell(step)
         return
+    backends.require("torch")
+    say(f"run {checked.name}, store {where(place)}")
+    _run(checked, place, first or STAGES[0], last or STAGES[-1], shards)
+
+
+def _run(checked: RunSettings, place: Store, first: str, last: str, shards: int) -> None:
     ran: list[str] = []
 
     def tell(step: runner.Step) -> None:
@@ -47,11 +60,39 @@ def run(
         if step.reason:
             ran.append(step.stage)
 
-    done = runner.run(checked, place, first=first or STAGES[0], last=last or STAGES[-1], shards=shards, tell=tell)
+    def made(name: str, done: Mapping[str, Manifest]) -> None:
+        if name == "generate" and not quiet():
+            show_queries(place, done)
+
+    before = record.results(place, checked.name) if record.recorded(place, checked.name) else {}
+    expected = {name: manifest.seconds for name, manifest in before.items()}
+    try:
+        done = runner.run(
+            checked, place, first=first, last=last, shards=shards, tell=tell, made=made, expected=expected
+        )
+    except KeyboardInterrupt:
+        stage = ran[-1] if ran else first
+        console.print(
+            f"\nInterrupted in {stage}. Run the same command again: it goes on from what is finished, which lies in "
+            f"{where(place)}.",
+            soft_wrap=True,
+        )
+        raise typer.Exit(INTERRUPTED) from None
     if not ran:
-        console.print("Everything is up to date: nothing was run.")
+        say("Everything is up to date: nothing was run.")
     if "evaluate" in done:
-        show_result(place, done)
+        show_result(place, done, checked.name)
+
+
+def _with_clicks(checked: RunSettings, path: Path, changes: Sequence[str]) -> RunSettings:
+    """The settings with the judgements that `hone serve` kept for this run, where the corpus has none of its own."""
+    config: Any = checked.stages["prepare"]
+    clicks = JUDGEMENTS / checked.name
+    judged = config.judgements or (Path(config.corpus) / "qrels").is_dir()
+    if judged or not (clicks / "qrels" / "test.tsv").is_file():
+        return checked
+    say(f"judgements: {clicks} (made with `hone serve`)")
+    return settings_file.load(path, [*changes, f"prepare.judgements={clicks.resolve()}"])
 
 
 def _run_domains(folder: Path, store: str, shards: int, at_once: int) -> None:
@@ -64,8 +105,9 @@ def _run_domains(folder: Path, store: str, shards: int, at_once: int) -> None:
 
 
 def _tell(step: runner.Step) -> None:
+    number = f"{STAGES.index(step.stage) + 1}/{len(STAGES)}"
     if step.reason:
-        console.print(f"[bold]{step.stage:<9}[/] runs: {escape(step.reason)}", soft_wrap=True)
+        say(f"{number} [bold]{step.stage:<9}[/] runs: {escape(step.reason)}")
     else:
         state = f"left out: {escape(step.left_out)}" if step.left_out else "up to date"
-        console.print(f"[bold]{step.stage:<9}[/] [dim]{state}[/]", soft_wrap=True)
+        say(f"{number} [bold]{step.stage:<9}[/] [dim]{state}[/]")

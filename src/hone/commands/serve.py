@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hone.commands.options import DEFAULT_STORE, RunName, StoreOption, verbs
+from hone.commands.options import DEFAULT_STORE, JUDGEMENTS, RunName, StoreOption, verbs
 from hone.serving import page
 
 app = verbs()
@@ -19,9 +19,13 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on; another than loopback is open to others.")] = (
         "127.0.0.1"
     ),
-    out: Annotated[Path, typer.Option(help="Where judgements go, as queries.jsonl and qrels/test.tsv.")] = Path(
-        "judgements"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where judgements go, as queries.jsonl and qrels/test.tsv; default judgements/RUN, which the "
+            "next `hone run` uses."
+        ),
+    ] = None,
 ) -> None:
     """Serve a page to search with base and tuned side by side, and to judge results with a click."""
-    page.serve(run_name, store, host, port, out)
+    page.serve(run_name, store, host, port, out or JUDGEMENTS / run_name)

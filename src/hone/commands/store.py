@@ -1,35 +1,46 @@
 """`hone store`: what a store holds, whether it is whole, what differs, and what may go."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
-from hone.commands.output import console
+from hone.commands.output import console, where
 from hone.engine import record
 from hone.engine.maintenance import differences, flaws, garbage, parts_of, prefixes_of, runs
 from hone.errors import UserError
 from hone.results.manifest import missing_parts
 from hone.stages import STAGES
-from hone.storage.base import open_store
+from hone.storage.base import Store, open_store
 
 app = verbs("The store: what it holds, whether it is whole, what may go.")
 
 
 @app.command("ls")
-def store_ls(store: StoreOption = DEFAULT_STORE) -> None:
+def store_ls(
+    store: StoreOption = DEFAULT_STORE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
+) -> None:
     """List the runs with their size, and whether their parts are there."""
-    opened = open_store(store)
-    grid = Table("run", "stages", "MB", "state")
+    opened = _existing(store)
+    rows: list[dict[str, Any]] = []
     sizes = {one.key: one.size for one in opened.objects()}
     for name in runs(opened):
         results = record.results(opened, name)
         size = sum(part.bytes for manifest in results.values() for _, part in parts_of(manifest))
         whole = not any(missing_parts(manifest, sizes) for manifest in results.values())
-        state = "whole" if whole else f"damaged: hone repair {name}"
-        grid.add_row(escape(name), f"{len(results)} of {len(STAGES)}", f"{size / 1e6:,.1f}", state)
+        rows.append({"run": name, "stages": sorted(results, key=STAGES.index), "bytes": size, "whole": whole})
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    grid = Table("run", "stages", "MB", "state", box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        state = "whole" if row["whole"] else f"damaged: hone repair {row['run']}"
+        grid.add_row(escape(row["run"]), f"{len(row['stages'])} of {len(STAGES)}", f"{row['bytes'] / 1e6:,.1f}", state)
     console.print(grid)
 
 
@@ -39,7 +50,7 @@ def store_verify(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Read every part and compare it with its checksum; exit code 2 if any is damaged."""
-    opened = open_store(store)
+    opened = _existing(store)
     chosen = [name] if name else runs(opened)
     prefixes = dict.fromkeys(prefix for one in chosen for prefix in prefixes_of(opened, one))
     found = [line for prefix in prefixes for line in flaws(opened, prefix)]
@@ -48,6 +59,14 @@ def store_verify(
     if found:
         raise UserError(f"{len(found)} of the above in {opened.uri} are damaged; mend each as it says")
     console.print(f"{len(prefixes)} results of {len(chosen)} runs are whole.")
+
+
+def _existing(uri: str) -> Store:
+    """A store that holds something. Raises UserError: nothing can be said of one that is not there."""
+    opened = open_store(uri)
+    if next(iter(opened.objects()), None) is None:
+        raise UserError(f"there is nothing in the store {where(opened)}; give its place with --store or HONE_STORE")
+    return opened
 
 
 @app.command("diff")

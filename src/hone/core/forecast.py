@@ -16,6 +16,8 @@ BYTES_PER_ENTRY = 6.6
 """A listed document with its score, compressed: a million lists of 20 took 132 MB."""
 UNITS = {"generate": "answers", "mine": "queries", "score": "pairs", "distill": "steps", "evaluate": "docs"}
 """By which amount the time of each stage grows; manifests count the same."""
+STARTING = 4.0
+"""Seconds until a stage's models are loaded."""
 BYTES_PER_QUERY = 120
 BYTES_PER_ANSWER = 160
 
@@ -116,7 +118,7 @@ def priced(work: Work, device: Device, rates: Mapping[str, Rate], per_hour: floa
         hours, source = work.amounts[UNITS[work.stage]] / rate.per_second / 3600, rate.source
     else:
         seconds = (work.forward / device.forward + work.decode / device.decode) / device.flops
-        hours, source = seconds / 3600, "estimate" if seconds else "no model runs here"
+        hours, source = (seconds + STARTING) / 3600 if seconds else 0.0, "estimate" if seconds else "no model runs here"
     return Row(work.stage, work.amounts, hours, work.bytes / 1e9, hours * per_hour, source)
 
 

@@ -20,6 +20,7 @@ from hone.evaluation.policy import PROMOTE
 from hone.inputs import model_folder
 from hone.inputs.references import local_path
 from hone.log import about
+from hone.progress import leg
 from hone.results.manifest import Manifest
 from hone.settings import RunSettings
 from hone.stages import STAGES, distill, publish, stage
@@ -51,10 +52,14 @@ def run(
     last: str = STAGES[-1],
     shards: int = 1,
     tell: Callable[[Step], None] = lambda step: None,
+    made: Callable[[str, Mapping[str, Manifest]], None] = lambda name, done: None,
+    expected: Mapping[str, float] | None = None,
 ) -> dict[str, Manifest]:
     """Runs the stages from `first` to `last` that have no result yet and returns all manifests by stage.
 
-    Stages before `first` must be finished. Raises UserError.
+    Stages before `first` must be finished. `tell` hears of every stage before it runs, `made` of its result, with all
+    before it, after it ran; `expected` are the seconds that stages are thought to take, for the time left. Raises
+    UserError.
     """
     if STAGES.index(last) < STAGES.index(first):
         raise UserError(f"{last} comes before {first}; nothing would be run, give a later --until or an earlier --from")
@@ -73,7 +78,13 @@ def run(
                     raise UserError(f"{name} has no result for these settings; run without --from {first}")
                 reason = "" if result else explain(store, settings.name, todo)
                 tell(Step(name, result, reason))
-                done[name] = result or _execute(todo, store, shards)
+                if result is None:
+                    after = sum((expected or {}).get(later, 0.0) for later in _until(last)[STAGES.index(name) + 1 :])
+                    with leg(STAGES.index(name) + 1, len(STAGES), after):
+                        done[name] = _execute(todo, store, shards)
+                    made(name, done)
+                else:
+                    done[name] = result
             record(store, settings.name, done)
     return done
 

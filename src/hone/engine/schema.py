@@ -16,6 +16,7 @@ def schema_json() -> str:
     """The JSON schema of a settings file, for editors."""
     properties: dict[str, Any] = {
         "name": {"type": "string", "description": "The name of the run."},
+        "store": {"type": "string", "description": "Where results live: a folder, or s3://bucket/prefix."},
         "preset": {"type": "string", "description": "Settings that come with Hone and lie below these."},
         "retrain": {"type": ["object", "null"], **Retrain.model_json_schema()},
     }

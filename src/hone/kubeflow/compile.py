@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hone.errors import UserError
 from hone.kubeflow.components import COMPONENTS, TOOLS, component, component_yaml, parents
-from hone.kubeflow.profile import JOIN, Profile, gib, settle
+from hone.kubeflow.profile import JOIN, Profile, gib, pipelines_folder, settle
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
@@ -85,10 +85,10 @@ def compile(pipeline: str, profile: Profile, out: Path) -> None:
 
 def load_pipeline(name: str) -> Build:
     """The function `build` of a pipeline: a profile to what kfp compiles. Raises UserError."""
-    path = Path(name) if name.endswith(".py") else Path("pipelines") / f"{name}.py"
+    path = Path(name) if name.endswith(".py") else pipelines_folder() / f"{name}.py"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in Path("pipelines").glob("*.py"))) or "none here"
-        raise UserError(f"there is no pipeline {name}; the pipelines in pipelines/ are {known}")
+        known = ", ".join(sorted(file.stem for file in pipelines_folder().glob("*.py"))) or "none here"
+        raise UserError(f"there is no pipeline {name}; the pipelines in {pipelines_folder()} are {known}")
     module = runpy.run_path(str(path))
     if "build" not in module:
         raise UserError(f"{path} has no function build(profile)")

@@ -26,7 +26,7 @@ SECRET_NAME = re.compile(r"(?i)(password|passwd|secret|token|credential|private_
 SECRET_VALUE = re.compile(
     r"://[^/\s:@]*:[^/\s@]+@|\b(AKIA|ASIA)[0-9A-Z]{16}\b|\b(hf|ghp|glpat|sk)[_-][0-9A-Za-z_-]{16,}"
 )
-FOLDER = Path("pipelines/profiles")
+HERE = Path("pipelines")
 CA_FOLDER = "/etc/hone/ca"
 JOIN = "join"
 """What by_task calls the tasks that join the shares of a sharded stage: they move no data and need no GPU."""
@@ -163,9 +163,20 @@ class Profile(Settings):
         return address
 
 
+def pipelines_folder() -> Path:
+    """`pipelines/` in this folder, else the one that came with Hone: in its wheel, or in its checkout."""
+    package = Path(__file__).parents[1]
+    known = (HERE, package / "pipelines", package.parents[1] / "pipelines")
+    return next((folder for folder in known if folder.is_dir()), HERE)
+
+
+def _folder() -> Path:
+    return pipelines_folder() / "profiles"
+
+
 def load(name: str, images: Path | None = None) -> Profile:
     """The profile pipelines/profiles/NAME.yaml, or one by its path, with the images of a file. Raises UserError."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else _folder() / f"{name}.yaml"
     data = {"name": path.stem, **_read(path)}
     if images:
         data = overlay(data, {"images": read_yaml(images)})
@@ -192,14 +203,14 @@ def _refuse_secrets(profile: Profile, path: Path) -> None:
 def _read(path: Path) -> dict[str, Any]:
     """A profile laid over the one that it extends, which lies beside it or in pipelines/profiles/."""
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml"))) or "none here"
-        raise UserError(f"there is no profile {path.stem}; the profiles in {FOLDER} are {known}")
+        known = ", ".join(sorted(file.stem for file in _folder().glob("*.yaml"))) or "none here"
+        raise UserError(f"there is no profile {path.stem}; the profiles in {_folder()} are {known}")
     data = read_yaml(path)
     below: object = data.pop("extends", "")
     if not below:
         return data
     beside = path.parent / f"{below}.yaml"
-    return overlay(_read(beside if beside.is_file() else FOLDER / beside.name), data)
+    return overlay(_read(beside if beside.is_file() else _folder() / beside.name), data)
 
 
 def seconds(duration: str) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -11,13 +12,22 @@ from hone.report.findings import STUDENTS, headline, interval, p_cell, points
 
 def before_after(metrics: Mapping[str, Any], names: tuple[str, str] = STUDENTS) -> Table:
     """metrics.json as a table: a row for each measure of each set, under the finding."""
-    table = Table(title=escape(headline(metrics, names)), title_justify="left", title_style="bold")
+    table = Table(
+        title=escape(headline(metrics, names)),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     table.add_column("set")
-    table.add_column("measure")
+    table.add_column("measure", no_wrap=True)
     for heading in (*map(escape, names), "points", "95% CI", "p", "p (Holm)"):
-        table.add_column(heading, justify="right")
-    for row in rows(metrics):
-        table.add_row(*row)
+        table.add_column(heading, justify="right", no_wrap=True)
+    before = ""
+    for name, *row in rows(metrics):
+        table.add_row(name if name != before else "", *row)
+        before = name
     return table
 
 

@@ -65,7 +65,7 @@ class Memo:
                 values = work([start + int(position) for position in missing])
                 self._add(part[missing], values)
             if task:
-                task.advance(len(part))
+                (task.advance if len(missing) else task.skip)(len(part))
         return self._values(self._index.find(hashes))
 
     def missing(self, keys: Sequence[str]) -> list[int]:

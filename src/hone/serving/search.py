@@ -51,9 +51,8 @@ class Searcher:
         self.sides: list[tuple[encoders.Encoder, list[str], np.ndarray]] = []
         for model in (student.model, fetch_folder(store, done["distill"], "model", scratch)):
             folder = job.source(model) if isinstance(model, str) else model
-            self.sides.append(
-                (encoders.Encoder(folder, student), *encoders.encode_docs(job, student, model, "search: encode docs"))
-            )
+            encoder = encoders.Encoder(folder, student)
+            self.sides.append((encoder, *encoders.encode_by(job, encoder, "search: encode docs", self.docs)))
 
     def top_tens(self, query: str) -> tuple[list[Hit], list[Hit]]:
         """The ten best documents of the base and of the tuned student, best first."""

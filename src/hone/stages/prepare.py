@@ -6,6 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from hone import tables
-from hone.config import CorpusSource, StageConfig
+from hone.config import CorpusSource, Source, StageConfig
 from hone.context import Job
 from hone.core import segmentation
 from hone.core import text as texts
@@ -67,6 +68,9 @@ class Config(StageConfig):
     """Name of the judgements (such as qrels/NAME.tsv) that choose and qualify; empty for none."""
     test_split: str = "test"
     """Name of the judgements that are reported; empty for none."""
+    judgements: Source = ""
+    """A folder of queries.jsonl and qrels/ about the documents of the corpus, such as `hone serve` makes; without one,
+    those of the corpus folder itself."""
     max_chars: int = Field(MAX_CHARS, ge=1)
     """Texts are cut to this many characters."""
     chunk_words: int = Field(200, ge=1)
@@ -100,6 +104,8 @@ def run(config: Config, job: Job) -> None:
     if licence := declared_licence(corpus):
         job.facts["licence"] = licence
     found = readers.layout(corpus, config.format)
+    if config.judgements:
+        found = _judged_apart(found, job.source(config.judgements))
     job.facts["inputs"] = found.facts()
     with _database(job.scratch / "corpus.sqlite") as database:
         _read(config, found, database, job)
@@ -172,6 +178,16 @@ def _used_before(database: sqlite3.Connection, table: str, rows: Iterable[tuple[
         if first and first[0] != where:
             return UserError(f"{where}: id {row_id!r} was used before ({first[0]}); give every row its own")
     raise AssertionError(table)
+
+
+def _judged_apart(found: readers.Layout, folder: Path) -> readers.Layout:
+    """The corpus with the queries and judgements of another folder. Raises UserError if there are none."""
+    qrels = {
+        file.stem: (readers.File(file, f"qrels/{file.name}"),) for file in sorted((folder / "qrels").glob("*.tsv"))
+    }
+    if not qrels or not (folder / "queries.jsonl").is_file():
+        raise UserError(f"prepare.judgements: {folder} has no queries.jsonl and qrels/test.tsv; name such a folder")
+    return replace(found, queries=(readers.File(folder / "queries.jsonl", "queries.jsonl"),), qrels=qrels)
 
 
 def _judgements(config: Config, found: readers.Layout, database: sqlite3.Connection, job: Job) -> None:

@@ -105,7 +105,9 @@ def engine_of(folder: Path, placing: Placing, limit: int, **options: Any) -> Any
     try:
         from vllm import LLM
     except ModuleNotFoundError as error:
-        raise UserError("vLLM is not installed: install hone[vllm], or choose a model in transformers") from error
+        raise UserError(
+            "vLLM is not installed: install hone-retrieval[vllm], or choose a model in transformers"
+        ) from error
     try:
         return LLM(
             str(folder),

@@ -52,7 +52,7 @@ def train(
         with watch.looking():
             look(embedder, dev, settings, state, 0)
     task = progress(plan.steps)
-    task.advance(state.step)
+    task.resume(state.step)
     meter = Meter(gradients, state.history)
     order = epochs(train_lists, plan.epoch, settings.seed, clustered=settings.cluster_batches)
     for chosen in islice(order, state.step, None):

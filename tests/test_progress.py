@@ -1,0 +1,94 @@
+"""Progress in a real terminal (a pty) and outside one."""
+
+import fcntl
+import io
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+
+from hone import progress
+from hone.progress import Task, leg, task
+
+LONG = "loss 0.123456, listwise 0.123456, contrast 0.123456, anchor 0.123456, rate 0.0001, norm 1.234"
+SCRIPT = f"""
+import time
+from hone.progress import task
+with task("distill: train", 6, "steps") as shown:
+    for step in range(6):
+        time.sleep(0.11)
+        shown.advance(1, {LONG!r})
+"""
+
+
+def in_terminal(code: str, columns: int, **environment: str) -> str:
+    """What a Python program writes to a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    usual = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "HONE_PROGRESS")}
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs, env={**usual, **environment}
+    )
+    os.close(theirs)
+    found = b""
+    while True:
+        try:
+            piece = os.read(ours, 65_536)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        found += piece
+    os.close(ours)
+    assert child.wait() == 0, found.decode()
+    return found.decode()
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_a_line_of_progress_is_never_wider_than_the_terminal(columns: int) -> None:
+    written = in_terminal(SCRIPT, columns)
+    lines = [line for line in written.split("\r\x1b[2K") if line]
+    assert len(lines) > 3
+    assert max(len(line.rstrip("\r\n")) for line in lines) < columns
+    assert written.count("\n") == 1  # every step was written over, but for the last
+
+
+def test_hone_progress_off_shows_none() -> None:
+    assert in_terminal(SCRIPT, 80, HONE_PROGRESS="off") == ""
+
+
+def test_outside_a_terminal_there_are_whole_lines_and_no_control_characters() -> None:
+    stream = io.StringIO()
+    with task("mine: search", 2, "queries", stream) as shown:
+        shown.advance(2, LONG)
+    assert stream.getvalue().startswith("mine: search: 2/2 queries, ")
+    assert stream.getvalue().endswith(f"  {LONG}\n")
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_rate_and_time_left_come_from_this_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    shown = Task("distill: train", 120, "steps", stream)
+    shown.resume(80)
+    now[0] = 20.0
+    shown.advance(10)
+    said = stream.getvalue().splitlines()
+    assert said[0] == "distill: train goes on from step 80 of 120"
+    assert said[1] == "distill: train: 90/120 steps, 0.5/s, 1m00s left"
+
+
+def test_a_stage_says_which_it_is_and_when_all_will_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    with leg(3, 9, 300.0):
+        shown = Task("mine: search", 40, "queries", stream)
+        now[0] = 20.0
+        shown.advance(10)
+    assert stream.getvalue() == "3/9 mine: search: 10/40 queries, 0.5/s, 1m00s left, 6m00s for all\n"
