@@ -211,10 +211,7 @@ def evaluate(model: Any, collection: str | Path, split: str = "test") -> Measure
     }
     ids = [query_id for query_id in judgements if query_id in texts]
     found = _retrieved(model, [texts[query_id] for query_id in ids], docs)
-    runs = [
-        ranking(query_id, [doc_id for doc_id, _ in hits], [score for _, score in hits], DEPTH).doc_ids
-        for query_id, hits in zip(ids, found, strict=True)
-    ]
+    runs = [ranking([doc_id for doc_id, _ in hits], [score for _, score in hits], DEPTH).doc_ids for hits in found]
     values = effectiveness(runs, [judgements[query_id] for query_id in ids])
     table = pa.table({"query_id": ids, **{name: values[name] for name in MEASURES}})
     return Measured({name: float(np.mean(values[name])) for name in MEASURES}, table)
