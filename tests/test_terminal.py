@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import chain
-from hone.stages import STAGES
 from hone.report.next_step import next_step, queries_for
+from hone.stages import STAGES
 
 COMMAND = (sys.executable, "-m", "hone")
 
