@@ -43,6 +43,7 @@ ASKED: dict[str, tuple[str, str]] = {
     "preflight": ("preflight tiny.yaml --store other", DONE),
     "launch": ("launch prepare {}", ""),
     "domains": ("domains --help", DONE),
+    "diff-corpus": ("diff-corpus --help", DONE),
     "registry": ("registry list", DONE),
     "store": ("store gc", DONE),
     "repair": ("repair tiny", "there is no run called 'tiny'"),
