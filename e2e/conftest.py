@@ -82,6 +82,7 @@ def settings(name: str, where: str, changes: dict[str, Any]) -> dict[str, Any]:
         # Random weights learn little: the policy asks for nothing, unless a test says otherwise.
         "gate": {
             "min_gain": -1,
+            "beat": "base",
             "max_p": 0.999,
             "min_lists": 0,
             "teacher_qualified": False,

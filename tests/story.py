@@ -7,7 +7,15 @@ from hone.report.findings import Findings, Move, QueryGain
 from hone.results.manifest import Manifest, Output
 
 EVIL = '<script>alert("x")</script>'
-UNMEASURED = {"queries": 0, "split": "", "synthetic": False, "models": {}, "significant": False, "sets": {}}
+UNMEASURED = {
+    "search_as": "dense",
+    "queries": 0,
+    "split": "",
+    "synthetic": False,
+    "models": {},
+    "significant": False,
+    "sets": {},
+}
 VERDICT = {
     "verdict": "hold", "model": "m", "reasons": [f"training lists: 3, wanted 100 ({EVIL})"],
     "criteria": [{"name": "training lists", "value": 3, "threshold": 100, "outcome": "hold", "note": EVIL}],
@@ -29,7 +37,12 @@ def measured(
     found = {
         "role": "domain",
         "synthetic": False,
+        "judged_by": "people",
         "queries": 237,
+        "judged_docs": 400,
+        "judged_docs_dropped": 0,
+        "held_out": "documents",
+        "free": None,
         "minimal_detectable_effect": 0.021,
         "measures": dict.fromkeys(MEASURES, values),
         "systems": {"base": dict.fromkeys(MEASURES, 0.4)},
@@ -37,6 +50,7 @@ def measured(
         "groups": {"style": [{**values, "group": "question", "queries": 3}]},
     }
     return {
+        "search_as": "dense",
         **{key: dict.fromkeys(MEASURES, values[key]) for key in ("base", "tuned", "delta")},
         "p_value": p_value, "ci95": ci95, "queries": 237, "split": split, "synthetic": False,
         "significant": p_value < 0.05,

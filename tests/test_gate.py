@@ -38,12 +38,19 @@ def measured(
     role: str = "domain",
     ci95: tuple[float, float] = (0.01, 0.05),
     synthetic: bool = False,
+    judged_by: str = "people",
+    free: float | None = None,
+    held_out: str = "documents",
+    dropped: int = 0,
 ) -> dict[str, Any]:
     """One set of metrics.json."""
     values = {"base": 0.5, "tuned": 0.5 + delta, "delta": delta, "ci95": ci95, "p_value": p_value}
+    best = min(0.48, 0.49 + delta) if free is None else free
+    beside = {"best": "base+bm25", "base": best, "tuned": 0.5 + delta, "delta": 0.5 + delta - best, "p_value": 0.03}
     return {
         "role": role, "synthetic": synthetic, "queries": 75, "minimal_detectable_effect": 0.021,
-        "measures": dict.fromkeys(MEASURES, values),
+        "measures": dict.fromkeys(MEASURES, values), "free": beside, "judged_by": judged_by, "held_out": held_out,
+        "judged_docs": 796, "judged_docs_dropped": dropped,
     }  # fmt: skip
 
 
@@ -56,7 +63,8 @@ def evidence(
     slower: float = 1.0,
 ) -> Evidence:
     models, teacher = {"base": SHAPE, "tuned": tuned}, {"qualified": qualified, "reason": ""}
-    return Evidence({"sets": sets, "models": models}, lists, leaks, teacher, {"base": 8.0, "tuned": 8.0 * slower})
+    metrics = {"sets": sets, "models": models, "search_as": "dense"}
+    return Evidence(metrics, lists, 84, leaks, teacher, {"base": 8.0, "tuned": 8.0 * slower})
 
 
 BETTER = {"test": measured(0.03, 0.001)}
@@ -75,7 +83,10 @@ BETTER = {"test": measured(0.03, 0.001)}
         (evidence({"test": measured(0.03, 0.001, synthetic=True)}), "hold", ["independent test queries"]),
         (evidence({}), "hold", ["gain in nDCG@10", "independent test queries"]),
         (evidence(BETTER, lists=20), "hold", ["training lists"]),
-        (evidence(BETTER, leaks=1), "hold", ["training lists that leak test data"]),
+        (evidence(BETTER, leaks=1), "hold", ["lists that leak test data"]),
+        (evidence({"test": measured(0.03, 0.001, free=0.56)}), "hold", ["best without training on test"]),
+        (evidence({"test": measured(0.03, 0.001, judged_by="model")}), "hold", ["independent test queries"]),
+        (evidence({"test": measured(0.03, 0.001, held_out="queries", dropped=61)}), "promote", []),
         (evidence(BETTER, qualified=False), "hold", ["teacher"]),
         (evidence(BETTER, tuned={**SHAPE, "dimension": 64}), "reject", ["dimension unchanged"]),
         (evidence(BETTER, tuned={**SHAPE, "parameters": 1020}), "promote", []),
@@ -107,6 +118,19 @@ def test_what_the_policy_waives_holds_no_longer() -> None:
     synthetic = {"test": measured(0.03, 0.001, synthetic=True)}
     assert judge(evidence(synthetic, lists=1, leaks=5, qualified=False), waived)[0] == "promote"
     assert judge(evidence({"dev": measured(0.03, 0.001, role="dev")}), waived)[0] == "promote"
+
+
+def test_the_verdict_speaks_in_points_and_names_what_is_free() -> None:
+    _, criteria = judge(evidence({"test": measured(0.00757, 0.001, free=0.56, dropped=61)}, leaks=884), Policy())
+    found = {one.name: one for one in criteria}
+    gain = found["gain in nDCG@10 on test"]
+    assert (gain.found, gain.wanted) == ("+0.76 points", "at least +0.50 points")
+    free = found["best without training on test"]
+    assert free.note == "base + BM25 has 0.560 without training, tuned 0.508 (p = 0.030)"
+    assert judge(evidence({"test": measured(0.03, 0.001, free=0.56)}), Policy(beat="base"))[0] == "promote"
+    assert found["judged documents dropped of test"].value == "61 of 796"
+    assert found["training lists"].note == "and 84 that choose the best weights"
+    assert found["lists that leak test data"].note.startswith("of all 584 lists")
 
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
@@ -141,7 +165,7 @@ def run_settings(folder: Path, name: str, alphas: list[float], student: Path | N
             "list_size": 16, "warmup_steps": 2,
         },
         "evaluate": {"permutations": 2000, "bootstrap": 500, "ceiling_queries": 5},
-        "gate": {"min_lists": 50, "max_leaks": 9999, "teacher_qualified": False},
+        "gate": {"min_lists": 50, "max_leaks": 9999, "teacher_qualified": False, "beat": "base"},
         "publish": publish,
     }  # fmt: skip
     path = folder / f"{name}.yaml"
@@ -216,7 +240,8 @@ def test_an_unchanged_model_is_held_and_not_published(site: Site) -> None:
     assert site.verdict(site.stages("unchanged")["gate"])["verdict"] == "hold"
     assert "left out: the verdict is hold" in told
     assert "publish" not in site.stages("unchanged")
-    assert "verdict: hold" in site.hone("gate", "unchanged", "--strict")
+    held = CliRunner().invoke(app, ["gate", "unchanged", "--strict", "--store", str(site.store.root)])
+    assert (held.exit_code, "verdict: hold" in held.stdout) == (4, True)
 
 
 def test_a_model_trained_on_shuffled_lists_is_rejected(site: Site) -> None:

@@ -139,8 +139,42 @@ def test_documents_relevant_for_test_queries_are_held_out_and_judged_ones_are_ne
     ]
     qrels = [tuple(row.values()) for row in given_.rows(store, manifest, "qrels")]
     assert qrels == [("d", "d0", 1), ("t", "d1", 1), ("t2", "d4", 0), ("t2", "d5", 2)]
-    facts = {"docs": 5, "dropped": 1, "held_out": 2, "dev_queries": 1, "test_queries": 2}
+    facts = {
+        "docs": 5,
+        "dropped": 1,
+        "held_out": 2,
+        "dev_queries": 1,
+        "test_queries": 2,
+        "judged_docs": 4,
+        "judged_docs_dropped": 0,
+    }
     assert facts.items() <= manifest.facts.items()
+
+
+def test_a_document_with_a_title_and_no_text_is_a_document(store: LocalStore, tmp_path: Path) -> None:
+    rows = [{"_id": "d0", "title": "Flutter of thin blades", "text": ""}, {"_id": "d1", "title": "", "text": ""}]
+    rows += [{"_id": "d2", "title": "RFC 2119", "text": ""}, {"_id": "d3", "title": "Lift", "text": LONG}]
+    corpus = corpora.beir(tmp_path / "b", rows, {"q": "flutter"}, test=[("q", "d0", 1), ("q", "d1", 1)])
+    assert outcome(store, corpus) == (["d0", "d2", "d3"], {"d1": ("empty text", "")})
+    manifest = corpora.prepared(store, corpus)
+    # A dropped document that is judged relevant stays in the qrels: measuring counts it.
+    assert {row["doc_id"] for row in given_.rows(store, manifest, "qrels")} == {"d0", "d1"}
+    assert (manifest.facts["judged_docs"], manifest.facts["judged_docs_dropped"]) == (2, 1)
+
+
+@pytest.mark.parametrize(("judged_docs", "held_out"), [(8, 8), (9, 0)])
+def test_where_nearly_all_documents_are_judged_only_the_test_queries_are_held_out(
+    judged_docs: int, held_out: int, store: LocalStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [
+        f"{word} is the subject of this text"
+        for word in ["lift", "drag", "thrust", "stall", "wing", "flap", "slat", "fin", "rudder", "spar"]
+    ]
+    test = [("q", f"d{number}", 1) for number in range(judged_docs)]
+    corpus = corpora.beir(tmp_path / "b", corpora.docs(*texts), {"q": "wing"}, test=test)
+    manifest = corpora.prepared(store, corpus)
+    assert manifest.facts["held_out"] == held_out
+    assert ("only the test queries are kept out" in capsys.readouterr().err) is not bool(held_out)
 
 
 def test_the_hold_out_is_a_setting(store: LocalStore, tmp_path: Path) -> None:

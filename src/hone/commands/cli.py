@@ -45,6 +45,8 @@ VERBS = {
     "show": Verb("show", "Show rows of a table of a run: queries, lists, dropped, docs, measures and so on."),
     "encode": Verb("encode", "Write the corpus's vectors by the tuned model as Parquet, for a vector database."),
     "gate": Verb("gate", "Show the verdict on a run's model: every criterion with value, threshold and outcome."),
+    "ablate": Verb("ablate", "Run the recipe with one thing changed at a time, and say what each is worth."),
+    "saturate": Verb("saturate", "Train with fewer and fewer queries, and say what twice as many would bring."),
     "describe": Verb("describe", "List stages, tables with columns and types, and settings with defaults and meaning."),
     "compile": Verb("kubeflow", "Turn a pipeline and a profile into what Kubeflow runs."),
     "register": Verb("kubeflow", "Upload a pipeline to Kubeflow, unless the same is there already."),

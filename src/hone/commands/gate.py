@@ -11,20 +11,18 @@ from hone.commands.output import console
 from hone.engine import record
 from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
-from hone.evaluation.policy import REJECT, read_verdict, shown
+from hone.evaluation.policy import EXIT_CODES, read_verdict
 from hone.results.table_io import fetch_folder
 from hone.storage.base import open_store
 
 app = verbs()
-REJECTED = 3
-"""Exit code of `hone gate --strict` for a rejected model."""
 
 
 @app.command()
 def gate(
     run_name: RunName,
     store: StoreOption = DEFAULT_STORE,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if the model is rejected.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if the model is rejected, 4 if held.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print verdict.json as it is.")] = False,
 ) -> None:
     """Show the verdict on a run's model: every criterion with value, threshold and outcome."""
@@ -40,6 +38,6 @@ def gate(
         raise typer.Exit(REJECTED if strict and found["verdict"] == REJECT else 0)
     grid = Table("criterion", "value", "wanted", "outcome", "note", title=f"verdict: {found['verdict']}")
     for row in criteria:
-        grid.add_row(*map(escape, (row.name, shown(row.value), row.wanted, row.outcome, row.note)))
+        grid.add_row(*map(escape, (row.name, row.found, row.wanted, row.outcome, row.note)))
     console.print(grid)
-    raise typer.Exit(REJECTED if strict and found["verdict"] == REJECT else 0)
+    raise typer.Exit(EXIT_CODES[found["verdict"]] if strict else 0)

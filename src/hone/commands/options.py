@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from hone.errors import UserError
+
 
 def verbs(help: str = "") -> typer.Typer:
     """An empty Typer app for one verb, or with `help` for a verb that has verbs of its own."""
@@ -16,6 +18,15 @@ def verbs(help: str = "") -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
+
+
+def duration_hours(text: str) -> float:
+    """`2h`, `30m` or `90s` in hours. Raises UserError."""
+    units = {"h": 1.0, "m": 1 / 60, "s": 1 / 3600}
+    number, unit = text[:-1], text[-1:]
+    if unit not in units or not number.replace(".", "", 1).isdecimal():
+        raise UserError(f"--budget {text!r} is not a time; write 2h, 30m or 90s")
+    return float(number) * units[unit]
 
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's name in the store.")]

@@ -20,6 +20,22 @@ def reciprocal_rank_fusion(
     return sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
+def min_max_sum(
+    rankings: Sequence[Sequence[int]], scores: Sequence[Sequence[float]], weights: Sequence[float]
+) -> list[tuple[int, float]]:
+    """Items with their weighted sum of scores, each ranking's scaled to [0, 1], best first, ties by item.
+
+    An item that a ranking lacks gets 0 from it; where all scores of a ranking are equal, each becomes 1. This is
+    `min_max` normalisation with `arithmetic_mean` of OpenSearch.
+    """
+    sums: dict[int, float] = {}
+    for ranking, values, weight in zip(rankings, scores, weights, strict=True):
+        low, high = min(values, default=0.0), max(values, default=0.0)
+        for item, value in zip(ranking, values, strict=True):
+            sums[item] = sums.get(item, 0.0) + weight * ((value - low) / (high - low) if high > low else 1.0)
+    return sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
 def standardised(scores: np.ndarray) -> np.ndarray:
     """Scores of one query's pool to mean 0 and deviation 1, so that systems of different scales can be added."""
     return (scores - scores.mean()) / (scores.std() + 1e-6)

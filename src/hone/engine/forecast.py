@@ -31,6 +31,7 @@ from hone.core.text import Chunking, flat
 from hone.engine import record
 from hone.errors import UserError
 from hone.evaluation.test_collections import Collection, distinct
+from hone.evaluation.test_design import design
 from hone.inputs import readers
 from hone.inputs.references import local_path
 from hone.results.manifest import Manifest
@@ -313,7 +314,8 @@ class Planner:
         files = self.corpus.qrels.get(config.test_split, ())
         if files:
             judged = {doc_id for file in files for _, _, doc_id, relevance in readers.qrels(file) if relevance > 0}
-            return len(judged) * config.exclude_judged
+            held_out = config.exclude_judged and design(self.sample.docs, len(judged)) == "documents"
+            return len(judged) if held_out else 0
         return 0 if self.corpus.qrels else min(config.synthetic_docs, self.sample.docs // 10)
 
 

@@ -12,9 +12,12 @@ from pydantic import Field
 
 from hone.config import Settings
 from hone.evaluation.metrics import PRIMARY
+from hone.evaluation.summary import QUERIES_ONLY, SIDES, SYSTEMS
 
 Outcome = Literal["pass", "hold", "reject"]
 PROMOTE, HOLD, REJECT = "promote", "hold", "reject"
+EXIT_CODES = {PROMOTE: 0, REJECT: 3, HOLD: 4}
+"""How `hone gate --strict` and `hone submit` end; docs/evaluation.md has the table of all exit codes."""
 SPEED = "time to encode a query"
 SHAPE = ("dimension", "layers", "max_doc_tokens")
 
@@ -24,6 +27,9 @@ class Policy(Settings):
 
     min_gain: float = 0.005
     """Least mean gain in nDCG@10 on every in-domain test set; 0.01 is one point."""
+    beat: Literal["base", "free"] = "free"
+    """What it must beat: the base searched as users search (evaluate.search_as), or also the best that is free: BM25,
+    the base, or both fused, untrained. If something free is better, the verdict is hold."""
     max_p: float = Field(0.05, gt=0, lt=1)
     """Largest p-value of that gain. A loss with such a p-value rejects."""
     guard_margin: float = Field(0.01, ge=0)
@@ -55,11 +61,18 @@ class Criterion:
     note: str = ""
     bound: Literal["", "at least", "at most"] = ""
     """How the threshold is meant; empty if the value must be just that."""
+    unit: Literal["", "points"] = ""
+    """points: hundredths of a measure."""
+
+    @property
+    def found(self) -> str:
+        """The value as a person reads it."""
+        return shown(self.value, self.unit)
 
     @property
     def wanted(self) -> str:
         """The threshold as a person reads it."""
-        return f"{self.bound} {shown(self.threshold)}".strip()
+        return f"{self.bound} {shown(self.threshold, self.unit)}".strip()
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,8 @@ class Evidence:
 
     metrics: Mapping[str, Any]
     train_lists: int
+    dev_lists: int
+    """Lists that choose the best weights; a leak through them counts as well."""
     leaks: int
     teacher: Mapping[str, Any]
     """The fact `qualification` of score; empty if there is none."""
@@ -79,11 +94,13 @@ def judge(evidence: Evidence, policy: Policy) -> tuple[str, list[Criterion]]:
     """promote, hold or reject, and every criterion: one rejection rejects, one hold holds."""
     criteria = [
         *_gains(evidence.metrics, policy),
+        *_beside_free(evidence.metrics, policy),
         *_guards(evidence.metrics, policy),
         _independent(evidence.metrics, policy),
+        *_documents(evidence.metrics),
         _teacher(evidence.teacher, policy),
-        _at_least("training lists", evidence.train_lists, policy.min_lists),
-        _leaks(evidence.leaks, policy),
+        _lists(evidence, policy),
+        _leaks(evidence, policy),
         *_shape(evidence.metrics["models"], policy),
         _speed(evidence.latency, policy),
     ]
@@ -99,33 +116,72 @@ def sets_of(metrics: Mapping[str, Any], role: str) -> dict[str, Any]:
 def _gains(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criterion]:
     """Two criteria for each in-domain test set, or for the dev queries where there is no other."""
     measured = sets_of(metrics, "domain") or sets_of(metrics, "dev")
+    searched = "both fused with BM25, as users search" if metrics["search_as"] == "hybrid" else ""
     if not measured:
         none = "there are no judged queries"
-        yield Criterion(f"gain in {PRIMARY}", "not measured", policy.min_gain, "hold", none, "at least")
+        least = 100 * policy.min_gain
+        yield Criterion(f"gain in {PRIMARY}", "not measured", least, "hold", none, "at least", "points")
     for name, found in measured.items():
         values = found["measures"][PRIMARY]
         delta, p = values["delta"], values["p_value"]
         low = "reject" if delta < 0 and p <= policy.max_p else "hold"
         gained = _pass(delta >= policy.min_gain, low)
-        yield Criterion(f"gain in {PRIMARY} on {name}", delta, policy.min_gain, gained, bound="at least")
+        yield Criterion(
+            f"gain in {PRIMARY} on {name}", 100 * delta, 100 * policy.min_gain, gained, searched, "at least", "points"
+        )
         yield Criterion(f"p-value on {name}", p, policy.max_p, _pass(p <= policy.max_p), _detectable(found), "at most")
+
+
+def _beside_free(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criterion]:
+    """What a user could have without any training must not be better."""
+    for name, found in (sets_of(metrics, "domain") or sets_of(metrics, "dev")).items():
+        asked = policy.beat == "free"
+        title, free = f"best without training on {name}", found["free"]
+        if free is None:
+            note = "evaluate.lexical: false leaves out BM25" if asked else ""
+            yield Criterion(title, "not measured", "not better", _pass(not asked), note)
+            continue
+        best, tuned = SYSTEMS[free["best"]], SYSTEMS[SIDES[metrics["search_as"]][1]]
+        p = free["p_value"]
+        note = f"{best} has {free['base']:.3f} without training, {tuned} {free['tuned']:.3f} (p = {p:.3f})"
+        least: float | str = 0.0 if asked else "any"
+        outcome = _pass(free["delta"] >= 0 or not asked)
+        yield Criterion(title, 100 * free["delta"], least, outcome, note, "at least" if asked else "", "points")
 
 
 def _guards(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criterion]:
     for name, found in sets_of(metrics, "guard").items():
         low, high = found["measures"][PRIMARY]["ci95"]
         outcome = _pass(low >= -policy.guard_margin, "reject" if high < -policy.guard_margin else "hold")
-        note = f"95% interval {low:+.4f} to {high:+.4f}"
-        yield Criterion(f"{name} does not degrade", low, -policy.guard_margin, outcome, note, "at least")
+        note = f"95% interval {shown(100 * low, 'points')} to {shown(100 * high, 'points')}"
+        margin = -100 * policy.guard_margin
+        yield Criterion(f"{name} does not degrade", 100 * low, margin, outcome, note, "at least", "points")
 
 
 def _independent(metrics: Mapping[str, Any], policy: Policy) -> Criterion:
     measured = sets_of(metrics, "domain")
     synthetic = any(found["synthetic"] for found in measured.values())
-    value = ("synthetic" if synthetic else "human") if measured else "dev" if metrics["sets"] else "none"
-    refused = {"dev": policy.test_split, "synthetic": policy.human_judgements, "human": False, "none": True}
+    by_model = any(found["judged_by"] == "model" for found in measured.values())
+    kind = "synthetic" if synthetic else "judged by a model" if by_model else "human"
+    value = kind if measured else "dev" if metrics["sets"] else "none"
+    refused = {"dev": policy.test_split, "human": False, "none": True}
+    refused |= dict.fromkeys(("synthetic", "judged by a model"), policy.human_judgements)
     wanted = "test queries, human judgements" if policy.human_judgements else "test queries"
     return Criterion("independent test queries", value, wanted, _pass(not refused[value]))
+
+
+def _documents(metrics: Mapping[str, Any]) -> Iterator[Criterion]:
+    """What was kept out of training, and what of the judged documents cannot be found: named, never held against a
+    model, since either is the same before and after."""
+    for name, found in sets_of(metrics, "domain").items():
+        if found["held_out"]:
+            note = QUERIES_ONLY if found["held_out"] == "queries" else ""
+            value = {"queries": "the queries", "documents": "the queries and the documents that answer them"}
+            yield Criterion(f"kept out of training of {name}", value[found["held_out"]], "any", "pass", note)
+        if found["judged_docs_dropped"]:
+            value = f"{found['judged_docs_dropped']:,} of {found['judged_docs']:,}"
+            note = "they count as relevant, and no system can find them"
+            yield Criterion(f"judged documents dropped of {name}", value, "any", "pass", note)
 
 
 def _teacher(teacher: Mapping[str, Any], policy: Policy) -> Criterion:
@@ -136,14 +192,20 @@ def _teacher(teacher: Mapping[str, Any], policy: Policy) -> Criterion:
     return Criterion("teacher", value, wanted, outcome, str(teacher.get("reason", "")))
 
 
-def _at_least(name: str, value: int, least: int) -> Criterion:
-    return Criterion(name, value, least, _pass(value >= least), bound="at least")
+def _lists(evidence: Evidence, policy: Policy) -> Criterion:
+    note = f"and {evidence.dev_lists:,} that choose the best weights" if evidence.dev_lists else ""
+    enough = _pass(evidence.train_lists >= policy.min_lists)
+    return Criterion("training lists", evidence.train_lists, policy.min_lists, enough, note, "at least")
 
 
-def _leaks(leaks: int, policy: Policy) -> Criterion:
-    note = "lists that show a query of a test or guard set or a document judged relevant for one" if leaks else ""
-    few = _pass(leaks <= policy.max_leaks)
-    return Criterion("training lists that leak test data", leaks, policy.max_leaks, few, note, "at most")
+def _leaks(evidence: Evidence, policy: Policy) -> Criterion:
+    every = evidence.train_lists + evidence.dev_lists
+    shows = (
+        f"of all {every:,} lists, those that show a query of a test or guard set or a document judged relevant for one"
+    )
+    few = _pass(evidence.leaks <= policy.max_leaks)
+    note = shows if evidence.leaks else ""
+    return Criterion("lists that leak test data", evidence.leaks, policy.max_leaks, few, note, "at most")
 
 
 def _shape(models: Mapping[str, Mapping[str, Any]], policy: Policy) -> Iterator[Criterion]:
@@ -181,14 +243,16 @@ def _detectable(found: Mapping[str, Any]) -> str:
 def reasons(criteria: Sequence[Criterion]) -> list[str]:
     """What kept a model from being promoted, in words."""
     return [
-        f"{found.name}: {shown(found.value)}, wanted {found.wanted}" + (f" ({found.note})" if found.note else "")
-        for found in criteria
-        if found.outcome != "pass"
+        f"{one.name}: {one.found}, wanted {one.wanted}" + (f" ({one.note})" if one.note else "")
+        for one in criteria
+        if one.outcome != "pass"
     ]
 
 
-def shown(value: float | str) -> str:
+def shown(value: float | str, unit: str = "") -> str:
     """A value or threshold as a person reads it."""
+    if unit and isinstance(value, float):
+        return f"{value:+.2f} points".replace("-", "−")
     if isinstance(value, float):
         return f"{value:.5f}".rstrip("0") if 0 < abs(value) < 0.001 else f"{value:,.3g}"
     return f"{value:,}" if isinstance(value, int) else value

@@ -1,7 +1,7 @@
 """metrics.json: what was measured on every test set, from the values of every system and query."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,26 @@ from hone.evaluation.query_groups import GROUPINGS, grouped
 from hone.evaluation.statistics import ALPHA, bootstrap_interval, compare, gap_closed, holm, minimal_detectable_effect
 
 Role = Literal["domain", "dev", "guard"]
+Way = Literal["dense", "hybrid"]
+"""How users search: by vectors alone, or fused with BM25."""
+SIDES: dict[Way, tuple[str, str]] = {"dense": ("base", "tuned"), "hybrid": ("base+bm25", "tuned+bm25")}
+"""The two systems that are compared, before and after training, as users search."""
+FREE = ("base", "bm25", "base+bm25")
+"""Systems that need no training."""
+SYSTEMS = {
+    "base": "base",
+    "tuned": "tuned",
+    "bm25": "BM25",
+    "base+bm25": "base + BM25",
+    "tuned+bm25": "tuned + BM25",
+    "teacher": "teacher",
+}
+"""Systems as a person reads them."""
+QUERIES_ONLY = (
+    "Only the test queries were kept out of training; the documents that answer them were not, so the gain holds for "
+    "these documents and may be larger than on new ones."
+)
+JudgedBy = Literal["people", "model"]
 Values = dict[str, dict[str, np.ndarray]]
 """System to measure to values of all queries [q], nan where a system was not asked."""
 
@@ -24,6 +44,9 @@ class Measured:
     synthetic: bool
     texts: list[str]
     values: Values
+    judged_by: JudgedBy = "people"
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What else must be known of the set: judged_docs, and how many of them are not in what is searched."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +58,17 @@ class Draws:
     seed: int
 
 
-def summarise(sets: Sequence[Measured], models: Mapping[str, Any], draws: Draws) -> dict[str, Any]:
-    """The figures of the set that the finding rests on, and those of all sets."""
-    found = {tested.name: compare_set(tested, draws) for tested in sets}
+def summarise(sets: Sequence[Measured], models: Mapping[str, Any], draws: Draws, way: Way = "dense") -> dict[str, Any]:
+    """The figures of the set that the finding rests on, and those of all sets, searched in the declared way."""
+    found = {tested.name: compare_set(tested, draws, way) for tested in sets}
+    head = {"search_as": way, "queries": 0, "split": "", "synthetic": False, "significant": False}
     if not found:
-        return {"queries": 0, "split": "", "synthetic": False, "significant": False, "sets": {}, "models": {}}
+        return {**head, "sets": {}, "models": {}}
     adjust(found)
     name = main_set(sets)
     main = found[name]["measures"]
     return {
+        **head,
         **{key: {measure: main[measure][key] for measure in MEASURES} for key in ("base", "tuned", "delta")},
         "p_value": main[PRIMARY]["p_value"],
         "ci95": main[PRIMARY]["ci95"],
@@ -62,14 +87,17 @@ def main_set(sets: Sequence[Measured]) -> str:
     return min(sets, key=lambda tested: rank[tested.role]).name if sets else ""
 
 
-def compare_set(tested: Measured, draws: Draws) -> dict[str, Any]:
-    """Base against tuned on every measure, the means of all systems, the ceiling, and the gain by kind of query."""
-    base, tuned = tested.values["base"], tested.values["tuned"]
+def compare_set(tested: Measured, draws: Draws, way: Way = "dense") -> dict[str, Any]:
+    """Before against after on every measure, the best that is free, the means of all systems, the ceiling, and the
+    gain by kind of query."""
+    base, tuned = (tested.values[system] for system in SIDES[way])
     effect = minimal_detectable_effect(tuned[PRIMARY] - base[PRIMARY])
     return {
         "role": tested.role,
         "synthetic": tested.synthetic,
+        "judged_by": tested.judged_by,
         "queries": len(tested.texts),
+        **tested.facts,
         "minimal_detectable_effect": effect if np.isfinite(effect) else None,
         "measures": {name: _compared(base[name], tuned[name], draws) for name in MEASURES},
         "systems": {
@@ -77,9 +105,30 @@ def compare_set(tested: Measured, draws: Draws) -> dict[str, Any]:
             for system, values in tested.values.items()
             if not np.isnan(values[PRIMARY]).any()
         },
+        "free": free_alternative(tested.values, way, draws),
         "ceiling": ceiling(tested.values),
-        "groups": {by: _by_group(tested, by, draws) for by in GROUPINGS},
+        "groups": {by: _by_group(tested, by, draws, way) for by in GROUPINGS},
     }
+
+
+def free_alternative(values: Values, way: Way, draws: Draws) -> dict[str, Any] | None:
+    """The best system that needs no training (base) against the tuned one as users search (tuned), in nDCG@10.
+
+    The best is chosen on these very queries, which favours it. Where dense search is declared, `hybrid` has what
+    training changes in fused search. None where only the base was measured.
+    """
+    there = [name for name in FREE if name in values]
+    if there == ["base"] or SIDES[way][1] not in values:
+        return None
+    best = max(there, key=lambda name: values[name][PRIMARY].mean())
+    found: dict[str, Any] = {"best": best, **_of_two(values, best, SIDES[way][1], draws)}
+    if way == "dense" and all(name in values for name in SIDES["hybrid"]):
+        found["hybrid"] = _of_two(values, *SIDES["hybrid"], draws)
+    return found
+
+
+def _of_two(values: Values, before: str, after: str, draws: Draws) -> dict[str, Any]:
+    return _compared(values[before][PRIMARY], values[after][PRIMARY], draws)
 
 
 def ceiling(values: Values) -> dict[str, Any] | None:
@@ -89,7 +138,7 @@ def ceiling(values: Values) -> dict[str, Any] | None:
         return None
     base, tuned, teacher = (values[system][PRIMARY][asked] for system in ("base", "tuned", "teacher"))
     means = {"base": float(base.mean()), "tuned": float(tuned.mean()), "teacher": float(teacher.mean())}
-    return {"queries": int(asked.sum()), **means, "gap_closed": gap_closed(base, tuned, teacher)}
+    return {"queries": int(asked.sum()), "of": len(asked), **means, "gap_closed": gap_closed(base, tuned, teacher)}
 
 
 def adjust(sets: Mapping[str, dict[str, Any]]) -> None:
@@ -103,8 +152,8 @@ def _compared(base: np.ndarray, tuned: np.ndarray, draws: Draws) -> dict[str, An
     return asdict(compare(base, tuned, permutations=draws.permutations, resamples=draws.resamples, seed=draws.seed))
 
 
-def _by_group(tested: Measured, by: str, draws: Draws) -> list[dict[str, Any]]:
-    base, tuned = (tested.values[system][PRIMARY] for system in ("base", "tuned"))
+def _by_group(tested: Measured, by: str, draws: Draws, way: Way) -> list[dict[str, Any]]:
+    base, tuned = (tested.values[system][PRIMARY] for system in SIDES[way])
     return [
         {
             "group": group,

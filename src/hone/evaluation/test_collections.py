@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +20,15 @@ from hone.core import extractive, query_text
 from hone.core.text import dedup_key, flat
 from hone.errors import UserError
 from hone.evaluation.metrics import effectiveness, trec_order
-from hone.evaluation.summary import Measured, Role, Values
+from hone.evaluation.summary import JudgedBy, Measured, Role, Values
 from hone.inputs import readers
 from hone.results.table_io import Docs, TableWriter
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_STYLE = "search"
 OWN: dict[str, Role] = {"test": "domain", "dev": "dev", SYNTHETIC: "domain"}
+DOCUMENT_FACTS = ("judged_docs", "judged_docs_dropped", "held_out")
+"""What a set's part of metrics.json says of its documents."""
 ROWS_AT_ONCE = 4_096
 LONG = 256
 """Characters of a document from which its text can be that of a query that goes on."""
@@ -62,6 +64,8 @@ class JudgedSet(Collection):
 
     role: Literal["domain", "guard"] = "guard"
     """domain: the model must gain here too. guard: it must not degrade here."""
+    judged_by: JudgedBy = "people"
+    """Who judged it. What a model judged is named so everywhere, and is no proof where the policy asks for people."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Judged:
     judgements: list[dict[str, int]]
     own: bool = True
     """Whether the documents are those of the corpus that the model was trained for."""
+    judged_by: JudgedBy = "people"
 
     itself: frozenset[str] = frozenset()
     """Queries, by id, that are documents themselves (as in ArguAna), which are no answers to themselves."""
@@ -121,8 +126,24 @@ class Result:
 
     def measured(self) -> Measured:
         """The set as the summary wants it."""
-        role = self.judged.roles[self.name]
-        return Measured(self.name, role, self.name == SYNTHETIC, self.judged.texts, self.values)
+        judged = self.judged
+        return Measured(
+            self.name, judged.roles[self.name], self.name == SYNTHETIC, judged.texts, self.values, judged.judged_by,
+            self._documents(),
+        )  # fmt: skip
+
+    def _documents(self) -> dict[str, Any]:
+        """How many documents are judged and how many of them are not in what is searched; for the corpus itself, the
+        test design: whether training went without the test queries alone or without the relevant documents too."""
+        judged = {doc_id for found in self.judged.judgements for doc_id in found}
+        relevant = {doc_id for found in self.judged.judgements for doc_id, grade in found.items() if grade > 0}
+        there = trained_on = 0
+        for batch in self.judged.docs.batches(["doc_id", "held_out"]):
+            for doc_id, held_out in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                there += doc_id in judged
+                trained_on += doc_id in relevant and not held_out
+        design = "" if not self.judged.own else "queries" if trained_on else "documents"
+        return dict(zip(DOCUMENT_FACTS, (len(judged), len(judged) - there, design), strict=True))
 
     def _measured(self, found: Mapping[int, Ranking]) -> dict[str, np.ndarray]:
         asked = sorted(found)
@@ -171,7 +192,11 @@ SameIds = Literal["same text", "leave out", "keep"]
 
 
 def read_judged(
-    job: Job, others: tuple[JudgedSet, ...], seed: int, same_ids: SameIds = "same text"
+    job: Job,
+    others: tuple[JudgedSet, ...],
+    seed: int,
+    same_ids: SameIds = "same text",
+    judged_by: JudgedBy = "people",
 ) -> Iterator[Judged]:
     """The corpus's own judged queries, or synthetic ones where there are none, then the other test sets.
 
@@ -180,9 +205,10 @@ def read_judged(
     own = _own(job)
     own = own if own.ids else _synthetic(job, seed)
     if own.ids:
-        yield themselves(own, same_ids)
+        yield replace(themselves(own, same_ids), judged_by=judged_by)
     for other in distinct(others):
-        yield themselves(read_collection(other, other.role, job), same_ids)
+        found = themselves(read_collection(other, other.role, job), same_ids)
+        yield replace(found, judged_by=other.judged_by)
 
 
 def themselves(judged: Judged, same_ids: SameIds = "same text") -> Judged:

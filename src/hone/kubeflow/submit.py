@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kfp import Client
 
 FAILED = 1
+"""Exit code of a run that did not reach a verdict."""
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 UNFINISHED = ("PENDING", "RUNNING", "PAUSED", "RUNTIME_STATE_UNSPECIFIED")
 MOST_FAULTS = 20

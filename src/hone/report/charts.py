@@ -115,6 +115,27 @@ def interval_mark(value: float, low: float, high: float, reach: float) -> Html:
     )  # fmt: skip
 
 
+def whiskers(rows: Sequence[tuple[str, float, float, float]], title: str) -> Html:
+    """A line for each row (name, value, low, high) with its interval, around a line at 0; values are hundredths."""
+    step, top = 26, 28
+    height, left = top + step * len(rows) + 8, min(330, 24 + 7 * max(len(name) for name, *_ in rows))
+    reach = max((abs(bound) for _, _, low, high in rows for bound in (low, high)), default=0) or 0.01
+
+    def x(value: float) -> float:
+        return left + (WIDTH - left - RIGHT) * (value / reach + 1) / 2
+
+    ticks = ((-reach, "start"), (0.0, "middle"), (reach, "end"))
+    axis = [_text(x(at), 14, f"{100 * at:+.1f}".replace("-", "−") if at else "0", where) for at, where in ticks]
+    drawn = [element("line", x1=f"{x(0):.1f}", x2=f"{x(0):.1f}", y1=top - 8, y2=height, class_="zero")]
+    for number, (name, value, low, high) in enumerate(rows):
+        y = top + step * number + step / 2
+        kind = "up" if low > 0 else "down" if high < 0 else "flat"
+        drawn.append(_text(left - 12, y + 4, name, "end"))
+        drawn.append(element("line", x1=f"{x(low):.1f}", x2=f"{x(high):.1f}", y1=y, y2=y, class_=f"whisker {kind}"))
+        drawn.append(element("circle", cx=f"{x(value):.1f}", cy=y, r=4, class_=f"dot {kind}"))
+    return _svg(height, title, *axis, *drawn)
+
+
 def _svg(height: int, title: str, *children: Html) -> Html:
     return element(
         "svg", element("title", title), *children, role="img", viewBox=f"0 0 {WIDTH} {height}", class_="chart"

@@ -12,7 +12,7 @@ import numpy as np
 from hone.context import Job
 from hone.core.personal_data import masked
 from hone.evaluation.metrics import PRIMARY
-from hone.evaluation.summary import Values
+from hone.evaluation.summary import SIDES, Values
 from hone.evaluation.test_collections import Ranking, Result, extremes
 from hone.inputs.references import declared_licence
 from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain
@@ -44,7 +44,8 @@ def gather(
         licences=licences(job, config),
         notes=_notes(job.facts.get("queries_that_are_documents", {})),
     )
-    return replace(findings, **queries_of(main, main.values, examples)) if main else findings
+    sides = SIDES[metrics["search_as"]]
+    return replace(findings, **queries_of(main, main.values, examples, sides)) if main else findings
 
 
 def _notes(found: Mapping[str, int]) -> tuple[str, ...]:
@@ -56,15 +57,17 @@ def _notes(found: Mapping[str, int]) -> tuple[str, ...]:
     )
 
 
-def queries_of(main: Result, values: Values, examples: int) -> dict[str, tuple[QueryGain, ...]]:
+def queries_of(
+    main: Result, values: Values, examples: int, sides: tuple[str, str] = SIDES["dense"]
+) -> dict[str, tuple[QueryGain, ...]]:
     """The gain of every query, best first, and the examples won and lost with where their documents went.
 
     A report is passed on: what it shows of texts has no personal data.
     """
-    base, tuned = (values[system][PRIMARY] for system in ("base", "tuned"))
+    base, tuned = (values[system][PRIMARY] for system in sides)
     won, lost = extremes(base, tuned, examples)
     gains = {at: QueryGain(masked(main.judged.texts[at]), float(base[at]), float(tuned[at])) for at in range(len(base))}
-    moves = moves_of([*won, *lost], main)
+    moves = moves_of([*won, *lost], main, sides)
     known = {at: replace(gains[at], moves=moves[at]) for at in (*won, *lost)}
     return {
         "gains": tuple(sorted(gains.values(), key=lambda gain: -gain.gain)),
@@ -73,12 +76,12 @@ def queries_of(main: Result, values: Values, examples: int) -> dict[str, tuple[Q
     }
 
 
-def moves_of(positions: Sequence[int], main: Result) -> dict[int, tuple[Move, ...]]:
+def moves_of(positions: Sequence[int], main: Result, sides: tuple[str, str]) -> dict[int, tuple[Move, ...]]:
     """For each query its relevant documents and where the systems rank them: the few that either student ranks best."""
     chosen: dict[int, list[tuple[str, int, int, int]]] = {}
     for at in positions:
         relevant = sorted(doc_id for doc_id, grade in main.judged.judgements[at].items() if grade > 0)
-        ranks = [_places(main.answers[system].get(at)) for system in ("base", "tuned")]
+        ranks = [_places(main.answers[system].get(at)) for system in sides]
         teacher = _places(main.opinions.get(at))
         rows = [(d, ranks[0].get(d, 0), ranks[1].get(d, 0), teacher.get(d, 0) if teacher else -1) for d in relevant]
         chosen[at] = sorted(rows, key=lambda row: min(row[1] or np.inf, row[2] or np.inf))[:MOST_MOVES]

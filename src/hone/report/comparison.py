@@ -4,18 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hone.evaluation.metrics import PRIMARY
+from hone.evaluation.summary import SYSTEMS
 from hone.report import charts
 from hone.report.blocks import each_run, figure, lines
 from hone.report.findings import Findings, Move, QueryGain, interval, p_cell, points
 from hone.report.html import Html, element, join, table
 
 DRAWN = element("span", "interval, drawn", class_="hidden")
-SYSTEMS = {
-    "bm25": "BM25",
-    "base+bm25": "base + BM25, fused",
-    "tuned+bm25": "tuned + BM25, fused",
-    "teacher": "teacher, re-ranking base",
-}
 
 
 def before_after(findings: Findings) -> Html:
@@ -71,9 +66,16 @@ def _ceiling(found: Mapping[str, Any]) -> str:
     gap = found["gap_closed"]
     way = "the teacher is no better than the base here" if gap is None else f"{gap:.0%} of that gap is closed"
     return (
-        f"The ceiling: on {found['queries']:,} queries the base has {PRIMARY} {found['base']:.3f}, the teacher "
+        f"The ceiling, on {_sampled(found)}: the base has {PRIMARY} {found['base']:.3f}, the teacher "
         f"that re-ranks its documents {found['teacher']:.3f}, and the tuned student {found['tuned']:.3f}: {way}."
     )
+
+
+def _sampled(found: Mapping[str, Any]) -> str:
+    """A part of the queries is named as one: its figures stand beside those of all."""
+    if found["queries"] == found["of"]:
+        return f"all {found['of']:,} queries"
+    return f"a random sample of {found['queries']:,} of {found['of']:,} queries"
 
 
 def groups(findings: Findings) -> Html:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from hone.evaluation.metrics import PRIMARY
+from hone.evaluation.summary import QUERIES_ONLY, SIDES, SYSTEMS
 from hone.results.manifest import Manifest
 
 
@@ -115,7 +116,8 @@ def verdict(metrics: Mapping[str, Any], names: tuple[str, str] = STUDENTS) -> st
         return "No significant gain"
     better = metrics["delta"][PRIMARY] > 0
     if names == STUDENTS:
-        return "Tuned is better" if better else "Worse"
+        tuned = "Tuned + BM25" if metrics["search_as"] == "hybrid" else "Tuned"
+        return f"{tuned} is better" if better else "Worse"
     return f"{names[1]} is {'better' if better else 'worse'} than {names[0]}"
 
 
@@ -124,11 +126,39 @@ def headline(metrics: Mapping[str, Any], names: tuple[str, str] = STUDENTS) -> s
     if not metrics["queries"]:
         return "Not measured: no judged queries"
     base, tuned, delta = (metrics[key][PRIMARY] for key in ("base", "tuned", "delta"))
-    return (
+    measured = (
         f"{verdict(metrics, names)}: {PRIMARY} {base:.3f} → {tuned:.3f} ({points(delta)} points, "
         f"95% CI {interval(metrics['ci95'])}, {p_value(metrics['p_value'])}, "
         f"{metrics['queries']:,} {metrics['split']} {'query' if metrics['queries'] == 1 else 'queries'})"
     )
+    return f"{measured}{beside_free(metrics)}" if names == STUDENTS else measured
+
+
+def beside_free(metrics: Mapping[str, Any]) -> str:
+    """How the tuned model stands to the best that needs no training, as the end of a sentence; empty if that is the
+    base itself, searched in the same way."""
+    free = metrics["sets"][metrics["split"]]["free"] if metrics["queries"] else None
+    if not free or free["best"] == SIDES[metrics["search_as"]][0]:
+        return ""
+    name = SYSTEMS[free["best"]]
+    if free["delta"] >= 0:
+        gain = f"{points(free['delta'])} points, {p_value(free['p_value'])}"
+        return f", and better than {name} without training ({free['base']:.3f}; {gain})"
+    both = free.get("hybrid")
+    fused = (
+        f"; fused with BM25, tuned has {both['tuned']:.3f} ({points(both['delta'])}, {p_value(both['p_value'])})"
+        if both
+        else ""
+    )
+    if both and free["best"] != "base+bm25":
+        fused = f"{fused[:-1]} against base + BM25)"
+    return f", but {name} has {free['base']:.3f} without training{fused}"
+
+
+def dropped_documents(found: Mapping[str, Any]) -> str:
+    """How many judged documents are not in what was searched; empty without any."""
+    dropped, judged = found["judged_docs_dropped"], found["judged_docs"]
+    return f"Judged documents dropped: {dropped:,} of {judged:,}" if dropped else ""
 
 
 def caveats(metrics: Mapping[str, Any]) -> list[str]:
@@ -149,6 +179,14 @@ def caveats(metrics: Mapping[str, Any]) -> list[str]:
             "These queries are synthetic: each was cut from a document that training never saw, which is taken as its "
             "one answer. They show a tendency; people's queries and judgements are needed for proof.",
         )
+    if main["judged_by"] == "model":
+        notes.insert(
+            0, "These queries were judged by a model, not by people: the figures show agreement with that model."
+        )
+    if main["held_out"] == "queries" and not main["synthetic"]:
+        notes.insert(0, QUERIES_ONLY)
+    if dropped := dropped_documents(main):
+        notes.append(f"{dropped}: they count as relevant, and no system can find them.")
     if main["role"] == "dev":
         notes.insert(0, "There is no test split: these are dev queries, which may have chosen settings or the teacher.")
     return notes

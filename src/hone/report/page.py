@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hone.evaluation.metrics import PRIMARY
-from hone.evaluation.policy import Criterion, shown
+from hone.evaluation.policy import Criterion
 from hone.report import comparison, costs_and_settings, how_made
 from hone.report.blocks import lines
 from hone.report.findings import STUDENTS, Findings, caveats, headline
@@ -69,7 +69,7 @@ def _verdict(findings: Findings) -> Html:
         ]
         return table("Either run against its own base", ("run", "verdict", "finding", "what is missing"), body)
     criteria = [Criterion(**row) for row in findings.verdict.get("criteria", [])]
-    body = [[found.name, shown(found.value), found.wanted, _outcome(found.outcome), found.note] for found in criteria]
+    body = [[found.name, found.found, found.wanted, _outcome(found.outcome), found.note] for found in criteria]
     return table("Every criterion of the policy", ("criterion", "value", "wanted", "outcome", "note"), body, "value")
 
 

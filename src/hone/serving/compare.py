@@ -14,8 +14,8 @@ from hone.context import Job, Plan, Shard
 from hone.engine import explain, record, runner
 from hone.errors import UserError
 from hone.evaluation.metrics import MEASURES
-from hone.evaluation.summary import Draws, Measured, main_set, summarise
-from hone.evaluation.test_collections import OWN, Judged, Ranking, Result, read_judged
+from hone.evaluation.summary import SIDES, Draws, Measured, main_set, summarise
+from hone.evaluation.test_collections import DOCUMENT_FACTS, OWN, Judged, Ranking, Result, read_judged
 from hone.report.collect import queries_of
 from hone.report.findings import Findings
 from hone.report.markdown import markdown
@@ -90,11 +90,16 @@ def load(store: Store, name: str, scratch: Path) -> Run:
     return Run(name, done, job, whole, tuned_values(job, manifest))
 
 
+def searched(job: Job) -> tuple[str, str]:
+    """The systems of a run before and after training, as its settings declare that users search."""
+    return SIDES[cast(evaluate.Config, job.plan.config).search_as]
+
+
 def tuned_values(job: Job, manifest: Manifest) -> dict[str, dict[str, PerQuery]]:
-    """Set to measure to query to the value of the tuned model."""
+    """Set to measure to query to the value of the tuned model, searched as the run declares."""
     found: dict[str, dict[str, PerQuery]] = defaultdict(lambda: defaultdict(dict))
     for row in _rows(job, manifest, tables.MEASURES):
-        if row["system"] == "tuned":
+        if row["system"] == searched(job)[1]:
             found[row["set"]][row["measure"]][row["query_id"]] = row["value"]
     return found
 
@@ -127,14 +132,16 @@ def shared_sets(runs: list[Run], asked: Sequence[Mapping[str, str]]) -> Iterator
         }
         if ids:
             shown = [texts[query] if name in OWN else query for query in ids]
-            yield Measured(name, facts["role"], facts["synthetic"], shown, values), ids
+            kept = {key: facts[key] for key in DOCUMENT_FACTS}
+            yield Measured(name, facts["role"], facts["synthetic"], shown, values, facts["judged_by"], kept), ids
 
 
 def answered(runs: list[Run], judged: Judged | None, name: str, ids: list[str]) -> Result:
     """What both tuned models retrieved for these queries of one set, and the first run's teacher."""
     wanted = {query: at for at, query in enumerate(ids)}
     answers: dict[str, dict[int, Ranking]] = {"base": {}, "tuned": {}, "teacher": {}}
-    for run, systems in zip(runs, ({"tuned": "base", "teacher": "teacher"}, {"tuned": "tuned"}), strict=True):
+    sides = [searched(run.job)[1] for run in runs]
+    for run, systems in zip(runs, ({sides[0]: "base", "teacher": "teacher"}, {sides[1]: "tuned"}), strict=True):
         for row in _rows(run.job, run.stages["evaluate"], tables.RUNS):
             if row["set"] == name and row["system"] in systems and row["query_id"] in wanted:
                 answers[systems[row["system"]]][wanted[row["query_id"]]] = Ranking(row["doc_ids"], row["scores"])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -11,18 +11,23 @@ from hone.context import Job, Plan, Shard
 from hone.engine import record, runner
 from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
+from hone.evaluation.hybrid import fused
+from hone.evaluation.test_collections import ranking
 from hone.report.collect import TITLE_CHARS, cut, find
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
-from hone.stages import stage
+from hone.stages import evaluate
 from hone.storage.base import Store
 
 TOP = 10
+DEPTH = 100
+"""Documents of either ranking that are fused, as evaluate does."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One answer: its document, its cosine, and its rank with the other model (0: not in that top ten)."""
+    """One answer: its document, its score (a cosine, or that of fused search), and its rank with the other model, 0 if
+    it is not in that top ten."""
 
     doc_id: str
     title: str
@@ -46,32 +51,48 @@ class Searcher:
         if "evaluate" not in done:
             raise UserError(f"run {run_name!r} is not finished; `hone run` its settings first")
         job = Job(_plan(done["evaluate"], done), store, scratch, Shard())
-        student = cast(Any, job.plan.config).student
+        config = cast(evaluate.Config, job.plan.config)
+        student = config.student
         self.docs = job.table("docs")
         self.sides: list[tuple[encoders.Encoder, list[str], np.ndarray]] = []
         for model in (student.model, fetch_folder(store, done["distill"], "model", scratch)):
             folder = job.source(model) if isinstance(model, str) else model
             encoder = encoders.Encoder(folder, student)
             self.sides.append((encoder, *encoders.encode_by(job, encoder, "search: encode docs", self.docs)))
+        self.index = search.index_of(self.docs) if config.search_as == "hybrid" else None
+        self.weights: dict[str, float] = done["evaluate"].facts.get("bm25_weights", {})
 
     def top_tens(self, query: str) -> tuple[list[Hit], list[Hit]]:
         """The ten best documents of the base and of the tuned student, best first."""
-        base, tuned = (self._best(*side, query) for side in self.sides)
+        base, tuned = (
+            self._fused(name, self._best(*side, query, DEPTH), query) if self.index else self._best(*side, query, TOP)
+            for name, side in zip(("base", "tuned"), self.sides, strict=True)
+        )
         found = find({doc_id for doc_id, _ in (*base, *tuned)}, self.docs)
         texts = {doc_id: (title, text) for doc_id, title, text in found}
         return _hits(base, tuned, texts), _hits(tuned, base, texts)
 
+    def _fused(self, name: str, dense: list[tuple[str, float]], query: str) -> list[tuple[str, float]]:
+        """The dense answers and BM25's as one list, as the run's settings have users search."""
+        assert self.index
+        ids, index = self.index
+        places = index.top_k(query, DEPTH)
+        lexical = ranking([ids[place] for place in places], index.scores(query)[places].tolist(), DEPTH)
+        found = ranking([doc_id for doc_id, _ in dense], [score for _, score in dense], DEPTH)
+        whole = fused(found, lexical, TOP, self.weights.get(name))
+        return list(zip(whole.doc_ids, whole.scores, strict=True))
+
     def _best(
-        self, encoder: "encoders.Encoder", ids: list[str], vectors: np.ndarray, query: str
+        self, encoder: "encoders.Encoder", ids: list[str], vectors: np.ndarray, query: str, most: int
     ) -> list[tuple[str, float]]:
-        positions, scores = search.top_k(encoder.queries([query]), vectors, min(TOP, len(ids)))
+        positions, scores = search.top_k(encoder.queries([query]), vectors, min(most, len(ids)))
         return [(ids[position], float(score)) for position, score in zip(positions[0], scores[0], strict=True)]
 
 
-def _plan(evaluate: Manifest, done: dict[str, Manifest]) -> Plan:
-    config = stage("evaluate").Config.model_validate(evaluate.config)
-    inputs = {name: runner.outputs_of(done)[name] for name in evaluate.inputs}
-    return Plan("evaluate", config, inputs, dict(evaluate.sources), evaluate.fingerprint)
+def _plan(found: Manifest, done: dict[str, Manifest]) -> Plan:
+    config = evaluate.Config.model_validate(found.config)
+    inputs = {name: runner.outputs_of(done)[name] for name in found.inputs}
+    return Plan("evaluate", config, inputs, dict(found.sources), found.fingerprint)
 
 
 def _hits(own: list[tuple[str, float]], other: list[tuple[str, float]], texts: dict[str, tuple[str, str]]) -> list[Hit]:

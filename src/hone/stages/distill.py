@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -18,6 +18,7 @@ from hone.backends.training import schedule
 from hone.backends.training.settings import TrainingSettings
 from hone.config import ModelSource, StageConfig
 from hone.context import Job
+from hone.core.hashing import hashed
 from hone.core.interpolation import Point, allowed, choose, record, sweep
 from hone.errors import UserError
 from hone.evaluation.metrics import PRIMARY, effectiveness
@@ -49,6 +50,9 @@ class Config(StageConfig, TrainingSettings):
     """nDCG@10 that a guard set may lose against the base."""
     list_size: int = 20
     """Documents taken from each list, best first."""
+    max_lists: Annotated[int, Field(ge=0)] = 0
+    """Most lists that are trained on, drawn by seed; 0 takes all. `hone saturate` finds out with it what more would
+    bring."""
     max_doc_tokens: int = 0
     """Train with documents cut to this many tokens; 0 cuts them where the student does."""
 
@@ -110,21 +114,24 @@ def read_examples(job: Job, encoder: Any, config: Config, memory: float) -> tupl
     wanted = {doc_id for (ids,) in _lists(job, "doc_ids") for doc_id in ids[: config.list_size]}
     if config.train == "head":
         place, vectors = _encoded(job, config, wanted)
-        examples = _examples(job, place, config.list_size)
+        examples = _examples(job, place, config)
         queries = encoder.queries([text for (text,) in _lists(job, "text")])
         return training.HeadOnly(encoder, np.concatenate([vectors, queries])), examples
     place = dict[str, int]()
     tokens = encoders.Tokens(
         job.scratch, _tokenised(job, encoders.DocTokenizer(job, encoder, config.max_doc_tokens), wanted, place)
     )
-    examples = _examples(job, place, config.list_size)
+    examples = _examples(job, place, config)
     return training.make_embedder(encoder, tokens, config, memory, job.scratch), examples
 
 
-def _examples(job: Job, place: dict[str, int], size: int) -> Examples:
+def _examples(job: Job, place: dict[str, int], config: Config) -> Examples:
     found: dict[str, list[Any]] = {"train": [], "dev": []}
-    rows = _lists(job, "doc_id", "split", "doc_ids", "scores", "likely")
-    for query, (source, split, doc_ids, scores, left_out) in enumerate(rows, len(place)):
+    size, chosen = config.list_size, _sample(job, config)
+    rows = _lists(job, "query_id", "doc_id", "split", "doc_ids", "scores", "likely")
+    for query, (query_id, source, split, doc_ids, scores, left_out) in enumerate(rows, len(place)):
+        if split == "train" and chosen is not None and query_id not in chosen:
+            continue
         missing = [doc_id for doc_id in doc_ids[:size] if doc_id not in place]
         if missing:
             raise UserError(f"lists name documents that are not in docs, such as {missing[0]!r}; curate again")
@@ -134,6 +141,14 @@ def _examples(job: Job, place: dict[str, int], size: int) -> Examples:
     if not found["train"]:
         raise UserError("no training lists are left; see the reasons in dropped_by_curate and loosen mine or curate")
     return Examples(**found)
+
+
+def _sample(job: Job, config: Config) -> Set[str] | None:
+    """The queries that are trained on, or None for all."""
+    if not config.max_lists:
+        return None
+    train = (query_id for query_id, split in _lists(job, "query_id", "split") if split == "train")
+    return set(sorted(train, key=lambda query_id: hashed(config.seed, query_id))[: config.max_lists])
 
 
 def _encoded(job: Job, config: Config, wanted: set[str]) -> tuple[dict[str, int], np.ndarray]:

@@ -4,21 +4,22 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hone import tables
 from hone.backends import encoders, search, teachers
-from hone.backends.encoders.families import Student, doc_text
+from hone.backends.encoders.families import Student
 from hone.backends.teachers.settings import Mix, Teacher
 from hone.config import Resource, Settings, StageConfig
 from hone.context import Job
-from hone.core.fusion import reciprocal_rank_fusion
-from hone.evaluation.metrics import MEASURES, PRIMARY, effectiveness, trec_order
-from hone.evaluation.summary import Draws, main_set, summarise
+from hone.errors import UserError
+from hone.evaluation.hybrid import best_weight, fused
+from hone.evaluation.metrics import MEASURES, PRIMARY, effectiveness
+from hone.evaluation.summary import SIDES, Draws, JudgedBy, Way, main_set, summarise
 from hone.evaluation.test_collections import (
     Answers,
     Judged,
@@ -39,7 +40,6 @@ from hone.report.page import page
 IMAGE = "train"
 READS = ("docs", "judged_queries", "qrels", "queries", "qualification", "lists", "model", *DROPPED)
 WRITES = ("runs", "measures", "findings")
-RRF_K = 60
 LATENCY_ROUNDS = 12
 
 
@@ -80,6 +80,14 @@ class Config(StageConfig):
     """Most queries of the corpus itself that the teacher is asked; 0 leaves the ceiling out."""
     lexical: bool = True
     """Measure BM25 too, alone and fused with either student."""
+    search_as: Way = "dense"
+    """How users search: dense, by vectors alone, or hybrid, fused with BM25. The first line, the verdict, `hone search`
+    and `hone serve` rest on it."""
+    fusion: Literal["ranks", "weights"] = "ranks"
+    """How BM25 is fused: by reciprocal ranks (k = 60), or by a weighted sum of scaled scores, its weight chosen on the
+    dev queries for each student."""
+    judged_by: JudgedBy = "people"
+    """Who judged the queries of the corpus itself: people, or a model, which is named so everywhere."""
     depth: int = Field(100, ge=100)
     """Documents retrieved for each query; Recall@100 needs 100."""
     permutations: int = Field(100_000, ge=1)
@@ -95,14 +103,23 @@ class Config(StageConfig):
     token_budget: Annotated[int, Resource()] = 8192
     """Tokens encoded at once, padding included."""
 
+    @model_validator(mode="after")
+    def _hybrid_needs_bm25(self) -> Self:
+        if self.search_as == "hybrid" and not self.lexical:
+            raise ValueError("search_as: hybrid measures BM25; set evaluate.lexical: true")
+        return self
+
 
 def run(config: Config, job: Job) -> None:
     """Retrieves with every system, measures, compares and writes what was found."""
+    if config.fusion == "weights" and config.lexical and not dev_queries(job):
+        raise UserError("evaluate.fusion: weights are chosen on dev queries, and there are none; set fusion: ranks")
     models = load_models(config, job)
     results: list[Result] = []
+    weights: dict[str, float] = {}
     with job.writer("runs") as runs, job.writer("measures") as measures:
-        for judged in read_judged(job, config.tests, config.seed, config.same_ids):
-            answers, opinions = retrieve(judged, config, job, models)
+        for judged in read_judged(job, config.tests, config.seed, config.same_ids, config.judged_by):
+            answers, opinions = retrieve(judged, config, job, models, weights)
             for result in by_set(judged, answers, opinions):
                 for system in result.answers:
                     runs.write(run_rows(result, system))
@@ -113,7 +130,8 @@ def run(config: Config, job: Job) -> None:
             job.cost.update({"queries": len(judged.ids), "docs": judged.docs.rows})
     sets = [result.measured() for result in results]
     shapes = {system: shape(model) for system, model in models.items()}
-    metrics = summarise(sets, shapes, Draws(config.permutations, config.bootstrap, config.seed))
+    metrics = summarise(sets, shapes, Draws(config.permutations, config.bootstrap, config.seed), config.search_as)
+    metrics["bm25_weights"] = weights
     main = next((result for result in results if result.name == main_set(sets)), None)
     timed = latency(models, main.judged.texts[: config.latency_queries]) if main else {}
     write_findings(gather(job, metrics, timed, main, config.examples), job.new_folder("findings"))
@@ -127,9 +145,17 @@ def count_itself(judged: Judged) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
-def retrieve(judged: Judged, config: Config, job: Job, models: Models) -> tuple[Answers, dict[int, Ranking]]:
+def dev_queries(job: Job) -> bool:
+    """Whether any query is judged in dev."""
+    return "dev" in job.table("judged_queries").read(["split"])["split"].to_pylist()
+
+
+def retrieve(
+    judged: Judged, config: Config, job: Job, models: Models, weights: dict[str, float]
+) -> tuple[Answers, dict[int, Ranking]]:
     """What every system retrieves for every query, and the teacher's opinion of the queries that it is asked about.
 
+    `weights` are BM25's shares for each student, which the corpus's own dev queries choose if a weighted sum is wanted.
     The ceiling rests on a random sample; the teacher is also asked about the examples that the report shows.
     """
     found = {
@@ -139,13 +165,16 @@ def retrieve(judged: Judged, config: Config, job: Job, models: Models) -> tuple[
     if config.lexical:
         found["bm25"] = lexical(judged, config.depth)
         for student in ("base", "tuned"):
+            if config.fusion == "weights" and judged.own:
+                weights[student] = weight_on_dev(judged, found[student], found["bm25"], config.depth)
             pairs = zip(found[student], found["bm25"], strict=True)
-            found[f"{student}+bm25"] = [fused(*pair, config.depth) for pair in pairs]
+            found[f"{student}+bm25"] = [fused(*pair, config.depth, weights.get(student)) for pair in pairs]
     answers = {system: dict(enumerate(rankings)) for system, rankings in found.items()}
     if judged.own and has_teacher(config.teacher) and config.ceiling_queries:
         draw = np.random.default_rng(config.seed)
         sample = [at for name in judged.roles for at in draw.permutation(judged.of(name))[: config.ceiling_queries]]
-        shown = shown_queries(judged, found["base"], found["tuned"], config.examples)
+        before, after = SIDES[config.search_as]
+        shown = shown_queries(judged, found[before], found[after], config.examples)
         opinions = reranked(judged, sorted({*map(int, sample), *shown}), found["base"], config, job)
         answers["teacher"] = {int(at): opinions[at] for at in sample}
         return answers, opinions
@@ -207,13 +236,7 @@ def shape(encoder: "encoders.Encoder") -> dict[str, int]:
 
 def lexical(judged: Judged, depth: int) -> list[Ranking]:
     """What BM25 retrieves."""
-    ids: list[str] = []
-    texts: list[str] = []
-    for batch in judged.docs.batches(["doc_id", "title", "text"]):
-        for doc_id, title, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            ids.append(doc_id)
-            texts.append(doc_text(title, text))
-    index = search.BM25(texts)
+    ids, index = search.index_of(judged.docs)
     found: list[Ranking] = []
     with task("evaluate: BM25", len(judged.ids), "queries") as progress:
         for at, text in enumerate(judged.texts):
@@ -224,13 +247,12 @@ def lexical(judged: Judged, depth: int) -> list[Ranking]:
     return found
 
 
-def fused(one: Ranking, other: Ranking, depth: int) -> Ranking:
-    """Two rankings of one query, fused by reciprocal rank."""
-    ids = sorted({*one.doc_ids, *other.doc_ids})
-    places = {doc_id: place for place, doc_id in enumerate(ids)}
-    pairs = reciprocal_rank_fusion([[places[doc_id] for doc_id in of.doc_ids] for of in (one, other)], RRF_K)
-    ordered = trec_order([ids[place] for place, _ in pairs], [score for _, score in pairs])
-    return Ranking(ordered[0][:depth], ordered[1][:depth])
+def weight_on_dev(judged: Judged, dense: Sequence[Ranking], lexical: Sequence[Ranking], depth: int) -> float:
+    """BM25's share that dev queries choose."""
+    dev = judged.of("dev")
+    return best_weight(
+        [dense[at] for at in dev], [lexical[at] for at in dev], [judged.judgements[at] for at in dev], depth
+    )
 
 
 def has_teacher(teacher: Teacher) -> bool:

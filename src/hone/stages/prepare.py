@@ -23,8 +23,10 @@ from hone.core.personal_data import masked
 from hone.core.text import Chunking
 from hone.errors import UserError
 from hone.evaluation.test_collections import MAX_CHARS, GuardSet, JudgedSet, relevant_elsewhere
+from hone.evaluation.test_design import design
 from hone.inputs import readers
 from hone.inputs.references import declared_licence
+from hone.log import log
 from hone.progress import task
 
 IMAGE = "cpu"
@@ -39,7 +41,7 @@ ROWS_AT_ONCE = 4_096
 TABLES = """
 create table docs (
     id text primary key, place text, title text, text text, norm text,
-    judged integer default 0, held_out integer default 0
+    judged integer default 0, relevant integer default 0, held_out integer default 0
 );
 create table queries (id text primary key, place text, text text);
 create table splits (query text primary key, split text);
@@ -88,7 +90,8 @@ class Config(StageConfig):
     dedupe_window: int = Field(10, ge=1)
     """How many neighbours a text is compared with."""
     exclude_judged: bool = True
-    """Documents judged relevant for a test query are neither asked about nor listed in training."""
+    """Documents judged relevant for a test query are neither asked about nor listed in training, where at least a fifth
+    of all documents stays; else only the test queries are kept out of training, and report and verdict say so."""
     tests: tuple[JudgedSet, ...] = ()
     """Test sets beside the corpus's own: what is judged relevant there is left out too, by its text, whatever its id;
     those of evaluate.tests, unless set here."""
@@ -114,6 +117,8 @@ def run(config: Config, job: Job) -> None:
         if config.exclude_judged:
             _judged_elsewhere(config, database, job)
         _drop(config, database)
+        if config.exclude_judged:
+            _hold_out_relevant(database)
         _hold_out(config, database)
         _write_docs(job, database)
 
@@ -200,9 +205,8 @@ def _judgements(config: Config, found: readers.Layout, database: sqlite3.Connect
     with job.writer("judged_queries") as queries, job.writer("qrels") as qrels:
         for split, name in (("dev", config.dev_split), ("test", config.test_split)):
             rows = _qrels(found, name, split, database, job)
-            held_out = split == "test" and config.exclude_judged
-            marks = [(held_out and relevance > 0, doc_id) for _, doc_id, relevance in rows]
-            database.executemany("update docs set judged = 1, held_out = max(held_out, ?) where id = ?", marks)
+            marks = [(split == "test" and relevance > 0, doc_id) for _, doc_id, relevance in rows]
+            database.executemany("update docs set judged = 1, relevant = max(relevant, ?) where id = ?", marks)
             seen = list(dict.fromkeys(query_id for query_id, _, _ in rows))
             asked = (database.execute("select text from queries where id = ?", (q,)).fetchone()[0] for q in seen)
             queries.write(tables.JUDGED_QUERIES.of(seen, list(asked), [split] * len(seen)))
@@ -277,7 +281,8 @@ def _judged_elsewhere(config: Config, database: sqlite3.Connection, job: Job) ->
 
 
 def _drop(config: Config, database: sqlite3.Connection) -> None:
-    """Marks what is left out; of several reasons the first counts. Judged documents stay, unless they are empty."""
+    """Marks what is left out; of several reasons the first counts. Judged documents stay, unless they are empty; one
+    with a title and no text is a document."""
     lose = "insert or ignore into lost "
     titled = (lambda title: "") if config.dedupe_letters_only else texts.dedup_key
     database.create_function("titled", 1, titled, deterministic=True)
@@ -304,6 +309,20 @@ def _drop(config: Config, database: sqlite3.Connection) -> None:
 def _key(config: Config) -> Callable[[str], str]:
     """What two texts have in common that count as the same."""
     return texts.letters_key if config.dedupe_letters_only else texts.dedup_key
+
+
+def _hold_out_relevant(database: sqlite3.Connection) -> None:
+    """Holds out the documents that answer test queries, or only the queries where hardly any other document would stay;
+    the latter is said before anything else is computed."""
+    kept = "from docs where rowid not in (select doc from lost)"
+    docs, relevant = database.execute(f"select count(*), coalesce(sum(relevant), 0) {kept}").fetchone()
+    if design(docs, relevant) == "documents":
+        database.execute("update docs set held_out = 1 where relevant")
+    else:
+        log.warning(
+            f"{relevant:,} of {docs:,} documents are judged relevant for test queries: too few would stay for training "
+            "without them, so only the test queries are kept out of it"
+        )
 
 
 def _hold_out(config: Config, database: sqlite3.Connection) -> None:
@@ -345,8 +364,15 @@ def _write_docs(job: Job, database: sqlite3.Connection) -> None:
                     found["examples"].append(f"{doc_id}: {detail}" if detail else doc_id)
             for title, text in ((title, text) for _, title, text, _ in kept[:SAMPLED]):
                 scripts |= segmentation.scripts(f"{title} {text}")
-    job.facts.update(counts, analyser=segmentation.analyser(scripts))
+    judged, lost_judged = database.execute(
+        "select count(*), count(doc) from docs left join lost on doc = docs.rowid where judged"
+    ).fetchone()
+    job.facts.update(
+        counts, judged_docs=judged, judged_docs_dropped=lost_judged, analyser=segmentation.analyser(scripts)
+    )
     if left_out:
         job.facts["left_out"] = left_out
+    if lost_judged:
+        log.warning(f"judged documents dropped: {lost_judged:,} of {judged:,}; measuring counts them as relevant")
     if counts["held_out"] > counts["docs"] / 2:
         job.facts["warning"] = "more than half of the corpus is judged for test queries and left out of training"

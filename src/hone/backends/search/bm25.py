@@ -9,7 +9,9 @@ import bm25s
 import numpy as np
 import Stemmer
 
+from hone.backends.encoders.families import doc_text
 from hone.core.segmentation import has_runs, terms, without_runs
+from hone.results.table_io import Docs
 
 K1, B = 1.2, 0.75
 _WORD = re.compile(r"\w+")
@@ -62,6 +64,17 @@ class BM25:
         for at in runs:
             tokens[at] = [*tokens[at], *terms(texts[at])]
         return tokens
+
+
+def index_of(docs: Docs) -> tuple[list[str], BM25]:
+    """The ids of all documents, and their index."""
+    ids: list[str] = []
+    texts: list[str] = []
+    for batch in docs.batches(["doc_id", "title", "text"]):
+        for doc_id, title, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            ids.append(doc_id)
+            texts.append(doc_text(title, text))
+    return ids, BM25(texts)
 
 
 def _parts(name: str) -> list[str]:

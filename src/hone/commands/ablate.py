@@ -1,0 +1,47 @@
+"""`hone ablate`: what each part of the recipe is worth."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from hone.commands.options import DEFAULT_STORE, Settings, StoreOption, duration_hours, verbs
+from hone.commands.output import console
+from hone.engine import ablation
+from hone.report.ablation import HEADINGS, ablation_markdown, ablation_page, cells, finding
+from hone.storage.base import open_store
+
+app = verbs()
+
+
+@app.command()
+def ablate(
+    settings: Settings,
+    over: Annotated[str, typer.Option("--over", help="loss, queries, negatives, teacher, curation, several, or all.")],
+    store: StoreOption = DEFAULT_STORE,
+    seeds: Annotated[int, typer.Option(min=1, help="Whole runs of each variant, each with a seed of its own.")] = 3,
+    budget: Annotated[str, typer.Option(help="Start nothing new after this long, such as 2h or 30m.")] = "24h",
+    out: Annotated[Path | None, typer.Option(help="The folder of the report; default NAME-ablation here.")] = None,
+) -> None:
+    """Run the recipe with one thing changed at a time, and say what each is worth; nothing is run twice."""
+    study = ablation.load(settings, open_store(store))
+    folder = out or Path(f"{study.data['name']}-ablation")
+    first = int(study.data.get("seed", 17))
+    chosen = [name.strip() for name in over.split(",")]
+    found = ablation.ablate(
+        study, chosen, range(first, first + seeds), duration_hours(budget), folder,
+        lambda line: console.print(f"[dim]{escape(line)}[/]"),
+    )  # fmt: skip
+    table = Table("", *HEADINGS, title=escape(finding(found)), title_justify="left", title_style="bold")
+    for row in found.rows:
+        table.add_row(row.group, *map(escape, cells(row)))
+    console.print(table)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.html").write_text(ablation_page(found), "utf-8")
+    (folder / "report.md").write_text(ablation_markdown(found), "utf-8")
+    (folder / "ablation.json").write_text(json.dumps(asdict(found), indent=1), "utf-8")
+    console.print(f"report: {folder / 'report.html'}", soft_wrap=True)

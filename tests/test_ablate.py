@@ -1,0 +1,69 @@
+"""Ablation and saturation: what runs, what is found again, and what is said."""
+
+import numpy as np
+import pytest
+import yaml
+
+import chain
+from hone.engine import ablation
+from hone.errors import UserError
+from hone.evaluation.saturation import fit
+from hone.report.ablation import ablation_markdown, ablation_page, saturation_page, sentence
+from hone.storage.base import LocalStore
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> ablation.Study:
+    home = chain.home(tmp_path_factory.mktemp("study"), docs=60)
+    path = chain.settings_file(home, "study", generate={"extractive": {"styles": {"search": 1, "span": 1}}})
+    return ablation.load(path, LocalStore(home / "store"))
+
+
+def test_variants_run_what_differs_and_the_table_compares_each_with_the_recipe(study: ablation.Study) -> None:
+    told: list[str] = []
+    found = ablation.ablate(study, ["loss", "queries"], [17, 18], 1, study.base / "out", told.append)
+    names = [row.name for row in found.rows]
+    assert names[:2] == ["full recipe", "listwise alone"]
+    assert {"style search alone", "style span alone"} <= set(names)
+    people = next(row for row in found.rows if row.name.startswith("people's"))
+    synthetic = next(row for row in found.rows if row.name.startswith("as many"))
+    assert people.lists == synthetic.lists > 0
+    alone = next(row for row in found.rows if row.name == "InfoNCE alone")
+    assert (len(alone.gains), alone.changes.startswith("distill.loss.kl_weight: 0")) == (2, True)
+    # What the recipe itself is: nothing is run for it, and nothing differs.
+    same = next(row for row in found.rows if row.name == "listwise + 0.1 InfoNCE")
+    assert (same.against.delta if same.against else None, same.seconds) == (0.0, 0.0)
+    assert "| loss | InfoNCE alone |" in ablation_markdown(found)
+    assert "whisker" in ablation_page(found)
+    distilled = len(list((study.base / "store/distill").iterdir()))
+    assert ablation.ablate(study, ["loss", "queries"], [17, 18], 1, study.base / "out", told.append) == found
+    assert len(list((study.base / "store/distill").iterdir())) == distilled
+
+
+def test_a_spent_budget_leaves_the_recipe_and_says_what_was_not_run(study: ablation.Study) -> None:
+    found = ablation.ablate(study, ["loss"], [17], 0, study.base / "out", lambda line: None)
+    assert found.rows[0].gains
+    assert {row.note for row in found.rows[1:]} == {"not run: the budget was spent"}
+    with pytest.raises(UserError, match="--over losses: no such group; choose from loss, queries"):
+        ablation.ablate(study, ["losses"], [17], 1, study.base / "out", lambda line: None)
+
+
+def test_a_saturation_study_says_what_twice_the_queries_would_bring(study: ablation.Study) -> None:
+    found = ablation.saturate(study, [17], 3.6, 1, lambda line: None)
+    curve = found.curves[0]
+    assert [curve.axis for curve in found.curves] == ["queries", "documents"]
+    assert [x for x, _ in curve.measured][-1] == curve.most
+    assert sentence(curve).startswith(f"Twice the queries ({2 * curve.most:,} instead of {curve.most:,}) would bring ")
+    assert "polyline" in saturation_page(found)
+
+
+def test_the_curve_finds_what_the_points_were_made_from() -> None:
+    counts = np.array([100.0, 200.0, 400.0, 800.0])
+    gains = 0.04 * counts / (counts + 400)
+    assert fit(counts, gains[None], np.array([1600.0]))[0] == pytest.approx([0.032], abs=2e-4)
+
+
+def test_every_variant_is_a_valid_recipe(study: ablation.Study) -> None:
+    for variant in ablation.VARIANTS:
+        changed = study.checked(variant.overlay, 17)
+        assert changed.stages, yaml.safe_dump(dict(variant.overlay))
