@@ -35,7 +35,7 @@ def gate(
     found, criteria = read_verdict(text)
     if as_json:
         print(text)
-        raise typer.Exit(REJECTED if strict and found["verdict"] == REJECT else 0)
+        raise typer.Exit(EXIT_CODES[found["verdict"]] if strict else 0)
     grid = Table("criterion", "value", "wanted", "outcome", "note", title=f"verdict: {found['verdict']}")
     for row in criteria:
         grid.add_row(*map(escape, (row.name, row.found, row.wanted, row.outcome, row.note)))
