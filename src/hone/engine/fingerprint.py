@@ -17,6 +17,8 @@ from hone.config import StageConfig, chosen_backends
 ROOMS = ("hone.stages.", "hone.core.", "hone.backends.", "hone.report.", "hone.inputs.readers", "hone.evaluation.")
 PLUMBING = frozenset({"hone.backends", "hone.backends.training.meters"})
 """In ROOMS, but without a part in any result: the table of backends (a chosen row counts alone), and what watches."""
+FOUND = frozenset({"hone.report.collect", "hone.report.findings"})
+"""What the report says, as opposed to how it is drawn: the drawing counts in the stage report alone."""
 ROOT = Path(__file__).parents[1]
 UNLIKE = frozenset({"type_comment", "type_params", "kind", "ctx"})
 """Fields of syntax trees that say nothing, or that some versions of Python have and others not."""
@@ -35,8 +37,11 @@ def modules(module: str, chosen: Iterable[tuple[str, str]] = ()) -> set[str]:
     rows = (BACKENDS[kind][name].partition(":")[0] for kind, name in chosen if name in BACKENDS[kind])
     seen: set[str] = set()
     queue = [module, *rows]
+    draws = module == "hone.stages.report"
     while queue:
         name = queue.pop()
+        if name.startswith("hone.report.") and not draws and name not in FOUND:
+            continue
         if name not in seen and name not in PLUMBING and f"{name}.".startswith(ROOMS):
             seen.add(name)
             queue.extend(_imported(name))
