@@ -10,6 +10,7 @@ from pathlib import Path
 PHRASES = {
     "__main__": "python -m hone",
     "commands": "one file per verb; the only console",
+    "api": "import hone",
     "kubeflow": "components, pipelines",
     "demo": "the demo corpus",
     "serving": "what a finished run can be asked",
