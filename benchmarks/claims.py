@@ -17,7 +17,7 @@ from quality import measure, options
 from rich.console import Console
 from rich.table import Table
 
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 LOSSES: dict[str, dict[str, float]] = {
     "InfoNCE": {"kl_weight": 0, "infonce_weight": 1},

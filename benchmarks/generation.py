@@ -25,7 +25,7 @@ from hone.demo import write_demo
 from hone.engine import runner
 from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.requests import Prompts
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 STYLES = {"question": 1, "claim": 1, "title": 1, "keywords": 1, "web search": 1, "free search": 1}
 PAPER = {"layout": "examples", "example_sets": 0}

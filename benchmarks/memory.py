@@ -95,7 +95,7 @@ def child(folder: Path, stage: str, size: int) -> None:
     """Runs one stage and prints what it took; what it reads is made by another process."""
     if stage.startswith("tokens-"):
         return hold_tokens(stage.removeprefix("tokens-"), size)
-    from hone.storage.base import LocalStore
+    from hone.storage.local import LocalStore
 
     store = LocalStore(folder / "store")
     if stage == "curate" and not (folder / "scored").exists():
@@ -106,7 +106,7 @@ def child(folder: Path, stage: str, size: int) -> None:
         return
     from hone.engine.execute import execute
     from hone.engine.plan import plan
-    from hone.engine.scratch import scratch_folder
+    from hone.scratch import scratch_folder
     from hone.stages import stage as module
 
     if stage == "mine":
@@ -134,7 +134,7 @@ def settings_of(folder: Path) -> Mapping[str, Mapping[str, object]]:
 def inputs_of(store: object) -> dict[str, object]:
     """Every table of every finished result in the store, the latest of each stage."""
     from hone.results.manifest import Manifest, load_manifest
-    from hone.storage.base import LocalStore
+    from hone.storage.local import LocalStore
 
     assert isinstance(store, LocalStore)
     paths = sorted(store.root.glob("*/*/manifest.json"), key=lambda path: path.stat().st_mtime)
@@ -147,8 +147,8 @@ def write_scores(store: object, size: int) -> None:
     from hone.config import StageConfig
     from hone.context import Job, Plan, Shard
     from hone.engine.commit import commit, manifest_of
-    from hone.engine.scratch import scratch_folder
-    from hone.storage.base import LocalStore
+    from hone.scratch import scratch_folder
+    from hone.storage.local import LocalStore
 
     assert isinstance(store, LocalStore)
     config = StageConfig()

@@ -21,11 +21,12 @@ from rich.table import Table
 
 from hone import settings
 from hone.engine import runner
-from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
-from hone.storage.base import Store, open_store
+from hone.scratch import scratch_folder
+from hone.storage.addresses import open_store
+from hone.storage.base import Store
 
 ENOUGH_QUERIES = 300
 

@@ -25,7 +25,7 @@ import boto3
 
 from hone.results.manifest import Output
 from hone.results.table_io import AHEAD, fetch_parts, upload
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 REPEATS = 6
 SHAPES = ((1, 256), (64, 4))

@@ -31,14 +31,16 @@ import ir
 from conftest import BUCKET, settings, text
 from hone import __version__
 from hone.engine import record, runner
-from hone.engine.scratch import scratch_folder
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
+from hone.scratch import scratch_folder
 from hone.settings import check
 from hone.stages import STAGES
-from hone.storage.base import LocalStore, Store, open_store
+from hone.storage.addresses import open_store
+from hone.storage.base import Store
+from hone.storage.local import LocalStore
 from test_images import pins
 
 ROOT = Path(__file__).parents[1]

@@ -20,10 +20,13 @@ import torch
 import tqdm
 
 import chain
-from hone.engine import maintenance
+from hone.engine import garbage, maintenance
 from hone.log import kept
 from hone.results.manifest import load_manifest
-from hone.storage.base import LocalStore, Store, open_store
+from hone.storage import leases
+from hone.storage.addresses import open_store
+from hone.storage.base import Store
+from hone.storage.local import LocalStore
 
 KILLS, KILLS_OVER_S3 = 100, 6
 EVERY_BY_TIME = 5
@@ -131,7 +134,7 @@ def kill(home: Path, root: Path, stores: str = "", kills: str = str(KILLS)) -> N
         done = sorted({one.key.split("/")[0] for one in store.objects() if one.key.endswith("/manifest.json")})
         broken = orphans(store)
         status, digests = Child(lambda: finish(home, uri)).wait()  # noqa: B023
-        for one in maintenance.garbage(store, -1.0):
+        for one in garbage.garbage(store, -1.0):
             store.delete(one.found)
         tell(number=number, moment=moment, ended=ended, done=done, orphans=broken, rerun=status,
              same=digests == calm["digests"], after=orphans(store), left=len(list(store.unfinished())))  # fmt: skip
@@ -165,7 +168,7 @@ def together(home: Path, root: Path) -> None:
     alone = [Child(lambda n=n: work(n, LocalStore(root / f"alone-{n}"))).wait()[1] for n in range(VARIANTS)]
     for number, (ended, digests) in enumerate(answers):
         tell(number=number, ended=ended, same=digests == alone[number % VARIANTS])
-    tell(runs=maintenance.runs(shared), orphans=orphans(shared), kinds=len({json.dumps(one) for one in alone}))
+    tell(runs=garbage.runs(shared), orphans=orphans(shared), kinds=len({json.dumps(one) for one in alone}))
 
 
 def tell(**facts: Any) -> None:
@@ -178,6 +181,8 @@ def main(what: str, folder: str, *more: str) -> None:
     torch.set_num_threads(1)
     # Its own is shared by forked processes: one killed while holding it would stop all that come after.
     tqdm.tqdm.set_lock(threading.RLock())
+    # The leases of the killed would protect what they left for some minutes.
+    leases.WATCH, leases.LIFE = 0.0, dict.fromkeys(leases.LIFE, 0.0)
     root = Path(folder)
     home = chain.home(root / "home", docs=24)
     chain.run(home, LocalStore(root / "warm"))

@@ -11,7 +11,7 @@ import given
 from hone import tables
 from hone.backends.encoders import vectors
 from hone.backends.encoders.tokens import DocTokenizer
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
 TEXTS = [" ".join(WORDS[at % 12 :] + [WORDS[at * at % 11]] * (at % 7)) for at in range(90)]

@@ -10,6 +10,9 @@ from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 FAULTS = ("reset", "reset after", "slow down", "lost answer", "stall", "truncated")
+LIES = ("html", "whole", "trickle", "heedless", "forbidden", "nothing stored")
+"""What other servers, and proxies on the way, do: not passing faults, and so no part of `some`."""
+PAGE = b"<html><body>Please log in to the network.</body></html>"
 SLOW_DOWN = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 )
@@ -53,6 +56,18 @@ class _Proxy:
             body = await _body(head, reader, writer)
             if fault == "slow down":
                 writer.write(_slow_down())
+            elif fault in ("html", "nothing stored"):
+                etag = b'ETag: "0"\r\n' if fault == "nothing stored" else b"Content-Type: text/html\r\n"
+                page = b"" if fault == "nothing stored" else PAGE
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nConnection: close\r\n%bContent-Length: %d\r\n\r\n%b" % (etag, len(page), page)
+                )
+            elif fault == "forbidden":
+                writer.write(b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            elif fault in ("whole", "heedless"):
+                unwanted = b"range:" if fault == "whole" else b"if-none-match:"
+                lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(unwanted)]
+                await self._answer(None, await self._ask(_alone(b"\r\n".join(lines)) + body), writer)
             else:
                 await self._answer(fault, await self._ask(_alone(head) + body), writer)
             await writer.drain()
@@ -67,6 +82,13 @@ class _Proxy:
             writer.write(answer[: -max(1, (len(answer) - answer.index(b"\r\n\r\n")) // 2)])
         elif fault == "stall":
             await asyncio.sleep(self.stall)
+        elif fault == "trickle":
+            start = answer.index(b"\r\n\r\n") + 4
+            writer.write(answer[:start])
+            for at in range(start, len(answer)):
+                writer.write(answer[at : at + 1])
+                await writer.drain()
+                await asyncio.sleep(0.05)
         else:
             writer.write(answer)
 

@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["hone"]):
     from hone.errors import UserError
     from hone.inputs import parquet_guard, readers
     from hone.results import manifest
-    from hone.storage.base import LocalStore
+    from hone.storage.local import LocalStore
 
 SETTINGS = b"""name: r
 preset: cpu

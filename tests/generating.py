@@ -13,10 +13,10 @@ from typing import Any
 from hone.context import Shard
 from hone.engine.execute import execute
 from hone.engine.plan import plan
-from hone.engine.scratch import scratch_folder
 from hone.results.manifest import Manifest
+from hone.scratch import scratch_folder
 from hone.stages.generate.settings import Config
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 HEAVY = [
     "hone.stages.generate",

@@ -12,9 +12,9 @@ from hone.context import Job, Plan, Shard
 from hone.engine.execute import execute
 from hone.engine.merge import merge
 from hone.engine.plan import plan
-from hone.engine.scratch import scratch_folder
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_part
+from hone.scratch import scratch_folder
 from hone.stages import stage
 from hone.storage.base import Store
 

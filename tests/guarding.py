@@ -12,7 +12,7 @@ from hone import tables
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
 from hone.stages.distill import training_record
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 TEXTS = [f"{word} {word} {word}" for word in twin.WORDS]
 SETTINGS: dict[str, Any] = {"learning_rate": 0.005, "max_epochs": 8, "patience": 99, "min_steps_per_epoch": 1}

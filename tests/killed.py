@@ -17,7 +17,7 @@ from hone.backends.training.gradients import Gradients
 from hone.backends.training.loop import dev_batches, train
 from hone.backends.training.settings import TrainingSettings
 from hone.progress import Task
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 SETTINGS = TrainingSettings(
     batch_size=6,

@@ -13,11 +13,12 @@ from urllib.parse import quote
 
 from browser import opened, show
 from hone.engine import record
-from hone.engine.scratch import scratch_folder
 from hone.results.table_io import fetch_folder
+from hone.scratch import scratch_folder
 from hone.serving.page import Judgements, Server
 from hone.serving.search import Searcher
-from hone.storage.base import Store, open_store
+from hone.storage.addresses import open_store
+from hone.storage.base import Store
 
 HEIGHT = 1500
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from hone.errors import UserError
 from hone.results import registry
 from hone.results.registry import Release
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 DOMAIN = "support"
 

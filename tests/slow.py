@@ -13,9 +13,9 @@ from hone.backends.teachers.pair_models import PairModel
 from hone.context import Shard
 from hone.engine.execute import execute
 from hone.engine.plan import plan
-from hone.engine.scratch import scratch_folder
+from hone.scratch import scratch_folder
 from hone.stages import stage
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 PAIRS, SECONDS = 50, 0.1
 

@@ -9,7 +9,7 @@ from hone.engine import ablation
 from hone.errors import UserError
 from hone.evaluation.saturation import fit
 from hone.report.ablation import ablation_markdown, ablation_page, saturation_page, sentence
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 
 @pytest.fixture(scope="module")

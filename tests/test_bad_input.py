@@ -26,7 +26,7 @@ from bad.home import Home
 from hone import settings
 from hone.commands import cli
 from hone.engine import runner
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 ROOT = os.geteuid() == 0
 CASES = bad.settings.CASES | bad.models.CASES | bad.store.CASES | bad.corpus.CASES

@@ -13,7 +13,7 @@ from hone.backends.generators.answers import Answer
 from hone.errors import UserError
 from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.requests import Prompts
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 
 @pytest.fixture

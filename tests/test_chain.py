@@ -26,7 +26,7 @@ from hone.results.manifest import Manifest, load_manifest
 from hone.results.table_io import fetch_folder
 from hone.serving.search import top_tens
 from hone.stages import STAGES, stage
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 TOPICS = ("wing lift drag stall flap slat", "engine thrust fan core inlet nozzle", "sea wave tide reef shore foam")
 RUN = tuple(name for name in STAGES if name != "publish")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hone.backends.training.checkpoints import Checkpoints
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 
 def checkpoints(folder: Path, every: int = 1) -> Checkpoints:

@@ -22,7 +22,7 @@ from hone import settings
 from hone.engine import runner
 from hone.kubeflow import attempts, settings_text
 from hone.results.manifest import Manifest
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs/ci"

@@ -13,7 +13,7 @@ from hone.core.near_duplicates import NearDuplicates, shingles, similarity
 from hone.core.query_text import comparable
 from hone.core.rejection import Rejection
 from hone.stages.generate.cleaning import Cleaner, Draft, Rules, answered, copied_words
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 RULES = Rules(2, 64, 8, check_language=True)
 

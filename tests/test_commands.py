@@ -18,7 +18,7 @@ from hone.commands.init import write_settings
 from hone.core.scripts import guess
 from hone.engine.schema import schema_json
 from hone.stages import STAGES, stage
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 TEXTS = ("the lift of a swept wing is small", "a heat shield that ablates in the flow", "flutter of the thin blades")
 HEAVY = ("torch", "pyarrow", "numpy", "transformers", "boto3", "pydantic", "rich", "bm25s")

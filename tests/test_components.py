@@ -19,7 +19,7 @@ from hone.kubeflow import attempts, derive, launcher
 from hone.kubeflow.components import COMPONENTS, component, parents, producers
 from hone.kubeflow.launcher import launch, local_file
 from hone.stages import STAGES, stage
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 ROOT = Path(__file__).parents[1]
 

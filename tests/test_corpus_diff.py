@@ -12,7 +12,7 @@ from hone.commands import diff_corpus
 from hone.engine import runner
 from hone.engine.corpus_diff import compare
 from hone.errors import UserError
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 
 def rewritten(home: Path, *changes: tuple[int, str | None]) -> None:

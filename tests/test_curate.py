@@ -16,7 +16,7 @@ from hone.core.curation import likely, split_of, stratified
 from hone.errors import UserError
 from hone.settings import check
 from hone.stages.curate import Config
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 Row = dict[str, Any]
 

@@ -16,12 +16,12 @@ from hone.backends.encoders.families import Student
 from hone.backends.training.batches import Batch, make_batch
 from hone.context import Job, Shard
 from hone.engine.plan import plan
-from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
+from hone.scratch import scratch_folder
 from hone.stages.distill import Config, read_examples, training_record
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 TEXTS = twin.texts(12)
 SETTINGS: dict[str, Any] = {"max_epochs": 1, "learning_rate": 1e-3}

@@ -12,7 +12,7 @@ from hone.engine import domains
 from hone.errors import UserError
 from hone.evaluation.statistics import holm
 from hone.report.domains import Domain, markdown, page, rows
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 
 def folder(home: Path) -> Path:

@@ -21,7 +21,7 @@ from hone.backends.encoders.vectors import encode_docs, encode_queries
 from hone.backends.search.bm25 import BM25, with_identifier_words
 from hone.errors import UserError
 from hone.results.content_cache import Memo
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 TEXTS = ["heat flow", "", "a wing in a slip stream", "shock waves", "an experimental study" + " of flow" * 25]
 QUESTION = {"query": "query: ", "document": "passage: "}

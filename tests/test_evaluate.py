@@ -25,7 +25,7 @@ from hone.report.markdown import markdown
 from hone.report.page import page
 from hone.results.manifest import Manifest, lineage
 from hone.stages import evaluate, stage
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 from hone.tables import Table
 from story import EVIL
 from tiny import student as tiny_student

@@ -19,7 +19,7 @@ from hone.engine.forecast import forecast
 from hone.engine.runner import run
 from hone.errors import UserError
 from hone.settings import RunSettings
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from hone.report.findings import Findings
 from hone.results.manifest import Manifest, load_manifest
 from hone.results.table_io import TableReader
 from hone.stages import stage
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 from tiny import student as tiny_student
 
 SHAPE = {"dimension": 32, "parameters": 1000, "layers": 2, "max_doc_tokens": 512}

@@ -16,7 +16,7 @@ from hone.core.query_text import comparable
 from hone.errors import UserError
 from hone.stages.generate.from_people import Asked
 from hone.stages.generate.settings import Config
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 
 @pytest.fixture

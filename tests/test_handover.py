@@ -20,7 +20,7 @@ from hone.errors import TransientError, UserError
 from hone.results import registry
 from hone.results.registry import Release
 from hone.stages import publish
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 from registries import Registries, serving
 from test_registry import add, put, results
 from test_registry import published as published_stage

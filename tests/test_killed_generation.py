@@ -7,7 +7,7 @@ from typing import Any
 import tiny
 from drafting import corpus, generated, prepared
 from generating import kill
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 from test_openai_api import KEY, sections, serving
 
 KILLS = 20

@@ -14,11 +14,11 @@ from hone.context import Job, Plan, Shard
 from hone.core.near_duplicates import NearDuplicates, shingles, similarity
 from hone.core.query_text import comparable
 from hone.engine.runner import run
-from hone.engine.scratch import scratch_folder
+from hone.scratch import scratch_folder
 from hone.settings import check
 from hone.stages import stage
 from hone.stages.gate import count_lists
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
 TEST = "What causes stall flutter in compressor blades?"

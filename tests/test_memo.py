@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hone.results import content_cache
 from hone.results.content_cache import Index, Memo
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 KEYS = st.lists(st.sampled_from([f"k{number}" for number in range(30)]), max_size=12)
 

@@ -10,10 +10,10 @@ import corpora
 import given
 from hone import settings
 from hone.engine import runner
-from hone.engine.scratch import scratch_folder
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
-from hone.storage.base import LocalStore
+from hone.scratch import scratch_folder
+from hone.storage.local import LocalStore
 
 LOGGED, LATE = 60, 20
 WORDS = " ".join(chain.TOPICS).split()

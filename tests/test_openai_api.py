@@ -24,7 +24,7 @@ from hone.backends.generators.settings import Endpoint
 from hone.errors import TransientError, UserError
 from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.prompts import EXAMPLE, Request
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 KEY = "sk-right"
 FAULTS = ("429", "500", "silence", "half a body", "garbage", "no choices")

@@ -8,7 +8,7 @@ import pictures
 from browser import needs_browser
 from hone.serving.page import query_id
 from hone.serving.search import top_tens
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 
 @needs_browser

@@ -20,7 +20,7 @@ from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
 from hone.kubeflow.components import COMPONENTS
 from hone.stages import STAGES
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 from test_components import call as launched
 
 ROOT = Path(__file__).parents[1]

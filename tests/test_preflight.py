@@ -20,7 +20,7 @@ from hone.kubeflow import preflight
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
 from hone.kubeflow.preflight import Needs
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 ROOT = Path(__file__).parents[1]
 

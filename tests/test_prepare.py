@@ -11,7 +11,7 @@ import corpora
 import given as given_
 from hone.core.text import contained, dedup_key
 from hone.errors import UserError
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 LONG = "the lift of a swept wing in supersonic flow"
 Dropped = dict[str, tuple[str, str]]

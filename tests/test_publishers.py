@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from fake_s3 import s3_with
 from hone.commands.cli import app
 from hone.results import registry
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 HERE = Path(__file__).parent
 RACERS = 3

@@ -12,13 +12,14 @@ from hone.context import Job, Plan, Shard
 from hone.engine.commit import manifest_of
 from hone.engine.execute import execute
 from hone.engine.plan import plan
-from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.results import registry
 from hone.results.manifest import Manifest
 from hone.results.registry import Move, Release
+from hone.scratch import scratch_folder
 from hone.stages import publish
-from hone.storage.base import LocalStore, Store
+from hone.storage.base import Store
+from hone.storage.local import LocalStore
 
 SUPPORT = publish.Config(domain="support")
 

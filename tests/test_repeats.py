@@ -12,7 +12,7 @@ from hone import tables
 from hone.core.duplicate_queries import Query, repeats
 from hone.core.near_duplicates import shingles, similarity
 from hone.core.query_text import comparable
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "Engine", "engines", "nozzle"]
 TEXTS = st.lists(st.sampled_from(WORDS), min_size=2, max_size=6).map(" ".join)

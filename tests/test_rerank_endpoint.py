@@ -17,7 +17,7 @@ import tiny
 from hone.backends.teachers.rerank_endpoint import RerankEndpoint
 from hone.backends.teachers.settings import OneTeacher
 from hone.errors import TransientError, UserError
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 from test_score import world
 
 QUERIES = ["heat flow", "a wing", "shock waves in nozzles", "heat flow", "stall"]

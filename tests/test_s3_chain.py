@@ -16,7 +16,9 @@ from hone import settings
 from hone.commands import cli
 from hone.engine import runner
 from hone.storage import s3
-from hone.storage.base import LocalStore, Store, open_store
+from hone.storage.addresses import open_store
+from hone.storage.base import Store
+from hone.storage.local import LocalStore
 
 
 @pytest.fixture(scope="module")

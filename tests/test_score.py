@@ -26,7 +26,7 @@ from hone.backends.search.bm25 import BM25
 from hone.backends.teachers.pair_models import PairModel
 from hone.errors import UserError
 from hone.results.manifest import Manifest
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
 DOCS, QUERIES, DEPTH = 60, 90, 6

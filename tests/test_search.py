@@ -16,7 +16,7 @@ from hone.backends import BACKENDS, load
 from hone.backends.search import exact, faiss_index
 from hone.backends.search.settings import Search
 from hone.errors import UserError
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 EXACT = ("torch", "faiss_flat")
 RECALL = 0.9

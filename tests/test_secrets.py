@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,8 @@ from fake_s3 import s3_with
 from hone import settings
 from hone.errors import UserError
 from hone.secrets import SECRET_NAME, secret, without_secrets
-from hone.storage.base import open_store
+from hone.stages.generate.prompts import checked_template
+from hone.storage.addresses import open_store
 
 ENVIRONMENT = (
     "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "OPENAI_API_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD",
@@ -150,6 +152,94 @@ def test_what_is_known_as_a_secret_is_taken_out(monkeypatch: pytest.MonkeyPatch)
 def test_an_address_with_a_password_is_refused_and_not_repeated(home: Path) -> None:
     with endpoint.serving() as server:
         changes = endpoint.sections(server, url="http://me:hunter2hunter2@127.0.0.1/v1")
-    with pytest.raises(UserError, match=r"tiny\.yaml: http://\.\.\. holds a password") as refused:
+    with pytest.raises(UserError, match=r"url: http://\.\.\. holds a password") as refused:
         settings.load(chain.settings_file(home, generate=changes))
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("cannot reach http://tok3n-abcdef@host/v1", "cannot reach http://host/v1"),
+        ("GET https://me:pa55w0rd@host:8443/a?x=1 failed", "GET https://host:8443/a?*** failed"),
+        ("https://b.s3.aws/k?X-Amz-Signature=deadbeef00&X-Amz-Credential=abc", "https://b.s3.aws/k?***"),
+        ("bad header Authorization: Basic bWU6aHVudGVyMg==", "bad header Authorization: Basic ***"),
+        ('{"x-api-key": "abcdef123456"}', '{"x-api-key": "***"}'),
+        ("sent Bearer abc123def456.x", "sent Bearer ***"),
+        ("password=hunter2hunter2 refused", "password=*** refused"),
+        ('{"error": "api_key: 12ab34cd56"}', '{"error": "api_key: ***"}'),
+        ("key AKIAIOSFODNN7EXAMPLE is unknown", "key *** is unknown"),
+        ("token sk-zyxwvutsrqponmlkji was revoked", "token *** was revoked"),
+        ("basic information about 1,024 tokens", "basic information about 1,024 tokens"),
+        ('{"cost": {"tokens": 4876}, "max_tokens": 640000}', '{"cost": {"tokens": 4876}, "max_tokens": 640000}'),
+        ("http://127.0.0.1:8080/ (judgements go to x; Ctrl-C ends)",
+         "http://127.0.0.1:8080/ (judgements go to x; Ctrl-C ends)"),
+        ("s3://bucket/prefix/model is missing", "s3://bucket/prefix/model is missing"),
+    ],
+)  # fmt: skip
+def test_what_is_said_is_cleaned_by_form_and_nothing_else_is_changed(text: str, kept: str) -> None:
+    assert without_secrets(text) == kept
+
+
+PLACES: list[dict[str, Any]] = [
+    {"endpoint": {"url": "http://tok3n-abcdef@host/v1"}},
+    {"endpoint": {"url": "http://me:hunter2@host/v1"}},
+    {"endpoint": {"url": "http://host/v1?api_key=hunter2hunter2"}},
+    {"endpoint": {"url": "https://b.host/v1?X-Amz-Signature=hunter2hunter2"}},
+    {"endpoint": {"extra_body": {"api_key": "hunter2hunter2"}}},
+    {"endpoint": {"extra_body": {"headers": {"Authorization": "Bearer hunter2hunter2"}}}},
+    {"endpoint": {"model": "sk-hunter2hunter2hunter2"}},
+    {"endpoint": {"extra_body": {"note": "AKIAIOSFODNN7EXAMPLE"}}},
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_settings_that_hold_a_secret_are_refused_without_repeating_it(place: dict[str, Any]) -> None:
+    data = {"name": "x", "generate": {"llm": place}}
+    with pytest.raises(UserError, match="keys come from the environment or a mounted file") as refused:
+        settings.check(data, "x.yaml", Path("/"))
+    assert "generate.llm.endpoint" in str(refused.value)
+    for planted in ("hunter2", "tok3n", "AKIA"):
+        assert planted not in str(refused.value)
+
+
+def test_one_stage_by_itself_refuses_a_secret_too() -> None:
+    with pytest.raises(UserError, match="holds a user name or token"):
+        settings.stage_config("prepare", {"corpus": "http://tok3n-abcdef@host/x"}, "--config", Path("/"))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("seed: 2024-02-30", r"line 1 is not valid YAML: a value cannot be what it looks like"),
+        (f"seed: {'9' * 5_000}", "line 1 is not valid YAML: a value cannot be what it looks like"),
+        ("a: &a {x: 1}\n" + "".join(f"b{n}: &b{n} {{<<: [{', '.join([f'*b{n - 1}' if n else '*a'] * 8)}]}}\n"
+                                     for n in range(9)), "merges"),
+    ],
+)  # fmt: skip
+def test_a_value_that_yaml_cannot_make_is_one_sentence_at_once(text: str, sentence: str) -> None:
+    started = time.process_time()
+    with pytest.raises(UserError, match=sentence):
+        settings.parse_yaml(text, "x.yaml")
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["{{ 1/0 }}", "{% include 'x' %}", "{% for a in styles %}{% for b in styles %}{% endfor %}{% endfor %}",
+     "{{ 'a' * 10**10 }}", "{{ 'a'|center(10**9) }}", "{% for a in range(10**9) %}x{% endfor %}",
+     "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{{ 'x'|replace('x', 'xx') }}", "{{ document.__class__ }}",
+     "{% set x = [1] %}{% for i in x recursive %}{{ loop(x) }}{% endfor %}"],
+)  # fmt: skip
+def test_a_template_only_puts_texts_together(part: str) -> None:
+    started = time.process_time()
+    with pytest.raises(ValueError):  # noqa: PT011 - any sentence will do
+        checked_template("{{ document }} {{ style.instruction }} " + part)
+    assert time.process_time() - started < 2
+
+
+def test_a_template_with_conditions_filters_and_a_loop_over_styles_is_accepted() -> None:
+    checked_template(
+        "{{ document|trim }}{% if language %} in {{ language|lower }}{% endif %}"
+        "{% for one in styles %}{{ loop.index }}. {{ one.instruction }}{% endfor %} {{ style.instruction }}"
+    )

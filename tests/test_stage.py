@@ -17,7 +17,7 @@ from hone.results.content_cache import Memo
 from hone.results.manifest import Manifest, Output
 from hone.results.table_io import TableReader, TableWriter
 from hone.stages import STAGES, stage
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 
 @pytest.fixture
@@ -151,6 +151,13 @@ def test_every_setting_of_every_stage_is_documented() -> None:
     for name in STAGES:
         for field, info in stage(name).Config.model_fields.items():
             assert info.description, f"{name}.{field} has no docstring"
+
+
+def test_a_memo_works_over_a_store_that_can_only_be_read(store: LocalStore, tmp_path: Path) -> None:
+    store.root.mkdir()
+    (store.root / "memo").write_text("no folder can be made here")
+    memo = Memo(store, "lengths", "x", pa.int64(), tmp_path)
+    assert memo.compute(["a", "bb"], lambda at: pa.array([at[0] + 1, 2], pa.int64())).to_pylist() == [1, 2]
 
 
 def test_a_damaged_part_of_a_memo_is_left_out_and_paid_for_again(store: LocalStore, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """One contract for every store: a local folder, and a real S3 server over HTTP through boto3."""
 
+import errno
 import hashlib
 import json
 import os
@@ -21,8 +22,12 @@ from hypothesis import strategies as st
 import faults
 from fake_s3 import s3_with
 from hone.errors import TransientError, UserError
-from hone.storage import s3
-from hone.storage.base import LocalStore, Object, Store, checked_key, open_store
+from hone.results.manifest import Part
+from hone.results.table_io import refuse_unstored
+from hone.storage import local, s3
+from hone.storage.addresses import open_store
+from hone.storage.base import Object, Store, checked_key, sha256_of
+from hone.storage.local import LocalStore
 from hone.storage.s3 import S3Store
 
 BUCKET = "results"
@@ -325,6 +330,133 @@ def test_any_fault_is_survived_with_the_same_bytes(
         assert keys(made) == ["a/big", "a/small"]
         assert made.faults.total() > 0
     assert list(at(address, monkeypatch, tmp_path).unfinished()) == []
+
+
+def test_a_server_that_starts_slowly_is_waited_for_and_then_called_busy_not_absent(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with faults.proxy(address, lambda method, path, count: "slow down" if count < 9 else None) as proxy:
+        at(proxy, monkeypatch, tmp_path).replace("a", b"")
+    with (
+        faults.proxy(address, lambda method, path, count: "slow down") as proxy,
+        pytest.raises(TransientError, match=r"failed 10 times in a row \(SlowDown\)") as caught,
+    ):
+        at(proxy, monkeypatch, tmp_path).check_writable()
+    assert caught.value.exit_code == 75
+
+
+@pytest.mark.parametrize("what", ["read", "fetch", "put", "objects", "big"])
+def test_what_is_not_s3_is_tried_again_and_then_called_so(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+    at(address, monkeypatch, tmp_path).replace("a", b"content")
+    file = tmp_path / "file"
+    file.write_bytes(bytes(PIECE + 1 if what == "big" else 3))
+    uses: dict[str, Any] = {
+        "read": lambda made: made.read("a"),
+        "fetch": lambda made: made.fetch("a", tmp_path / "scratch", anew=True),
+        "put": lambda made: made.put("b", file),
+        "big": lambda made: made.put("b", file),
+        "objects": lambda made: list(made.objects()),
+    }
+    with faults.proxy(address, lambda method, path, count: "html" if count < 3 else None) as proxy:
+        uses[what](at(proxy, monkeypatch, tmp_path))
+    with (
+        faults.proxy(address, lambda method, path, count: "html") as proxy,
+        pytest.raises((UserError, TransientError), match="3 times"),
+    ):
+        uses[what](at(proxy, monkeypatch, tmp_path))
+
+
+def test_a_server_that_ignores_ranges_is_named(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    at(address, monkeypatch, tmp_path).replace("a", b"content")
+    with (
+        faults.proxy(address, lambda method, path, count: "whole") as proxy,
+        pytest.raises(UserError, match=r"answered 2 times with all of an object .* keeps to Range"),
+    ):
+        at(proxy, monkeypatch, tmp_path).fetch("a", tmp_path / "scratch")
+
+
+def test_a_trickle_of_bytes_is_a_fault_whatever_is_asked_for(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    monkeypatch.setattr(s3, "GRACE", 0.5)
+    at(address, monkeypatch, tmp_path).replace("a", b"content" * 100)
+    with faults.proxy(address, lambda method, path, count: "trickle") as proxy:
+        made = at(proxy, monkeypatch, tmp_path)
+        for use in (lambda: made.read("a"), lambda: list(made.objects()), lambda: made.fetch("a", tmp_path / "x")):
+            with pytest.raises(TransientError, match=r"failed 2 times in a row \(ReadTimeoutError\)"):
+                use()
+    assert at(address, monkeypatch, tmp_path).read("a") == b"content" * 100
+
+
+@pytest.mark.parametrize(
+    ("fault", "method", "error", "sentence"),
+    [
+        ("heedless", "PUT", UserError, "ignores If-None-Match: two runs could both believe"),
+        ("forbidden", "HEAD", UserError, r"refused the request \(403\)"),
+        ("nothing stored", "PUT", TransientError, "said that it had stored .* and has not"),
+    ],
+)
+def test_what_a_store_cannot_do_is_noticed_before_anything_large_is_written(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, method: str, error: Any, sentence: str
+) -> None:
+    with (
+        faults.proxy(address, lambda asked, path, count: fault if asked == method else None) as proxy,
+        pytest.raises(error, match=sentence),
+    ):
+        at(proxy, monkeypatch, tmp_path).check_writable()
+    assert keys(at(address, monkeypatch, tmp_path)) == []
+
+
+def test_parts_that_were_never_stored_are_noticed_before_the_manifest(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"weights")
+    part = Part(path="model-0/file", rows=0, bytes=7, sha256=sha256_of(file))
+    with faults.proxy(address, lambda method, path, count: "nothing stored" if method == "PUT" else None) as proxy:
+        made = at(proxy, monkeypatch, tmp_path)
+        made.put("distill/0/model-0/file", file)
+        with pytest.raises(TransientError, match="said that it had stored distill/0/model-0/file"):
+            refuse_unstored(made, "distill/0", [part])
+
+
+def test_a_password_in_the_address_of_the_server_is_never_said(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://me:hunter2hunter2@127.0.0.1:1")
+    with pytest.raises(UserError) as caught:
+        open_store("s3://results/x").check_writable()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_folder_without_hard_links_still_has_one_winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    made = LocalStore(tmp_path / "store")
+    assert made.create("a", b"1")
+    assert not made.create("a", b"2")
+    assert made.read("a") == b"1"
+    monkeypatch.setattr(local, "NO_LINKS", (*local.NO_LINKS, errno.EEXIST))
+    with pytest.raises(FileExistsError):
+        local._rename_once(tmp_path / "store/a", tmp_path / "store/a")
+
+
+def test_a_full_or_read_only_store_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = LocalStore(tmp_path / "store")
+    for number, sentence in ((errno.ENOSPC, "the disk of the store .*store is full"), (errno.EROFS, "cannot write to")):
+
+        def fail(*arguments: object, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(UserError, match=sentence):
+            made.replace("a", b"1")
+    assert list(made.unfinished()) == []
 
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///x", "gs://bucket/x", "https://host/bucket"])

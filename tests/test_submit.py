@@ -17,7 +17,7 @@ from hone.kubeflow.compile import compile
 from hone.kubeflow.profile import Profile, load
 from hone.results.manifest import Manifest
 from hone.results.table_io import upload
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = "name: handbook\npreset: cpu\nstudent: {model: /models/student}\nprepare: {corpus: s3://hone/handbook}\n"

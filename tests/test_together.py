@@ -15,7 +15,7 @@ from hone.engine import runner
 from hone.results.manifest import Manifest, load_manifest
 from hone.results.table_io import fetch_folder
 from hone.settings import load
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 JOINING = """

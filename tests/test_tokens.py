@@ -19,7 +19,7 @@ from hone.backends.encoders.vectors import encode_docs
 from hone.backends.training.embedders import TopLayers, WholeModel, embed_all
 from hone.context import Job, Plan, Shard
 from hone.stages.mine import Config
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 ROWS = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=5), max_size=6)
 

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 import chain
 from hone.commands.cli import app
-from hone.engine import maintenance, runner
+from hone.engine import garbage, maintenance, runner
 from hone.errors import UserError
 from hone.results.manifest import Manifest
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 Done = dict[str, Manifest]
 
@@ -110,7 +110,10 @@ def test_a_run_stops_at_damage_and_says_how_to_mend_it(home: Path, store: LocalS
 def test_a_removed_result_is_made_again_by_the_run(home: Path, store: LocalStore, first: Done) -> None:
     (store.root / first["curate"].prefix / "manifest.json").write_text("{")
     outcomes = dict(maintenance.repair(store, "tiny"))
-    assert outcomes[first["curate"].prefix] == "its damaged manifest was removed; `hone run` makes it again"
+    said = outcomes[first["curate"].prefix]
+    assert "damaged manifest was moved to" in said
+    aside = said.split(" moved to ")[1].split(";")[0]
+    assert store.read(aside) == b"{", "it may be the only copy"
     assert chain.digests(chain.run(home, store)) == chain.digests(first)
 
 
@@ -134,7 +137,7 @@ def test_ls_shows_runs_and_damage(store: LocalStore, first: Done) -> None:
 
 def test_verify_reads_every_part(store: LocalStore, first: Done) -> None:
     code, said = hone("store", "verify", "--store", store.uri)
-    assert (code, said.strip()) == (0, f"{len(first)} results of 1 runs are whole.")
+    assert (code, said.strip()) == (0, f"{len(first)} results of 1 runs are whole, and so is all that is published.")
     flip(part(store, first, "distill", "model"))
     code, said = hone("store", "verify", "tiny", "--store", store.uri)
     assert code == 2
@@ -174,12 +177,13 @@ def test_gc_removes_what_nothing_refers_to_only_when_told_and_only_when_old(
 
 def test_gc_of_results_keeps_what_runs_stand_for(home: Path, store: LocalStore, first: Done) -> None:
     chain.run(home, store, "tiny", seed=5)
-    old = {one.found.key for one in maintenance.garbage(store, 0.0, results=True)}
+    old = {one.found.key for one in garbage.garbage(store, 0.0, results=True)}
     assert f"{first['distill'].prefix}/manifest.json" in old
-    for one in maintenance.garbage(store, 0.0, results=True):
+    for one in garbage.garbage(store, 0.0, results=True):
         store.delete(one.found)
     assert all(maintenance.flaws(store, prefix) == [] for prefix in maintenance.prefixes_of(store, "tiny"))
-    assert maintenance.garbage(store, 0.0, results=True) == []
+    left = garbage.garbage(store, 0.0, results=True)
+    assert {one.reason for one in left} == {"it is about a result that is gone"}
 
 
 def test_what_a_stage_logged_lies_beside_its_result(store: LocalStore, first: Done) -> None:

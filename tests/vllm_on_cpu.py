@@ -20,11 +20,11 @@ from hone.backends.teachers.settings import OneTeacher
 from hone.backends.teachers.vllm_scores import VLLMScores
 from hone.engine.execute import execute
 from hone.engine.plan import plan
-from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
+from hone.scratch import scratch_folder
 from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.settings import Config
-from hone.storage.base import LocalStore
+from hone.storage.local import LocalStore
 
 EXACT = {"prefix_cache_queries", "prefix_cache_hits"}
 

@@ -26,17 +26,18 @@ from hone.backends.encoders.families import doc_text
 from hone.core.forecast import Forecast
 from hone.engine import record, runner
 from hone.engine.forecast import forecast
-from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.evaluation.metrics import MEASURES, effectiveness
 from hone.evaluation.test_collections import ranking
 from hone.inputs import readers
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
+from hone.scratch import scratch_folder
 from hone.serving.search import Hit, top_tens
 from hone.serving.tables import Tables, drawn
 from hone.stages import STAGES
-from hone.storage.base import Store, open_store
+from hone.storage.addresses import open_store
+from hone.storage.base import Store
 
 DEFAULT_STORE = "hone-store"
 DEPTH = 100

@@ -2,7 +2,7 @@
 
 HONE_LOG says which go to stderr: `warnings` (as usual), `text` (all, a line each), `json` (all, as containers do it) or
 `off`. HONE_LOG_FILE names a file that all are added to as JSON; those of a stage are also kept in the store beside its
-result. What the environment holds as a secret, or a mounted file, never appears in a line.
+result. No secret appears in a line: see `hone.secrets`.
 """
 
 import json

@@ -19,12 +19,13 @@ from pydantic import BaseModel, Field, ValidationError
 
 from hone.config import Settings, StageConfig
 from hone.errors import UserError
+from hone.secrets import INSTEAD, secrets_in
 from hone.stages import STAGES, stage
 
 OWN = ("name", "preset", "store", "retrain")
 MOST_VALUES = 100_000
+MOST_MERGED = 2_000
 LONGEST_NAME = 200
-PASSWORD = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s:@]*:[^/\s@]+@")
 
 
 class Retrain(Settings):
@@ -105,6 +106,13 @@ class _Careful(yaml.SafeLoader):
             _check_aliases(node, {})
         return node
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError) as error:
+            flaw = f"a value cannot be what it looks like ({str(error).partition(';')[0]}); put it in quotes"
+            raise yaml.constructor.ConstructorError(problem=flaw, problem_mark=node.start_mark) from error
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
@@ -115,15 +123,10 @@ class _Careful(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _refuse_passwords(value: object, file: str) -> None:
-    """An address that holds a password would be kept with every result. Raises UserError."""
-    if isinstance(value, dict):
-        value = list(cast(dict[object, object], value).values())
-    if isinstance(value, list):
-        for one in cast(list[object], value):
-            _refuse_passwords(one, file)
-    elif isinstance(value, str) and (found := PASSWORD.search(value)):
-        raise UserError(f"{file}: {found[1]}... holds a password; keys come from the environment or a mounted file")
+def refuse_secrets(value: object, file: str) -> None:
+    """A secret in settings would be kept with every result. Raises UserError that says where it stands, but not it."""
+    for found in secrets_in(value):
+        raise UserError(f"{file}: {found}; {INSTEAD}")
 
 
 def _check_aliases(node: yaml.Node, sizes: dict[int, int]) -> int:
@@ -132,6 +135,9 @@ def _check_aliases(node: yaml.Node, sizes: dict[int, int]) -> int:
         sizes[id(node)] = 0
         sizes[id(node)] = 1 + sum(_check_aliases(one, sizes) for one in _inner(node))
     size = sizes[id(node)]
+    if size > MOST_MERGED and isinstance(node, yaml.MappingNode) and any(key.value == "<<" for key, _ in node.value):
+        flaw = f"its merges (<<) stand for more than {MOST_MERGED:,} values"
+        raise yaml.constructor.ConstructorError(problem=flaw, problem_mark=node.start_mark)
     if not 0 < size <= MOST_VALUES:
         flaw = f"its aliases stand for more than {MOST_VALUES:,} values" if size else "an alias stands for itself"
         raise yaml.constructor.ConstructorError(problem=flaw, problem_mark=node.start_mark)
@@ -152,7 +158,7 @@ def check(data: dict[str, Any], file: str, base: Path) -> RunSettings:
     name = data.get("name")
     if not isinstance(name, str) or not is_run_name(name):
         raise UserError(f"{file}: name: give the run a name of letters, digits, - and _, {LONGEST_NAME} at most")
-    _refuse_passwords(data, file)
+    refuse_secrets(data, file)
     shared = {key: value for key, value in data.items() if key not in (*OWN, *STAGES)}
     _refuse_unknown(shared, file)
     configs = {stage_name: _stage_config(stage_name, data, shared, file, base) for stage_name in STAGES}
@@ -191,6 +197,7 @@ def stage_config(
 
     Raises UserError naming the key and the mend.
     """
+    refuse_secrets({name: section}, file)
     try:
         return stage(name).Config.model_validate(section, context={"base": base})
     except ValidationError as error:

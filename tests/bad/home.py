@@ -8,7 +8,8 @@ import yaml
 
 import chain
 import corpora
-from hone.storage.base import LocalStore, sha256_of
+from hone.storage.base import sha256_of
+from hone.storage.local import LocalStore
 
 
 class Home:

@@ -13,7 +13,7 @@ from hone.commands.options import DEFAULT_STORE, Settings, StoreOption, duration
 from hone.commands.output import console
 from hone.engine import ablation
 from hone.report.ablation import HEADINGS, ablation_markdown, ablation_page, cells, finding
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 app = verbs()
 

@@ -7,11 +7,11 @@ import typer
 
 from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
 from hone.commands.output import console
-from hone.engine.scratch import scratch_folder
 from hone.report import before_after
+from hone.scratch import scratch_folder
 from hone.serving.compare import compare as compared
 from hone.serving.compare import write_report
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 app = verbs()
 

@@ -8,7 +8,7 @@ import typer
 from hone import settings as settings_file
 from hone.commands.options import DEFAULT_STORE, Settings, StoreOption, verbs
 from hone.engine.corpus_diff import compare
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 app = verbs()
 

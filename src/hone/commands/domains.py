@@ -10,7 +10,7 @@ from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
 from hone.commands.output import console
 from hone.engine import domains as engine
 from hone.report import domains as report
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 app = verbs()
 

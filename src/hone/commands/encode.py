@@ -7,9 +7,9 @@ import typer
 from hone import backends
 from hone.commands.options import DEFAULT_STORE, RunName, StoreOption, verbs
 from hone.commands.output import console, where
-from hone.engine.scratch import scratch_folder
+from hone.scratch import scratch_folder
 from hone.serving.vectors import write_vectors
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 app = verbs()
 

@@ -9,11 +9,11 @@ from rich.table import Table
 from hone.commands.options import DEFAULT_STORE, RunName, StoreOption, verbs
 from hone.commands.output import console
 from hone.engine import record
-from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.evaluation.policy import EXIT_CODES, read_verdict
 from hone.results.table_io import fetch_folder
-from hone.storage.base import open_store
+from hone.scratch import scratch_folder
+from hone.storage.addresses import open_store
 
 app = verbs()
 

@@ -32,7 +32,7 @@ from hone.kubeflow import reconcile as reconciling
 from hone.kubeflow import selftest as selftests
 from hone.kubeflow import submit as submitting
 from hone.kubeflow.platform import SYSTEM_NAMESPACE, connect
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 app = verbs()
 

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hone.engine.scratch import scratch_folder
 from hone.report import before_after
 from hone.report.next_step import next_step
 from hone.results.manifest import Manifest, load_manifest
 from hone.results.table_io import fetch_folder
+from hone.scratch import scratch_folder
 from hone.serving.tables import Tables
-from hone.storage.base import LocalStore, Store
+from hone.storage.base import Store
 
 console = Console(highlight=False)
 SAMPLED = 10
@@ -78,4 +78,4 @@ def show_verdict(manifest: Manifest) -> None:
 
 def where(store: Store) -> str:
     """Where a store lies, as a person would open it."""
-    return str(store.root.resolve()) if isinstance(store, LocalStore) else store.uri
+    return store.place

@@ -15,8 +15,8 @@ from hone.commands.options import DEFAULT_STORE, SetOption, Settings, StoreOptio
 from hone.commands.output import console
 from hone.core.forecast import Forecast
 from hone.engine.forecast import forecast
-from hone.engine.scratch import scratch_folder
-from hone.storage.base import open_store
+from hone.scratch import scratch_folder
+from hone.storage.addresses import open_store
 
 app = verbs()
 

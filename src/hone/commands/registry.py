@@ -10,7 +10,7 @@ from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
 from hone.commands.output import console, where
 from hone.errors import UserError
 from hone.results import registry
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 app = verbs("Published models: what serves a domain now, and what did before.")
 Domain = Annotated[str, typer.Argument(metavar="DOMAIN", help="The name that publish.domain gave.")]

@@ -8,7 +8,7 @@ from rich.markup import escape
 from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
 from hone.commands.output import console
 from hone.engine import maintenance
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 app = verbs()
 

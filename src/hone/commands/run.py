@@ -17,7 +17,8 @@ from hone.errors import UserError
 from hone.results.manifest import Manifest
 from hone.settings import RunSettings
 from hone.stages import STAGES, known_stage
-from hone.storage.base import Store, open_store
+from hone.storage.addresses import open_store
+from hone.storage.base import Store
 
 app = verbs()
 INTERRUPTED = 130

@@ -13,7 +13,7 @@ from hone.commands.output import console
 from hone.engine import ablation
 from hone.report.ablation import saturation_markdown, saturation_page, sentence
 from hone.report.findings import points
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 app = verbs()
 

@@ -10,7 +10,7 @@ from hone.commands.options import DEFAULT_STORE, RunName, StoreOption, verbs
 from hone.commands.output import console
 from hone.errors import UserError
 from hone.serving.search import Hit, top_tens
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 app = verbs()
 

@@ -15,9 +15,9 @@ from rich.table import Table
 from hone.commands.options import DEFAULT_STORE, RunName, StoreOption, verbs
 from hone.commands.output import console
 from hone.engine import record
-from hone.engine.scratch import scratch_folder
+from hone.scratch import scratch_folder
 from hone.serving.tables import Tables
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 app = verbs()
 SHOWN = 20

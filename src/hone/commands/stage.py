@@ -14,7 +14,8 @@ from hone.engine import runner
 from hone.errors import UserError
 from hone.results.manifest import Manifest, load_manifest
 from hone.stages import known_stage
-from hone.storage.base import Store, open_store
+from hone.storage.addresses import open_store
+from hone.storage.base import Store
 
 app = verbs()
 

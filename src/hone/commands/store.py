@@ -11,11 +11,14 @@ from rich.table import Table
 from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
 from hone.commands.output import console, where
 from hone.engine import record
-from hone.engine.maintenance import differences, flaws, garbage, parts_of, prefixes_of, runs
+from hone.engine.garbage import collect, garbage, runs
+from hone.engine.maintenance import differences, flaws, parts_of, prefixes_of
 from hone.errors import UserError
+from hone.results import registry
 from hone.results.manifest import missing_parts
 from hone.stages import STAGES
-from hone.storage.base import Store, open_store
+from hone.storage.addresses import open_store
+from hone.storage.base import Store
 
 app = verbs("The store: what it holds, whether it is whole, what may go.")
 
@@ -54,11 +57,13 @@ def store_verify(
     chosen = [name] if name else runs(opened)
     prefixes = dict.fromkeys(prefix for one in chosen for prefix in prefixes_of(opened, one))
     found = [line for prefix in prefixes for line in flaws(opened, prefix)]
+    found += [] if name else registry.flaws(opened)
     for line in found:
         console.print(escape(line), soft_wrap=True)
     if found:
-        raise UserError(f"{len(found)} of the above in {opened.uri} are damaged; mend each as it says")
-    console.print(f"{len(prefixes)} results of {len(chosen)} runs are whole.")
+        raise UserError(f"{len(found)} of the above in {opened.uri} are damaged; do for each as it says")
+    published = "" if name else ", and so is all that is published"
+    console.print(f"{len(prefixes)} results of {len(chosen)} runs are whole{published}.")
 
 
 def _existing(uri: str) -> Store:
@@ -93,11 +98,9 @@ def store_gc(
 ) -> None:
     """List what killed runs left behind: parts without a manifest, uploads that never ended."""
     opened = open_store(store)
-    found = garbage(opened, older_than, results=results)
-    for one in found:
+    count, size = 0, 0
+    for one in (collect if delete else garbage)(opened, older_than, results=results):
         console.print(f"{escape(one.found.key)}  [dim]{one.reason}, {one.found.size:,} bytes[/]", soft_wrap=True)
-        if delete:
-            opened.delete(one.found)
+        count, size = count + 1, size + one.found.size
     done = "removed" if delete else "may go; --delete removes them"
-    size = sum(one.found.size for one in found)
-    console.print(f"{len(found)} objects, {size / 1e6:,.1f} MB {done}." if found else "Nothing to remove.")
+    console.print(f"{count} objects, {size / 1e6:,.1f} MB {done}." if count else "Nothing to remove.")

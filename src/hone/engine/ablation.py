@@ -15,7 +15,6 @@ import numpy as np
 from hone import settings, tables
 from hone.core.text import flat
 from hone.engine import runner
-from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.evaluation.metrics import PRIMARY
 from hone.evaluation.saturation import GRID, fit, resampled
@@ -26,6 +25,7 @@ from hone.inputs.references import local_path
 from hone.report.ablation import Ablation, Curve, Row, Saturation
 from hone.results.manifest import Manifest
 from hone.results.table_io import TableReader
+from hone.scratch import scratch_folder
 from hone.settings import RunSettings
 from hone.stages import evaluate, generate, prepare
 from hone.storage.base import Store

@@ -49,7 +49,7 @@ def manifest_of(
 
 
 def commit(store: Store, key: str, manifest: Manifest) -> Manifest:
-    if store.create(key, manifest.model_dump_json(indent=1).encode()):
+    if store.create(key, manifest.stored()):
         log.info("committed", manifest=key)
         return manifest
     log.info("adopted", manifest=key)

@@ -10,10 +10,10 @@ from hone import tables
 from hone.backends.encoders.families import doc_text
 from hone.engine import record
 from hone.engine.forecast import corpus_texts
-from hone.engine.scratch import scratch_folder
 from hone.inputs.references import local_path
 from hone.results.manifest import Manifest
 from hone.results.table_io import TableReader
+from hone.scratch import scratch_folder
 from hone.settings import RunSettings
 from hone.stages import prepare
 from hone.storage.base import Store

@@ -17,7 +17,6 @@ from typing import Any, cast
 
 from hone import settings as settings_file
 from hone.engine import record, runner
-from hone.engine.scratch import scratch_folder
 from hone.errors import TransientError, UserError
 from hone.evaluation.metrics import PRIMARY
 from hone.evaluation.statistics import holm
@@ -25,9 +24,11 @@ from hone.report.domains import Domain
 from hone.results import registry
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
+from hone.scratch import scratch_folder
 from hone.settings import RunSettings, overlay, read_yaml
 from hone.stages import publish
-from hone.storage.base import Store, open_store
+from hone.storage.addresses import open_store
+from hone.storage.base import Store
 
 BASE = "base.yaml"
 

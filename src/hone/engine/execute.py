@@ -14,12 +14,14 @@ from typing import Any
 from hone import launch
 from hone.context import Job, Plan, Shard
 from hone.engine.commit import commit, finished, manifest_key, manifest_of
-from hone.engine.scratch import disk_full_in_one_sentence
 from hone.errors import UserError
 from hone.log import kept, log
-from hone.results.manifest import Manifest
+from hone.results.manifest import Manifest, lineage, missing_parts
+from hone.results.table_io import refuse_unstored
+from hone.scratch import disk_full_in_one_sentence
 from hone.stages import stage
 from hone.storage.base import Store
+from hone.storage.leases import leased
 
 HELPER_SECONDS = 0.5
 
@@ -34,12 +36,22 @@ def execute(todo: Plan, store: Store, scratch: Path, shard: Shard | None = None)
     shard = shard or Shard()
     if shard.count > 1 and not todo.config.sharded:
         raise UserError(f"{todo.stage} is not sharded; leave out --shard")
-    done = finished(store, todo, shard)
-    if done:
-        log.info("up to date", stage=todo.stage, result=done.prefix)
-        return done, False
-    if launch.is_helper():
-        return _help(todo, store, scratch, shard), False
+    with leased(store, needed(todo, store)):
+        done = finished(store, todo, shard)
+        if done:
+            log.info("up to date", stage=todo.stage, result=done.prefix)
+            return done, False
+        if launch.is_helper():
+            return _help(todo, store, scratch, shard), False
+        return _execute(todo, store, scratch, shard), True
+
+
+def needed(todo: Plan, store: Store) -> set[str]:
+    """The results that gc must leave alone while a stage runs: its own, and all that it comes from."""
+    return {todo.prefix, *(manifest.prefix for manifest in lineage(store, todo.inputs).values())}
+
+
+def _execute(todo: Plan, store: Store, scratch: Path, shard: Shard) -> Manifest:
     store.check_writable()
     share = f"{shard.index}/{shard.count}"
     with disk_full_in_one_sentence(scratch), kept(stage=todo.stage, shard=share) as lines:
@@ -48,20 +60,21 @@ def execute(todo: Plan, store: Store, scratch: Path, shard: Shard | None = None)
         manifest = _made(todo, store, job)
         _keep_log(store, todo, scratch, lines)
         committed = commit(store, manifest_key(todo, shard), manifest)
+        _keep_whole(todo, store, job, manifest)
         for task in job.afterwards:
             task()
-        return committed, True
+        return committed
 
 
 def redo(todo: Plan, store: Store, scratch: Path, before: Manifest) -> bool:
     """Makes a damaged result again in its place; says whether its bytes are the same. Raises UserError."""
     store.check_writable()
-    with disk_full_in_one_sentence(scratch), kept(stage=todo.stage):
+    with leased(store, needed(todo, store)), disk_full_in_one_sentence(scratch), kept(stage=todo.stage):
         job = Job(todo, store, scratch, Shard())
         manifest = _made(todo, store, job)
         same = manifest.outputs == before.outputs
         if not same:
-            store.replace(manifest_key(todo, Shard()), manifest.model_dump_json(indent=1).encode())
+            store.replace(manifest_key(todo, Shard()), manifest.stored())
         for task in job.afterwards:
             task()
     return same
@@ -72,6 +85,8 @@ def _made(todo: Plan, store: Store, job: Job) -> Manifest:
     started = time.monotonic()
     stage(todo.stage).run(todo.config, job)
     outputs = {name: job.publish(name) for name in stage(todo.stage).WRITES}
+    for output in outputs.values():
+        refuse_unstored(store, todo.prefix, output.parts)
     seconds = time.monotonic() - started
     if gpus := _gpus():
         spent: dict[str, Any] = {"gpu_seconds": round(seconds * gpus, 3)}
@@ -79,6 +94,13 @@ def _made(todo: Plan, store: Store, job: Job) -> Manifest:
     rows = {name: output.rows for name, output in outputs.items()}
     log.info("finished", seconds=round(seconds, 3), rows=rows, cost=dict(job.cost), faults=dict(store.faults))
     return manifest_of(todo, outputs, job.facts, job.cost, seconds)
+
+
+def _keep_whole(todo: Plan, store: Store, job: Job, manifest: Manifest) -> None:
+    """Uploads again what a gc that took this run for dead removed before the manifest said that it is needed."""
+    if missing_parts(manifest, {found.key: found.size for found in store.objects(todo.prefix)}):
+        for name in manifest.outputs:
+            job.publish(name)
 
 
 def _gpus() -> int:

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from hone.context import Plan
-from hone.engine.record import recorded
+from hone.engine.record import last_known
 from hone.results.manifest import load_manifest
 from hone.storage.base import Store
 
 
 def explain(store: Store, run_name: str, todo: Plan) -> str:
     """Why a stage has no result: what differs from the last one of this run."""
-    last = recorded(store, run_name).get(todo.stage)
+    last = last_known(store, run_name).get(todo.stage)
     before = last and load_manifest(store, f"{last}/manifest.json")
     if not before:
         return "no result yet"

@@ -1,36 +1,20 @@
-"""`hone store` and `hone repair`: what a store holds, whether it is whole, what differs, and what may go."""
+"""`hone store` and `hone repair`: what a store holds, whether it is whole, and what differs."""
 
-import time
+import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from hone.engine import explain, record
 from hone.engine.execute import redo
+from hone.engine.garbage import runs
 from hone.engine.plan import plan
-from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.log import about, log
 from hone.results.manifest import Manifest, Part, load_manifest
 from hone.results.table_io import fetch_part
+from hone.scratch import scratch_folder
 from hone.stages import STAGES, stage
 from hone.storage.base import Object, Store
-
-RUNS = "runs"
-HOUR = 3_600.0
-
-
-@dataclass(frozen=True)
-class Garbage:
-    """Something that may go, and why."""
-
-    found: Object
-    reason: str
-
-
-def runs(store: Store) -> list[str]:
-    """The names of all runs, sorted."""
-    keys = [found.key for found in store.objects(RUNS)]
-    return [key.removeprefix(f"{RUNS}/").removesuffix(".json") for key in keys if key.endswith(".json")]
+from hone.storage.sealed import NewerError
 
 
 def prefixes_of(store: Store, name: str) -> list[str]:
@@ -75,9 +59,11 @@ def repair(store: Store, name: str) -> Iterator[tuple[str, str]]:
 def _mended(store: Store, prefix: str) -> str:
     try:
         manifest = load_manifest(store, f"{prefix}/manifest.json")
+    except NewerError:
+        raise
     except UserError:
-        store.delete(Object(f"{prefix}/manifest.json", 0, 0.0))
-        return "its damaged manifest was removed; `hone run` makes it again"
+        aside = _set_aside(store, f"{prefix}/manifest.json")
+        return f"its damaged manifest was moved to {aside}; `hone run` makes it again"
     if manifest is None:
         return "missing; `hone run` makes it again"
     inputs = {name: _input(store, source) for name, source in manifest.inputs.items()}
@@ -88,6 +74,15 @@ def _mended(store: Store, prefix: str) -> str:
             return "its code, settings or sources have changed since; `hone run` makes a new result"
         same = redo(todo, store, scratch, manifest)
     return "made again, the same bytes" if same else "made again, other bytes: run what comes after it again"
+
+
+def _set_aside(store: Store, key: str) -> str:
+    """Moves a damaged manifest out of the way; returns where its bytes are now. They may be the only copy."""
+    folder, _, name = key.rpartition("/")
+    aside = f"{folder}/damaged/{uuid.uuid4().hex}-{name}"
+    store.replace(aside, store.read(key) or b"")
+    store.delete(Object(key, 0, 0.0))
+    return aside
 
 
 def _input(store: Store, prefix: str) -> Manifest:
@@ -104,62 +99,6 @@ def _fault(store: Store, prefix: str, part: Part) -> str:
         except UserError as error:
             return str(error)
     return ""
-
-
-def garbage(store: Store, hours: float, *, results: bool = False) -> list[Garbage]:
-    """What nothing refers to and is older than `hours`: parts without a manifest, uploads that never ended.
-
-    With `results` also finished results that belong to no run.
-    """
-    before = time.time() - hours * HOUR
-    found = [Garbage(upload, "an upload that never ended") for upload in store.unfinished()]
-    for prefix, objects in _by_prefix(store).items():
-        kept = _referred(store, prefix, objects)
-        found += [Garbage(one, "no manifest names it") for one in objects if one.key not in kept]
-    if results:
-        used = _used(store)
-        for prefix, objects in _by_prefix(store).items():
-            if prefix not in used:
-                # Manifests first: a result that is only half removed is none.
-                ordered = sorted(objects, key=lambda one: (not one.key.endswith(".json"), one.key))
-                found += [Garbage(one, "no run refers to its result") for one in ordered]
-    once = {(one.found.key, one.found.upload): one for one in reversed(found)}
-    return [one for one in reversed(once.values()) if one.found.modified <= before]
-
-
-def _by_prefix(store: Store) -> dict[str, list[Object]]:
-    found: dict[str, list[Object]] = {}
-    for name in STAGES:
-        for one in store.objects(name):
-            found.setdefault("/".join(one.key.split("/")[:2]), []).append(one)
-    return found
-
-
-def _referred(store: Store, prefix: str, objects: list[Object]) -> set[str]:
-    """The keys below a prefix that some manifest there names, with the manifests, and the logs of finished results."""
-    manifests = [one.key for one in objects if one.key.count("/") == 2 and one.key.endswith(".json")]
-    kept = set(manifests)
-    for key in manifests:
-        try:
-            manifest = load_manifest(store, key)
-        except UserError:
-            # What a damaged manifest named cannot be told: all is kept.
-            return {one.key for one in objects}
-        kept |= {f"{prefix}/{part.path}" for _, part in parts_of(manifest)} if manifest else set()
-    return kept | ({one.key for one in objects if one.key.startswith(f"{prefix}/logs/")} if manifests else set())
-
-
-def _used(store: Store) -> set[str]:
-    """The prefixes of all results that any run stands for, with what they were made from."""
-    used: set[str] = set()
-    waiting = [prefix for name in runs(store) for prefix in record.recorded(store, name).values()]
-    while waiting:
-        prefix = waiting.pop()
-        if prefix not in used:
-            used.add(prefix)
-            manifest = load_manifest(store, f"{prefix}/manifest.json")
-            waiting += manifest.inputs.values() if manifest else []
-    return used
 
 
 def differences(before: Mapping[str, Manifest], after: Mapping[str, Manifest]) -> Iterator[tuple[str, str]]:

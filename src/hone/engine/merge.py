@@ -9,10 +9,16 @@ from hone.errors import UserError
 from hone.results.manifest import Manifest, Output, output_of
 from hone.stages import stage
 from hone.storage.base import Store
+from hone.storage.leases import leased
 
 
 def merge(todo: Plan, store: Store, shards: int) -> Manifest:
     """Joins the results of all shards into one. Raises UserError naming the shards that are not finished."""
+    with leased(store, [todo.prefix]):
+        return _merge(todo, store, shards)
+
+
+def _merge(todo: Plan, store: Store, shards: int) -> Manifest:
     results = [finished(store, todo, Shard(index, shards)) for index in range(shards)]
     whole = [result for result in results if result is not None]
     if len(whole) < shards:

@@ -1,51 +1,113 @@
-"""Which results a run's name stands for; never read to decide whether a stage is done."""
+"""Which results a run's name stands for; never read to decide whether a stage is done.
 
-import json
+A record is one plan: results that follow from each other and from the settings that were run last. What is not done yet
+is absent.
+"""
+
 import re
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
+from pydantic import ValidationError
+
+from hone.config import StageConfig, identity
+from hone.engine.fingerprint import code_digest
 from hone.errors import UserError
 from hone.results.manifest import Manifest, load_manifest
+from hone.stages import STAGES, stage
 from hone.storage.base import Store
+from hone.storage.sealed import SealError, read_sealed, seal
 
 
-def record(store: Store, run_name: str, done: Mapping[str, Manifest]) -> None:
-    """Notes which results a run's name stands for; never read to decide whether a stage is done."""
-    prefixes = {**recorded(store, run_name), **{name: manifest.prefix for name, manifest in done.items()}}
-    if prefixes != recorded(store, run_name):
-        store.replace(_record_key(run_name), json.dumps(prefixes, indent=1).encode())
+def record(
+    store: Store,
+    run_name: str,
+    done: Mapping[str, Manifest],
+    plan: Mapping[str, StageConfig] | None = None,
+    at: str = "",
+) -> None:
+    """Notes which results a run's name stands for: those that are `done`, and of the ones noted before those that
+    follow from them under the same `plan`. `at` is the result that is being made, so that gc leaves its parts alone."""
+    known = _known(store, run_name)
+    kept = {name: manifest.prefix for name, manifest in done.items()}
+    for name in STAGES if plan else ():
+        before = None if name in kept else _loaded(store, known["stages"].get(name))
+        if before and _follows(before, kept) and _same(before, cast(Mapping[str, StageConfig], plan)[name]):
+            kept[name] = before.prefix
+    wanted = {"stages": kept, "at": at, "before": {**known["before"], **known["stages"], **kept}}
+    if wanted != known:
+        store.replace(_record_key(run_name), seal(wanted))
 
 
 def recorded(store: Store, run_name: str) -> dict[str, str]:
     """Stage to result prefix, as last noted for a run's name; empty for an unknown name."""
-    data = store.read(_record_key(run_name))
-    if data is None:
-        return {}
-    try:
-        found = cast(object, json.loads(data))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise _damaged(store, run_name, "it is no JSON object")
-    for name, prefix in cast(dict[str, object], found).items():
-        if not isinstance(prefix, str) or not re.fullmatch(rf"{re.escape(name)}/[0-9a-f]{{16}}", prefix):
-            raise _damaged(store, run_name, f"{name[:40]!r} is no result")
-    return cast(dict[str, str], found)
+    return _known(store, run_name)["stages"]
 
 
-def _damaged(store: Store, run_name: str, flaw: str) -> UserError:
-    mend = "delete it, and `hone run` finds the results again"
-    return UserError(f"{_record_key(run_name)} in {store.uri} is damaged ({flaw}); {mend}")
+def last_known(store: Store, run_name: str) -> dict[str, str]:
+    """Stage to the prefix of the last result that this name ever stood for: what a new plan is compared with."""
+    known = _known(store, run_name)
+    return {**known["before"], **known["stages"]}
+
+
+def needed(store: Store, run_name: str) -> set[str]:
+    """The results that a run stands for, and the one that it was making when it last said so."""
+    known = _known(store, run_name)
+    return {*known["stages"].values(), *filter(None, (known["at"],))}
 
 
 def results(store: Store, run_name: str) -> dict[str, Manifest]:
-    """The manifests that a run's name stands for. Raises UserError if there is no such run."""
+    """The manifests that a run's name stands for. Raises UserError if there is no such run.
+
+    A result that was not made from the others, as records of older versions may hold, is left out.
+    """
     prefixes = recorded(store, run_name)
     if not prefixes:
         raise UserError(f"there is no run called {run_name!r} in {store.uri}; `hone run` makes one")
-    loaded = {name: load_manifest(store, f"{prefix}/manifest.json") for name, prefix in prefixes.items()}
-    return {name: manifest for name, manifest in loaded.items() if manifest is not None}
+    found: dict[str, Manifest] = {}
+    for name in STAGES:
+        manifest = _loaded(store, prefixes.get(name))
+        if manifest and _follows(manifest, {name: one.prefix for name, one in found.items()}):
+            found[name] = manifest
+    return found
+
+
+def _follows(manifest: Manifest, kept: Mapping[str, str]) -> bool:
+    """Whether all that a result was made from is among those."""
+    return set(manifest.inputs.values()) <= set(kept.values())
+
+
+def _same(before: Manifest, config: StageConfig) -> bool:
+    """Whether a result is what these settings and this code would make of its inputs."""
+    try:
+        old = stage(before.stage).Config.model_validate(before.config)
+        same = identity(old, before.sources) == identity(config, before.sources)
+    except (KeyError, ValidationError):  # other sources, or settings of another version
+        return False
+    return same and before.code == code_digest(before.stage, config)
+
+
+def _loaded(store: Store, prefix: str | None) -> Manifest | None:
+    return load_manifest(store, f"{prefix}/manifest.json") if prefix else None
+
+
+def _known(store: Store, run_name: str) -> dict[str, Any]:
+    try:
+        found = read_sealed(store, _record_key(run_name))
+    except SealError as error:
+        raise _damaged(store, run_name, str(error)) from error
+    if found is None:
+        return {"stages": {}, "at": "", "before": {}}
+    known = found if "stages" in found else {"stages": found, "at": "", "before": {}}
+    for name, prefix in known["stages"].items() if isinstance(known["stages"], dict) else (("stages", None),):
+        if not isinstance(prefix, str) or not re.fullmatch(rf"{re.escape(name)}/[0-9a-f]{{16}}", prefix):
+            raise _damaged(store, run_name, f"{name[:40]!r} is not a result")
+    return known
+
+
+def _damaged(store: Store, run_name: str, flaw: str) -> UserError:
+    cure = "delete it, and `hone run` finds the results again"
+    return UserError(f"{_record_key(run_name)} in {store.uri} is damaged ({flaw}); {cure}")
 
 
 def _record_key(run_name: str) -> str:

@@ -14,7 +14,6 @@ from hone.engine.explain import explain
 from hone.engine.merge import merge
 from hone.engine.plan import plan
 from hone.engine.record import record
-from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.evaluation.policy import PROMOTE
 from hone.inputs import model_folder
@@ -22,10 +21,13 @@ from hone.inputs.references import local_path
 from hone.log import about
 from hone.progress import leg
 from hone.results.manifest import Manifest
+from hone.scratch import scratch_folder
 from hone.settings import RunSettings
 from hone.stages import STAGES, distill, publish, stage
 from hone.stages.generate.outcomes import none_kept
+from hone.storage.addresses import is_remote
 from hone.storage.base import Store
+from hone.storage.leases import leased
 
 TRAINING = ("generate", "mine", "score", "curate")
 """The stages that make what distill trains on."""
@@ -65,7 +67,7 @@ def run(
         raise UserError(f"{last} comes before {first}; nothing would be run, give a later --until or an earlier --from")
     _look_for_sources(settings, last)
     done: dict[str, Manifest] = {}
-    with about(run=settings.name):
+    with about(run=settings.name), leased(store) as lease:
         for name in _until(last):
             if why := left_out(name, settings, done):
                 tell(Step(name, None, "", why))
@@ -73,19 +75,22 @@ def run(
             with scratch_folder() as scratch:
                 _refuse_without_queries(name, outputs_of(done))
                 todo = plan(name, settings.stages[name], outputs_of(done), scratch)
+                lease.hold([todo.prefix])
                 result = finished(store, todo)
                 if result is None and STAGES.index(name) < STAGES.index(first):
                     raise UserError(f"{name} has no result for these settings; run without --from {first}")
                 reason = "" if result else explain(store, settings.name, todo)
                 tell(Step(name, result, reason))
                 if result is None:
+                    record(store, settings.name, done, settings.stages, todo.prefix)
                     after = sum((expected or {}).get(later, 0.0) for later in _until(last)[STAGES.index(name) + 1 :])
                     with leg(STAGES.index(name) + 1, len(STAGES), after):
                         done[name] = _execute(todo, store, shards)
+                    record(store, settings.name, done, settings.stages)
                     made(name, done)
                 else:
                     done[name] = result
-            record(store, settings.name, done)
+        record(store, settings.name, done, settings.stages)
     return done
 
 
@@ -93,7 +98,7 @@ def _look_for_sources(settings: RunSettings, last: str) -> None:
     """Looks at every local path before anything runs: no work is lost to a misspelt one, or a broken model, of a later
     stage."""
     for name in _until(last):
-        here = [one for one in marked(settings.stages[name], SourceMark) if not one.startswith("s3://")]
+        here = [one for one in marked(settings.stages[name], SourceMark) if not is_remote(one)]
         found = {reference: local_path(reference, Path()) for reference in here}
         for reference in marked(settings.stages[name], ModelMark):
             if reference in found:

@@ -4,6 +4,10 @@ Only safetensors are weights: a pickle can run code when it is read.
 """
 
 import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +19,17 @@ MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 LARGEST_HEADER = 100 << 20
 COPY = "copy the model folder again"
+LIBRARY = "sentence_transformers."
+DECLARED = re.compile(
+    r"(?:(?:\d+_\w+|0_Transformer)/)?(?:config|generation_config|modules|\w*tokenizer\w*|special_tokens_map|added_tokens|vocab"
+    r"|preprocessor_config|processor_config|chat_template|sentence_\w+_config|config_sentence_transformers)\.json"
+    r"|(?:\d+_\w+/)?(?:model[\w.-]*\.safetensors(?:\.index\.json)?|vocab\.txt|merges\.txt|chat_template\.jinja"
+    r"|tokenizer\.model|\w+\.bpe\.model|spiece\.model)"
+    r"|training\.json|(?:README|LICENSE|LICENCE|NOTICE)(?:\.\w+)?",
+    re.IGNORECASE,
+)
+"""The files of a model folder, by their path in it: what loads a model reads these and nothing else."""
+SHOWN = 5
 
 
 class _Tensor(BaseModel):
@@ -47,6 +62,37 @@ def check(folder: Path) -> Path:
     return weights
 
 
+def copy_declared(folder: Path, target: Path) -> None:
+    """Copies a model folder's files. Raises UserError that names whatever else is in it, or leads out of it.
+
+    Hidden files (.git, .cache ...) stay behind. A folder of a hub's cache may link to the blobs beside it.
+    """
+    modules(folder)
+    files = sorted(_below(folder))
+    strange = [name for name in files if not DECLARED.fullmatch(name)]
+    if strange:
+        shown = ", ".join(strange[:SHOWN]) + (f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else "")
+        raise UserError(f"{folder} holds what no model is made of ({shown}); name a copy of the folder without it")
+    roots = [folder.resolve(), *([folder.resolve().parents[1] / "blobs"] if folder.parent.name == "snapshots" else [])]
+    for name in files:
+        found = (folder / name).resolve()
+        if not any(found.is_relative_to(root) for root in roots) or not found.is_file():
+            raise UserError(f"{folder / name} is a link that leads out of the folder; name a copy that holds the file")
+    for name in files:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, target / name)
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """Every file and every link in a folder, hidden ones left out, by its path in it."""
+    for place, folders, files in os.walk(folder):
+        linked = [name for name in folders if (Path(place) / name).is_symlink()]
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in linked]
+        for name in (*files, *linked):
+            if not name.startswith("."):
+                yield (Path(place) / name).relative_to(folder).as_posix()
+
+
 def modules(folder: Path) -> list[dict[str, str]]:
     """What modules.json lists. Raises UserError for a module that would be left out silently, or lies elsewhere."""
     path = folder / "modules.json"
@@ -58,7 +104,7 @@ def modules(folder: Path) -> list[dict[str, str]]:
     except (ValidationError, KeyError) as error:
         raise UserError(f"{path} is no list of modules; {COPY}") from error
     for entry in found:
-        if kind(entry) not in MODULES:
+        if kind(entry) not in MODULES or not entry["type"].startswith(LIBRARY):
             raise UserError(f"{path} lists {entry['type']}; Hone knows {', '.join(MODULES)}: name another model")
         if not (folder / entry["path"]).resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{path} lists {entry['path'][:80]!r}, which is outside the folder; {COPY}")

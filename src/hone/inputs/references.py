@@ -18,6 +18,7 @@ import yaml
 from hone.errors import UserError
 from hone.inputs import buckets
 from hone.inputs.readers import Layout
+from hone.storage.addresses import is_remote
 
 CHUNK = 1 << 20
 WANTED = re.compile(r"(?P<name>\w[\w.-]*)=(?P<source>\S+?)(@(?P<sha256>[0-9a-f]{64}))?")
@@ -30,7 +31,7 @@ def local_path(reference: str, scratch: Path) -> Path:
     """
     if reference.startswith("package:"):
         return _package_model(reference.removeprefix("package:"))
-    if reference.startswith("s3://"):
+    if is_remote(reference):
         return buckets.download(reference, scratch)
     path = Path(reference)
     if not path.exists():

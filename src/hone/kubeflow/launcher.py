@@ -14,18 +14,19 @@ from typing import Any, cast
 from hone import settings
 from hone.context import Shard
 from hone.engine import record, runner
-from hone.engine.scratch import scratch_folder
 from hone.errors import TransientError, UserError
 from hone.kubeflow import settings_text
 from hone.kubeflow.attempts import Note, noting
 from hone.kubeflow.components import component, lackable, parents
 from hone.kubeflow.notify import notify
 from hone.kubeflow.preflight import Needs, check, retries_told
-from hone.results.manifest import Manifest, load_manifest
+from hone.results.manifest import Manifest, lineage, load_manifest
 from hone.results.table_io import fetch_folder
+from hone.scratch import scratch_folder
 from hone.secrets import without_secrets
 from hone.settings import RunSettings
-from hone.storage.base import Store, open_store
+from hone.storage.addresses import open_store
+from hone.storage.base import Store
 
 MOUNTS = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/"}
 """Where the platform expects the local file of an artifact."""
@@ -143,7 +144,7 @@ def _stage(call: Call, run_settings: RunSettings, store: Store) -> str:
     done = "ran" if ran else "was finished already, nothing is computed again"
     print(f"{call.name}: {done}: {store.uri}/{manifest.prefix}", flush=True)
     if shard.count == 1:
-        record.record(store, run_settings.name, {call.name: manifest})
+        record.record(store, run_settings.name, lineage(store, {call.name: manifest}), run_settings.stages)
     _report(call, store, manifest)
     return manifest.prefix
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from hone.config import ModelMark, Settings, SourceMark, marked
-from hone.engine.scratch import scratch_folder
 from hone.errors import TransientError, UserError
 from hone.inputs import buckets, model_folder, references
+from hone.scratch import scratch_folder
 from hone.settings import RunSettings, parse_yaml
+from hone.storage.addresses import is_remote
 from hone.storage.base import Store
 
 GIB = 1 << 30
@@ -94,7 +95,7 @@ def _store(store: Store) -> str:
 def _present(reference: str, *, model: bool) -> str:
     """Looks without downloading: a model may be large."""
     try:
-        if reference.startswith("s3://"):
+        if is_remote(reference):
             there = buckets.is_there(reference)
             return "" if there else f"{reference} does not exist; correct the address in the settings"
         found = references.local_path(reference, Path())

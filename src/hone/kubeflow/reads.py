@@ -8,6 +8,7 @@ from typing import Any, cast
 from hone.config import SourceMark, marked
 from hone.inputs.references import content_digest
 from hone.settings import RunSettings
+from hone.storage.addresses import is_remote
 
 SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 5, 20
 
@@ -35,7 +36,7 @@ def look(settings: RunSettings, *others: str) -> Reads:
 def _listed(reference: str) -> str:
     if reference.startswith("package:"):
         return reference
-    if reference.startswith("s3://"):
+    if is_remote(reference):
         return _at_s3(reference)
     return content_digest(Path(reference)) if Path(reference).exists() else ""
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 from hone.errors import TransientError, UserError
 from hone.kubeflow.platform import connect
 from hone.kubeflow.preflight import Needs, missing_gpus
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 
 def checks(host: str, namespace: str, store: str, queue: str, needs: Needs) -> Iterator[tuple[str, str]]:

@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 
 from hone import settings
-from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.inputs.references import local_path
+from hone.scratch import scratch_folder
 from hone.settings import RunSettings
 from hone.storage.base import Store
 

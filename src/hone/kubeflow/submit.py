@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from hone import __version__
-from hone.engine.scratch import scratch_folder
 from hone.errors import TransientError, UserError
 from hone.kubeflow import reads, settings_text
 from hone.kubeflow.attempts import Outcome, outcome
@@ -28,8 +27,10 @@ from hone.kubeflow.platform import asking
 from hone.kubeflow.profile import Profile
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
+from hone.scratch import scratch_folder
 from hone.settings import overlay, parse_yaml
-from hone.storage.base import Store, open_store
+from hone.storage.addresses import open_store
+from hone.storage.base import Store
 
 if TYPE_CHECKING:
     from kfp import Client

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from hone.log import log
 from hone.progress import Task
-from hone.storage.base import Store, sha256_of
+from hone.storage.base import ReadOnlyError, Store, sha256_of
 
 FETCHES = 8
 SUFFIX = ".arrow"
@@ -98,7 +98,10 @@ class Memo:
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, self.schema) as writer:
             writer.write_table(table)
         key = f"{self.folder}/{sha256_of(path)}{SUFFIX}"
-        self.store.put(key, path)
+        try:
+            self.store.put(key, path)
+        except ReadOnlyError as error:  # `hone search` reads such a store too, and pays for it each time
+            log.warning("memo not kept", part=key, error=str(error))
         self._seen.add(key)
         self._remember(self._open(path))
 

@@ -15,6 +15,7 @@ from hone.config import Settings
 from hone.errors import UserError
 from hone.log import log
 from hone.storage.base import Store, checked_key
+from hone.storage.sealed import NewerError, SealError, read_sealed, seal
 from hone.tables import Folder
 
 
@@ -58,6 +59,10 @@ class Manifest(Settings):
     def prefix(self) -> str:
         return f"{self.stage}/{self.fingerprint}"
 
+    def stored(self) -> bytes:
+        """The manifest as it lies in a store, with a digest of itself."""
+        return seal(self.model_dump(mode="json"))
+
     def place(self, name: str) -> str:
         """The key of the folder that holds an output's parts."""
         return f"{self.prefix}/{self.outputs[name].parts[0].path.partition('/')[0]}"
@@ -65,14 +70,15 @@ class Manifest(Settings):
 
 def load_manifest(store: Store, key: str) -> Manifest | None:
     """A manifest, or None if there is none. Raises UserError if it is not one that was written under this key."""
-    data = store.read(key)
-    if data is None:
-        return None
-    prefix = key.rpartition("/")[0]
     try:
-        manifest = Manifest.model_validate_json(data)
-        flaw = _flaw(manifest, prefix)
-    except (ValidationError, UserError) as error:
+        content = read_sealed(store, key)
+        if content is None:
+            return None
+        manifest = Manifest.model_validate(content)
+        flaw = _flaw(manifest, key.rpartition("/")[0])
+    except NewerError:
+        raise
+    except (SealError, ValidationError, UserError) as error:
         flaw = str(error).partition("\n")[0]
     else:
         if not flaw:

@@ -12,13 +12,18 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from hone.config import Settings
 from hone.errors import UserError
 from hone.results.manifest import Part
-from hone.storage.base import Store, sha256_of
+from hone.results.table_io import refuse_unstored, verify_stored
+from hone.storage.base import Store, checked_key, sha256_of
+from hone.storage.sealed import SealError, read_sealed, seal
+
+T = TypeVar("T", bound=Settings)
 
 NAME = r"[a-z0-9][a-z0-9_-]*"
 """Domains and versions: plain segments of a key."""
@@ -53,39 +58,67 @@ class Move(Settings):
 def domains(store: Store) -> list[str]:
     """Every domain that has been published to."""
     places = (found.key.split("/") for found in store.objects("models"))
-    return sorted({place[1] for place in places if place[2] == "current"})
+    return sorted({place[1] for place in places if len(place) == 4 and place[2] == "current"})
 
 
 def moves(store: Store, domain: str) -> list[Move]:
-    """All moves of a domain's pointer, oldest first; the last says what is current."""
-    made = store.objects(f"models/{domain}/current")
-    return [Move.model_validate_json(store.read(found.key) or b"") for found in made]
+    """All moves of a domain's pointer, oldest first; the last says what is current. Raises UserError on damage.
+
+    They are numbered without a gap, and the next is always looked for: a listing may be some seconds behind.
+    """
+    listed = [Path(found.key).stem for found in store.objects(f"models/{domain}/current")]
+    last = max((int(name) for name in listed if name.isdecimal()), default=0)
+    made: list[Move] = []
+    while (found := _read(store, key := _pointer(domain, len(made) + 1), Move)) or len(made) < last:
+        if found is None or found.number != len(made) + 1:
+            raise _damaged(store, key, f"it says that it is move {found.number}" if found else "it is missing")
+        made.append(found)
+    return made
 
 
 def releases(store: Store, domain: str) -> Iterator[Release]:
-    """Every whole version of a domain."""
-    for found in store.objects(f"models/{domain}"):
-        if found.key.endswith("/release.json"):
-            yield Release.model_validate_json(store.read(found.key) or b"")
+    """Every whole version of a domain. Raises UserError on damage."""
+    for found in list(store.objects(f"models/{domain}")):
+        place = found.key.split("/")
+        if len(place) == 4 and place[3] == "release.json" and (known := _release(store, domain, place[2])):
+            yield known
 
 
 def release(store: Store, domain: str, version: str) -> Release:
-    """One whole version. Raises UserError if there is none of that name, or if a file of it is missing."""
+    """One version, every byte of it compared. Raises UserError if there is none of that name or it is damaged."""
     for name in (domain, version):
         if not re.fullmatch(NAME, name):
             raise UserError(f"{name!r} is no name of the registry; use lower-case letters, digits, - and _")
-    data = store.read(f"models/{domain}/{version}/release.json")
-    if data is None:
+    found = _release(store, domain, version)
+    if found is None:
         known = ", ".join(sorted(found.version for found in releases(store, domain))) or "none"
         raise UserError(f"{domain} has no version {version!r} in {store.uri}; the versions are {known}")
-    found = Release.model_validate_json(data)
-    sizes = {there.key: there.size for there in store.objects(f"models/{domain}/{version}")}
-    for part in found.parts:
-        if sizes.get(f"models/{domain}/{version}/{part.path}") != part.bytes:
-            raise UserError(
-                f"models/{domain}/{version}/{part.path} in {store.uri} is missing or cut short; publish again"
-            )
+    for flaw in flaws_of(store, found):
+        raise UserError(flaw)
     return found
+
+
+def flaws_of(store: Store, found: Release) -> Iterator[str]:
+    """What is wrong with the files of a version, one line each; every byte is read."""
+    prefix = f"models/{found.domain}/{found.version}"
+    for key in verify_stored(store, prefix, found.parts):
+        yield f"{key} in {store.uri} is missing or damaged; publish again"
+
+
+def flaws(store: Store) -> Iterator[str]:
+    """What is wrong with any domain, one line each: its moves, what they name, and every file of every version."""
+    places = sorted({tuple(found.key.split("/")[1:3]) for found in store.objects("models")})
+    for domain, place in (found for found in places if len(found) == 2):
+        try:
+            if place == "current":
+                names = {move.version for move in moves(store, domain)}
+                missing = sorted(name for name in names if _release(store, domain, name) is None)
+                cure = f"publish it again, or make another current: `hone registry promote {domain} VERSION`"
+                yield from (f"models/{domain}/current names {name!r}, which is not there; {cure}" for name in missing)
+            elif found := _release(store, domain, place):
+                yield from flaws_of(store, found)
+        except UserError as error:
+            yield str(error)
 
 
 def parts_of(folder: Path) -> tuple[Part, ...]:
@@ -103,7 +136,8 @@ def add(store: Store, found: Release, folder: Path) -> None:
     if store.read(f"{prefix}/release.json") is None:
         for part in found.parts:
             store.put(f"{prefix}/{part.path}", folder / part.path)
-        store.create(f"{prefix}/release.json", found.model_dump_json(indent=1).encode())
+        refuse_unstored(store, prefix, found.parts)
+        store.create(f"{prefix}/release.json", seal(found.model_dump(mode="json")))
 
 
 def move(store: Store, domain: str, version: str, action: str, seen: list[Move]) -> Move:
@@ -115,9 +149,9 @@ def move(store: Store, domain: str, version: str, action: str, seen: list[Move])
         return seen[-1]
     release(store, domain, version)
     wanted = Move(number=len(seen) + 1, version=version, action=action)
-    if store.create(_pointer(domain, wanted.number), wanted.model_dump_json(indent=1).encode()):
+    if store.create(_pointer(domain, wanted.number), seal(wanted.model_dump(mode="json"))):
         return wanted
-    other = moves(store, domain)[wanted.number - 1]
+    other = _read(store, _pointer(domain, wanted.number), Move) or wanted
     raise UserError(
         f"{domain} was moved to version {other.version} by {other.by} at {other.at} ({other.action}) while this ran; "
         f"look with `hone registry show {domain}`, and run again to put {version} on top"
@@ -142,6 +176,30 @@ def rollback(store: Store, domain: str) -> Move:
 
 def _pointer(domain: str, number: int) -> str:
     return f"models/{domain}/current/{number:08d}.json"
+
+
+def _release(store: Store, domain: str, version: str) -> Release | None:
+    key = f"models/{domain}/{version}/release.json"
+    found = _read(store, key, Release)
+    if found and (found.domain, found.version) != (domain, version):
+        raise _damaged(store, key, f"it belongs to {found.domain[:40]!r}, {found.version[:40]!r}")
+    for part in found.parts if found else ():
+        checked_key(part.path)
+    return found
+
+
+def _read(store: Store, key: str, kind: type[T]) -> T | None:
+    try:
+        content: dict[str, Any] | None = read_sealed(store, key)
+        return None if content is None else kind.model_validate(content)
+    except (SealError, ValidationError) as error:
+        raise _damaged(store, key, str(error).partition("\n")[0]) from error
+
+
+def _damaged(store: Store, key: str, flaw: str) -> UserError:
+    return UserError(
+        f"{key} in {store.uri} is damaged ({flaw}); bring it back from a copy of the store, or publish again"
+    )
 
 
 def _who() -> str:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
 from typing import Protocol
@@ -11,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hone import tables
-from hone.errors import UserError
+from hone.errors import TransientError, UserError
 from hone.log import log
 from hone.results.manifest import Manifest, Output, Part, digest_of, mend, output_of
+from hone.scratch import scratch_folder
 from hone.storage.base import Store, sha256_of
 from hone.tables import Table
 
@@ -99,14 +101,36 @@ class TableWriter:
 def fetch_part(store: Store, prefix: str, part: Part, scratch: Path) -> Path:
     """A part as a local file, verified. Raises UserError naming it if its bytes are not those of the manifest."""
     key = f"{prefix}/{part.path}"
-    try:
-        path, sha256 = store.fetch(key, scratch)
-    except FileNotFoundError:
-        path, sha256 = scratch, ""
-    if sha256 != part.sha256:
-        log.error("part damaged", part=key, missing=not sha256)
-        raise UserError(f"{key} in {store.uri} is missing or damaged; {mend(prefix)}")
-    return path
+    sha256 = ""
+    for anew in (False, True):  # read again before it is believed: a proxy may have answered in the store's place
+        with suppress(FileNotFoundError):
+            path, sha256 = store.fetch(key, scratch, anew=anew)
+            if sha256 == part.sha256:
+                return path
+    log.error("part damaged", part=key, missing=not sha256)
+    raise UserError(f"{key} in {store.uri} is missing or damaged; {mend(prefix)}")
+
+
+def verify_stored(store: Store, prefix: str, parts: Sequence[Part]) -> list[str]:
+    """The keys of those parts that the store does not hold with the right bytes; every byte is read."""
+
+    def whole(part: Part) -> bool:
+        with scratch_folder() as scratch:
+            try:
+                fetch_part(store, prefix, part, scratch)
+            except UserError:
+                return False
+        return True
+
+    with ThreadPoolExecutor(AHEAD) as pool:
+        looks = [pool.submit(copy_context().run, whole, part) for part in parts]
+        return [f"{prefix}/{part.path}" for part, look in zip(parts, looks, strict=True) if not look.result()]
+
+
+def refuse_unstored(store: Store, prefix: str, parts: Sequence[Part]) -> None:
+    """Reads back what was just stored, before anything vouches for it. Raises TransientError."""
+    for key in verify_stored(store, prefix, parts):
+        raise TransientError(f"{store.uri} said that it had stored {key}, and has other bytes or none; run again")
 
 
 def fetch_parts(store: Store, prefix: str, parts: Sequence[Part], scratch: Path) -> Iterator[Path]:

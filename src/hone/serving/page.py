@@ -1,33 +1,41 @@
 """`hone serve`: a local page to type a query, see base and tuned side by side, and judge documents with a click.
 
-Plain forms, no script. Judgements are kept as a BEIR test set: FOLDER/queries.jsonl and FOLDER/qrels/test.tsv.
+Plain forms, no script. Judgements are kept as a BEIR test set: FOLDER/queries.jsonl and FOLDER/qrels/test.tsv, and
+every click in FOLDER/history.jsonl, to which lines are only added. Several servers may share a folder.
 """
 
+import fcntl
 import hashlib
 import hmac
 import json
 import os
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 from hone.core.text import flat
-from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.inputs import readers
 from hone.report.collect import cut
 from hone.report.html import Html, element, join
 from hone.report.style import CSS, SERVE_CSS
+from hone.scratch import scratch_folder
+from hone.serving.front import Front, Request
 from hone.serving.search import Hit, Searcher
-from hone.storage.base import open_store
+from hone.storage.addresses import open_store
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 LARGEST_FORM = 16_384
 LONGEST_QUERY = 1_000
+REMEMBERED = 256
+"""Queries whose answers stay in memory."""
 EXCERPT = 320
 GRADES = {"relevant": 1, "not relevant": 0}
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -40,6 +48,10 @@ class Judgements:
         self.folder = folder
         self.queries: dict[str, str] = {}
         self.grades: dict[tuple[str, str], int] = {}
+        self._read()
+
+    def _read(self) -> None:
+        folder = self.folder
         if (folder / "queries.jsonl").is_file():
             self.queries = {row["_id"]: row["text"] for _, row in readers.rows(folder / "queries.jsonl")}
         if (folder / "qrels/test.tsv").is_file():
@@ -51,10 +63,25 @@ class Judgements:
         return {doc: grade for (judged, doc), grade in self.grades.items() if judged == own}
 
     def judge(self, query: str, doc_id: str, grade: int) -> None:
-        """Keeps one judgement, in place of an earlier one."""
-        self.queries[query_id(query)] = query
-        self.grades[query_id(query), doc_id] = grade
+        """Keeps one judgement, in place of an earlier one, beside what other servers have written since."""
         (self.folder / "qrels").mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            self._read()
+            self.queries[query_id(query)] = query
+            self.grades[query_id(query), doc_id] = grade
+            self._write()
+            click = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "query": query, "doc_id": doc_id}
+            with (self.folder / "history.jsonl").open("a", encoding="utf-8") as history:
+                history.write(json.dumps({**click, "relevance": grade}, ensure_ascii=False) + "\n")
+
+    @contextmanager
+    def _alone(self) -> Generator[None]:
+        """No other server writes to the folder meanwhile."""
+        with (self.folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _write(self) -> None:
         lines = [json.dumps({"_id": key, "text": text}, ensure_ascii=False) for key, text in self.queries.items()]
         _write(self.folder / "queries.jsonl", lines)
         rows = [f"{key}\t{doc}\t{value}" for (key, doc), value in self.grades.items()]
@@ -66,18 +93,25 @@ def query_id(query: str) -> str:
     return hashlib.blake2b(query.encode(), digest_size=8).hexdigest()
 
 
-class Server(ThreadingHTTPServer):
-    """One run's page. One query is answered at a time."""
-
-    daemon_threads = True
+class Server(Front):
+    """One run's page. One query is searched at a time, and answers are remembered."""
 
     def __init__(self, address: tuple[str, int], searcher: Searcher, judgements: Judgements, title: str) -> None:
-        super().__init__(address, Handler)
-        self.searcher, self.judgements, self.title = searcher, judgements, title
+        super().__init__(address, self._handle, LARGEST_FORM)
+        self.judgements, self.title = judgements, title
+        self._top_tens = lru_cache(REMEMBERED)(searcher.top_tens)
         self.token = secrets.token_urlsafe(16)
         self.lock = threading.Lock()
         host, port = address[0], self.server_address[1]
         self.hosts = {f"{name}:{port}" for name in ((*LOOPBACK, host) if host in LOOPBACK else (host,))}
+
+    def top_tens(self, query: str) -> tuple[list[Hit], list[Hit]]:
+        """What both models find."""
+        with self.lock:
+            return self._top_tens(query)
+
+    def _handle(self, request: Request) -> None:
+        Handler(request, ("", 0), self)  # type: ignore[arg-type]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -92,10 +126,12 @@ class Handler(BaseHTTPRequestHandler):
         if address.path != "/":
             self._refuse(HTTPStatus.NOT_FOUND, "there is nothing here")
             return
-        query = flat(parse_qs(address.query).get("q", [""])[0])[:LONGEST_QUERY]
-        with self.server.lock:
-            hits = self.server.searcher.top_tens(query) if query else None
-            judged = self.server.judgements.of(query)
+        query = flat(parse_qs(address.query).get("q", [""])[0])
+        if len(query) > LONGEST_QUERY:
+            self._refuse(HTTPStatus.BAD_REQUEST, f"a query has {LONGEST_QUERY:,} characters at most")
+            return
+        hits = self.server.top_tens(query) if query else None
+        judged = self.server.judgements.of(query)
         self._send(page(self.server.title, query, hits, judged, self.server.token))
 
     def do_POST(self) -> None:
@@ -112,11 +148,19 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.FORBIDDEN, "this form is not from this page; load it again")
             return
         query, doc_id, grade = flat(form.get("q", "")), form.get("doc_id", ""), form.get("grade", "")
-        if self.path != "/judge" or grade not in GRADES or not query or not doc_id.isprintable() or not doc_id:
+        if self.path != "/judge" or grade not in GRADES or not query or len(query) > LONGEST_QUERY:
             self._refuse(HTTPStatus.BAD_REQUEST, "a judgement is a query, a document and a grade")
             return
-        with self.server.lock:
-            self.server.judgements.judge(query, doc_id, GRADES[grade])
+        shown = {hit.doc_id for side in self.server.top_tens(query) for hit in side}
+        if doc_id not in shown or not doc_id.isprintable():
+            self._refuse(HTTPStatus.BAD_REQUEST, "only a document that is shown for the query can be judged")
+            return
+        try:
+            with self.server.lock:
+                self.server.judgements.judge(query, doc_id, GRADES[grade])
+        except OSError as error:
+            self._refuse(HTTPStatus.INSUFFICIENT_STORAGE, f"the judgement could not be written: {error.strerror}")
+            return
         self.send_response(HTTPStatus.SEE_OTHER)
         self.send_header("Location", f"/?q={quote(query)}")
         self.send_header("Content-Length", "0")

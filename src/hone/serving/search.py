@@ -9,13 +9,13 @@ import numpy as np
 from hone.backends import encoders, search
 from hone.context import Job, Plan, Shard
 from hone.engine import record, runner
-from hone.engine.scratch import scratch_folder
 from hone.errors import UserError
 from hone.evaluation.hybrid import fused
 from hone.evaluation.test_collections import ranking
 from hone.report.collect import TITLE_CHARS, cut, find
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
+from hone.scratch import scratch_folder
 from hone.stages import evaluate
 from hone.storage.base import Store
 

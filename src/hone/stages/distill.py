@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from hone.core.interpolation import Point, allowed, choose, record, sweep
 from hone.errors import UserError
 from hone.evaluation.metrics import PRIMARY, effectiveness
 from hone.evaluation.test_collections import GuardSet, Judged, distinct, read_collection, themselves
+from hone.inputs.model_folder import copy_declared
 from hone.progress import Task, task
 
 IMAGE = "train"
@@ -60,7 +60,7 @@ class Config(StageConfig, TrainingSettings):
 def run(config: Config, job: Job) -> None:
     """Trains the student and saves it with `training.json`, the record of its curves."""
     if config.adopt:
-        shutil.copytree(job.source(config.adopt), job.new_folder("model"), dirs_exist_ok=True)
+        copy_declared(job.source(config.adopt), job.new_folder("model"))
         job.facts["adopted"] = True
         return
     with distributed.joined():

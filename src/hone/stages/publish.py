@@ -14,6 +14,7 @@ from hone.config import StageConfig
 from hone.context import Job
 from hone.errors import UserError
 from hone.evaluation.policy import PROMOTE, read_verdict
+from hone.inputs.model_folder import copy_declared
 from hone.results import registry
 
 IMAGE = "cpu"
@@ -77,7 +78,7 @@ def check_verdict(job: Job) -> None:
 def hand_over(config: Config, job: Job) -> Path:
     """The folder that is published: the model with its card, and the verdict on it."""
     folder = job.scratch / "release"
-    shutil.copytree(job.folder("model"), folder)
+    copy_declared(job.folder("model"), folder)
     shutil.copyfile(job.folder("verdict") / "verdict.json", folder / "verdict.json")
     shutil.copyfile(job.folder("card") / "README.md", folder / "README.md")
     if config.onnx:

@@ -8,7 +8,6 @@ way. Every fault is met in one place: tried again after a wait with jitter, coun
 import hashlib
 import itertools
 import os
-import random
 import threading
 import time
 import uuid
@@ -23,6 +22,8 @@ from typing import Any, TypeVar, cast
 
 from hone.errors import TransientError, UserError
 from hone.log import log
+from hone.retry import Backoff, retried
+from hone.secrets import address_alone, without_secrets
 from hone.storage.base import Fetched, Object, checked_key, sha256_of
 
 T = TypeVar("T")
@@ -33,12 +34,15 @@ BUFFER = 256 << 10
 MOST_PIECES = 9_000
 TRANSFERS = 10
 PAGE = 1_000
+PROBES = "probes"
 ATTEMPTS = 10
 """Unless AWS_MAX_ATTEMPTS or max_attempts in AWS's settings file says otherwise."""
 FIRST_ATTEMPTS = 5
 """Before the server has answered at all: the address may be wrong."""
 FIRST_WAIT, LONGEST_WAIT = 0.2, 20.0
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
+GRACE, SLOWEST = 60.0, 50_000
+"""Seconds that the body of an answer may take, and more for every so many bytes of it: a trickle is a fault too."""
 TRANSIENT = {
     "SlowDown", "Throttling", "RequestLimitExceeded", "RequestTimeout", "InternalError", "ServiceUnavailable",
     "OperationAborted", "ConditionalRequestConflict", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch",
@@ -48,23 +52,106 @@ MISSING = {"404", "NoSuchKey", "NoSuchUpload"}
 EXISTS = {"412", "PreconditionFailed"}
 
 
+PROOFS = {
+    "get_object": "ETag", "head_object": "ETag", "put_object": "ETag", "upload_part": "ETag",
+    "create_multipart_upload": "UploadId", "list_objects_v2": "IsTruncated", "list_multipart_uploads": "IsTruncated",
+}  # fmt: skip
+"""What every S3 server puts into its answer, and what answers in its place does not."""
+
+
 class _EmptyObjectError(Exception):
     """An empty object has no first byte to ask for."""
+
+
+class _ForeignError(Exception):
+    """An answer with the status of success that no S3 server gives."""
+
+
+class _Bounded:
+    """The way of requests to the server, on which no body takes longer than its size allows."""
+
+    def __init__(self, session: Any, heard: Callable[[], None]) -> None:
+        self._session, self._heard = session, heard
+
+    def send(self, request: Any) -> Any:
+        read_later, request.stream_output = request.stream_output, True
+        response = self._session.send(request)
+        self._heard()
+        response.raw = _BoundedBody(response.raw, address_alone(request.url))
+        if not read_later:
+            _ = response.content
+        return response
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class _BoundedBody:
+    """The body of an answer. Raises ReadTimeoutError when it comes too slowly."""
+
+    def __init__(self, raw: Any, url: str) -> None:
+        self._raw, self._url = raw, url
+        self._started, self._read = time.monotonic(), 0
+
+    def read(self, amount: int | None = None) -> bytes:
+        """At most so many bytes, fewer if no more have arrived yet; without a number all that is left."""
+        if amount is None:
+            return b"".join(self.stream())
+        from botocore.exceptions import ReadTimeoutError
+
+        if time.monotonic() - self._started > GRACE + self._read / SLOWEST:
+            self._raw.close()
+            raise ReadTimeoutError(endpoint_url=self._url)
+        found = self._raw.read1(amount) or b""
+        self._read += len(found)
+        return found
+
+    def stream(self) -> Iterator[bytes]:
+        """All that is left, in pieces."""
+        while piece := self.read(BUFFER):
+            yield piece
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
 
 
 class S3Store:
     def __init__(self, bucket: str, prefix: str) -> None:
         self.bucket, self.prefix = bucket, prefix
-        self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
+        self.uri = self.place = f"s3://{bucket}/{prefix}".rstrip("/")
         self.faults: Counter[str] = Counter()
         self._lock, self._buffers = threading.Lock(), threading.local()
-        self._answered = False
+        self._answered = self._checked = False
         self._renew()
 
+    @classmethod
+    def at(cls, place: str) -> "S3Store":
+        """The store at `bucket/prefix`. Raises UserError."""
+        bucket, _, prefix = place.partition("/")
+        if not bucket:
+            raise UserError(f"store 's3://{place}' names no bucket; write s3://bucket/prefix")
+        return cls(bucket, prefix.strip("/"))
+
     def check_writable(self) -> None:
-        probe = Object(f"probes/{uuid.uuid4().hex}", 0, 0.0)
-        self.replace(probe.key, b"")
-        self.delete(probe)
+        """Does once with a small object all that will be done with large ones. Raises UserError."""
+        if self._checked:
+            return
+        probe = Object(f"{PROBES}/{uuid.uuid4().hex}", 0, 0.0)
+        try:
+            self.create(probe.key, b"1")
+            held = self._call(lambda: self._request("head_object", probe.key))["ContentLength"]
+            if held != 1 or self.read(probe.key) != b"1":
+                raise FileNotFoundError(probe.key)
+            if self.create(probe.key, b"2"):
+                shared = "two runs could both believe that they finished a result"
+                raise UserError(
+                    f"the server of {self.uri} ignores If-None-Match: {shared}; use one that keeps to it, or a folder"
+                )
+        except FileNotFoundError as error:
+            raise TransientError(f"{self.uri} said that it had stored {probe.key}, and has not; run again") from error
+        finally:
+            self.delete(probe)
+        self._checked = True
 
     def read(self, key: str) -> bytes | None:
         try:
@@ -72,9 +159,10 @@ class S3Store:
         except FileNotFoundError:
             return None
 
-    def fetch(self, key: str, folder: Path) -> Fetched:
+    def fetch(self, key: str, folder: Path, *, anew: bool = False) -> Fetched:
         target = folder / checked_key(key)
-        return Fetched(target, sha256_of(target) if target.is_file() else self.download(key, target))
+        known = target.is_file() and not anew
+        return Fetched(target, sha256_of(target) if known else self.download(key, target))
 
     def download(self, key: str, target: Path) -> str:
         """Copies an object, whatever its key, to a local file; returns its sha256 (hex). Raises FileNotFoundError."""
@@ -166,8 +254,14 @@ class S3Store:
             session: Any = cast(Any, boto3).Session()
             self._attempts = int(session._session.get_config_variable("max_attempts") or ATTEMPTS)
             self.client: Any = session.client("s3", config=config)
+            self.client._endpoint.http_session = _Bounded(self.client._endpoint.http_session, self._hear)
         except (BotoCoreError, ValueError) as error:
-            raise UserError(f"the AWS settings for {self.uri} cannot be used: {error}") from error
+            flaw = without_secrets(str(error))
+            raise UserError(f"the AWS settings for {self.uri} cannot be used: {flaw}") from error
+
+    def _hear(self) -> None:
+        """Something answers at the address: from now on a fault is a passing one."""
+        self._answered = True
 
     def _fetch_pieces(self, key: str, file: int) -> str:
         """Copies an object to an open file. Each piece is hashed while those after it are on their way."""
@@ -185,6 +279,8 @@ class S3Store:
 
         def copy() -> int:
             answer = self._request("get_object", key, Range=f"bytes={start}-{start + PIECE - 1}")
+            if "ContentRange" not in answer:
+                raise _ForeignError("all of an object instead of the range that was asked for")
             at = start
             for chunk in answer["Body"].iter_chunks(BUFFER):
                 at += os.pwrite(file, chunk, at)
@@ -236,7 +332,10 @@ class S3Store:
                     "complete_multipart_upload", key, UploadId=upload, MultipartUpload={"Parts": parts}
                 )
             )
-        stored = self._call(lambda: self._request("head_object", key))["ContentLength"]
+        try:
+            stored = self._call(lambda: self._request("head_object", key))["ContentLength"]
+        except FileNotFoundError:
+            stored = 0
         if stored != size:
             raise TransientError(f"{key} in {self.uri} has {stored} bytes instead of {size} after its upload")
 
@@ -244,14 +343,21 @@ class S3Store:
         """All pages of a listing; `marks` names what a page tells and the next request hands back."""
         given: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix, most: PAGE}
         while True:
-            page = self._call(lambda: getattr(self.client, operation)(**given))
+            page = self._call(lambda: self._proved(operation, given))
             yield page
             if not page.get("IsTruncated"):
                 return
             given.update({ask: page[told] for told, ask in marks.items()})
 
     def _request(self, operation: str, key: str, **arguments: Any) -> Any:
-        return getattr(self.client, operation)(Bucket=self.bucket, Key=self._key(key), **arguments)
+        return self._proved(operation, {"Bucket": self.bucket, "Key": self._key(key), **arguments})
+
+    def _proved(self, operation: str, arguments: dict[str, Any]) -> Any:
+        """The answer to a request. Raises _ForeignError if no S3 server gave it."""
+        answer = getattr(self.client, operation)(**arguments)
+        if PROOFS.get(operation, "ResponseMetadata") not in answer:
+            raise _ForeignError("something that is not S3")
+        return answer
 
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
@@ -268,24 +374,23 @@ class S3Store:
         from botocore.parsers import ResponseParserError
         from urllib3.exceptions import HTTPError
 
-        for attempt in itertools.count(1):
-            try:
-                answer = request()
-                self._answered = True
-                return answer
-            except (ClientError, BotoCoreError, ResponseParserError, HTTPError) as error:
-                fault = self._refused(error) if isinstance(error, ClientError) else self._broken(error)
-                self._note(fault, attempt)
-                if attempt >= (self._attempts if self._answered else min(self._attempts, FIRST_ATTEMPTS)):
-                    raise self._lasting(fault, attempt) from error
-            time.sleep(random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)))
-        raise AssertionError
+        def failed(error: Exception, attempt: int) -> None:
+            fault = self._refused(error) if isinstance(error, ClientError) else self._broken(error)
+            self._note(fault, attempt)
+            if attempt >= (self._attempts if self._answered else min(self._attempts, FIRST_ATTEMPTS)):
+                raise self._lasting(error, fault, attempt) from error
+
+        backoff = Backoff(self._attempts, 2 * FIRST_WAIT, LONGEST_WAIT)
+        kinds = (ClientError, BotoCoreError, ResponseParserError, HTTPError, _ForeignError)
+        answer = retried(request, backoff, failed, *kinds)
+        self._answered = True
+        return answer
 
     def _refused(self, error: Any) -> str:
         """The name of a passing fault that the server reported. Raises what any other one means."""
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        self._answered = self._answered or status < 500
+        self._answered = True
         if code in EXPIRED:
             self._renew()
             return code
@@ -313,11 +418,14 @@ class S3Store:
             raise UserError(f"the certificate of {self._endpoint} is not trusted; {mend}") from error
         if isinstance(error, boto.ParamValidationError):
             raise UserError(f"{self.uri} cannot be asked for: {error}") from error
-        return type(error).__name__
+        return str(error) if isinstance(error, _ForeignError) else type(error).__name__
 
-    def _lasting(self, fault: str, attempts: int) -> Exception:
+    def _lasting(self, error: Exception, fault: str, attempts: int) -> Exception:
         if fault in EXPIRED:
             return UserError(f"the credentials for {self.uri} have expired; log in again and run the command again")
+        if isinstance(error, _ForeignError):
+            cure = "check AWS_ENDPOINT_URL and any proxy on the way; Hone needs a server that keeps to Range"
+            return UserError(f"{self._endpoint} answered {attempts} times with {fault}; {cure}")
         if not self._answered:
             return UserError(f"no S3 server answers at {self._endpoint} ({fault}); check AWS_ENDPOINT_URL")
         again = "finished work is kept, run the command again"
@@ -330,4 +438,4 @@ class S3Store:
 
     @property
     def _endpoint(self) -> str:
-        return str(self.client.meta.endpoint_url)
+        return address_alone(str(self.client.meta.endpoint_url))

@@ -317,8 +317,10 @@ def named_faults(weights: Path) -> Generator[None]:
     """What transformers finds wrong with a folder, as one sentence."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
+            raise
+        if isinstance(error, RuntimeError) and "mismatch" not in str(error):
             raise
         first = str(error).strip().splitlines()[0]
         raise UserError(f"{weights} cannot be loaded ({first}); copy the model folder again") from error

@@ -1,15 +1,15 @@
 """Checkpoints of a training in the store: tensors as safetensors, then a JSON that vouches for them. Two stay."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hone.log import log
 from hone.storage.base import Store, sha256_of
+from hone.storage.sealed import SealError, read_sealed, seal
 
 KEPT = 2
 
@@ -29,19 +29,20 @@ class Checkpoints:
         path = self.scratch / "checkpoint.safetensors"
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
         self.store.put(self._key(step, "safetensors"), path)
-        self.store.replace(self._key(step, "json"), json.dumps({**record, "sha256": sha256_of(path)}).encode())
+        self.store.replace(self._key(step, "json"), seal({**record, "sha256": sha256_of(path)}))
         path.unlink()
-        self._remove(before=sorted(self._steps())[-KEPT:][0])
+        # A listing may be some seconds behind: what was just stored counts, seen or not.
+        self._remove(before=sorted({*self._steps(), step})[-KEPT:][0])
 
     def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and record of the last checkpoint that is whole; a damaged one is passed over."""
         for step in sorted(self._steps(), reverse=True):
             try:
-                record = cast(dict[str, Any], json.loads(self.store.read(self._key(step, "json")) or b""))
+                record = read_sealed(self.store, self._key(step, "json")) or {}
                 path, sha256 = self.store.fetch(self._key(step, "safetensors"), self.scratch)
                 if sha256 == record["sha256"]:
                     return load_file(path), record
-            except (ValueError, KeyError, FileNotFoundError):
+            except (SealError, KeyError, FileNotFoundError):
                 pass
             log.warning("checkpoint damaged, passed over", checkpoint=self._key(step, "json"))
         return None
@@ -52,12 +53,12 @@ class Checkpoints:
 
     def _steps(self) -> set[int]:
         keys = (found.key for found in self.store.objects(self.folder))
-        return {int(Path(key).stem) for key in keys if key.endswith(".json")}
+        return {int(Path(key).stem) for key in keys if key.endswith(".json") and Path(key).stem.isdecimal()}
 
     def _remove(self, before: int) -> None:
         # The JSON of a checkpoint sorts before its tensors, so that it never vouches for what is gone.
         for found in list(self.store.objects(self.folder)):
-            if int(Path(found.key).stem) < before:
+            if Path(found.key).stem.isdecimal() and int(Path(found.key).stem) < before:
                 self.store.delete(found)
 
     def _key(self, step: int, kind: str) -> str:

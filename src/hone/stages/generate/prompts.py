@@ -47,6 +47,18 @@ LAYOUTS = {
 }
 PLACEHOLDERS = ("document", "style", "styles", "language")
 SAME_LANGUAGE = "the language of the document"
+LONGEST_TEMPLATE = 20_000
+FILTERS = (
+    "capitalize", "default", "first", "int", "join", "last", "length", "list", "lower", "reverse", "safe", "sort",
+    "title", "tojson", "trim", "truncate", "upper",
+)  # fmt: skip
+LOOPS = (("", "styles"), ("", "examples"), ("styles", "examples"))
+"""What a loop may go over, with what the loop around it goes over."""
+PARTS = (
+    "Output", "TemplateData", "Name", "NSRef", "Getattr", "Getitem", "Filter", "Test", "If", "For", "Const", "Compare",
+    "Operand", "And", "Or", "Not", "CondExpr", "Concat", "Assign", "AssignBlock", "Tuple", "List", "Keyword", "Slice",
+)  # fmt: skip
+"""What a template may hold: no arithmetic, no calls, nothing from elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +93,14 @@ class Request:
 def checked_template(text: str) -> str:
     """A template of the user's. Raises ValueError on bad syntax, an unknown or a missing placeholder."""
     from jinja2 import TemplateSyntaxError, UndefinedError, meta
-    from jinja2.exceptions import SecurityError
+    from jinja2.exceptions import FilterArgumentError, SecurityError
 
+    if len(text) > LONGEST_TEMPLATE:
+        raise ValueError(f"a template has {LONGEST_TEMPLATE:,} characters at most")
     try:
-        found = meta.find_undeclared_variables(_environment().parse(text))
+        parsed = _environment().parse(text)
+        _check_parts(parsed)
+        found = meta.find_undeclared_variables(parsed)
         if unknown := sorted(found - set(PLACEHOLDERS)):
             raise ValueError(f"unknown placeholder {unknown[0]}; the placeholders are {', '.join(PLACEHOLDERS)}")
         if not {"document", "style"} <= found:
@@ -92,10 +108,32 @@ def checked_template(text: str) -> str:
         Request("", EXAMPLE, (EXAMPLE,), text).prompt("document")
     except TemplateSyntaxError as error:
         raise ValueError(f"line {error.lineno}: {error.message}") from error
+    except (TypeError, FilterArgumentError) as error:
+        raise ValueError(f"it cannot be filled in: {error}") from error
     except (UndefinedError, SecurityError) as error:
         said = str(error.message).replace(f"'{Shown.__module__}.{Shown.__name__} object'", "a style")
         raise ValueError(f"{said}; a style has {', '.join(vars(EXAMPLE))}") from error
     return text
+
+
+def _check_parts(parsed: Any, around: str = "") -> None:
+    """A template only puts texts together: it fills in quickly and stays small. Raises ValueError."""
+    from jinja2 import nodes
+
+    for node in parsed.iter_child_nodes():
+        kind, within = type(node).__name__, around
+        if isinstance(node, nodes.For):
+            within = "examples" if getattr(node.iter, "attr", "") == "examples" else getattr(node.iter, "name", "")
+            if node.recursive or (around, within) not in LOOPS:
+                raise ValueError(f"line {node.lineno}: loops go over styles, and over the examples of a style")
+        if kind not in PARTS:
+            raise ValueError(f"line {node.lineno}: {kind} is not for templates, which hold placeholders, filters, "
+                             "conditions and loops")  # fmt: skip
+        if isinstance(node, nodes.Filter) and node.name not in FILTERS:
+            raise ValueError(f"line {node.lineno}: the filters are {', '.join(FILTERS)}, not {node.name}")
+        if isinstance(node, nodes.Const) and isinstance(node.value, int | float) and abs(node.value) > LONGEST_TEMPLATE:
+            raise ValueError(f"line {node.lineno}: {node.value} is too large a number")
+        _check_parts(node, within)
 
 
 @cache

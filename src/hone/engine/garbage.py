@@ -1,0 +1,187 @@
+"""What may go from a store, and how it goes: nothing that a run needs, or may need when it is run again.
+
+    hone store gc              parts that no manifest names, uploads that never ended, checkpoints of finished trainings
+    hone store gc --results    also results, finished or not, that no run stands for
+
+A result that a living run needs (`hone.storage.leases`) is left alone altogether. Ages are by the store's own clock.
+Before a result is touched all is looked at once more: only what was garbage both times, and is the same, is deleted.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from hone.engine import record
+from hone.errors import UserError
+from hone.results.manifest import Manifest, load_manifest
+from hone.stages import STAGES
+from hone.storage import leases
+from hone.storage.base import Object, Store
+from hone.storage.leases import GC, LAST, LIFE, RUN, Lease, Watched
+from hone.storage.s3 import PROBES
+
+RUNS = "runs"
+HOUR = 3_600.0
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Something that may go, and why."""
+
+    found: Object
+    reason: str
+
+
+def runs(store: Store) -> list[str]:
+    """The names of all runs, sorted."""
+    keys = [found.key for found in store.objects(RUNS)]
+    return [key.removeprefix(f"{RUNS}/").removesuffix(".json") for key in keys if key.endswith(".json")]
+
+
+def garbage(store: Store, hours: float, *, results: bool = False) -> list[Garbage]:
+    """What nothing needs and is older than `hours`; with `results` also whole results that belong to no run."""
+    lease = Lease(store, GC)
+    now = time.time()
+    try:
+        with suppress(UserError):  # a store that can only be read still tells what might go
+            now = lease.at([])
+        return list(_Look(store, hours, results, Watched(store), now).everything())
+    finally:
+        with suppress(UserError):
+            lease.end()
+
+
+def collect(store: Store, hours: float, *, results: bool = False) -> Iterator[Garbage]:
+    """Deletes what nothing needs; yields each when it is gone."""
+    lease, watched = Lease(store, GC), Watched(store)
+    try:
+        first = _Look(store, hours, results, watched, lease.at([])).everything()
+        for prefix, batch in _grouped(first).items():
+            waiting = batch
+            while waiting:
+                renewed = time.monotonic()
+                again = _Look(store, hours, results, watched, lease.at([prefix])).of(prefix)
+                still = {one.found: one for one in again}
+                waiting = [one for one in waiting if one.found in still]
+                # One that was held up for long may have been taken for dead: then it looks once more.
+                while waiting and time.monotonic() - renewed < LIFE[GC] / 2:
+                    one = waiting.pop(0)
+                    store.delete(one.found)
+                    yield one
+    finally:
+        lease.end()
+
+
+@dataclass
+class _Look:
+    """One look at a store: who needs what comes first, then what there is."""
+
+    store: Store
+    hours: float
+    results: bool
+    watched: Watched
+    now: float
+    held: set[str] = field(init=False)
+    """What living runs need."""
+    busy: bool = field(init=False)
+    used: set[str] = field(init=False, default_factory=set[str])
+    """What runs stand for, are making or needed lately, with all that it was made from."""
+
+    def __post_init__(self) -> None:
+        alive = self.watched.alive(RUN, self.now)
+        self.busy = bool(alive)
+        self.held = {prefix for key in alive for prefix in leases.prefixes_of(self.store, key)}
+        if self.results:
+            lately = [one.key for one in self.store.objects(LAST) if not self._old(one)]
+            marked = {prefix for key in lately for prefix in leases.prefixes_of(self.store, key)}
+            recorded = {prefix for name in runs(self.store) for prefix in record.needed(self.store, name)}
+            self.used = self._with_sources({*self.held, *marked, *recorded})
+
+    def everything(self) -> Iterator[Garbage]:
+        """All garbage, result after result."""
+        prefixes = sorted({_prefix(one.key) for name in STAGES for one in self.store.objects(name)})
+        for prefix in prefixes:
+            yield from self.of(prefix)
+        yield from self.of("")
+
+    def of(self, prefix: str) -> Iterator[Garbage]:
+        """The garbage of one result; of "", what belongs to none."""
+        uploads = [one for one in self.store.unfinished() if _prefix(one.key) == prefix]
+        if prefix in self.held or (uploads and not prefix and self.busy):
+            return
+        yield from (Garbage(one, "an upload that never ended") for one in uploads if self._old(one))
+        yield from (one for one in (self._of_result(prefix) if prefix else self._others()))
+
+    def _of_result(self, prefix: str) -> Iterator[Garbage]:
+        objects = list(self.store.objects(prefix))
+        if self.results and prefix not in self.used and all(self._old(one) for one in objects):
+            # Manifests first: a result that is only half removed is none.
+            for one in sorted(objects, key=lambda one: (not one.key.endswith(".json"), one.key)):
+                yield Garbage(one, "no run refers to its result")
+            return
+        kept = _referred(self.store, prefix, objects)
+        for one in objects:
+            if one.key not in kept and self._old(one):
+                yield Garbage(one, "no manifest names it")
+
+    def _others(self) -> Iterator[Garbage]:
+        """Leases of processes that are gone, notes about results that are gone, probes."""
+        alive = {key for kind in (RUN, GC) for key in self.watched.alive(kind, self.now)}
+        for one in list(self.store.objects(leases.FOLDER)):
+            if one.key.startswith(f"{LAST}/"):
+                gone = not any(any(self.store.objects(prefix)) for prefix in leases.prefixes_of(self.store, one.key))
+                if gone and self._old(one):
+                    yield Garbage(one, "it is about a result that is gone")
+            elif one.key not in alive and self._old(one):
+                yield Garbage(one, "the lease of a process that was killed")
+        yield from (Garbage(one, "a killed probe") for one in self.store.objects(PROBES) if self._old(one))
+
+    def _old(self, one: Object) -> bool:
+        return one.modified <= self.now - self.hours * HOUR
+
+    def _with_sources(self, prefixes: Iterable[str]) -> set[str]:
+        """These results and all that they were made from."""
+        found: set[str] = set()
+        waiting = list(prefixes)
+        while waiting:
+            prefix = waiting.pop()
+            if prefix not in found:
+                found.add(prefix)
+                manifest = load_manifest(self.store, f"{prefix}/manifest.json")
+                waiting += manifest.inputs.values() if manifest else []
+        return found
+
+
+def _referred(store: Store, prefix: str, objects: list[Object]) -> set[str]:
+    """The keys that must stay: manifests, what they name, logs, and the checkpoints of what is unfinished."""
+    manifests = [one.key for one in objects if one.key.count("/") == 2 and one.key.endswith(".json")]
+    kept = set(manifests)
+    for key in manifests:
+        try:
+            manifest = load_manifest(store, key)
+        except UserError:
+            # What a damaged manifest named cannot be known: all is kept.
+            return {one.key for one in objects}
+        kept |= {f"{prefix}/{path}" for path in _paths(manifest)} if manifest else set()
+    whole = f"{prefix}/manifest.json" in kept
+    stays = {f"{prefix}/logs/": bool(manifests), f"{prefix}/{CHECKPOINTS}/": not whole}
+    return kept | {one.key for one in objects for start, stay in stays.items() if stay and one.key.startswith(start)}
+
+
+def _paths(manifest: Manifest) -> list[str]:
+    return [part.path for output in manifest.outputs.values() for part in output.parts]
+
+
+def _prefix(key: str) -> str:
+    """The result that an object belongs to; empty if it belongs to none."""
+    place = key.split("/")
+    return "/".join(place[:2]) if place[0] in STAGES and len(place) > 2 else ""
+
+
+def _grouped(found: Iterable[Garbage]) -> dict[str, list[Garbage]]:
+    groups: dict[str, list[Garbage]] = {}
+    for one in found:
+        groups.setdefault(_prefix(one.found.key), []).append(one)
+    return groups
