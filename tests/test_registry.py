@@ -139,17 +139,18 @@ def test_a_name_that_is_no_plain_segment_is_refused(store: LocalStore, name: str
 
 
 def results(store: LocalStore, folder: Path, verdict: str, about: Callable[[str], str]) -> dict[str, Manifest]:
-    """Finished results of distill and gate."""
+    """Finished results of distill, gate and report."""
     made: dict[str, Manifest] = {}
-    for stage, name in (("distill", "model"), ("gate", "verdict")):
+    for stage, name in (("distill", "model"), ("gate", "verdict"), ("report", "card")):
         config = StageConfig()
         job = Job(Plan(stage, config, {}, {}, "f" * 16), store, folder / stage, Shard())
         target = job.new_folder(name)
         if name == "model":
             (target / "model.safetensors").write_text("weights")
+        elif name == "card":
+            (target / "README.md").write_text("the card")
         else:
             found = {"verdict": verdict, "model": about(made["model"].outputs["model"].digest), "criteria": []}
-            (target / "README.md").write_text("the card")
             (target / "verdict.json").write_text(json.dumps({**found, "reasons": ["too few lists"]}))
         manifest = manifest_of(job.plan, {name: job.publish(name)}, {}, {}, 0.0)
         store.create(f"{manifest.prefix}/manifest.json", manifest.model_dump_json().encode())

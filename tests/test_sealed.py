@@ -18,7 +18,7 @@ from hone.storage.sealed import SCHEMA, NewerError, SealError, read_sealed, seal
 
 RELEASED = sorted((Path(__file__).parent / "stores").glob("*.tar.gz"))
 FIELDS = {
-    Manifest: "code config cost facts fingerprint input_digests inputs outputs seconds sources stage version",
+    Manifest: "code config cost facts fingerprint history input_digests inputs outputs seconds sources stage version",
     Release: "domain finding model parts verdict version",
     Move: "action at by number version",
 }

@@ -199,5 +199,7 @@ OUTPUTS: dict[str, Table | Folder] = {
     )
 }  # fmt: skip
 
+RETIRED = frozenset({"full_report"})
+"""Folders that older versions wrote and this one no longer does."""
 PEOPLE = ("log", "human")
 """Sources whose queries people asked."""
