@@ -26,10 +26,12 @@ PHRASES = {
     "storage": "a folder or S3",
     "core": "pure rules",
     "config": "what a setting is",
+    "scratch": "temporary folders, swept after kills",
     "tables": "READ FIRST",
     "progress": "rate and time left",
     "log": "events",
     "secrets": "never said",
+    "retry": "one way to try again",
     "errors": "exit codes 2 and 75",
     "launch": "processes of one launch",
 }
