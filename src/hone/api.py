@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from hone import settings as settings_file
 from hone.backends import named_extras, require
+from hone.backends import search as search_backends
 from hone.backends.encoders.families import doc_text
 from hone.core.forecast import Forecast
 from hone.engine import record, runner
@@ -221,13 +222,11 @@ def evaluate(model: Any, collection: str | Path, split: str = "test") -> Measure
 def _retrieved(model: Any, queries: list[str], docs: Mapping[str, str]) -> list[list[tuple[str, float]]]:
     from sentence_transformers import SentenceTransformer
 
-    from hone.backends.search.exact import top_k
-
     encoder: Any = SentenceTransformer(str(model)) if isinstance(model, (str, Path)) else model
     how: dict[str, Any] = {"convert_to_numpy": True, "normalize_embeddings": True, "show_progress_bar": False}
     asked = np.asarray(encoder.encode_query(queries, **how), dtype=np.float32)
     stored = np.asarray(encoder.encode_document([*docs.values()], **how), dtype=np.float32)
-    positions, scores = top_k(asked, stored, DEPTH + 1)
+    positions, scores = search_backends.top_k(asked, stored, DEPTH + 1)
     names = [*docs]
     return [
         [(names[at], float(score)) for at, score in zip(row, values, strict=True)]
