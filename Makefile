@@ -8,7 +8,7 @@ LINKS := $(foreach wheel,$(WHEELS),--find-links $(wheel))
 DEMO := build/demo
 ENGINE ?= $(CURDIR)/build/engine
 
-.PHONY: demo pictures derive pins images e2e audit test check clean
+.PHONY: quick demo pictures derive pins images e2e audit test check clean
 
 $(BIN)/uv:
 	@command -v $(PYTHON) >/dev/null || (apt-get update -q && apt-get install -qy python3.11 python3.11-venv)
@@ -51,6 +51,12 @@ e2e: $(VENV)/.dev ## the compiled pipeline in containers, on a Docker engine of 
 
 audit: $(VENV)/.dev ## what the images hold, as CycloneDX, and what is known to be wrong with it
 	@$(BIN)/python images/audit.py build/audit
+
+quick: $(VENV)/.dev ## style, types, the order of the rooms, and the tests that start no server and no process
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q .
+	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports
+	@$(BIN)/pyright
+	@$(BIN)/pytest -m "not slow"
 
 test: $(VENV)/.dev ## style, types and all tests
 	@(command -v chromium && command -v docker-registry) >/dev/null || [ "$$(id -u)" != 0 ] \

@@ -20,6 +20,23 @@ settings.register_profile("hone", deadline=None)
 settings.load_profile("hone")
 
 
+SLOW = frozenset(
+    """
+    ablate api audit bad_input browser causal_lm chain chaos chart ci_examples demo_corpus distill domains evaluate
+    flips forecast fuzz garbage gate guard handover images install killed_generation killed_together leases mixed_sources
+    pictures pipelines preflight publishers registry s3_chain score sealed secrets selftest server_accents store submit
+    terminal together trainer upkeep vllm_engine
+    """.split()
+)
+"""Test files, without test_, that start servers or processes or run the whole chain: `make quick` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The usual AWS settings, empty: what the machine has of its own is out of the way."""
