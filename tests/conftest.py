@@ -21,10 +21,11 @@ settings.load_profile("hone")
 
 
 _SLOW_FILES = """
-    ablate api audit bad_input browser causal_lm chain chaos chart ci_examples demo_corpus distill domains evaluate
-    flips forecast fuzz garbage gate guard handover images install killed_generation killed_together leases
-    mixed_sources pictures pipelines preflight publishers registry s3_chain score sealed secrets selftest server_accents
-    store submit terminal together trainer upkeep vllm_engine
+    ablate api audit bad_input browser causal_lm chain chaos chart ci_examples demo_corpus distill domains encoder
+    evaluate flips forecast fuzz gate gc gradients guard handover images install killed_generation killed_together
+    leases losses mixed_sources openai_api pictures pipelines preflight publishers registry rerank_endpoint
+    s3_chain score sealed secrets selftest server_accents store submit terminal together trainer upkeep
+    vllm_engine
 """
 SLOW = frozenset(_SLOW_FILES.split())
 """Test files, without test_, that start servers or processes or run the whole chain: `make quick` leaves them out."""
