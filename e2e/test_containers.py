@@ -253,7 +253,7 @@ def test_the_list_of_what_an_image_holds_names_every_pinned_distribution(name: s
         components = json.load(told)["components"]
     container.remove()
     listed = {canonicalize_name(part["name"]): Version(part["version"]) for part in components}
-    assert str(listed.pop("hone")) == __version__
+    assert str(listed.pop("hone-retrieval")) == __version__
     pinned = pins(name)
     without_cuda = {package: version for package, version in listed.items() if package != "faiss-cpu"}
     assert {package: version.public for package, version in without_cuda.items()} == {
