@@ -113,5 +113,5 @@ def test_what_is_odd_but_meant_is_data(tmp_path: Path) -> None:
     kept = {row["doc_id"]: row["text"] for row in given.rows(store, manifest, "docs")}
     assert kept == {"../../x": "wing one of two", "5MB": long[:2_048]}
     dropped = given.rows(store, manifest, "dropped_by_prepare")
-    assert [(row["id"], row["reason"]) for row in dropped] == [("none", "no title and no text")]
+    assert [(row["id"], row["reason"]) for row in dropped] == [("none", "empty text")]
     assert {entry.name for entry in tmp_path.iterdir()} == {"corpus.jsonl", "store"}

@@ -83,7 +83,7 @@ CASES: dict[str, Case] = {
     ),
     "only empty texts": (
         lambda h: h.docs(doc(text="")),
-        r"field 'text' is empty in all 1 documents, and none has a title; set prepare\.text_fi",
+        r"field 'text' is empty in all 1 documents; set prepare\.text_fi",
     ),
     "an id twice": (
         lambda h: h.docs(doc(), doc()),

@@ -75,7 +75,7 @@ CASES: dict[str, Case] = {
         r"modules\.json lists evil\.Code; Hone knows Transformer",
     ),
     "a module that lies elsewhere": (
-        student("modules.json", '[{"type": "x.Transformer", "path": "../../etc"}]'),
+        student("modules.json", '[{"type": "sentence_transformers.models.Transformer", "path": "../../etc"}]'),
         r"modules\.json lists '\.\./\.\./etc', which is outside the folder",
     ),
     "a teacher that is no model": (

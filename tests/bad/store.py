@@ -1,12 +1,12 @@
 """Damage to a store and tampering with it that a run notices."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bad.home import Case, Home, Spoil
 from hone.results.manifest import digest_of
+from hone.storage.sealed import seal, unseal
 
 
 def stored(pattern: str, harm: Callable[[Path], object]) -> Spoil:
@@ -15,12 +15,12 @@ def stored(pattern: str, harm: Callable[[Path], object]) -> Spoil:
 
 
 def manifest(change: Callable[[dict[str, Any]], object], stage: str = "mine") -> Spoil:
-    """A manifest that was tampered with, as far as it is one still."""
+    """A manifest that was tampered with by somebody who made its seal fit again."""
 
     def harm(path: Path) -> None:
-        data = json.loads(path.read_text("utf-8"))
+        data = unseal(path.read_bytes())
         change(data)
-        path.write_text(json.dumps(data), "utf-8")
+        path.write_bytes(seal(data))
 
     return stored(f"{stage}/*/manifest.json", harm)
 
@@ -113,10 +113,13 @@ CASES: dict[str, Case] = {
     "a part that is cut": (stored("mine/*/candidates/*", lambda p: p.write_bytes(b"")), r"is missing or cut short"),
     "a run whose record is no JSON": (
         record("{"),
-        r"runs/r\.json in .* is damaged \(it is no JSON object\); delete it",
+        r"runs/r\.json in .* is damaged \(it is not valid JSON\); delete it",
     ),
-    "a run whose record is a list": (record("[]"), r"runs/r\.json in .* is damaged \(it is no JSON object\)"),
-    "a run that points elsewhere": (record('{"gate": "../../x"}'), r"r\.json in .* is damaged \('gate' is no result\)"),
-    "a flipped bit": (verified, r"1 of the above in .* are damaged; mend each as it says"),
+    "a run whose record is a list": (record("[]"), r"runs/r\.json in .* is damaged \(it is not a JSON object\)"),
+    "a run that points elsewhere": (
+        record('{"gate": "../../x"}'),
+        r"r\.json in .* is damaged \('gate' is not a result\)",
+    ),
+    "a flipped bit": (verified, r"1 of the above in .* are damaged; do for each as it says"),
     "a flipped bit in what a stage reads": (read_again, r"mine/.* is missing or damaged; `hone repair mine/"),
 }

@@ -5,7 +5,8 @@ is absent.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -15,7 +16,7 @@ from hone.engine.fingerprint import code_digest
 from hone.errors import UserError
 from hone.results.manifest import Manifest, load_manifest
 from hone.stages import STAGES, stage
-from hone.storage.base import Store
+from hone.storage.base import Object, Store
 from hone.storage.sealed import SealError, read_sealed, seal
 
 
@@ -37,6 +38,21 @@ def record(
     wanted = {"stages": kept, "at": at, "before": {**known["before"], **known["stages"], **kept}}
     if wanted != known:
         store.replace(_record_key(run_name), seal(wanted))
+
+
+@contextmanager
+def unless_refused(store: Store, run_name: str) -> Generator[None]:
+    """A block after which the record is as it was before, if it ends with a mistake of the user."""
+    key = _record_key(run_name)
+    before = store.read(key)
+    try:
+        yield
+    except UserError:
+        if before is None:
+            store.delete(Object(key, 0, 0.0))
+        elif store.read(key) != before:
+            store.replace(key, before)
+        raise
 
 
 def recorded(store: Store, run_name: str) -> dict[str, str]:

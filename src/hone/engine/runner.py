@@ -13,7 +13,7 @@ from hone.engine.execute import execute
 from hone.engine.explain import explain
 from hone.engine.merge import merge
 from hone.engine.plan import plan
-from hone.engine.record import record
+from hone.engine.record import record, unless_refused
 from hone.errors import UserError
 from hone.evaluation.policy import PROMOTE
 from hone.inputs import model_folder
@@ -82,9 +82,9 @@ def run(
                 reason = "" if result else explain(store, settings.name, todo)
                 tell(Step(name, result, reason))
                 if result is None:
-                    record(store, settings.name, done, settings.stages, todo.prefix)
                     after = sum((expected or {}).get(later, 0.0) for later in _until(last)[STAGES.index(name) + 1 :])
-                    with leg(STAGES.index(name) + 1, len(STAGES), after):
+                    with unless_refused(store, settings.name), leg(STAGES.index(name) + 1, len(STAGES), after):
+                        record(store, settings.name, done, settings.stages, todo.prefix)
                         done[name] = _execute(todo, store, shards)
                     record(store, settings.name, done, settings.stages)
                     made(name, done)

@@ -47,8 +47,10 @@ class Lease:
         wanted = set(prefixes) - self.prefixes
         if wanted:
             self.prefixes |= wanted
-            self.renew()
-            self._wait_for_gc(wanted)
+            # A store that cannot be written to is left to who can, and can be read all the same.
+            with suppress(UserError):
+                self.renew()
+                self._wait_for_gc(wanted)
 
     def at(self, prefixes: Iterable[str]) -> float:
         """A gc goes on to these results, and leaves the others; returns the store's own time (s since the epoch)."""
@@ -133,11 +135,13 @@ def leased(store: Store, prefixes: Iterable[str] = ()) -> Generator[Lease]:
     """A lease that is renewed until the block ends. A store that cannot be written to is left to who can."""
     lease = Lease(store)
     renewing = threading.Thread(target=lease.renew_until_the_end, daemon=True, name="lease")
-    with suppress(UserError):
-        lease.hold(prefixes)
+    lease.hold(prefixes)
     renewing.start()
     try:
         yield lease
+    except UserError:
+        lease.prefixes.clear()  # a mistake of the user leaves the store as it was
+        raise
     finally:
         with suppress(UserError, TransientError):
             lease.end()
