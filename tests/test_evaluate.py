@@ -157,6 +157,8 @@ def test_evaluate_measures_both_systems_on_every_split(tmp_path: Path, models: t
         "significant",
         "sets",
         "models",
+        "search_as",
+        "bm25_weights",
     } == set(metrics)
     assert (metrics["split"], metrics["queries"], metrics["sets"]["dev"]["queries"]) == ("test", 3, 2)
     measures = output(job, "measures")
@@ -240,7 +242,7 @@ def test_guard_sets_are_measured_beside_the_corpus_with_documents_of_their_own(
 
 def test_a_test_set_that_lacks_something_is_refused_by_name(tmp_path: Path, models: tuple[Path, Path]) -> None:
     folder = general(tmp_path / "general")
-    with pytest.raises(UserError, match=r"evaluate\.tests: general: .*dev\.tsv does not exist"):
+    with pytest.raises(UserError, match=r"evaluate\.tests: general: .* holds no judgements called 'dev', but test"):
         evaluated(tmp_path / "a", models, (), tests=(JudgedSet(name="general", folder=str(folder), split="dev"),))
     (folder / "queries.jsonl").write_text(json.dumps({"_id": "other", "text": "x"}))
     with pytest.raises(UserError, match=r"evaluate\.tests: general: .*unknown query 'q0'"):

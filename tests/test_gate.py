@@ -18,11 +18,12 @@ from hone import tables
 from hone.commands.cli import app
 from hone.commands.compare import compare
 from hone.context import Job, Plan, Shard
+from hone.engine import record
 from hone.errors import UserError
 from hone.evaluation.metrics import MEASURES
 from hone.evaluation.policy import Evidence, Policy, judge, reasons
 from hone.report.findings import Findings
-from hone.results.manifest import Manifest, load_manifest
+from hone.results.manifest import Manifest, lineage, load_manifest
 from hone.results.table_io import TableReader
 from hone.stages import stage
 from hone.storage.local import LocalStore
@@ -186,7 +187,7 @@ class Site:
         return result.stdout
 
     def stages(self, run: str) -> dict[str, str]:
-        return json.loads(self.store.read(f"runs/{run}.json") or b"")
+        return record.recorded(self.store, run)
 
     def manifest(self, prefix: str) -> Manifest:
         found = load_manifest(self.store, f"{prefix}/manifest.json")
@@ -249,8 +250,11 @@ def test_a_model_trained_on_shuffled_lists_is_rejected(site: Site) -> None:
     good = site.folder_of(stages["distill"], "model")
     config = str(run_settings(site.folder, "worse", [1.0], good))
     curate = shuffled_lists(site, stages["curate"])
-    reads = {"docs": stages["prepare"], "lists": curate, "qualification": stages["score"]}
-    model = site.hone("stage", "distill", "--config", config, *inputs(reads)).strip()
+    reads = {"docs": stages["prepare"], "qualification": stages["score"]}
+    reads |= dict.fromkeys(("lists", "dropped_by_curate"), curate)
+    model = site.hone(
+        "stage", "distill", "--config", config, *inputs({name: reads[name] for name in stage("distill").READS})
+    ).strip()
     reads |= {"judged_queries": stages["prepare"], "qrels": stages["prepare"], "queries": stages["generate"]}
     evaluated = site.manifest(stages["evaluate"]).inputs
     reads |= {name: evaluated[name] for name in stage("evaluate").READS if name not in reads}
@@ -260,7 +264,7 @@ def test_a_model_trained_on_shuffled_lists_is_rejected(site: Site) -> None:
     wanted = {name: reads[name] for name in stage("gate").READS}
     gate = site.hone("stage", "gate", "--config", config, *inputs(wanted)).strip()
     assert site.verdict(gate)["verdict"] == "reject", site.verdict(gate)["criteria"]
-    site.store.replace("runs/shuffled.json", json.dumps({"gate": gate}).encode())
+    record.record(site.store, "shuffled", lineage(site.store, {"verdict": site.manifest(gate)}))
     command = [sys.executable, "-m", "hone", "gate", "shuffled", "--store", str(site.store.root)]
     codes = [subprocess.run([*command, *flag], capture_output=True).returncode for flag in ([], ["--strict"])]
     assert codes == [0, 3]

@@ -135,7 +135,10 @@ def test_mlflow_gets_figures_files_and_a_version_that_is_current_once(
 
 
 def test_a_missing_client_is_named_with_what_to_install() -> None:
-    with pytest.raises(UserError, match=r"no_such_client is not installed: pip install 'hone\[hub\]'"):
+    with pytest.raises(
+        UserError,
+        match=r"no_such_client is not installed, which the extra hub brings: pip install 'hone-retrieval\[hub\]'",
+    ):
         library("no_such_client", "hub")
 
 

@@ -100,7 +100,8 @@ class OnlyWhatIsPinned(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, OnlyWhatIsPinned())
 import hone.kubeflow.launcher
-from hone import cli, stages
+from hone import stages
+from hone.commands import cli
 for name in stages.STAGES:
     stages.stage(name)
 """

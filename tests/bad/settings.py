@@ -14,7 +14,10 @@ def file_for_store(home: Home) -> None:
 
 CASES: dict[str, Case] = {
     "no settings file": (lambda h: h.call("run", h.folder / "no.yaml"), r"no\.yaml does not exist; `hone init FOLDER`"),
-    "settings are a folder without any": (lambda h: h.call("run", h.folder / "corpus"), r"corpus holds no domains; write one YAML file for each"),
+    "settings are a folder without any": (
+        lambda h: h.call("run", h.folder / "corpus"),
+        r"corpus holds no domains; write one YAML file for each",
+    ),
     "settings are no YAML": (
         lambda h: h.write("s.yaml", "name: r\nprepare: [\n"),
         r"s\.yaml, line 3 is not valid YAML",

@@ -31,7 +31,7 @@ def describe(
             _describe_stage(chosen)
         for output in tables.OUTPUTS.values():
             _describe_output(output)
-    elif name in tables.OUTPUTS:
+    elif name in tables.OUTPUTS and name not in STAGES:
         _describe_output(tables.OUTPUTS[name])
     elif name:
         _describe_stage(known_stage(name))

@@ -33,6 +33,8 @@ class LocalStore:
 
     def check_writable(self) -> None:
         probe = self._temporary(self.root)
+        if self.root.exists() and not self.root.is_dir():
+            raise UserError(f"cannot write to the store {self.uri}: it is a file; give another --store")
         with self._writing():
             self.root.mkdir(parents=True, exist_ok=True)
             probe.touch()
