@@ -98,6 +98,7 @@ def test_what_mine_left_out_as_a_likely_answer_is_no_negative_of_any_batch(
     inputs["candidates"] = given.run(store, "mine", inputs, student=student, near_duplicate=0, **leaves_out)
     teacher = {"kind": "fusion", "force": True}
     inputs["teacher_scores"] = given.run(store, "score", inputs, student=student, teacher=teacher)
+    inputs["qualification"] = inputs["teacher_scores"]
     curate: dict[str, Any] = {"outscored": "relabel", "min_docs": 1, "weak_percentile": 0, "dev_share": 0}
     inputs["lists"] = given.run(store, "curate", inputs, **curate)
 

@@ -66,7 +66,7 @@ def world(*, log: int = 0) -> dict[str, pa.Table]:
 
 def lists_of(store: LocalStore, inputs: dict[str, Manifest], scored: Manifest) -> Manifest:
     """What curate makes of the scores."""
-    kept = {**inputs, "teacher_scores": scored}
+    kept = {**inputs, "teacher_scores": scored, "qualification": scored}
     return given.run(store, "curate", kept, min_docs=DEPTH, list_size=DEPTH, dev_share=0.0)
 
 
