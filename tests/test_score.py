@@ -150,7 +150,7 @@ def test_early_exit_keeps_the_lists_of_exhaustive_scoring_on_the_documentation_o
     lists: list[Manifest] = []
     for exits in (False, True):
         settings = {"student": student, "teacher": teacher, "early_exit": exits, "qualify_queries": 0}
-        known["teacher_scores"] = given.run(store, "score", known, **settings)
+        known["teacher_scores"] = known["qualification"] = given.run(store, "score", known, **settings)
         lists.append(given.run(store, "curate", known, min_docs=8, list_size=8, weak_percentile=0))
     scored = known["teacher_scores"]
     assert scored.cost["pairs"] * 2 < scored.cost["pairs_exhaustive"]
