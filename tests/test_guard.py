@@ -112,8 +112,11 @@ def test_where_the_head_alone_is_trained_the_guards_documents_are_encoded_once_f
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
-        ("qrels/test.tsv", r"distill\.guards: far: .*test\.tsv does not exist; correct folder or split"),
-        ("corpus.jsonl", r"distill\.guards: far: .*corpus\.jsonl does not exist; correct folder or split"),
+        (
+            "qrels/test.tsv",
+            r"distill\.guards: far: .*far holds no judgements called 'test', but none; correct folder or split",
+        ),
+        ("corpus.jsonl", r"distill\.guards: far: .*far holds no queries, such as queries\.jsonl; correct folder"),
         ("", r"far does not exist"),
     ],
 )
