@@ -33,6 +33,8 @@ ASKED: dict[str, tuple[str, str]] = {
     "show": ("show tiny queries", "there is no run called 'tiny'"),
     "encode": ("encode tiny --out vectors", TRAIN),
     "gate": ("gate tiny", "there is no run called 'tiny'"),
+    "ablate": ("ablate tiny.yaml --over loss", TRAIN),
+    "saturate": ("saturate tiny.yaml", TRAIN),
     "describe": ("describe", DONE),
     "compile": ("compile specialize --out out.yaml", PIPELINE),
     "register": ("register specialize --profile dev-cpu", PIPELINE),
@@ -45,7 +47,7 @@ ASKED: dict[str, tuple[str, str]] = {
     "domains": ("domains --help", DONE),
     "diff-corpus": ("diff-corpus --help", DONE),
     "registry": ("registry list", DONE),
-    "store": ("store gc", DONE),
+    "store": ("store gc", "hone-store"),
     "repair": ("repair tiny", "there is no run called 'tiny'"),
 }
 """A verb to how it is called here, and what its one sentence says where it cannot go on."""

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from hone import backends
 from hone.commands.options import DEFAULT_STORE, Settings, StoreOption, duration_hours, verbs
 from hone.commands.output import console
 from hone.engine import ablation
@@ -28,6 +29,7 @@ def ablate(
     out: Annotated[Path | None, typer.Option(help="The folder of the report; default NAME-ablation here.")] = None,
 ) -> None:
     """Run the recipe with one thing changed at a time, and say what each is worth; nothing is run twice."""
+    backends.require("torch")
     study = ablation.load(settings, open_store(store))
     folder = out or Path(f"{study.data['name']}-ablation")
     first = int(study.data.get("seed", 17))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from hone import backends
 from hone.commands.options import DEFAULT_STORE, Settings, StoreOption, duration_hours, verbs
 from hone.commands.output import console
 from hone.engine import ablation
@@ -28,6 +29,7 @@ def saturate(
     out: Annotated[Path | None, typer.Option(help="The folder of the report; default NAME-saturation here.")] = None,
 ) -> None:
     """Train with ever fewer queries and documents, fit the curve, and say what twice as many would bring."""
+    backends.require("torch")
     study = ablation.load(settings, open_store(store))
     folder = out or Path(f"{study.data['name']}-saturation")
     first = int(study.data.get("seed", 17))

@@ -97,7 +97,7 @@ def store_gc(
     delete: Annotated[bool, typer.Option("--delete", help="Remove it; otherwise it is only listed.")] = False,
 ) -> None:
     """List what killed runs left behind: parts without a manifest, uploads that never ended."""
-    opened = open_store(store)
+    opened = _existing(store)
     count, size = 0, 0
     for one in (collect if delete else garbage)(opened, older_than, results=results):
         console.print(f"{escape(one.found.key)}  [dim]{one.reason}, {one.found.size:,} bytes[/]", soft_wrap=True)
