@@ -119,7 +119,7 @@ def test_the_command_prints_every_stage_and_writes_nothing(home: Path, tmp_path:
 def test_the_help_names_every_device_that_is_known() -> None:
     said = CliRunner().invoke(app, ["plan", "--help"], terminal_width=200).stdout
     *first, last = DEVICES
-    assert f"{', '.join(first)} or {last}" in " ".join(said.split())
+    assert f"What would run it: {', '.join(first)} or {last};" in " ".join(said.split())
 
 
 def test_time_follows_an_earlier_run_before_it_follows_the_device() -> None:
