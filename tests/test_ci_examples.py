@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 import kubernetes_validate
 import pytest
+import requests
 import yaml
 from moto.server import ThreadedMotoServer
 
@@ -124,7 +125,7 @@ class Desk:
             input_digests={},
             **rest,
         )
-        store.create(f"{gate.prefix}/manifest.json", gate.model_dump_json().encode())
+        assert store.create(f"{gate.prefix}/manifest.json", gate.model_dump_json().encode())
         for name, prefix in (("prepare", done["prepare"].prefix), ("gate", gate.prefix)):
             with attempts.noting(store, run["run_id"], name, "") as note:
                 note.prefix = prefix
@@ -165,6 +166,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     server = ThreadedMotoServer(port=0)
     server.start()
     host, port = server.get_host_and_port()
+    # The server keeps what it holds for as long as this process lives: what another test stored is not there.
+    requests.post(f"http://{host}:{port}/moto-api/reset", timeout=10).raise_for_status()
     aws = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
     aws["AWS_ENDPOINT_URL"] = f"http://{host}:{port}"
     for key, value in aws.items():
