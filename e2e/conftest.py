@@ -43,7 +43,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     }
     os.environ.update(environment)
     try:
-        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        boto3.Session().client("s3").create_bucket(Bucket=BUCKET)
         yield environment
     finally:
         server.terminate()
@@ -61,7 +61,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, s3: dict[str, str]) -> Path:
     qrels = {split: [(f"q{n}", f"d{n}", 1) for n in range(at, 40, 2)] for at, split in enumerate(("dev", "test"))}
     corpora.beir(folder / "corpus", docs, asked, **qrels)
     tiny.student(folder / "student", vocab_texts=[*TOPICS, COMMON])
-    client: Any = boto3.client("s3")
+    client: Any = boto3.Session().client("s3")
     for path in sorted(file for name in ("corpus", "student") for file in (folder / name).rglob("*") if file.is_file()):
         client.upload_file(str(path), BUCKET, f"in/{path.relative_to(folder).as_posix()}")
     return folder

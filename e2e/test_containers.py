@@ -126,7 +126,7 @@ def killer(stage: str, times: int, ready: Callable[[], bool] = lambda: True) -> 
 
 def stored(run: str, *words: str) -> Callable[[], bool]:
     """Whether the store of a run holds an object whose name has all these words."""
-    client: Any = boto3.client("s3")
+    client: Any = boto3.Session().client("s3")
 
     def there() -> bool:
         found = client.list_objects_v2(Bucket=BUCKET, Prefix=f"{run}/").get("Contents", [])

@@ -167,7 +167,8 @@ def together(home: Path, root: Path) -> None:
     answers = [child.wait() for child in running]
     alone = [Child(lambda n=n: work(n, LocalStore(root / f"alone-{n}"))).wait()[1] for n in range(VARIANTS)]
     for number, (ended, digests) in enumerate(answers):
-        tell(number=number, ended=ended, same=digests == alone[number % VARIANTS])
+        differs = [name for name, digest in alone[number % VARIANTS].items() if digests.get(name) != digest]
+        tell(number=number, ended=ended, differs=differs)
     tell(runs=garbage.runs(shared), orphans=orphans(shared), kinds=len({json.dumps(one) for one in alone}))
 
 

@@ -23,6 +23,6 @@ def s3_with(bucket: str, authority: trustme.CA | None = None) -> Generator[str]:
     address = f"{'https' if authority else 'http'}://127.0.0.1:{server.server_port}"
     keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
     # The certificate is for others to check.
-    boto3.client("s3", "us-east-1", endpoint_url=address, verify=False, **keys).create_bucket(Bucket=bucket)
+    boto3.Session().client("s3", "us-east-1", endpoint_url=address, verify=False, **keys).create_bucket(Bucket=bucket)
     yield address
     server.shutdown()

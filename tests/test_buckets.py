@@ -23,7 +23,7 @@ def bucket() -> Iterator[str]:
         keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
         for name, value in {"AWS_ENDPOINT_URL": address, **keys}.items():
             patch.setenv(name, value)
-        client = boto3.client("s3", "us-east-1")
+        client = boto3.Session().client("s3", "us-east-1")
         for number, key in enumerate(KEYS):
             body = f'{{"_id": "{number}", "text": "wing"}}\n' if not key.endswith("/") else ""
             client.put_object(Bucket="theirs", Key=key, Body=body.encode())

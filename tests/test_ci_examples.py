@@ -32,7 +32,7 @@ import pathlib, sys
 import boto3
 source, target = sys.argv[-2:]
 bucket, _, prefix = target.removeprefix("s3://").partition("/")
-client, folder = boto3.client("s3"), pathlib.Path(source)
+client, folder = boto3.Session().client("s3"), pathlib.Path(source)
 files = {f"{prefix}/{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*") if path.is_file()}
 there = [one["Key"] for one in client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/").get("Contents", [])]
 for key in set(there) - files.keys():
@@ -172,7 +172,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     aws["AWS_ENDPOINT_URL"] = f"http://{host}:{port}"
     for key, value in aws.items():
         monkeypatch.setenv(key, value)
-    boto3.client("s3").create_bucket(Bucket="team-hone")
+    boto3.Session().client("s3").create_bucket(Bucket="team-hone")
     with kfp_server.running() as platform:
         env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src"), "OUT": "out"}
         env |= {"KFP_HOST": platform.host, "PROFILE": "dev-cpu", "IMAGES": "", "GITHUB_ENV": str(tmp_path / "env")}

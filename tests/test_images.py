@@ -108,6 +108,7 @@ for name in stages.STAGES:
 
 
 def test_what_the_smallest_image_holds_is_enough_to_launch_any_task() -> None:
-    held = json.dumps([*pins("cpu"), "hone"])
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["name"]
+    held = json.dumps([*pins("cpu"), own])
     ran = subprocess.run([sys.executable, "-c", IMPORTED, held], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-600:]

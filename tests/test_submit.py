@@ -361,7 +361,7 @@ def test_settings_are_read_from_s3_too(monkeypatch: pytest.MonkeyPatch, tmp_path
         keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
         for key, value in {**keys, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
             monkeypatch.setenv(key, value)
-        client: Any = boto3.client("s3")
+        client: Any = boto3.Session().client("s3")
         client.create_bucket(Bucket="hone")
         client.put_object(Bucket="hone", Key="settings/handbook.yaml", Body=SETTINGS.encode())
         assert submit.read_settings("s3://hone/settings/handbook.yaml") == SETTINGS

@@ -59,7 +59,7 @@ def _at_s3(reference: str) -> str:
     )
     lines: list[str] = []
     try:
-        pages: Any = cast(Any, boto3).client("s3", config=config).get_paginator("list_objects_v2")
+        pages: Any = cast(Any, boto3).Session().client("s3", config=config).get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=bucket, Prefix=prefix):
             for one in page.get("Contents", []):
                 # The prefix alone would take in neighbours: corpus/ and corpus-old/.
