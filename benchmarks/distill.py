@@ -6,7 +6,7 @@ place of each list is encoded, gradient caching); sentence-transformers' cached 
 FOLDER is a collection in BEIR layout: spans cut from its documents are the queries, BM25's best 20 their lists. Without
 any, the lists are of random tokens, no passage repeats and all are of one length. The student is a BERT with random
 weights, lists and batch are the same for all. Tokenising is left out for all. Seconds are of the process, on one core;
-memory is what a step adds at its peak. Every way runs in a process of its own.
+memory is what a step adds at its peak. Every way runs in its own process.
 """
 
 import argparse
@@ -303,7 +303,7 @@ def _difference(world: World, folder: Path) -> float:
 def measured(
     way: Callable[..., Step], world: World, folder: Path, arguments: argparse.Namespace
 ) -> tuple[float, float]:
-    """Seconds of the fastest step and bytes added at the peak, in a process of its own."""
+    """Seconds of the fastest step and bytes added at the peak, in its own process."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
 

@@ -63,7 +63,7 @@ def main() -> int:
         "--docs", type=int, default=1_000, help="documents that are asked about, and most queries of people"
     )
     options = parser.parse_args()
-    teacher.judge_of = lambda teacher, job, corpus, encode, budget: PairTeacher(corpus, encode)
+    teacher.scorer_of = lambda teacher, job, corpus, encode, budget: PairTeacher(corpus, encode)
     print(
         "| collection | style | queries mined | lists | kept | pairs, exhaustive | pairs, early exit | ratio | same |"
     )

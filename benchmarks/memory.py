@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py 10000 100000 1000000
 
-Every stage runs through its one door in a process of its own, on synthetic short documents; the student of mine is a
+Every stage runs through its one door in its own process, on synthetic short documents; the student of mine is a
 tiny random model, whose vectors are small. Peak RSS counts the imports too: the column `start` is what they take.
 
     python benchmarks/memory.py --tokens 1000000

@@ -4,7 +4,7 @@
 
 Counts are exact for the tokenizer at hand and need no GPU: a block of 16 tokens is computed once for all prompts that
 begin with the same tokens up to its end, as vLLM's prefix cache does it. Without arguments the corpus is the demo's and
-the tokenizer that of all-MiniLM-L6-v2, which is no chat model's: its counts are about those of larger vocabularies.
+the tokenizer that of all-MiniLM-L6-v2, which is not a chat model's: its counts are about those of larger vocabularies.
 """
 
 import argparse

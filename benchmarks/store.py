@@ -35,7 +35,7 @@ TESTS = Path(__file__).parents[1] / "tests"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--uri", help="s3://bucket/prefix, instead of a server of its own")
+    parser.add_argument("--uri", help="s3://bucket/prefix, instead of its own server")
     parser.add_argument("--streamed", type=int, default=2048, help="megabytes put and fetched for the peak of memory")
     parser.add_argument("--child", choices=("hone", "boto3"), help=argparse.SUPPRESS)
     options = parser.parse_args()

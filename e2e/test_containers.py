@@ -157,7 +157,7 @@ class Followed:
 def follow(
     spec: dict[str, Any], data: dict[str, Any], folder: Path, s3: dict[str, str], store: str = "", **given: str
 ) -> Followed:
-    """Runs a pipeline with these settings, in a store of its own unless one is named."""
+    """Runs a pipeline with these settings, in its own store unless one is named."""
     containers, printed = Containers(folder / "tasks", s3), io.StringIO()
     address = f"s3://{BUCKET}/{store or data['name']}"
     with redirect_stdout(printed):
@@ -201,7 +201,7 @@ def test_a_training_killed_in_its_container_is_retried_and_goes_on_at_its_checkp
     run, killed = whole
     assert len(killed) == 1
     assert [good for name, good in run.seen if name == "distill"] == [False, True]
-    resumed = [event["step"] for event in run.events("resumed") if event["stage"] == "distill" and "memo" not in event]
+    resumed = [event["step"] for event in run.events("resumed") if event["stage"] == "distill" and "cache" not in event]
     assert len(resumed) == 1
     assert resumed[0] >= 2, "the log says which steps were not trained again"
 

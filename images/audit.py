@@ -3,7 +3,7 @@
     python images/audit.py FOLDER
 
 Writes FOLDER/NAME.cdx.json for each list of pins, and asks pip-audit about each. Exit code 1 if anything has a known
-vulnerability that a newer version mends; the others are told. Where no source of advisories answers, it says so.
+vulnerability that a newer version fixes; the others are listed. Where no source of advisories answers, it says so.
 """
 
 import json
@@ -17,12 +17,12 @@ TOOLS = Path(sys.executable).parent
 
 
 class Findings(NamedTuple):
-    """Of one list of pins: packages that were looked up, those that could not be, and `package version id: mend`."""
+    """Of one list of pins: packages that were looked up, those that could not be, and `package version id: fix`."""
 
     audited: int
     unknown: int
     open: list[str]
-    mendable: list[str]
+    fixable: list[str]
 
 
 def main(folder: Path) -> int:
@@ -30,15 +30,15 @@ def main(folder: Path) -> int:
     lists = sorted(IMAGES.glob("*.txt"), key=lambda path: (path.stat().st_size, path))
     for pins in lists:
         bill(pins, folder / f"{pins.stem}.cdx.json")
-    mendable = 0
+    fixable = 0
     for pins in lists:
         found = findings(audited(pins))
         if not found.audited:
             print(f"NOT AUDITED: no source of advisories answers here about any package of {pins.name}")
             break
-        mendable += len(found.mendable)
-        print(f"{pins.name}: {told(found)}", *found.mendable, *found.open, sep="\n    ", flush=True)
-    return 1 if mendable else 0
+        fixable += len(found.fixable)
+        print(f"{pins.name}: {summary(found)}", *found.fixable, *found.open, sep="\n    ", flush=True)
+    return 1 if fixable else 0
 
 
 def bill(pins: Path, out: Path) -> None:
@@ -64,13 +64,13 @@ def findings(packages: list[dict[str, Any]]) -> Findings:
     return Findings(
         len(known),
         len(packages) - len(known),
-        [line for line, mended in lines if not mended],
-        [line for line, mended in lines if mended],
+        [line for line, fixed in lines if not fixed],
+        [line for line, fixed in lines if fixed],
     )
 
 
-def told(found: Findings) -> str:
-    flaws = len(found.open) + len(found.mendable)
+def summary(found: Findings) -> str:
+    flaws = len(found.open) + len(found.fixable)
     return f"{found.audited} packages audited, {found.unknown} unknown to the source, {flaws} known vulnerabilities"
 
 

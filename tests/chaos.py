@@ -117,7 +117,7 @@ def orphans(store: Store) -> list[str]:
 
 
 def kill(home: Path, root: Path, stores: str = "", kills: str = str(KILLS)) -> None:
-    """Each run in a store of its own below `stores`, `root` if empty."""
+    """Each run in its own store below `stores`, `root` if empty."""
     stores = stores or str(root)
     calm = Child(lambda: measured(home, f"{stores}/calm")).wait()[1]
     draw = random.Random(7)

@@ -70,7 +70,7 @@ def bucket(gateway: Gateway, aws: pytest.MonkeyPatch) -> str:
     aws.setenv("AWS_ENDPOINT_URL", gateway.address)
     aws.setenv("AWS_ACCESS_KEY_ID", gateway.access_key)
     aws.setenv("AWS_SECRET_ACCESS_KEY", gateway.secret_key)
-    # A session of its own: the default one keeps the keys it saw first, whatever test set them.
+    # Its own session: the default one keeps the keys it saw first, whatever test set them.
     boto3.Session().client("s3", region_name="default").create_bucket(Bucket="runs")
     return "s3://runs"
 

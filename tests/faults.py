@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 FAULTS = ("reset", "reset after", "slow down", "lost answer", "stall", "truncated")
 LIES = ("html", "whole", "trickle", "heedless", "forbidden", "nothing stored")
-"""What other servers, and proxies on the way, do: not passing faults, and so no part of `some`."""
+"""What other servers, and proxies on the way, do: not passing faults, and so not part of `some`."""
 PAGE = b"<html><body>Please log in to the network.</body></html>"
 SLOW_DOWN = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"

@@ -1,4 +1,4 @@
-"""generate as a process of its own, to be killed: light enough to start twenty times."""
+"""generate as its own process, to be killed: light enough to start twenty times."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""A publisher in a process of its own, that may kill itself right before it moves the pointer.
+"""A publisher in its own process, that may kill itself right before it moves the pointer.
 
 python tests/publishers.py STORE FOLDER VERSION [die]
 """

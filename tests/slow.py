@@ -1,4 +1,4 @@
-"""score in a process of its own, a few pairs at a time, so that a test can kill it in between."""
+"""score in its own process, a few pairs at a time, so that a test can kill it in between."""
 
 import time
 from pathlib import Path

@@ -26,7 +26,7 @@ def test_every_pin_of_an_image_is_in_its_bill_of_materials(tmp_path: Path) -> No
     assert all(component["purl"].startswith("pkg:pypi/") for component in bill["components"])
 
 
-def test_what_can_be_mended_is_told_apart_from_what_cannot() -> None:
+def test_what_can_be_fixed_is_listed_apart_from_what_cannot() -> None:
     found = audit.findings([CLEAN, FLAWED, HOPELESS, UNKNOWN])
     assert found == audit.Findings(3, 1, ["ray 1 X-2: no fix yet"], ["pip 1 X-1: 2, 3"])
 
@@ -41,7 +41,7 @@ def test_what_can_be_mended_is_told_apart_from_what_cannot() -> None:
         ([], 0, "NOT AUDITED: no source of advisories answers here"),
     ],
 )
-def test_an_audit_fails_on_what_can_be_mended_and_says_if_there_was_none(
+def test_an_audit_fails_on_what_can_be_fixed_and_says_if_there_was_none(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

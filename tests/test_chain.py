@@ -88,7 +88,7 @@ def files(store: LocalStore) -> dict[str, int]:
 
 
 def hone(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command as a person runs it, in a process of its own."""
+    """The command as a person runs it, in its own process."""
     command = [sys.executable, "-m", "hone", *map(str, arguments)]
     # Sums in another number of threads differ in their last bits, and so would the bytes: one, as in this process.
     env = {**os.environ, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}

@@ -82,8 +82,8 @@ def test_a_faulty_answer_is_dropped_with_its_reason(text: str, reason: str) -> N
     cleaner = Cleaner({"mach wedge"}, RULES)
     doc = "Here the flow over a flat plate with heat transfer is studied."
     draft = Draft("transformers", "question", "d", "flutter of blades", doc, 20, by_model=True)
-    assert cleaner.judge(draft) is None
-    fault = cleaner.judge(Draft("transformers", "question", "d", text, doc, 20, by_model=True))
+    assert cleaner.check(draft) is None
+    fault = cleaner.check(Draft("transformers", "question", "d", text, doc, 20, by_model=True))
     assert fault is not None
     assert fault.reason == reason
 
@@ -114,7 +114,7 @@ def test_hashing_finds_the_near_duplicates_that_comparing_all_finds(queries: lis
 def test_a_model_must_write_in_the_language_asked_for_or_the_documents(text: str, language: str, kept: bool) -> None:
     rules = Rules(2, 64, 8, check_language=True, language=language)
     doc = "The flow over the blades of a compressor was studied in order to find what causes them to flutter."
-    fault = Cleaner(set(), rules).judge(Draft("vllm", "question", "d", text, doc, by_model=True))
+    fault = Cleaner(set(), rules).check(Draft("vllm", "question", "d", text, doc, by_model=True))
     assert (fault is None) == kept
     assert kept or (fault and fault.reason == "wrong language")
 
@@ -124,9 +124,9 @@ def test_a_model_that_ran_out_of_tokens_or_refused_is_told_by_its_reason() -> No
     cut = Draft("vllm", "claim", "d", "The flow over a", by_model=True, cut=True)
     refusal = Draft("vllm", "claim", "d", "I can't assist with creating content about this", by_model=True, cut=True)
     reasoning = Draft("vllm", "claim", "d", answered("<think>\nThe user wants a"), by_model=True, cut=True)
-    faults = [cleaner.judge(draft) for draft in (cut, refusal, reasoning)]
+    faults = [cleaner.check(draft) for draft in (cut, refusal, reasoning)]
     assert [fault and fault.reason for fault in faults] == ["truncated", "refused", "truncated"]
-    assert cleaner.judge(Draft("log", "log", "", "I cannot log in")) is None
+    assert cleaner.check(Draft("log", "log", "", "I cannot log in")) is None
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_a_model_that_ran_out_of_tokens_or_refused_is_told_by_its_reason() -> No
     ],
 )
 def test_personal_data_is_dropped_on_request_and_not_repeated(text: str, private: bool) -> None:
-    assert Cleaner(set(), RULES).judge(Draft("log", "log", "", text)) is None
-    fault = Cleaner(set(), Rules(2, 64, 8, personal_data=True)).judge(Draft("log", "log", "", text))
+    assert Cleaner(set(), RULES).check(Draft("log", "log", "", text)) is None
+    fault = Cleaner(set(), Rules(2, 64, 8, personal_data=True)).check(Draft("log", "log", "", text))
     assert (fault is not None) == private
     assert fault is None or text not in fault.detail
 
@@ -170,7 +170,7 @@ def test_whatever_a_draft_is_dropped_for_its_personal_data_is_not_repeated(secre
         Draft("log", "log", "", f"write to the office at {secret} now", fault=asked_rarely),
         Draft("openai", "question", "", f"I cannot help with {secret}", by_model=True),
     ]
-    faults = [cleaner.judge(draft) for draft in drafts]
+    faults = [cleaner.check(draft) for draft in drafts]
     assert all(fault is not None and secret not in fault.detail and secret[-4:] not in fault.detail for fault in faults)
     assert [fault.reason for fault in faults if fault] != ["personal data"] * 4
 
@@ -186,4 +186,4 @@ def test_blocked_words_are_found_as_whole_words(store: LocalStore, tmp_path: Pat
 
 def test_what_people_type_about_documents_is_kept() -> None:
     cleaner = Cleaner(set(), RULES)
-    assert cleaner.judge(Draft("log", "log", "", "who signed this document")) is None
+    assert cleaner.check(Draft("log", "log", "", "who signed this document")) is None

@@ -100,7 +100,7 @@ def test_shards_launched_one_by_one_are_joined_to_the_result_of_the_laptop(tmp_p
     given = {"settings": json.dumps(data), "store": store.uri}
     given["prepare"] = call("prepare", tmp_path / "prepare", **given)["prefix"]
     shares = [call("generate", tmp_path / shard, shard=shard, **given)["prefix"] for shard in ("0/2", "1/2")]
-    assert not store.read(f"{shares[0]}/manifest.json"), "a share alone is no result"
+    assert not store.read(f"{shares[0]}/manifest.json"), "a share alone is not a result"
     outputs = call("generate", tmp_path / "join", shares=json.dumps(shares), **given)
     other = LocalStore(tmp_path / "other")
     on_laptop = runner.run(settings.check(data, "settings", tmp_path), other, last="generate")["generate"]

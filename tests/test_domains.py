@@ -16,7 +16,7 @@ from hone.storage.local import LocalStore
 
 
 def folder(home: Path) -> Path:
-    """Three domains of one company on one corpus, each with a seed of its own; the second has lost its corpus."""
+    """Three domains of one company on one corpus, each with its own seed; the second has lost its corpus."""
     found = home / "domains"
     found.mkdir()
     base = {**chain.SETTINGS, "student": {"model": "../student"}, "prepare": {"corpus": "../corpus"}}

@@ -20,7 +20,7 @@ from hone.backends.encoders.families import Student, doc_text, family
 from hone.backends.encoders.vectors import encode_docs, encode_queries
 from hone.backends.search.bm25 import BM25, with_identifier_words
 from hone.errors import UserError
-from hone.results.content_cache import Memo
+from hone.results.content_cache import ContentCache
 from hone.storage.local import LocalStore
 
 TEXTS = ["heat flow", "", "a wing in a slip stream", "shock waves", "an experimental study" + " of flow" * 25]
@@ -83,7 +83,7 @@ def job_over(texts: list[str], folder: Path) -> Any:
     return SimpleNamespace(
         scratch=scratch,
         table=lambda name: SimpleNamespace(rows=len(ids), batches=lambda columns: docs.select(columns).to_batches()),
-        memo=lambda name, identity, type: Memo(store, name, identity, type, scratch),
+        cache=lambda name, identity, type: ContentCache(store, name, identity, type, scratch),
         source=Path,
     )
 

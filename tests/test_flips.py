@@ -15,7 +15,7 @@ from hone.backends.training.checkpoints import Checkpoints
 from hone.engine import maintenance, record
 from hone.errors import UserError
 from hone.results import registry
-from hone.results.content_cache import Memo
+from hone.results.content_cache import ContentCache
 from hone.results.manifest import Part, load_manifest
 from hone.results.table_io import fetch_part
 from hone.storage import leases
@@ -66,7 +66,7 @@ def test_every_flip_is_noticed_or_harmless(store: LocalStore, tmp_path: Path) ->
         if key in parts:
             return lambda: _part(*parts[key])
         if place[0] == "memo":
-            return lambda: Memo(store, place[1], "x", pa.int64(), tmp_path)._fetch(key).num_rows or None
+            return lambda: ContentCache(store, place[1], "x", pa.int64(), tmp_path)._fetch(key).num_rows or None
         if place[0] == "runs":
             return lambda: record.results(store, "tiny")
         if place[0] == "models":

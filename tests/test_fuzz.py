@@ -45,7 +45,7 @@ values = st.recursive(
 
 
 def edited(data: bytes, changes: list[Edit]) -> bytes:
-    """The bytes after some edits, each at a place of its own."""
+    """The bytes after some edits, each at its own place."""
     for kind, place, junk in changes:
         at = place % (len(data) + 1)
         if kind == "insert":

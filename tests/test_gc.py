@@ -219,7 +219,7 @@ def timeless(monkeypatch: pytest.MonkeyPatch) -> Callable[[World], None]:
             monkeypatch.setattr(module, "time", clock)
 
     monkeypatch.setattr(leases, "WAIT", 15.0)
-    monkeypatch.setattr(leases, "RENEWAL", 1e6)  # no thread of a lease takes a step of its own
+    monkeypatch.setattr(leases, "RENEWAL", 1e6)  # no thread of a lease takes its own step
     for module in (execute, commit):
         monkeypatch.setattr(module, "stage", STAGES.__getitem__)
     monkeypatch.setattr(execute, "_keep_log", lambda *arguments: None)

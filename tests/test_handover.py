@@ -48,7 +48,7 @@ def at_hub(server: Registries, monkeypatch: pytest.MonkeyPatch) -> Registries:
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # Xet is a protocol of its own; Git LFS is older
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # Xet is its own protocol; Git LFS is older
     return server
 
 

@@ -1,4 +1,4 @@
-"""The wheel and the sdist as people install them: with the base dependencies alone, in an environment of its own."""
+"""The wheel and the sdist as people install them: with the base dependencies alone, in its own environment."""
 
 import os
 import subprocess

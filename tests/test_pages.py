@@ -28,7 +28,9 @@ def test_markdown_is_cut_at_its_headings_and_titled_by_their_path(tmp_path: Path
         ("Wing > Drag", "back"),
         ("Tail", "end"),
     ]
-    assert page(tmp_path / "b", "# this is no heading\nbody", "plain.txt") == [("plain", "# this is no heading body")]
+    assert page(tmp_path / "b", "# this is not a heading\nbody", "plain.txt") == [
+        ("plain", "# this is not a heading body")
+    ]
 
 
 def test_underlined_headings_long_fences_and_headings_inside_quotes(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_probabilities_are_turned_back_into_logits() -> None:
     with serving() as server:
         found = endpoint(server.url, probabilities=True).score_pairs(QUERIES[:3], DOCS[:3])
         np.testing.assert_allclose(1 / (1 + np.exp(-found)), EXPECTED[:3], rtol=1e-5)
-        with pytest.raises(UserError, match="which is no probability"):
+        with pytest.raises(UserError, match="which is not a probability"):
             endpoint(server.url, probabilities=True).score_pairs(["a"], ["b" * 2_000])
 
 

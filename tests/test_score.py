@@ -89,7 +89,7 @@ def test_lists_are_the_same_for_exhaustive_and_early_exit_and_for_any_number_of_
 
 
 def killed_scoring(store: LocalStore, parts: int, *arguments: Any) -> None:
-    """slow.score in a process that is killed when so many parts of its memo are there."""
+    """slow.score in a process that is killed when so many parts of its cache are there."""
     child = multiprocessing.get_context("spawn").Process(target=slow.score, args=(str(store.root), *arguments))
     child.start()
     while child.is_alive() and len(list(store.objects("memo/scores"))) < parts:
@@ -206,7 +206,7 @@ def test_a_score_that_is_no_number_costs_its_query_and_is_named(
     store = LocalStore(tmp_path)
     scored = given.run(store, "score", given.results(store, **world()), early_exit=False, qualify_queries=0, **models)
     lost = given.rows(store, scored, "dropped_by_score")
-    assert {row["reason"] for row in lost} == {"the teacher gave a score that is no number"}
+    assert {row["reason"] for row in lost} == {"the teacher gave a score that is not a number"}
     assert scored.outputs["teacher_scores"].rows == QUERIES - len(lost)
 
 

@@ -13,7 +13,7 @@ from hone import tables
 from hone.context import Job, Plan, Shard
 from hone.engine.merge import merge_facts
 from hone.errors import UserError
-from hone.results.content_cache import Memo
+from hone.results.content_cache import ContentCache
 from hone.results.manifest import Manifest, Output
 from hone.results.table_io import TableReader, TableWriter
 from hone.stages import STAGES, stage
@@ -125,13 +125,13 @@ def test_a_memo_answers_as_the_work_itself_and_works_once_for_a_text(
 ) -> None:
     store, worked, identity = LocalStore(memo_root / "store"), list[str](), uuid.uuid4()
     for keys in calls:
-        memo = Memo(store, "lengths", str(identity), pa.int64(), memo_root)
+        cache = ContentCache(store, "lengths", str(identity), pa.int64(), memo_root)
 
         def work(positions: list[int], keys: list[str] = keys) -> pa.Array:
             worked.extend(keys[position] for position in positions)
             return pa.array([len(keys[position]) for position in positions], pa.int64())
 
-        assert memo.compute(keys, work, chunk=chunk).to_pylist() == [len(key) for key in keys]
+        assert cache.compute(keys, work, chunk=chunk).to_pylist() == [len(key) for key in keys]
     assert sorted(worked) == sorted({key for keys in calls for key in keys})
 
 
@@ -156,19 +156,19 @@ def test_every_setting_of_every_stage_is_documented() -> None:
 def test_a_memo_works_over_a_store_that_can_only_be_read(store: LocalStore, tmp_path: Path) -> None:
     store.root.mkdir()
     (store.root / "memo").write_text("no folder can be made here")
-    memo = Memo(store, "lengths", "x", pa.int64(), tmp_path)
-    assert memo.compute(["a", "bb"], lambda at: pa.array([at[0] + 1, 2], pa.int64())).to_pylist() == [1, 2]
+    cache = ContentCache(store, "lengths", "x", pa.int64(), tmp_path)
+    assert cache.compute(["a", "bb"], lambda at: pa.array([at[0] + 1, 2], pa.int64())).to_pylist() == [1, 2]
 
 
 def test_a_damaged_part_of_a_memo_is_left_out_and_paid_for_again(store: LocalStore, tmp_path: Path) -> None:
     def lengths(keys: list[str]) -> tuple[list[int], list[str]]:
-        memo, worked = Memo(store, "lengths", "x", pa.int64(), tmp_path), list[str]()
+        cache, worked = ContentCache(store, "lengths", "x", pa.int64(), tmp_path), list[str]()
 
         def work(positions: list[int]) -> pa.Array:
             worked.extend(keys[position] for position in positions)
             return pa.array([len(keys[position]) for position in positions], pa.int64())
 
-        return memo.compute(keys, work, chunk=2).to_pylist(), worked
+        return cache.compute(keys, work, chunk=2).to_pylist(), worked
 
     keys = ["a", "bb", "ccc", "dddd"]
     assert lengths(keys) == ([1, 2, 3, 4], keys)

@@ -124,7 +124,7 @@ def test_a_run_is_followed_to_its_verdict_which_is_the_exit_code(
     ended = submitted(served, tmp_path)
     assert (ended.outcome, ended.exit_code, ended.finding, ended.verdict) == (outcome, code, FINDING, verdict)
     assert "RUNNING: 1 running, 1 succeeded; now mine" in capsys.readouterr().out
-    assert submit.told(ended) == f"{ended.name}: {outcome}: {FINDING}"
+    assert submit.summary(ended) == f"{ended.name}: {outcome}: {FINDING}"
     (run,) = served.held["runs"]
     assert run["service_account"] == "hone-runner"
     assert run["display_name"].startswith("hone-specialize-dev-cpu-handbook-")

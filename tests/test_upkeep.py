@@ -1,4 +1,4 @@
-"""What a store tells of itself, and how damage is noticed, named and mended."""
+"""What a store tells of itself, and how damage is noticed, named and fixed."""
 
 import json
 import shutil

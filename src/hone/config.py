@@ -1,6 +1,6 @@
 """What a setting is: the base of everything a user sets, and the marks that say what a setting means.
 
-The settings file is read in `hone.settings`; what a stage can be told is in its module.
+The settings file is read in `hone.settings`; what a stage can be set to is in its module.
 """
 
 from collections.abc import Iterator, Mapping

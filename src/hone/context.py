@@ -17,7 +17,7 @@ from hone import tables
 from hone.config import StageConfig
 from hone.errors import UserError
 from hone.inputs import references
-from hone.results.content_cache import Memo
+from hone.results.content_cache import ContentCache
 from hone.results.manifest import Manifest, Output, lineage, output_of
 from hone.results.table_io import TableReader, TableWriter, fetch_folder, upload
 from hone.storage.base import Store
@@ -164,9 +164,9 @@ class Job:
             file.unlink()
             yield Bucket(number, rows)
 
-    def memo(self, name: str, identity: str, type: pa.DataType) -> Memo:
-        """The memo called `name` of one identity; see `hone.results.content_cache`."""
-        return Memo(self.store, name, identity, type, self.scratch)
+    def cache(self, name: str, identity: str, type: pa.DataType) -> ContentCache:
+        """The content cache called `name` of one identity; see `hone.results.content_cache`."""
+        return ContentCache(self.store, name, identity, type, self.scratch)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class Task:
             self.show()
 
     def say(self, text: str) -> None:
-        """A line of its own above the progress."""
+        """Its own line above the progress."""
         self._write(f"{CLEAR if self.live else ''}{text}\n")
 
     def skip(self, count: int) -> None:

@@ -29,7 +29,7 @@ LONGEST_NAME = 200
 
 
 class Retrain(Settings):
-    """When a changed corpus is worth a run of its own: for CI and recurring runs to decide by."""
+    """When a changed corpus is worth a run: for CI and recurring runs to decide by."""
 
     min_changed: float = Field(default=0.0, ge=0, le=1)
     """The share of new, changed and gone documents from which `hone diff-corpus` says retrain; 0 for any change."""
@@ -88,7 +88,7 @@ def parse_yaml(text: str, file: str) -> dict[str, Any]:
         data: object = yaml.load(text, Loader=_Careful)
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{file}{where} is not valid YAML: {error.problem}; mend the line") from error
+        raise UserError(f"{file}{where} is not valid YAML: {error.problem}; correct the line") from error
     except (yaml.YAMLError, RecursionError) as error:
         flaw = str(error).partition("\n")[0]
         raise UserError(f"{file} is not valid YAML: {flaw}; write it again as plain text") from error
@@ -195,7 +195,7 @@ def stage_config(
 ) -> StageConfig:
     """The checked settings of one stage; those named in `shared` stand at the top of the file.
 
-    Raises UserError naming the key and the mend.
+    Raises UserError naming the key and the remedy.
     """
     refuse_secrets({name: section}, file)
     try:

@@ -110,7 +110,7 @@ QUERIES = Table(
 )
 CANDIDATES = Table(
     "candidates",
-    "a training query with the documents it must be told apart from, best first",
+    "a training query with the documents it must be distinguished from, best first",
     ("query_id",),
     (
         Column("query_id", pa.string(), "a query of queries"),

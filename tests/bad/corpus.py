@@ -98,7 +98,7 @@ CASES: dict[str, Case] = {
         r"the id '",
     ),
     "an id of 10 KB": (lambda h: h.docs(doc(_id="x" * 10_240)), r"line 1: the id 'x{40}' is longer than 512 bytes"),
-    "an empty id": (lambda h: h.docs(doc(_id="")), r"line 1: the id is empty; give every row an id of its own"),
+    "an empty id": (lambda h: h.docs(doc(_id="")), r"line 1: the id is empty; give every row its own id"),
     "a text that is an object": (
         lambda h: h.docs(doc(text={"en": "a", "de": "b"})),
         r"line 1: field 'text' is an object with en, de, not text; name one of them, such as 'text\.en'",
@@ -115,7 +115,7 @@ CASES: dict[str, Case] = {
         lambda h: h.corpus("c.jsonl", '{"_id": 1,\n'),
         r"c\.jsonl, item 1: not valid JSON \(.*\); correct",
     ),
-    "a JSON line that is no object": (
+    "a JSON line that is not an object": (
         lambda h: h.corpus("c.jsonl", "7\n"),
         r"c\.jsonl, item 1: not a JSON object but '7'",
     ),
@@ -176,7 +176,7 @@ CASES: dict[str, Case] = {
         qrels("no\td1\t1\nnobody\td2\t1\n"),
         r"test\.tsv, line 1: unknown query 'no', and no other one is in the queries; correct the ids",
     ),
-    "a relevance that is no number": (
+    "a relevance that is not a number": (
         qrels("h\th\th\nq1\td0\thigh1\n"),
         r"line 2: relevance 'high1' is not a whole number",
     ),

@@ -69,7 +69,7 @@ CASES: dict[str, Case] = {
         r"model-00002-of-00002\.safetensors is missing, which model\.safetensors\.index\.json names",
     ),
     "an index that names nothing": (student("model.safetensors.index.json", "{}"), r"names no files of weights; copy"),
-    "modules that are no list": (student("modules.json", "{}"), r"modules\.json is no list of modules; copy"),
+    "modules that are no list": (student("modules.json", "{}"), r"modules\.json is not a list of modules; copy"),
     "a module of another kind": (
         student("modules.json", '[{"type": "evil.Code", "path": ""}]'),
         r"modules\.json lists evil\.Code; Hone knows Transformer",

@@ -62,7 +62,7 @@ CASES: dict[str, Case] = {
     ),
     "an alias bomb": (
         lambda h: h.write("s.yaml", ALIAS_BOMB),
-        r"s\.yaml, line \d is not valid YAML: its aliases stand for more than 100,000 values; mend the line",
+        r"s\.yaml, line \d is not valid YAML: its aliases stand for more than 100,000 values; correct the line",
     ),
     "an alias of itself": (
         lambda h: h.write("s.yaml", "name: &a [*a]"),
@@ -109,7 +109,7 @@ CASES: dict[str, Case] = {
         r"there is no run called 'r' in .*; `hone run` makes",
     ),
     "an empty query": (lambda h: h.call("search", "r", " "), r"the query is empty; type what you would search for"),
-    "a store that is no folder": (
+    "a store that is not a folder": (
         file_for_store,
         r"cannot write to the store .*: Not a directory; give another --store",
     ),
@@ -129,18 +129,18 @@ CASES: dict[str, Case] = {
     ),
     "repair outside the store": (
         lambda h: h.call("repair", "../r", "--store", h.store.uri),
-        r"'\.\./r/manifest.json' is no key of a store",
+        r"'\.\./r/manifest.json' is not a key of a store",
     ),
     "an input with an escape": (
         lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", "docs=prepare/%2e%2e"),
-        r"'prepare/%2e%2e/manifest.json' is no key of a store",
+        r"'prepare/%2e%2e/manifest.json' is not a key of a store",
     ),
     "an input with a NUL": (
         lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", "docs=prepare/a\0b"),
-        r"is no key of a store",
+        r"is not a key of a store",
     ),
     "an input of 10 KB": (
         lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", f"docs={'x' * 10_240}"),
-        r"is no key of a store",
+        r"is not a key of a store",
     ),
 }

@@ -3,7 +3,7 @@
 Rows of token ids are sorted, so that those that begin alike stand side by side, and cut into batches of three parts: a
 trunk that all rows of the batch begin with (a guide to the styles, say), branches that groups of rows go on with (a
 document), and the rest of each row. Between the parts rows are filled up to one length; what fills them is masked, and
-every token is told its true position, so a row's keys and values are those it has alone.
+every token gets its true position, so a row's keys and values are those it has alone.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 LEAST = 16
-"""Fewer tokens in common are not worth a pass of their own."""
+"""Fewer tokens in common are not worth a separate pass."""
 LEAST_TRUNK = 64
 """Groups of which some share so many tokens less are divided among batches."""
 
@@ -46,8 +46,8 @@ def can_share(model: Any) -> bool:
     kinds = getattr(config, "layer_types", None)
     whole = all(kind == "full_attention" for kind in kinds) if kinds else not getattr(config, "sliding_window", None)
     parameters = inspect.signature(model.forward).parameters
-    told = {"position_ids", "past_key_values", "logits_to_keep"} <= parameters.keys()
-    return whole and told and not getattr(model, "_is_stateful", False)
+    accepts = {"position_ids", "past_key_values", "logits_to_keep"} <= parameters.keys()
+    return whole and accepts and not getattr(model, "_is_stateful", False)
 
 
 def batches(tokens: Sequence[Sequence[int]], budget: int, room: int = 0) -> Iterator[Batch]:

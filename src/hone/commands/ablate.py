@@ -24,7 +24,7 @@ def ablate(
     settings: Settings,
     over: Annotated[str, typer.Option("--over", help="loss, queries, negatives, teacher, curation, several, or all.")],
     store: StoreOption = DEFAULT_STORE,
-    seeds: Annotated[int, typer.Option(min=1, help="Whole runs of each variant, each with a seed of its own.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Whole runs of each variant, each with its own seed.")] = 3,
     budget: Annotated[str, typer.Option(help="Start nothing new after this long, such as 2h or 30m.")] = "24h",
     out: Annotated[Path | None, typer.Option(help="The folder of the report; default NAME-ablation here.")] = None,
 ) -> None:

@@ -77,7 +77,7 @@ curate:
 distill:
   # train: {train}  # head: a linear map, minutes on a CPU; layers: the transformer's own, for a GPU
   # learning_rate: {learning_rate}
-  # max_steps: {max_steps}  # most steps of training; 0 is no limit
+  # max_steps: {max_steps}  # most steps of training; 0 for no limit
 evaluate:
   # tests: [{{name: other, folder: PATH, role: guard}}]  # a BEIR folder of another domain, which must not lose
 gate:

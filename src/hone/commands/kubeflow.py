@@ -95,7 +95,7 @@ def submit(
             submitting.Following(wait=wait, retries=retries, report=report),
             say=lambda line: print(line, flush=True),
         )
-    print(json.dumps(asdict(ended), indent=1, ensure_ascii=False) if as_json else submitting.told(ended), flush=True)
+    print(json.dumps(asdict(ended), indent=1, ensure_ascii=False) if as_json else submitting.summary(ended), flush=True)
     sys.exit(ended.exit_code)
 
 

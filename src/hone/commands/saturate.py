@@ -23,7 +23,7 @@ app = verbs()
 def saturate(
     settings: Settings,
     store: StoreOption = DEFAULT_STORE,
-    seeds: Annotated[int, typer.Option(min=1, help="Whole runs of each point, each with a seed of its own.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Whole runs of each point, each with its own seed.")] = 3,
     price: Annotated[float, typer.Option("--price", help="Price of one hour of this machine.")] = 0.0,
     budget: Annotated[str, typer.Option(help="Start nothing new after this long, such as 2h or 30m.")] = "24h",
     out: Annotated[Path | None, typer.Option(help="The folder of the report; default NAME-saturation here.")] = None,
@@ -33,8 +33,8 @@ def saturate(
     study = ablation.load(settings, open_store(store))
     folder = out or Path(f"{study.data['name']}-saturation")
     first = int(study.data.get("seed", 17))
-    told = lambda line: console.print(f"[dim]{escape(line)}[/]")  # noqa: E731
-    found = ablation.saturate(study, range(first, first + seeds), price, duration_hours(budget), told)
+    say = lambda line: console.print(f"[dim]{escape(line)}[/]")  # noqa: E731
+    found = ablation.saturate(study, range(first, first + seeds), price, duration_hours(budget), say)
     for curve in found.curves:
         console.print(f"[bold]{escape(sentence(curve))}[/]", soft_wrap=True)
         measured = ", ".join(f"{x:,.0f}: {points(gain)}" for x, gain in curve.measured)

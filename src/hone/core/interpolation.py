@@ -20,7 +20,7 @@ class Point:
     """What came out at one share of the way."""
 
     alpha: float
-    badness: float = math.nan
+    validation_loss: float = math.nan
     """The less, the better on the dev lists; nan without any."""
     dev: Mapping[str, float] = field(default_factory=dict[str, float])
     """Figures of the dev lists."""
@@ -46,9 +46,9 @@ def choose(curve: Sequence[Point], most: float) -> Point:
     """Of the allowed points the best on the dev lists, the nearest to the base if several are; without dev lists the
     last."""
     found = allowed(curve, most)
-    if math.isnan(found[-1].badness):
+    if math.isnan(found[-1].validation_loss):
         return found[-1]
-    return min(found, key=lambda point: (point.badness, point.alpha))
+    return min(found, key=lambda point: (point.validation_loss, point.alpha))
 
 
 def record(curve: Sequence[Point], most: float) -> list[dict[str, Any]]:

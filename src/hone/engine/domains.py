@@ -55,7 +55,7 @@ def load(folder: Path) -> list[Member]:
     found = [_member(path, below) for path in files]
     twice = [one.name for at, one in enumerate(found) if one.name in {other.name for other in found[:at]}]
     if twice:
-        raise UserError(f"{folder}: two domains are called {twice[0]}; give each file a name of its own")
+        raise UserError(f"{folder}: two domains are called {twice[0]}; give each file its own name")
     return found
 
 
@@ -69,7 +69,7 @@ def _member(path: Path, below: dict[str, Any]) -> Member:
 def run(
     members: Sequence[Member], store: str, shards: int, at_once: int, tell: Callable[[str, str], None]
 ) -> dict[str, str]:
-    """Runs every domain, some at once, each in a process of its own: what ends one ends no other.
+    """Runs every domain, some at once, each in its own process: what ends one ends no other.
 
     Returns those that failed with the reason. Raises UserError if the settings of any cannot be meant at all.
     """

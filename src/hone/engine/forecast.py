@@ -59,7 +59,7 @@ class Sample:
 
     docs: int
     chosen: tuple[tuple[str, str], ...]
-    told: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @classmethod
     def draw(cls, config: prepare.Config, found: readers.Layout, fields: readers.Fields, seed: int) -> "Sample":
@@ -165,7 +165,7 @@ class Planner:
         fields = readers.Fields(config.id_field, config.title_field, config.text_field)
         self.sample = Sample.draw(config, self.corpus, fields, self.generate.seed)
         self.notes += [f"{name}: {value}" for name, value in self.corpus.facts().items()]
-        self.notes += self.sample.told
+        self.notes += self.sample.notes
         self.notes.append(f"tokens are counted on {len(self.sample.chosen)} of {self.sample.docs:,} documents")
         self.docs = self.sample.docs * self.kept("prepare", "docs")
         self.drafts = self._drafts()
@@ -256,10 +256,10 @@ class Planner:
             self.notes.append("bound: no query leaves scoring early")
         pairs = self.mined * depth
         weights, tokens = 0.0, 0.0
-        for judge in (config.teacher, *config.teacher.members):
-            if judge.model:
-                folder = ModelFolder(self.fetch(judge.model))
-                pair = min(judge.max_tokens, self.sample.mean(folder.tokens) + self.query_tokens)
+        for member in (config.teacher, *config.teacher.members):
+            if member.model:
+                folder = ModelFolder(self.fetch(member.model))
+                pair = min(member.max_tokens, self.sample.mean(folder.tokens) + self.query_tokens)
                 weights, tokens = weights + folder.weights * pair, tokens + pair
         size = BYTES_PER_ENTRY * pairs + (12 * pairs if weights else 0)
         return Work("score", {"pairs": pairs, "tokens": pairs * tokens}, FORWARD * weights * pairs, 0, size)

@@ -37,7 +37,7 @@ TRAINING = ("generate", "mine", "score", "curate")
 class Step:
     """What happened to one stage of a run, or would happen.
 
-    `reason` says why it runs, empty if it need not; `left_out` why it is no part of this run.
+    `reason` says why it runs, empty if it need not; `left_out` why it is not part of this run.
     """
 
     stage: str
@@ -159,7 +159,7 @@ def _execute(todo: Plan, store: Store, shards: int) -> Manifest:
 
 
 def left_out(name: str, settings: RunSettings, done: Mapping[str, Manifest]) -> str:
-    """Why a stage is no part of a run.
+    """Why a stage is not part of a run.
 
     Only what passed is published, and only where the settings name a domain; a model that is taken as it is needs
     nothing to be trained on.

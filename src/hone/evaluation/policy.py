@@ -90,7 +90,7 @@ class Evidence:
     """Milliseconds to encode one query with base and tuned; empty if it was not measured."""
 
 
-def judge(evidence: Evidence, policy: Policy) -> tuple[str, list[Criterion]]:
+def decide(evidence: Evidence, policy: Policy) -> tuple[str, list[Criterion]]:
     """promote, hold or reject, and every criterion: one rejection rejects, one hold holds."""
     criteria = [
         *_gains(evidence.metrics, policy),

@@ -74,7 +74,7 @@ def qualify(
 def reached(
     lists: Sequence[Sequence[str]], scores: Sequence[np.ndarray], relevant: Sequence[Mapping[str, int]]
 ) -> np.ndarray:
-    """[q] what the measure gives each list in the order of its scores; one that is no number comes last."""
+    """[q] what the measure gives each list in the order of its scores; one that is not a number comes last."""
     worst = [np.nan_to_num(values, nan=-np.inf) for values in scores]
     ranked = [trec_order(ids, values.tolist())[0] for ids, values in zip(lists, worst, strict=True)]
     return effectiveness(ranked, relevant)[PRIMARY]

@@ -58,14 +58,14 @@ class GuardSet(Collection):
 
 
 class JudgedSet(Collection):
-    """Another test set: a BEIR folder with a corpus of its own."""
+    """Another test set: a BEIR folder with its own corpus."""
 
     setting = "evaluate.tests"
 
     role: Literal["domain", "guard"] = "guard"
     """domain: the model must gain here too. guard: it must not degrade here."""
     judged_by: JudgedBy = "people"
-    """Who judged it. What a model judged is named so everywhere, and is no proof where the policy asks for people."""
+    """Who judged it. What a model judged is named so everywhere, and is not proof where the policy asks for people."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hone.storage.s3 import S3Store
 
 FETCHES = 8
 LONGEST_NAME = 200
-"""Bytes of a file's name; what is longer is cut, and told apart by a hash."""
+"""Bytes of a file's name; what is longer is cut, and distinguished by a hash."""
 
 
 def download(reference: str, scratch: Path) -> Path:
@@ -55,7 +55,7 @@ def _parts(reference: str) -> tuple[str, str]:
 
 
 def _below(store: S3Store, key: str) -> dict[str, str]:
-    """Name below the folder to key, for each object in it; what only marks a folder is no object."""
+    """Name below the folder to key, for each object in it; what only marks a folder is not an object."""
     start = key if key.endswith("/") or not key else f"{key}/"
     found = (one for one in store.named(start) if one.key != start)
     return {one.key[len(start) :]: one.key for one in found if not (one.key.endswith("/") and not one.size)}

@@ -102,7 +102,7 @@ def modules(folder: Path) -> list[dict[str, str]]:
         entries = TypeAdapter(list[dict[str, Any]]).validate_json(path.read_bytes())
         found = [{"type": str(entry["type"]), "path": str(entry["path"])} for entry in entries]
     except (ValidationError, KeyError) as error:
-        raise UserError(f"{path} is no list of modules; {COPY}") from error
+        raise UserError(f"{path} is not a list of modules; {COPY}") from error
     for entry in found:
         if kind(entry) not in MODULES or not entry["type"].startswith(LIBRARY):
             raise UserError(f"{path} lists {entry['type']}; Hone knows {', '.join(MODULES)}: name another model")

@@ -104,8 +104,8 @@ def outcome(store: Store, attempt: str) -> Outcome:
     done = {name: manifest for name, manifest in loaded.items() if manifest is not None}
     for note in found:
         if note.state == "failed":
-            told = note.error if note.error.startswith(f"{note.task}: ") else f"{note.name}: {note.error}"
-            return Outcome("failed", told, note.code, done)
+            reason = note.error if note.error.startswith(f"{note.task}: ") else f"{note.name}: {note.error}"
+            return Outcome("failed", reason, note.code, done)
     for note in found:
         if note.state == "running":
             why = "was stopped from outside: out of memory, preempted, or past its deadline"

@@ -20,7 +20,7 @@ VALUES = "## Values\n"
 NOTE = "Written by `make derive` from the stage itself: change that, not this."
 EXITS = (
     ("0", "done, or the finished result was found", "nothing"),
-    ("2", "a mistake in settings or data: the log's last line says what, where and what to do", "mend it, run again"),
+    ("2", "a mistake in settings or data: the log's last line says what, where and what to do", "fix it, run again"),
     (
         "75",
         "a fault outside (S3, an endpoint) that lasted through every retry in the process",

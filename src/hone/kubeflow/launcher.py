@@ -129,7 +129,7 @@ def read_settings(text: str) -> RunSettings:
 
 
 def _stage(call: Call, run_settings: RunSettings, store: Store) -> str:
-    """Runs a stage and reports its result; returns the prefix of it, empty if the stage is no part of this run."""
+    """Runs a stage and reports its result; returns the prefix of it, empty if the stage is not part of this run."""
     if reason := runner.left_out(call.name, run_settings, {}):
         if call.name in runner.TRAINING:
             raise UserError(f"{reason}, and this pipeline trains one; run the pipeline evaluate with it as `model`")

@@ -62,10 +62,10 @@ def asking(what: str) -> Generator[None]:
 def refusal(what: str, status: int, reason: str, body: object) -> UserError | TransientError:
     """What the platform refused, in one sentence: a mistake of the user, or a fault that may pass."""
     said = _said(body)
-    told = f"Kubeflow Pipelines answers {status} {reason} to {what}{': ' + said if said else ''}".rstrip(". ")
+    sentence = f"Kubeflow Pipelines answers {status} {reason} to {what}{': ' + said if said else ''}".rstrip(". ")
     if status in PASSING or status >= 500 or not status:
-        return TransientError(f"{told}; try again")
-    return UserError(f"{told}; {RIGHTS.get(status, 'correct what it names, and submit again')}")
+        return TransientError(f"{sentence}; try again")
+    return UserError(f"{sentence}; {RIGHTS.get(status, 'correct what it names, and submit again')}")
 
 
 def _said(body: object) -> str:

@@ -163,7 +163,7 @@ def retries_told() -> str:
     """Which failures the platform's Argo starts a task again after, as far as this pod may know."""
     folder, host = Path(ACCOUNT), os.environ.get("KUBERNETES_SERVICE_HOST", "")
     if not host or not (folder / "token").is_file():
-        return "not told outside a cluster"
+        return "not known outside a cluster"
     port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     address = f"https://{host}:{port}/api/v1/namespaces/{ARGO_NAMESPACE}/configmaps/workflow-controller-configmap"
     asked = urllib.request.Request(address, headers={"Authorization": f"Bearer {(folder / 'token').read_text()}"})
@@ -172,7 +172,7 @@ def retries_told() -> str:
         with urllib.request.urlopen(asked, timeout=SECONDS_TO_ANSWER, context=trust) as answer:
             return retry_policy(json.load(answer).get("data", {}))
     except (OSError, ValueError) as error:
-        return f"not told: this account may not read Argo's settings ({error})"
+        return f"not known: this account may not read Argo's settings ({error})"
 
 
 def retry_policy(data: Mapping[str, str]) -> str:

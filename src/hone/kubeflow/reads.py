@@ -1,4 +1,4 @@
-"""What a run would read, told apart by content from this machine as cheaply as can be: nothing is downloaded."""
+"""What a run would read, distinguished by content from this machine as cheaply as can be: nothing is downloaded."""
 
 import hashlib
 from dataclasses import dataclass

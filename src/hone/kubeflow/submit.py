@@ -142,7 +142,7 @@ def _followed(
     return ended
 
 
-def told(ended: Ended) -> str:
+def summary(ended: Ended) -> str:
     """The sentence with which a followed run ends."""
     if ended.outcome == "started":
         return f"{ended.name}: not waited for"
@@ -220,7 +220,7 @@ def refuse_too_long(parameters: Mapping[str, str]) -> None:
 
 def follow(client: "Client", run_id: str, pause: float, say: Callable[[str], None] = print) -> str:
     """Follows a run to its end, saying whenever a task changes, and returns its last state. Raises TransientError."""
-    told, faults = "", 0
+    last, faults = "", 0
     while True:
         try:
             with asking(f"following the run {run_id}"):
@@ -233,9 +233,9 @@ def follow(client: "Client", run_id: str, pause: float, say: Callable[[str], Non
             time.sleep(pause)
             continue
         line = _progress(run)
-        if line != told:
+        if line != last:
             say(line)
-            told = line
+            last = line
         if run.state in ENDED:
             return str(run.state)
         time.sleep(pause)

@@ -105,9 +105,9 @@ def finding(found: Ablation) -> str:
     sure = [row for row in found.rows if row.against and row.against.p_value <= ALPHA]
     worse = sum(row.against.delta < 0 for row in sure if row.against)
     counts = f"Of {len(found.rows) - 1} variants {worse} are worse than the full recipe beyond chance"
-    told = [f"{counts} and {len(sure) - worse} better"]
+    parts = [f"{counts} and {len(sure) - worse} better"]
     largest = sorted(((row.against.delta, row.name) for row in sure if row.against), key=lambda one: -abs(one[0]))
-    return "; ".join([*told, *(f"{name}: {points(delta)} points" for delta, name in largest[:3])])
+    return "; ".join([*parts, *(f"{name}: {points(delta)} points" for delta, name in largest[:3])])
 
 
 def sentence(curve: Curve) -> str:

@@ -38,8 +38,8 @@ def facts(caption: str, heading: str, columns: Mapping[str, Mapping[str, Any]]) 
     """A row for each fact that any column knows, in plain words; columns by heading."""
     names = dict.fromkeys(name for known in columns.values() for name in known)
     rows = [[name.replace("_", " "), *(plain(known.get(name, "")) for known in columns.values())] for name in names]
-    told = [row for row in rows if any(value != NOTHING for value in row[1:])]
-    return table(caption, (heading, *columns), told)
+    filled = [row for row in rows if any(value != NOTHING for value in row[1:])]
+    return table(caption, (heading, *columns), filled)
 
 
 NOTHING = "–"

@@ -89,8 +89,8 @@ def _inputs(findings: Findings) -> dict[str, str]:
     for name, absent in known.items():
         if name.startswith("absent of "):
             queries, docs = absent.get("queries", 0), absent.get("docs", 0)
-            told = f"{queries:,} queries, left out; {docs:,} documents, which count as not found"
-            found[name.replace("absent of", "judged but absent in")] = f"{told} ({absent.get('such as', '')})"
+            counts = f"{queries:,} queries, left out; {docs:,} documents, which count as not found"
+            found[name.replace("absent of", "judged but absent in")] = f"{counts} ({absent.get('such as', '')})"
     if "alike ids" in known:
         found["ids that differ in how accents are composed only"] = f"{known['alike ids']:,}"
     return found

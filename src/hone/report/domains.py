@@ -78,10 +78,10 @@ def markdown(domains: Sequence[Domain]) -> str:
     """The table as Markdown, with what failed and what was found below it."""
     lines = [f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
     lines += [f"| {' | '.join(map(escaped, row))} |" for row in rows(domains)]
-    told = [
+    parts = [
         f"- {escaped(one.name)}: {escaped(one.fault or one.finding)}" for one in domains if one.fault or one.finding
     ]
-    return "\n".join(["# Domains", "", *lines, "", ADJUSTED, "", *told, ""])
+    return "\n".join(["# Domains", "", *lines, "", ADJUSTED, "", *parts, ""])
 
 
 def page(domains: Sequence[Domain]) -> str:
@@ -94,11 +94,11 @@ def page(domains: Sequence[Domain]) -> str:
 
 
 def _section(one: Domain) -> object:
-    told = [element("p", one.fault or one.finding or "Nothing was measured yet.")]
+    parts = [element("p", one.fault or one.finding or "Nothing was measured yet.")]
     if one.versions:
         listed = [element("li", version, " (current)" if not at else "") for at, version in enumerate(one.versions)]
-        told += [element("h3", "Published versions"), element("ol", *listed)]
-    return section(one.name, *told)
+        parts += [element("h3", "Published versions"), element("ol", *listed)]
+    return section(one.name, *parts)
 
 
 def _span(seconds: float) -> str:

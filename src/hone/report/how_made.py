@@ -58,9 +58,7 @@ def _histograms(findings: Findings) -> Html:
 
 def _shares(found: Histogram) -> str:
     names = " and ".join(found.shares)
-    return (
-        f"{found.title}: share of documents by score, for {names}. The further apart, the better they are told apart."
-    )
+    return f"{found.title}: share of documents by score, for {names}. The further apart, the better they are separated."
 
 
 def funnel(findings: Findings) -> Html:

@@ -75,10 +75,10 @@ def _per_query(spent: Counts, kept: int) -> list[str]:
     """Tokens, seconds and GPU seconds for each kept query; cached tokens that the server does not tell are no zero."""
     if not kept:
         return ["–"] * 5
-    told = not spent["without_cached_tokens"]
+    reported = not spent["without_cached_tokens"]
     tokens = [f"{spent[name] / kept:,.1f}" for name in ("prompt_tokens", "cached_tokens", "new_tokens")]
     times = [f"{spent[name] / kept / 1e6:,.4f}" for name in ("microseconds", "gpu_microseconds")]
-    return [tokens[0], tokens[1] if told else "not told", tokens[2], *times]
+    return [tokens[0], tokens[1] if reported else "not reported", tokens[2], *times]
 
 
 def _rate(part: int, whole: int) -> str:

@@ -1,6 +1,6 @@
 """Results paid for once: token ids, embeddings, teacher scores and generated text, kept in the store by content.
 
-A memo belongs to one identity (a model's digest and the parameters that shape its answers) and maps the hash of a text
+A cache belongs to one identity (a model's digest and the parameters that shape its answers) and maps the hash of a text
 to its result. A changed corpus pays only for changed texts, and a killed stage goes on at the last finished chunk.
 """
 
@@ -23,8 +23,8 @@ ROW_BITS = 32
 """A place is the number of a part and, in its lower bits, a row of it."""
 
 
-class Memo:
-    """One memo; parts are small Arrow files that any number of writers add to without meeting."""
+class ContentCache:
+    """The cache of one identity; parts are small Arrow files that any number of writers add to without meeting."""
 
     def __init__(self, store: Store, name: str, identity: str, type: pa.DataType, scratch: Path) -> None:
         self.store, self.scratch = store, scratch
@@ -35,10 +35,10 @@ class Memo:
         self._seen: set[str] = set()
         self.refresh()
         if known := sum(len(part) for part in self._parts):
-            log.info("resumed", memo=name, known=known)
+            log.info("resumed", cache=name, known=known)
 
     def refresh(self) -> None:
-        """Takes over what others have added since this memo was made."""
+        """Takes over what others have added since this cache was opened."""
         new = [found.key for found in self.store.objects(self.folder) if found.key not in self._seen]
         self._seen.update(new)
         with ThreadPoolExecutor(FETCHES) as pool:
@@ -101,7 +101,7 @@ class Memo:
         try:
             self.store.put(key, path)
         except ReadOnlyError as error:  # `hone search` reads such a store too, and pays for it each time
-            log.warning("memo not kept", part=key, error=str(error))
+            log.warning("cache not kept", part=key, error=str(error))
         self._seen.add(key)
         self._remember(self._open(path))
 
@@ -114,7 +114,7 @@ class Memo:
         """One part, which is named by its sha256. A damaged one is left out: what it held is paid for again."""
         path, sha256 = self.store.fetch(key, self.scratch)
         if f"{sha256}{SUFFIX}" != key.rpartition("/")[2]:
-            log.warning("memo part damaged", part=key)
+            log.warning("cache part damaged", part=key)
             return self.schema.empty_table()
         return self._open(path)
 

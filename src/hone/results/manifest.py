@@ -107,7 +107,7 @@ def _flaw(manifest: Manifest, prefix: str) -> str:
             return f"{name} is not the sum of its parts"
         for part in output.parts:
             if not checked_key(part.path).startswith((f"{name}/", f"{name}-")) or min(part.rows, part.bytes) < 0:
-                return f"{part.path[:80]!r} is no part of {name}"
+                return f"{part.path[:80]!r} is not part of {name}"
     return ""
 
 

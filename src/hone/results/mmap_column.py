@@ -11,8 +11,8 @@ import pyarrow as pa
 T = TypeVar("T")
 
 
-class Mapped(Sequence[T]):
-    """Values of one Arrow type in a file of their own, written once; how many there are costs no memory."""
+class MmapColumn(Sequence[T]):
+    """Values of one Arrow type in their own file, written once; how many there are costs no memory."""
 
     def __init__(self, folder: Path, type: pa.DataType, pieces: Iterable[pa.Array | pa.ChunkedArray]) -> None:
         """Writes the values of all pieces, one after the other, to a new file in `folder`."""

@@ -3,7 +3,7 @@
     models/<domain>/<version>/          a whole model, never changed; release.json, written last, lists its files
     models/<domain>/current/<n>.json    the n-th move of the pointer; the highest number says which version is current
 
-A move is one conditional write of the next number: of two publishers one gets it and the other is told who did.
+A move is one conditional write of the next number: of two publishers one gets it and the other learns who did.
 """
 
 import getpass
@@ -88,7 +88,7 @@ def release(store: Store, domain: str, version: str) -> Release:
     """One version, every byte of it compared. Raises UserError if there is none of that name or it is damaged."""
     for name in (domain, version):
         if not re.fullmatch(NAME, name):
-            raise UserError(f"{name!r} is no name of the registry; use lower-case letters, digits, - and _")
+            raise UserError(f"{name!r} is not a name of the registry; use lower-case letters, digits, - and _")
     found = _release(store, domain, version)
     if found is None:
         known = ", ".join(sorted(found.version for found in releases(store, domain))) or "none"

@@ -2,7 +2,7 @@
 
 One thread holds all connections and reads them side by side; a few more answer what has arrived whole. A client that
 takes longer than SECONDS is let go, the oldest first when there are more than MOST_CLIENTS, and when more than QUEUE
-requests wait, the next is told at once to come back.
+requests wait, the next is asked at once to come back.
 """
 
 import asyncio

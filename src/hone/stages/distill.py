@@ -179,7 +179,7 @@ def choose_alpha(
         place(alpha)
         figures = training.dev_figures(embedder, dev, config.loss, config.token_budget)
         known = {name: _ndcg(job, embedder.encoder, guard, alpha) for guard in guards for name in guard.roles}
-        curve.append(Point(alpha, training.badness(figures, config), figures, known))
+        curve.append(Point(alpha, training.validation_loss(figures, config), figures, known))
     best = choose(curve, config.guard_loss)
     place(best.alpha)
     return best, curve

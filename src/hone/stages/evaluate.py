@@ -272,12 +272,12 @@ def reranked(
     """The base's documents in the teacher's order, for the chosen queries: position to ranking."""
     corpus = encoders.Corpus(job, config.student, "evaluate: encode docs (teacher)", config.token_budget)
     encoder = encoders.Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
-    judge = teachers.judge_of(as_it_taught(config.teacher, job), job, corpus, encoder.queries, config.token_budget)
+    scorer = teachers.scorer_of(as_it_taught(config.teacher, job), job, corpus, encoder.queries, config.token_budget)
     texts = [judged.texts[at] for at in chosen]
     places = [corpus.places(base[at].doc_ids) for at in chosen]
-    judge.calibrate(texts, places)
+    scorer.calibrate(texts, places)
     job.cost["pairs"] += sum(map(len, places))
-    scores = judge.lists(texts, places)
+    scores = scorer.lists(texts, places)
     return {
         at: judged.ranking(at, base[at].doc_ids, values.tolist(), config.depth)
         for at, values in zip(chosen, scores, strict=True)

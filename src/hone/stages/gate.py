@@ -10,7 +10,7 @@ from hone.config import StageConfig
 from hone.context import Job
 from hone.core import text as texts
 from hone.core.query_text import comparable
-from hone.evaluation.policy import Evidence, Policy, judge, reasons
+from hone.evaluation.policy import Evidence, Policy, decide, reasons
 from hone.evaluation.test_collections import (
     MAX_CHARS,
     Collection,
@@ -49,7 +49,7 @@ def run(config: Config, job: Job) -> None:
         job.read_json("qualification").get("qualification", {}),
         findings.latency,
     )
-    verdict, criteria = judge(evidence, config)
+    verdict, criteria = decide(evidence, config)
     found = {
         "verdict": verdict,
         "model": job.plan.inputs["model"].outputs["model"].digest,

@@ -1,4 +1,4 @@
-"""mine: finds, with the student about to be tuned, what each query must be told apart from."""
+"""mine: finds, with the student about to be tuned, what each query must be distinguished from."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial

@@ -245,8 +245,8 @@ def _qrels(
     queries, docs = dict[str, str](), dict[str, str]()
     known = 0
     for file in _split_files(found, name):
-        rows, told = readers.read_qrels(file)
-        job.facts["inputs"][f"judgements of {split}"] = f"{file.name}: {told}"
+        rows, description = readers.read_qrels(file)
+        job.facts["inputs"][f"judgements of {split}"] = f"{file.name}: {description}"
         for where, query_id, doc_id, relevance in rows:
             if not database.execute("select 1 from queries where id = ?", (query_id,)).fetchone():
                 queries.setdefault(query_id, where)

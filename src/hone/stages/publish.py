@@ -46,7 +46,7 @@ class Config(StageConfig):
 
 
 def run(config: Config, job: Job) -> None:
-    """Uploads the model under a version of its own and moves the domain's pointer to it. Raises UserError."""
+    """Uploads the model under its own version and moves the domain's pointer to it. Raises UserError."""
     if not config.domain:
         raise UserError("publish.domain: name the domain under which the model is published")
     seen = registry.moves(job.store, config.domain)

@@ -23,7 +23,7 @@ READS = ("docs", "queries", "candidates", "judged_queries", "qrels")
 WRITES = ("teacher_scores", "qualification", "dropped_by_score")
 OUTSCORED = "a candidate outscores the source document"
 NOT_LISTED = "source document is not among the scored candidates"
-NOT_FINITE = "the teacher gave a score that is no number"
+NOT_FINITE = "the teacher gave a score that is not a number"
 COPIED = (
     "its own queries are words of their documents, which flatters a teacher that matches words: judge some queries "
     "(a dev split) to be sure"
@@ -63,14 +63,14 @@ def run(config: Config, job: Job) -> None:
     """Qualifies the teacher, then scores bucket by bucket."""
     corpus = encoders.Corpus(job, config.student, "score: encode docs", config.token_budget)
     encoder = encoders.Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
-    judge = teachers.judge_of(config.teacher, job, corpus, encoder.queries, config.token_budget)
+    scorer = teachers.scorer_of(config.teacher, job, corpus, encoder.queries, config.token_budget)
     asked = qualifying_queries(corpus, encoder, config, job)
-    judge, found, facts = mixed(judge, asked, config)
+    scorer, found, facts = mixed(scorer, asked, config)
     stops = config.exits_early
-    told = {"qualification": found.as_fact(), "early_exit": stops, **facts}
-    job.write_json("qualification", told)
+    about_teacher = {"qualification": found.as_fact(), "early_exit": stops, **facts}
+    job.write_json("qualification", about_teacher)
     if job.shard.index == 0:  # every shard finds the same
-        job.facts.update(told)
+        job.facts.update(about_teacher)
     if not found.qualified and not config.teacher.force:
         raise UserError(
             f"the teacher is not better than the student: {found.reason} ({found.judged} judgements, {found.queries} "
@@ -82,13 +82,13 @@ def run(config: Config, job: Job) -> None:
             lists = {row["query_id"]: row["doc_ids"][: config.depth] for row in candidates.rows.to_pylist()}
             rows = [row for row in queries.rows.to_pylist() if row["query_id"] in lists]
             doc_ids = [lists[row["query_id"]] for row in rows]
-            scores = _score(judge, corpus, rows, doc_ids, job, early_exit=stops)
+            scores = _score(scorer, corpus, rows, doc_ids, job, early_exit=stops)
             _write(job, queries.number, rows, doc_ids, scores)
             progress.advance(len(rows))
 
 
 def _score(
-    judge: "teachers.Judge",
+    scorer: "teachers.Scorer",
     corpus: "encoders.Corpus",
     rows: Rows,
     doc_ids: list[list[str]],
@@ -103,11 +103,13 @@ def _score(
     job.cost["pairs_exhaustive"] += total
     if not early_exit:
         job.cost["pairs"] += total
-        return list(judge.lists(texts, places))
+        return list(scorer.lists(texts, places))
 
     def pairs(chosen: Sequence[tuple[int, int]]) -> np.ndarray:
         job.cost["pairs"] += len(chosen)
-        return judge.pairs([texts[query] for query, _ in chosen], np.array([places[query][at] for query, at in chosen]))
+        return scorer.pairs(
+            [texts[query] for query, _ in chosen], np.array([places[query][at] for query, at in chosen])
+        )
 
     return score_in_waves(doc_ids, [str(row["doc_id"]) for row in rows], pairs)
 
@@ -141,15 +143,15 @@ def qualifying_queries(corpus: "encoders.Corpus", encoder: "encoders.Encoder", c
 
 
 def mixed(
-    judge: "teachers.Judge", asked: Asked, config: Config
-) -> tuple["teachers.Judge", Qualification, dict[str, Any]]:
+    scorer: "teachers.Scorer", asked: Asked, config: Config
+) -> tuple["teachers.Scorer", Qualification, dict[str, Any]]:
     """The fusion with that one of its mixes that ranks the judged dev queries best, ties by the order given; how such a
     choice compares with the student; and what each mix reached. Own queries choose nothing: those that copy words would
     choose the most lexical."""
     mixes = config.teacher.choices
     if config.teacher.kind != "fusion" or not mixes or asked.judged != "human":
-        return judge, qualification(judge, asked), {}
-    fusion = cast("teachers.ListJudge", judge)
+        return scorer, qualification(scorer, asked), {}
+    fusion = cast("teachers.ListScorer", scorer)
     scores = list(fusion.by_mix(asked.texts, asked.places, mixes))
     choices = np.array([reached(asked.doc_ids, one, asked.relevant) for one in scores])
     means = choices.mean(axis=1)
@@ -160,10 +162,10 @@ def mixed(
     return fusion.mixed(mixes[best]), found, {"mix": named[best], "mixes": figures}
 
 
-def qualification(judge: "teachers.Judge", asked: Asked) -> Qualification:
+def qualification(scorer: "teachers.Scorer", asked: Asked) -> Qualification:
     """Teacher against student: re-ranking the student's top documents."""
-    judge.calibrate(asked.texts, asked.places)
-    return compared(asked, judge.lists(asked.texts, asked.places))
+    scorer.calibrate(asked.texts, asked.places)
+    return compared(asked, scorer.lists(asked.texts, asked.places))
 
 
 def compared(asked: Asked, scores: Sequence[np.ndarray], unseen: np.ndarray | None = None) -> Qualification:

@@ -15,7 +15,7 @@ FORMS = "s3://bucket/prefix"
 
 
 def is_remote(address: str) -> bool:
-    """Whether an address means a store that is no local folder."""
+    """Whether an address means a store that is not a local folder."""
     scheme, mark, _ = address.partition("://")
     return bool(mark) and scheme in SCHEMES
 

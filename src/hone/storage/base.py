@@ -77,7 +77,7 @@ class Store(Protocol):
         ...
 
     def unfinished(self) -> Iterator[Object]:
-        """What writers began and have not ended, or never will: it is no object and no reader sees it."""
+        """What writers began and have not ended, or never will: it is not an object and no reader sees it."""
         ...
 
     def delete(self, unwanted: Object) -> None:
@@ -90,7 +90,7 @@ def checked_key(key: str) -> str:
     segments = key.split("/")
     plain = all(0 < len(part.encode(errors="replace")) <= LONGEST_SEGMENT and part.strip(".") for part in segments)
     if not plain or len(key.encode(errors="replace")) > LONGEST_KEY or UNSAFE.search(key):
-        raise UserError(f"{key[:80]!r} is no key of a store: it must be a relative path of plain names")
+        raise UserError(f"{key[:80]!r} is not a key of a store: it must be a relative path of plain names")
     return key
 
 

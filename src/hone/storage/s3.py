@@ -347,7 +347,7 @@ class S3Store:
             yield page
             if not page.get("IsTruncated"):
                 return
-            given.update({ask: page[told] for told, ask in marks.items()})
+            given.update({ask: page[answered] for answered, ask in marks.items()})
 
     def _request(self, operation: str, key: str, **arguments: Any) -> Any:
         return self._proved(operation, {"Bucket": self.bucket, "Key": self._key(key), **arguments})
@@ -366,9 +366,9 @@ class S3Store:
         return key.removeprefix(f"{self.prefix}/") if self.prefix else key
 
     def _call(self, request: Callable[[], T]) -> T:
-        """Runs a request until it succeeds or its fault is no passing one.
+        """Runs a request until it succeeds or its fault does not pass.
 
-        Raises FileNotFoundError, FileExistsError, UserError for what the user can mend, TransientError for the rest.
+        Raises FileNotFoundError, FileExistsError, UserError for what the user can correct, TransientError for the rest.
         """
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError

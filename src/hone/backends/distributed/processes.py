@@ -25,7 +25,7 @@ _GROUPS = numbers()
 
 @contextmanager
 def joined() -> Generator[None]:
-    """Joins the processes of this launch for the time of a block, each with a GPU of its own where there are any."""
+    """Joins the processes of this launch for the time of a block, each with its own GPU where there are any."""
     if launch.processes() == 1:
         yield
         return

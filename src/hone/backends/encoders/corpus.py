@@ -8,7 +8,7 @@ import pyarrow as pa
 from hone.backends.encoders.families import Student, doc_text
 from hone.backends.encoders.vectors import encode_docs
 from hone.context import Job
-from hone.results.mmap_column import Mapped
+from hone.results.mmap_column import MmapColumn
 
 
 class Corpus:
@@ -16,7 +16,7 @@ class Corpus:
 
     def __init__(self, job: Job, student: Student, label: str, token_budget: int) -> None:
         self.ids, self.vectors = encode_docs(job, student, student.model, label, token_budget)
-        self.texts = Mapped[str](job.scratch, pa.large_string(), _texts(job))
+        self.texts = MmapColumn[str](job.scratch, pa.large_string(), _texts(job))
         self._places = {doc_id: position for position, doc_id in enumerate(self.ids)}
 
     def places(self, doc_ids: Sequence[str]) -> np.ndarray:

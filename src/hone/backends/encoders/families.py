@@ -50,7 +50,7 @@ class Family:
     """Whether a text ends with the mark for the end also where the tokenizer in the folder sets none."""
     both_ways: bool = False
     """Whether the layers of a decoder look both ways, as the code that its folder brings does and transformers' own
-    does only if told."""
+    does only if asked."""
 
 
 INSTRUCTION = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"

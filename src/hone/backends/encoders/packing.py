@@ -1,6 +1,6 @@
 """Texts one after another without padding, kept apart by attention of variable length.
 
-The attention is registered with transformers under a name of its own, so that every model that looks its attention up
+The attention is registered with transformers under its own name, so that every model that looks its attention up
 there can use it. On a GPU torch's kernel does the work; on CPU a loop over the texts, which is there for tests: a CPU
 gains nothing by packing.
 """

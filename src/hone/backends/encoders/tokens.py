@@ -12,13 +12,13 @@ import pyarrow.compute
 
 from hone.backends.encoders.encoder import Encoder
 from hone.context import Job
-from hone.results.mmap_column import Mapped
+from hone.results.mmap_column import MmapColumn
 
 pc: Any = pyarrow.compute  # its functions are made at run time
 IDS = pa.list_(pa.int32())
 
 
-class Tokens(Mapped[list[int]]):
+class Tokens(MmapColumn[list[int]]):
     """Token ids of texts by position: one int32 after the other and where each text starts, memory-mapped."""
 
     def __init__(self, folder: Path, pieces: Iterable[pa.Array | pa.ChunkedArray]) -> None:
@@ -40,11 +40,11 @@ class DocTokenizer:
     def __init__(self, job: Job, encoder: Encoder, limit: int = 0) -> None:
         """`limit` as in `Encoder.tokenize_docs`."""
         self.encoder, self.limit = encoder, limit
-        self.memo = job.memo("tokens", _identity(encoder, limit), IDS)
+        self.cache = job.cache("tokens", _identity(encoder, limit), IDS)
 
     def ids(self, texts: Sequence[str]) -> pa.ChunkedArray:
         """The ids of each text, of type IDS."""
-        return self.memo.compute(texts, partial(self._tokenise, texts))
+        return self.cache.compute(texts, partial(self._tokenise, texts))
 
     def _tokenise(self, texts: Sequence[str], positions: list[int]) -> pa.Array:
         return pa.array(self.encoder.tokenize_docs([texts[at] for at in positions], self.limit), IDS)

@@ -19,7 +19,7 @@ from hone.backends.encoders.head import Head
 from hone.backends.encoders.tokens import DocTokenizer
 from hone.context import Job
 from hone.progress import Task, task
-from hone.results.content_cache import Memo
+from hone.results.content_cache import ContentCache
 from hone.results.table_io import Docs
 
 ROWS_AT_ONCE = 4_096
@@ -61,11 +61,11 @@ def encode_by(job: Job, encoder: Encoder, label: str, docs: Docs) -> tuple[list[
     alone = processes.count() == 1
     with task(label, docs.rows, "docs") as progress, encoder.without_head() as head:
         tokenizer = DocTokenizer(job, encoder)
-        memo = _memo(job, encoder, encoder.doc_prefix, encoder.doc_limit())
+        cache = _cache(job, encoder, encoder.doc_prefix, encoder.doc_limit())
         if not alone:
-            _encode_share(memo, tokenizer, docs, progress)
+            _encode_share(cache, tokenizer, docs, progress)
         for names, texts in _document_chunks(docs):
-            known = memo.compute(texts, partial(_encode, tokenizer, texts), CHUNK, progress if alone else None)
+            known = cache.compute(texts, partial(_encode, tokenizer, texts), CHUNK, progress if alone else None)
             vectors[len(ids) : len(ids) + len(texts)] = _through(encoder, head, _as_numpy(known, encoder.dimension))
             ids += names
     return ids, vectors
@@ -74,12 +74,12 @@ def encode_by(job: Job, encoder: Encoder, label: str, docs: Docs) -> tuple[list[
 def encode_queries(job: Job, encoder: Encoder, label: str, texts: Sequence[str]) -> np.ndarray:
     """[q, d] float32 unit vectors of queries, by a student as it is now; paid for once, as documents are."""
     with task(label, len(texts), "queries") as progress, encoder.without_head() as head:
-        memo = _memo(job, encoder, encoder.query_prefix, encoder.query_limit)
-        known = memo.compute(texts, lambda at: _as_arrow(encoder.queries([texts[n] for n in at])), CHUNK, progress)
+        cache = _cache(job, encoder, encoder.query_prefix, encoder.query_limit)
+        known = cache.compute(texts, lambda at: _as_arrow(encoder.queries([texts[n] for n in at])), CHUNK, progress)
         return _through(encoder, head, _as_numpy(known, encoder.dimension))
 
 
-def _encode_share(memo: Memo, tokenizer: DocTokenizer, docs: Docs, progress: Task) -> None:
+def _encode_share(cache: ContentCache, tokenizer: DocTokenizer, docs: Docs, progress: Task) -> None:
     """Encodes this process's share, every n-th chunk, waits for the others and takes over what they found.
 
     Chunks are those of a process alone, so that the vectors are the same to the last bit.
@@ -87,10 +87,10 @@ def _encode_share(memo: Memo, tokenizer: DocTokenizer, docs: Docs, progress: Tas
     texts = (texts[at : at + CHUNK] for _, texts in _document_chunks(docs) for at in range(0, len(texts), CHUNK))
     for number, chunk in enumerate(texts):
         if number % processes.count() == processes.rank():
-            memo.compute(chunk, partial(_encode, tokenizer, chunk), CHUNK)
+            cache.compute(chunk, partial(_encode, tokenizer, chunk), CHUNK)
         progress.advance(len(chunk))
     processes.wait()
-    memo.refresh()
+    cache.refresh()
 
 
 def _document_chunks(docs: Docs) -> Iterator[tuple[list[str], list[str]]]:
@@ -101,9 +101,9 @@ def _document_chunks(docs: Docs) -> Iterator[tuple[list[str], list[str]]]:
             yield ids, [doc_text(title, text) for title, text in zip(*parts, strict=True)]
 
 
-def _memo(job: Job, encoder: Encoder, prefix: str, limit: int) -> Memo:
+def _cache(job: Job, encoder: Encoder, prefix: str, limit: int) -> ContentCache:
     """What the layers made of texts with this prefix and limit of tokens."""
-    return job.memo("vectors", _identity(encoder, prefix, limit), pa.list_(pa.float32(), encoder.dimension))
+    return job.cache("vectors", _identity(encoder, prefix, limit), pa.list_(pa.float32(), encoder.dimension))
 
 
 def _identity(encoder: Encoder, prefix: str, limit: int) -> str:

@@ -21,7 +21,7 @@ def push(settings: MLflow, parcel: Parcel) -> str:
         client.set_registered_model_alias(parcel.release.domain, "current", number)
     except mlflow.exceptions.MlflowException as error:
         first = str(error).partition("\n")[0]
-        raise TransientError(f"publish.mlflow: {settings.uri}: {first}; mend that and run again") from error
+        raise TransientError(f"publish.mlflow: {settings.uri}: {first}; fix that and run again") from error
     return f"models:/{parcel.release.domain}/{number}"
 
 

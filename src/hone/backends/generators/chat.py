@@ -20,7 +20,7 @@ class Chat:
     """A chat model's template and tokens."""
 
     def __init__(self, folder: Path, settings: Sampling, probes: Sequence[Request] = ()) -> None:
-        """`probes` are the longest prompts without a document. Raises UserError if `folder` is no chat model with
+        """`probes` are the longest prompts without a document. Raises UserError if `folder` is not a chat model with
         safetensors weights, or if its context has no room for a document."""
         model_folder.check(folder)
         self.folder, self.settings = folder, settings

@@ -23,16 +23,16 @@ from hone.secrets import secret
 
 LARGEST_SEED = 2**31 - 1
 PASSING = (408, 409, 429)
-"""Refusals that the next try may mend; of the others below 500 none does."""
+"""Refusals that the next try may fix; of the others below 500 none does."""
 LONGEST_WAIT = 8.0
 
 
 class Malformed(Exception):
-    """The server answered 200 with something that is no completion."""
+    """The server answered 200 with something that is not a completion."""
 
 
 class Refused(Exception):
-    """The server answered 200 with an error that the next try does not mend."""
+    """The server answered 200 with an error that the next try does not fix."""
 
 
 class WebPage(Exception):

@@ -1,3 +1,3 @@
-from .teacher import Judge as Judge
-from .teacher import ListJudge as ListJudge
-from .teacher import judge_of as judge_of
+from .teacher import ListScorer as ListScorer
+from .teacher import Scorer as Scorer
+from .teacher import scorer_of as scorer_of

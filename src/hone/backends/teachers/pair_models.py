@@ -229,7 +229,7 @@ def yes_no_prompt(instruction: str, query: str, doc: str) -> str:
 
 
 def _encode_lightweight(model: Reader, queries: Sequence[str], docs: Sequence[str]) -> list[Row]:
-    """BGE's layout: query, document and prompt, told apart by their lengths. Source: the model's card.
+    """BGE's layout: query, document and prompt, distinguished by their lengths. Source: the model's card.
 
     `parts` marks the tokens of the query and its line break with 1 and those of the prompt with 2.
     """

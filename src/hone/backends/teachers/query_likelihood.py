@@ -39,7 +39,7 @@ class QueryLikelihood:
     pairs_at_once = 1_024
 
     def __init__(self, settings: OneTeacher, folder: Path, token_budget: int) -> None:
-        """Raises UserError if the folder is no causal language model, or brings code of its own."""
+        """Raises UserError if the folder is not a causal language model, or brings code of its own."""
         self.settings, self.folder = settings, folder
         self.instruction = settings.instruction or INSTRUCTION
         read_declared(folder, "teacher.model")
@@ -56,7 +56,7 @@ class QueryLikelihood:
             )
         if loading["missing_keys"]:
             raise UserError(
-                f"the weights in {folder} lack {min(loading['missing_keys'])}: it is no causal language model"
+                f"the weights in {folder} lack {min(loading['missing_keys'])}: it is not a causal language model"
             )
         self.model: Any = model.to(self.device).eval()
         self.shares = can_share(self.model)

@@ -23,7 +23,7 @@ from hone.secrets import secret
 LONGEST_WAIT = 8.0
 _ABOUT_SIZE = re.compile("batch|documents|texts|passages|inputs|items|too many|maximum|at most", re.I)
 PASSING = (408, 409, 425, 429)
-"""Refusals that the next try may mend, as those from 500 on."""
+"""Refusals that the next try may fix, as those from 500 on."""
 
 
 class TooMany(Exception):
@@ -174,7 +174,7 @@ class RerankEndpoint:
             raise Malformed(f"scores for {len(pairs)} of {count} documents")
         values = [score for _, score in sorted(pairs)]
         if not all(map(math.isfinite, values)):
-            raise Malformed("a score that is no number")
+            raise Malformed("a score that is not a number")
         return [_logit(value) for value in values] if self.server.probabilities else values
 
 
@@ -182,7 +182,7 @@ def _logit(probability: float) -> float:
     """What a sigmoid turned into this probability. Raises UserError for what is none."""
     if not 0 <= probability <= 1:
         raise UserError(
-            f"the reranker gave {probability}, which is no probability; set teacher.server.probabilities: false"
+            f"the reranker gave {probability}, which is not a probability; set teacher.server.probabilities: false"
         )
     inside = min(max(probability, 1e-7), 1 - 1e-7)
     return math.log(inside / (1 - inside))

@@ -48,7 +48,7 @@ class Mix(Settings):
 
 
 class OneTeacher(Settings):
-    """One judge of the candidates."""
+    """One scorer of the candidates."""
 
     kind: Annotated[str, Backend("teacher")] = "cross_encoder"
     """cross_encoder: any sequence-classification folder, raw logits. monot5, rankt5: T5 rerankers. yes_no: a causal
@@ -103,7 +103,7 @@ class OneTeacher(Settings):
 
 
 class Teacher(OneTeacher):
-    """Who judges the candidates."""
+    """Who scores the candidates."""
 
     members: tuple[OneTeacher, ...] = ()
     """ensemble: the teachers it is made of. Each one's scores are standardised over the queries that qualify it."""

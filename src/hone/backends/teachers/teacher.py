@@ -13,7 +13,7 @@ from hone.backends.encoders.vectors import View
 from hone.backends.teachers.settings import Mix, OneTeacher, Teacher
 from hone.context import Job
 from hone.errors import UserError
-from hone.results.content_cache import Memo
+from hone.results.content_cache import ContentCache
 
 SHAPES_SCORES = {"kind", "max_tokens", "precision", "instruction"}
 
@@ -22,7 +22,7 @@ SERVED = {"shape", "model", "revision", "probabilities"}
 EncodeQueries = Callable[[Sequence[str]], np.ndarray]
 
 
-class Judge(Protocol):
+class Scorer(Protocol):
     """A teacher of any kind. Documents are positions in the corpus."""
 
     pairwise: bool
@@ -41,13 +41,13 @@ class Judge(Protocol):
         ...
 
 
-class PairJudge:
+class PairScorer:
     """A teacher that scores pairs. A score is kept in the store by the texts, the model and what shapes its answers."""
 
     pairwise = True
 
-    def __init__(self, model: Any, memo: Memo, corpus: Corpus, job: Job) -> None:
-        self.model, self.memo, self.corpus, self.job = model, memo, corpus, job
+    def __init__(self, model: Any, cache: ContentCache, corpus: Corpus, job: Job) -> None:
+        self.model, self.cache, self.corpus, self.job = model, cache, corpus, job
 
     def pairs(self, queries: Sequence[str], places: np.ndarray) -> np.ndarray:
         docs = self.corpus.texts.at(places)
@@ -57,7 +57,7 @@ class PairJudge:
             return pa.array(self.model.score_pairs([queries[i] for i in at], [docs[i] for i in at]), pa.float32())
 
         keys = [f"{query}\0{doc}" for query, doc in zip(queries, docs, strict=True)]
-        return self.memo.compute(keys, work, chunk=self.model.pairs_at_once).to_numpy()
+        return self.cache.compute(keys, work, chunk=self.model.pairs_at_once).to_numpy()
 
     def lists(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
         return _lists_by_pairs(self, queries, places)
@@ -66,7 +66,7 @@ class PairJudge:
         pass
 
 
-class ListJudge:
+class ListScorer:
     """A teacher whose opinion of a document depends on the pool of its query."""
 
     pairwise = False
@@ -90,9 +90,9 @@ class ListJudge:
         """What `lists` of the same fusion gives with each mix."""
         return self.model.by_mix(queries, self._encoded(queries), places, mixes)
 
-    def mixed(self, mix: Mix) -> "ListJudge":
+    def mixed(self, mix: Mix) -> "ListScorer":
         """The same fusion with another mix."""
-        return ListJudge(self.model.mixed(mix), self.encoders)
+        return ListScorer(self.model.mixed(mix), self.encoders)
 
     def _encoded(self, queries: Sequence[str]) -> list[np.ndarray]:
         return [encode(queries) for encode in self.encoders]
@@ -101,7 +101,7 @@ class ListJudge:
 class Ensemble:
     """The weighted mean of several teachers, each brought to mean 0 and deviation 1 over the same lists first."""
 
-    def __init__(self, members: Sequence[Judge], weights: Sequence[float]) -> None:
+    def __init__(self, members: Sequence[Scorer], weights: Sequence[float]) -> None:
         self.members, self.weights = members, np.array(weights) / sum(weights)
         self.pairwise = all(member.pairwise for member in members)
         self.scales: list[tuple[float, float]] = []
@@ -125,7 +125,7 @@ class Ensemble:
         return np.asarray(total, dtype=np.float32)
 
 
-def judge_of(teacher: Teacher, job: Job, corpus: Corpus, encode: EncodeQueries, token_budget: int) -> Judge:
+def scorer_of(teacher: Teacher, job: Job, corpus: Corpus, encode: EncodeQueries, token_budget: int) -> Scorer:
     """The teacher that the settings name. Raises UserError if its model is missing or brings code not allowed."""
     if teacher.kind != "ensemble":
         return _one(teacher, job, corpus, encode, token_budget)
@@ -135,25 +135,25 @@ def judge_of(teacher: Teacher, job: Job, corpus: Corpus, encode: EncodeQueries, 
     return Ensemble(members, [member.weight for member in teacher.members])
 
 
-def _one(teacher: OneTeacher, job: Job, corpus: Corpus, encode: EncodeQueries, token_budget: int) -> Judge:
+def _one(teacher: OneTeacher, job: Job, corpus: Corpus, encode: EncodeQueries, token_budget: int) -> Scorer:
     make = load("teacher", teacher.kind)
     if teacher.kind == "fusion":
         others = [View(job, encoder, f"{job.plan.stage}: encode docs", token_budget) for encoder in teacher.encoders]
         views = [corpus.vectors, *(view.vectors for view in others)]
-        return ListJudge(make(teacher, corpus.texts, views), [encode, *(view.encoder.queries for view in others)])
+        return ListScorer(make(teacher, corpus.texts, views), [encode, *(view.encoder.queries for view in others)])
     if teacher.kind == "endpoint":
         served = teacher.server.model_dump_json(include=SERVED)
-        return PairJudge(make(teacher), job.memo("scores", f"endpoint {served}", pa.float32()), corpus, job)
+        return PairScorer(make(teacher), job.cache("scores", f"endpoint {served}", pa.float32()), corpus, job)
     if not teacher.model:
         raise UserError(f"teacher.model is empty: name the folder of the {teacher.kind}")
     model = make(teacher, job.source(teacher.model), token_budget)
     identity = json.dumps([job.digest(teacher.model), teacher.model_dump(mode="json", include=SHAPES_SCORES)])
-    return PairJudge(model, job.memo("scores", identity, pa.float32()), corpus, job)
+    return PairScorer(model, job.cache("scores", identity, pa.float32()), corpus, job)
 
 
-def _lists_by_pairs(judge: Judge, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _lists_by_pairs(scorer: Scorer, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Every pair of every list at once, so that batches are full."""
     counts = [len(part) for part in places]
     texts = [query for query, count in zip(queries, counts, strict=True) for _ in range(count)]
-    scores = judge.pairs(texts, np.concatenate([np.zeros(0, np.int64), *places]))
+    scores = scorer.pairs(texts, np.concatenate([np.zeros(0, np.int64), *places]))
     return np.split(scores, np.cumsum(counts)[:-1]) if counts else []

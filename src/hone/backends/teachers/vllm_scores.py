@@ -19,7 +19,7 @@ from hone.inputs.references import content_digest
 FORMS = {"vllm": "cross_encoder", "vllm_yes_no": "yes_no"}
 """A kind of teacher here and the kind of `pair_models` that reads and scores as it does."""
 YES_NO: dict[str, Any] = {"classifier_from_token": ["no", "yes"], "is_original_qwen3_reranker": True}
-"""How vLLM is told that the score is the logit of "yes" less that of "no"."""
+"""How vLLM learns that the score is the logit of "yes" less that of "no"."""
 
 
 class VLLMScores:
@@ -77,7 +77,7 @@ class VLLMScores:
         )
 
     def _overrides(self) -> dict[str, Any]:
-        """What vLLM is told beside config.json. Raises UserError if the folder's model is of another kind."""
+        """What vLLM is given beside config.json. Raises UserError if the folder's model is of another kind."""
         named = next(iter(self.config.get("architectures") or [""]))
         ending = "ForCausalLM" if self.settings.kind == "vllm_yes_no" else "ForSequenceClassification"
         if not named.endswith(ending):

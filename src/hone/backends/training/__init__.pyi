@@ -7,7 +7,7 @@ from .gradients import Gradients as Gradients
 from .gradients import anchor_vectors as anchor_vectors
 from .gradients import dev_figures as dev_figures
 from .gradients import memory_limit as memory_limit
-from .loop import badness as badness
 from .loop import train as train
+from .loop import validation_loss as validation_loss
 from .meters import tracked as tracked
 from .state import interpolate as interpolate

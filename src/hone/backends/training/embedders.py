@@ -67,7 +67,7 @@ class TopLayers:
         self.layers = _layers(encoder.model, "train_layers: set it to 0 to train all")
         if top >= len(self.layers):
             raise UserError(
-                f"distill.train_layers: the student has {len(self.layers)} layers, so {top} is no top part of them; "
+                f"distill.train_layers: the student has {len(self.layers)} layers, so {top} is not a top part of them; "
                 "set it to 0 to train all"
             )
         self.frozen, self.trained = self.layers[:-top], self.layers[-top:]
@@ -239,7 +239,7 @@ def _unnoticed(count: int) -> None:
 def embed_all(
     embedder: Embedder, numbers: Sequence[int], budget: int, advance: Callable[[int], object] = _unnoticed
 ) -> Tensor:
-    """[n, d] vectors of all texts, without a graph, in their order; `advance` is told how many more are done."""
+    """[n, d] vectors of all texts, without a graph, in their order; `advance` is called with how many more are done."""
     vectors = torch.empty(len(numbers), embedder.encoder.dimension, device=embedder.encoder.device)
 
     def embed(rows: list[int]) -> None:

@@ -195,7 +195,7 @@ def listwise_losses(
     progress: Callable[[int], Task],
 ) -> list[float]:
     """The mean listwise loss over lists under each of several settings. Every text is encoded once for all of them;
-    `progress` is given how many texts there are and told as they are encoded."""
+    `progress` is given how many texts there are and called as they are encoded."""
     sums = dict.fromkeys(map(str, range(len(settings))), 0.0)
     for lists in _each_once(embedder, batches, budget, progress):
         for name, loss in zip(sums, settings, strict=True):
@@ -210,8 +210,8 @@ def _each_once(
     """What student and teacher say of this process's batches; a text that several of them hold is encoded once."""
     mine = processes.mine(batches)
     numbers = sorted({number for batch in mine for number in batch.texts})
-    told = (progress(len(numbers)).advance,) if progress else ()
-    vectors = embed_all(embedder, numbers, budget, *told)
+    callbacks = (progress(len(numbers)).advance,) if progress else ()
+    vectors = embed_all(embedder, numbers, budget, *callbacks)
     place = {number: row for row, number in enumerate(numbers)}
     for batch in mine:
         yield _lists(vectors[[place[number] for number in batch.texts]], batch, slice(None))

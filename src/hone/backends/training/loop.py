@@ -39,7 +39,7 @@ def train(
 ) -> State:
     """Trains the student in place, leaving the weights of the best look at the dev lists (the last without any).
 
-    Goes on at the last checkpoint, if there is one. Raises UserError if the loss is no number.
+    Goes on at the last checkpoint, if there is one. Raises UserError if the loss is not a number.
     """
     torch.manual_seed(settings.seed)
     embedder = gradients.embedder
@@ -50,7 +50,7 @@ def train(
         log.info("resumed", step=state.step)
     else:
         with watch.looking():
-            look(embedder, dev, settings, state, 0)
+            validate(embedder, dev, settings, state, 0)
     task = progress(plan.steps)
     task.resume(state.step)
     meter = Meter(gradients, state.history)
@@ -70,7 +70,7 @@ def train(
         track(state.step, {**state.history.steps[-1], **meter.figures()})
         if state.step % (settings.eval_every or plan.epoch) == 0 or state.step == plan.steps:
             with state.judged(), watch.looking():
-                look(embedder, dev, settings, state, state.step // plan.epoch)
+                validate(embedder, dev, settings, state, state.step // plan.epoch)
             track(state.step, state.history.looks[-1])
         if checkpoints and checkpoints.due(state.step) and processes.rank() == 0:
             checkpoints.save(state.step, state.tensors(), state.record())
@@ -86,13 +86,13 @@ class Watch:
     def __init__(self) -> None:
         self.started = time.monotonic()
         self.steps: list[float] = []
-        self.look = 0.0
+        self.validate = 0.0
 
     @contextmanager
     def looking(self) -> Generator[None]:
         started = time.monotonic()
         yield
-        self.look = time.monotonic() - started
+        self.validate = time.monotonic() - started
 
     def fitting(self, taken: int, most: int, settings: TrainingSettings, device: torch.device) -> int:
         """How many steps, at most `most`, come to `distill.minutes` with the `taken` ones and the looks in between; one
@@ -101,7 +101,7 @@ class Watch:
         The first process decides for all. The median step counts: the first ones compute what is kept for the others.
         """
         spent = time.monotonic() - self.started
-        each = statistics.median(self.steps or [math.inf]) + self.look / (settings.eval_every or math.inf)
+        each = statistics.median(self.steps or [math.inf]) + self.validate / (settings.eval_every or math.inf)
         left = max(0.0, 60 * settings.minutes - spent)
         steps = min(most, taken + max(1, math.floor(left / each)))
         return int(processes.add_up_figures({"steps": steps if processes.rank() == 0 else 0}, device)["steps"])
@@ -148,14 +148,14 @@ def dev_batches(lists: Sequence[Example], device: torch.device) -> list[Batch]:
     return [make_batch(lists[start : start + DEV_LISTS_AT_ONCE], device) for start in starts]
 
 
-def look(embedder: Embedder, dev: Sequence[Batch], settings: TrainingSettings, state: State, epoch: int) -> None:
+def validate(embedder: Embedder, dev: Sequence[Batch], settings: TrainingSettings, state: State, epoch: int) -> None:
     """Measures the student on the dev lists, notes it and offers the weights as the best."""
     figures = dev_figures(embedder, dev, settings.loss, settings.token_budget)
     state.history.looks.append({"step": state.step, "epoch": epoch, **figures})
-    state.best.offer(embedder.weights, badness(figures, settings), state.step)
+    state.best.offer(embedder.weights, validation_loss(figures, settings), state.step)
 
 
-def badness(figures: Mapping[str, float], settings: TrainingSettings) -> float:
+def validation_loss(figures: Mapping[str, float], settings: TrainingSettings) -> float:
     """What the best weights have least of, by distill.choose_by."""
     return {
         "listwise": figures["dev_loss"],

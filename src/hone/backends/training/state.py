@@ -28,12 +28,12 @@ class Best:
 
     def __init__(self, weights: Sequence[Tensor]) -> None:
         self.kept = [weight.detach().clone() for weight in weights]
-        self.badness, self.step, self.misses = math.inf, 0, 0
+        self.validation_loss, self.step, self.misses = math.inf, 0, 0
 
-    def offer(self, weights: Sequence[Tensor], badness: float, step: int) -> None:
+    def offer(self, weights: Sequence[Tensor], validation_loss: float, step: int) -> None:
         """Keeps these weights if they are less bad; without dev lists (nan) the latest are best."""
-        if math.isnan(badness) or badness < self.badness:
-            self.badness, self.step, self.misses = badness, step, 0
+        if math.isnan(validation_loss) or validation_loss < self.validation_loss:
+            self.validation_loss, self.step, self.misses = validation_loss, step, 0
             self.kept = [weight.detach().clone() for weight in weights]
         else:
             self.misses += 1
@@ -81,7 +81,7 @@ class State:
 
     def record(self) -> dict[str, Any]:
         """The rest, as JSON can hold it."""
-        best = {"badness": self.best.badness, "step": self.best.step, "misses": self.best.misses}
+        best = {"badness": self.best.validation_loss, "step": self.best.step, "misses": self.best.misses}
         return {"step": self.step, "planned": self.planned, "best": best, "history": asdict(self.history)}
 
     @torch.no_grad()

@@ -147,7 +147,7 @@ def rows(source: Path | File, fields: Fields | None = None, format: Format = "au
 
 
 def open_table(source: Path | File, fields: Fields, format: Format = "auto") -> Table:
-    """A table of any format, told by its suffix. Raises UserError."""
+    """A table of any format, recognised by its suffix. Raises UserError."""
     file = source if isinstance(source, File) else one_file(source)
     row = opener(file.suffix if format == "auto" else FORMATS[format].suffixes[0])
     if not isinstance(row, Tables):

@@ -111,7 +111,7 @@ def _newline(sample: str) -> str:
 
 
 def _wide(start: bytes) -> str:
-    """UTF-16 without a mark, told by its zero bytes."""
+    """UTF-16 without a mark, recognised by its zero bytes."""
     pairs = max(1, len(start[:4096]) // 2)
     even, odd = (start[:4096][place::2].count(0) / pairs for place in (0, 1))
     if odd > FILLING and even < FILLING / 10:

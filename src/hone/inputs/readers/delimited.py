@@ -72,8 +72,8 @@ def open_table(file: File, fields: Fields, dialect: Dialect) -> Table:
     sample, whole = _sample(numbered)
     texts = [line for _, line in sample]
     skipped = 1 if texts and SEPARATOR_LINE.fullmatch(texts[0]) else 0
-    told = SEPARATOR_LINE.fullmatch(texts[0]) if skipped else None
-    given = dialect.delimiter or (told[1] if told else "")
+    named = SEPARATOR_LINE.fullmatch(texts[0]) if skipped else None
+    given = dialect.delimiter or (named[1] if named else "")
     later = [] if whole else [_one_line(line) for line in _later_marks(file, encoding, len(sample))]
     form = _form(texts[skipped:], later, file.suffix, fields, given, dialect.quotes)
     first = _first_records(form, texts[skipped:], whole)
@@ -141,7 +141,7 @@ def _form(sample: list[str], later: list[str], suffix: str, fields: Fields, give
                 continue
             fits = sum(count == counts[0] for count in counts) / len(counts)
             if fits < 1 and not form.quoted and delimiter not in RAW_BY_CUSTOM and quotes == "auto":
-                continue  # a mark that is not closed is told as such
+                continue  # a mark that is not closed is reported as such
             score = (hits, round(fits, 3), min(counts[0], 2))
             if score > most:
                 best, most = form, score
@@ -311,7 +311,7 @@ def _rows(
     known = [name for _, name in named]
     twice = {name for name in known if known.count(name) > 1}
     if clash := twice & set(fields.columns):
-        raise UserError(f"{file}, line 1: two columns are called {clash.pop()!r}; give each a name of its own")
+        raise UserError(f"{file}, line 1: two columns are called {clash.pop()!r}; give each its own name")
     width, needed, plain = len(names), _needed(names, fields), len(named) == len(names) and not twice
     if not header and twice:
         raise AssertionError(names)

@@ -100,7 +100,7 @@ class File:
 
 
 class _Unpacked(io.RawIOBase):
-    """A stream whose faults are told in a sentence."""
+    """A stream whose faults are reported in one sentence."""
 
     def __init__(self, name: str, stream: BinaryIO) -> None:
         self.name, self.stream, self.held = name, stream, memoryview(b"")

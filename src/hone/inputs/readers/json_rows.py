@@ -204,7 +204,7 @@ class _Reader:
         return size > before
 
     def next_char(self) -> str:
-        """The next character that is no space, empty at the end."""
+        """The next character that is not a space, empty at the end."""
         while True:
             held = self.text[self.at : self.at + BLANKS]
             self.at += len(held) - len(held.lstrip(" \t\r\n"))

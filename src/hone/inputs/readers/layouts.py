@@ -41,7 +41,7 @@ JUDGEMENT_SUFFIXES = ("", ".txt", ".qrels", ".qrel", ".trec", ".tsv", ".csv", ".
 NO_SPLIT = frozenset({"qrels", "qrel", "judgements", "judgments", "relevance", "data", "default", "tsv", "txt", "trec"})
 FIRST_BYTES = 1 << 16
 NAMED = 3
-"""So many names of files are told, then how many there are."""
+"""So many names of files are listed, then how many there are."""
 
 
 @dataclass(frozen=True)

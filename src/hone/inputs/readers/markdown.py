@@ -1,6 +1,6 @@
 """Markdown as sites keep it: cut at its headings, read as its readers see it.
 
-What stands between two lines at the head of a page (front matter: YAML, TOML or JSON) is no text: its title is the
+What stands between two lines at the head of a page (front matter: YAML, TOML or JSON) is not text: its title is the
 page's, its description and tags belong to the first section. Comments, tags of HTML and targets of links are not read.
 """
 
@@ -62,7 +62,7 @@ def front_matter(text: Sequence[str]) -> tuple[Mapping[str, Any], Sequence[str]]
 
 
 def _parsed(inside: Sequence[str], fence: str) -> Mapping[str, Any] | None:
-    """What stands between the fences; None if it is no metadata but text between two rules."""
+    """What stands between the fences; None if it is not metadata but text between two rules."""
     source = "\n".join(inside)
     try:
         found: object = tomllib.loads(source) if fence == "+++" else yaml.safe_load(source)
@@ -112,7 +112,7 @@ def _sections(matter: Mapping[str, Any], body: str, *, esm: bool) -> Iterator[Se
 
 
 def _seen(token: Token, html: "_Visible", *, esm: bool) -> str:
-    """What readers see of a block that is no heading; of MDX neither imports nor exports."""
+    """What readers see of a block that is not a heading; of MDX neither imports nor exports."""
     if token.type == "inline":
         return "" if esm and token.level == 1 and ESM.match(token.content) else _inline(token)
     if token.type == "html_block":

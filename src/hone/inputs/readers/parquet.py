@@ -96,7 +96,7 @@ def cells_of(column: pa.Array, file: File, name: str, after: int) -> list[Any]:
     if isinstance(column, pa.ExtensionArray) and not isinstance(column, pa.UuidArray):
         column = cast(pa.Array, column.storage)
     if pa.types.is_timestamp(column.type):
-        # Of any unit and zone, even one that this machine does not know: what is told is the time in UTC.
+        # Of any unit and zone, even one that this machine does not know: what is reported is the time in UTC.
         column = column.cast(pa.timestamp(column.type.unit)).cast(pa.timestamp("us"), safe=False)
     try:
         return column.to_pylist()

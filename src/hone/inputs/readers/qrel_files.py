@@ -36,13 +36,13 @@ class Qrel(NamedTuple):
 
 
 class Order(NamedTuple):
-    """Which columns hold the query, the document and the relevance, of how many; and how they are told."""
+    """Which columns hold the query, the document and the relevance, of how many; and how they are described."""
 
     query: int
     doc: int
     grade: int
     width: int
-    told: str
+    description: str
 
 
 THREE = Order(0, 1, 2, 3, "query, document, relevance")
@@ -88,7 +88,7 @@ def of_lines(file: File) -> tuple[Iterator[Qrel], str]:
         order = _order(file, [_split(line, between) for line in head[header:]], places[header:])
     return _of_lines(
         file, encoding, between, order, header
-    ), f"{order.told}, {SEPARATORS.get(between, 'spaces')} between"
+    ), f"{order.description}, {SEPARATORS.get(between, 'spaces')} between"
 
 
 def _places(first: list[str], names: tuple[str, str, str]) -> tuple[int, int, int]:
@@ -147,7 +147,7 @@ def _relevance(value: object, where: str) -> int:
 def of_mapping(rows: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[Qrel]:
     """The judgements of JSON that maps each query to its documents and their relevance. Raises UserError."""
     for where, row in rows:
-        own = row.pop("_id", None)  # where every query is an object of its own
+        own = row.pop("_id", None)  # where each query is one object
         for query_id, docs in [(str(own), row)] if own is not None else row.items():
             if not isinstance(docs, Mapping):
                 raise UserError(f"{where}: {query_id[:40]!r} has no documents with their relevance; write them there")

@@ -17,7 +17,7 @@ NOTHING_ELSE = {
     "file_insertion_enabled": False, "raw_enabled": False, "report_level": 5, "halt_level": 6, "warning_stream": None,
     "docinfo_xform": False, "doctitle_xform": False, "embed_stylesheet": False, "_disable_config": True,
 }  # fmt: skip
-"""Neither other files nor settings of the machine are read, and what is unknown is no fault."""
+"""Neither other files nor settings of the machine are read, and what is unknown is not a fault."""
 UNSEEN = (
     nodes.comment,
     nodes.system_message,

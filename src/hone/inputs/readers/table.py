@@ -11,7 +11,7 @@ Row = tuple[str, dict[str, Any]]
 
 
 class Dialect(Settings):
-    """How a table of text is written. All of it is recognised by content and told; what is set here is taken as set."""
+    """How a table of text is written. Recognised by content and reported; what is set here is not guessed."""
 
     encoding: str = ""
     """Such as utf-8, cp1252 or utf-16; empty recognises it."""

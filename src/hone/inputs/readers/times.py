@@ -1,7 +1,7 @@
 """Times as logs hold them, read into seconds since 1970 in UTC: epochs, ISO 8601, web servers, and dates by hand.
 
-A date such as 03/04/2024 is the third of April in one country and the fourth of March in another: which one is told by
-the other dates of the same log, or by the settings, and never guessed. A time without a zone is taken as UTC.
+A date such as 03/04/2024 is the third of April in one country and the fourth of March in another: the other dates of
+the same log decide, or the settings; it is never guessed. A time without a zone is taken as UTC.
 """
 
 import datetime

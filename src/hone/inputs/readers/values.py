@@ -1,4 +1,4 @@
-"""Values as files hold them, read as what they mean: a null is no text, a list is its items, 0 is a number."""
+"""Values as files hold them, read as what they mean: a null is not text, a list is its items, 0 is a number."""
 
 import datetime
 import decimal
@@ -64,7 +64,7 @@ def id_of(value: object, where: str) -> str:
     if found and (found.isprintable() or not any(map(_breaks, found))) and len(found.encode()) <= LONGEST_ID:
         return found
     if not found:
-        raise UserError(f"{where}: the id is empty; give every row an id of its own")
+        raise UserError(f"{where}: the id is empty; give every row its own id")
     what = (
         f"longer than {LONGEST_ID} bytes" if not any(map(_breaks, found)) else "with a line break or control character"
     )

@@ -28,11 +28,11 @@ PEOPLE_BUCKET = MOST_BUCKETS
 
 
 Ask = Callable[[list[Doc], Task], Iterator[Draft]]
-"""A source: documents to drafts, told as progress."""
+"""A source: documents to drafts, reported as progress."""
 
 
 def run(config: Config, job: Job) -> None:
-    """Drafts queries bucket by bucket, judges every draft, and writes what is kept and what is dropped."""
+    """Drafts queries bucket by bucket, checks every draft, and writes what is kept and what is dropped."""
     tests, rules = test_queries(job, (*config.tests, *config.guards)), rules_of(config, job)
     near_tests = NearDuplicates.of(sorted(tests), config.clean.near_test_query)
     sample = Sample.draw(job, config.seed, config.max_docs)

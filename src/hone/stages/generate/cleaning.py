@@ -78,7 +78,7 @@ class Cleaner:
         self.tests, self.rules, self._near_tests = tests, rules, near_tests
         self._kept: set[str] = set()
 
-    def judge(self, draft: Draft) -> Rejection | None:
+    def check(self, draft: Draft) -> Rejection | None:
         """The first fault of a draft, or None. Where personal data is unwanted, no fault's detail shows any."""
         plain = comparable(draft.text)
         fault = draft.fault or self._model_habit(draft) or self._length(draft) or _form(draft)

@@ -25,7 +25,7 @@ class FirstAnswers:
 
     def see(self, draft: Draft, progress: Task) -> None:
         """Shows an answer, if it is among the first. Raises UserError once enough are seen and too many are dropped."""
-        fault = self.cleaner.judge(draft)
+        fault = self.cleaner.check(draft)
         if fault is None:
             self.kept += 1
             if self.kept <= SHOWN:

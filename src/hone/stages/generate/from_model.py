@@ -52,7 +52,7 @@ class ModelAsks:
         model = job.digest(config.llm.model) if self.generator.local else served
         sampling = {"temperature", "max_new_tokens", "precision"}
         decoding = json.dumps({**config.llm.model_dump(include=sampling), **self.generator.resolved})
-        self.answers = job.memo("answers", f"{source} {model} {decoding} {config.seed} {answers.TYPE}", answers.TYPE)
+        self.answers = job.cache("answers", f"{source} {model} {decoding} {config.seed} {answers.TYPE}", answers.TYPE)
         if left_out:
             job.facts["examples_left_out"] = left_out
 

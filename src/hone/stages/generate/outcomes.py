@@ -37,7 +37,7 @@ def write(job: Job, number: int, cleaner: Cleaner, drafts: Iterable[Draft]) -> N
     waiting = iter(drafts)
     with job.writer("queries", number) as queries, job.writer("dropped_by_generate", number) as dropped:
         while block := list(islice(waiting, DRAFTS_AT_ONCE)):
-            judged = [(draft, cleaner.judge(draft)) for draft in block]
+            judged = [(draft, cleaner.check(draft)) for draft in block]
             for draft, fault in judged:
                 _note(job, draft, fault)
             kept = [_query(draft) for draft, fault in judged if fault is None]

@@ -27,7 +27,7 @@ class Style(Settings):
     zero_shot: bool = False
     """Ask without examples."""
     form: Form = "any"
-    """What answers must be: a statement or a title is no question, and of keywords the commas are taken out and the
+    """What answers must be: a statement or a title is not a question, and of keywords the commas are taken out and the
     first five kept."""
 
     @model_validator(mode="after")

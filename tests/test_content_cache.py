@@ -1,4 +1,4 @@
-"""A memo pays once, whatever is added to it in whatever pieces, and holds little in memory."""
+"""A content cache pays once, whatever is added to it in whatever pieces, and holds little in memory."""
 
 import numpy as np
 import pyarrow as pa
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hone.results import content_cache
-from hone.results.content_cache import Index, Memo
+from hone.results.content_cache import ContentCache, Index
 from hone.storage.local import LocalStore
 
 KEYS = st.lists(st.sampled_from([f"k{number}" for number in range(30)]), max_size=12)
@@ -20,11 +20,11 @@ def test_every_key_gets_its_value_and_is_paid_for_once(
 ) -> None:
     folder = tmp_path_factory.mktemp("memo")
     store = LocalStore(folder / "store")
-    made = Memo(store, "m", "i", pa.list_(pa.int64(), 2), folder)
+    made = ContentCache(store, "m", "i", pa.list_(pa.int64(), 2), folder)
     paid: list[str] = []
     for keys, chunk, again in calls:
         if again:  # as another process would find it
-            made = Memo(store, "m", "i", pa.list_(pa.int64(), 2), folder)
+            made = ContentCache(store, "m", "i", pa.list_(pa.int64(), 2), folder)
 
         def work(places: list[int], keys: list[str] = keys) -> pa.Array:
             paid.extend(keys[place] for place in places)
