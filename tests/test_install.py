@@ -32,6 +32,7 @@ ASKED: dict[str, tuple[str, str]] = {
     "compare": ("compare tiny tiny", "there is no run called 'tiny'"),
     "show": ("show tiny queries", "there is no run called 'tiny'"),
     "encode": ("encode tiny --out vectors", TRAIN),
+    "check-endpoint": ("check-endpoint http://127.0.0.1:9 tiny", TRAIN),
     "gate": ("gate tiny", "there is no run called 'tiny'"),
     "ablate": ("ablate tiny.yaml --over loss", TRAIN),
     "saturate": ("saturate tiny.yaml", TRAIN),

@@ -44,6 +44,10 @@ VERBS = {
     ),
     "show": Verb("show", "Show rows of a table of a run: queries, lists, dropped, docs, measures and so on."),
     "encode": Verb("encode", "Write the corpus's vectors by the tuned model as Parquet, for a vector database."),
+    "check-endpoint": Verb(
+        "check_endpoint",
+        "Compare what an endpoint serves with a run's tuned model, and name what differs; exit code 3 if it does.",
+    ),
     "gate": Verb("gate", "Show the verdict on a run's model: every criterion with value, threshold and outcome."),
     "ablate": Verb("ablate", "Run the recipe with one thing changed at a time, and say what each is worth."),
     "saturate": Verb("saturate", "Train with fewer and fewer queries, and say what twice as many would bring."),

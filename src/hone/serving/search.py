@@ -7,15 +7,13 @@ from typing import cast
 import numpy as np
 
 from hone.backends import encoders, search
-from hone.context import Job, Plan, Shard
-from hone.engine import record, runner
-from hone.errors import UserError
+from hone.context import Job, Shard
 from hone.evaluation.hybrid import fused
 from hone.evaluation.test_collections import ranking
 from hone.report.collect import TITLE_CHARS, cut, find
-from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
 from hone.scratch import scratch_folder
+from hone.serving.finished import finished
 from hone.stages import evaluate
 from hone.storage.base import Store
 
@@ -47,10 +45,8 @@ class Searcher:
 
     def __init__(self, store: Store, run_name: str, scratch: Path) -> None:
         """Raises UserError if the run is not finished."""
-        done = record.results(store, run_name)
-        if "evaluate" not in done:
-            raise UserError(f"run {run_name!r} is not finished; `hone run` its settings first")
-        job = Job(_plan(done["evaluate"], done), store, scratch, Shard())
+        done, plan = finished(store, run_name)
+        job = Job(plan, store, scratch, Shard())
         config = cast(evaluate.Config, job.plan.config)
         student = config.student
         self.docs = job.table("docs")
@@ -87,12 +83,6 @@ class Searcher:
     ) -> list[tuple[str, float]]:
         positions, scores = search.top_k(encoder.queries([query]), vectors, min(most, len(ids)))
         return [(ids[position], float(score)) for position, score in zip(positions[0], scores[0], strict=True)]
-
-
-def _plan(found: Manifest, done: dict[str, Manifest]) -> Plan:
-    config = evaluate.Config.model_validate(found.config)
-    inputs = {name: runner.outputs_of(done)[name] for name in found.inputs}
-    return Plan("evaluate", config, inputs, dict(found.sources), found.fingerprint)
 
 
 def _hits(own: list[tuple[str, float]], other: list[tuple[str, float]], texts: dict[str, tuple[str, str]]) -> list[Hit]:

@@ -16,12 +16,10 @@ import pyarrow.parquet as pq
 
 from hone.backends import encoders
 from hone.backends.encoders.families import doc_text
-from hone.context import Job, Plan, Shard
-from hone.engine import record, runner
+from hone.context import Job, Shard
 from hone.errors import UserError
-from hone.results.manifest import Manifest
 from hone.results.table_io import Docs, fetch_folder
-from hone.stages import stage
+from hone.serving.finished import finished
 from hone.storage.base import Store
 
 ROWS_PER_PART = 65_536
@@ -45,12 +43,10 @@ def write_vectors(store: Store, run_name: str, out: Store, scratch: Path, *, onl
     With `only_new` parts are added for documents that are not there yet, or whose text is another now. Raises UserError
     if the run is not finished, or if vectors of another model are there.
     """
-    done = record.results(store, run_name)
-    if "evaluate" not in done:
-        raise UserError(f"run {run_name!r} is not finished; `hone run` its settings first")
+    done, plan = finished(store, run_name)
     model = done["distill"].outputs["model"].digest
     known, parts = _there(out, model, scratch, only_new=only_new)
-    job = Job(_evaluate(done), store, scratch, Shard())
+    job = Job(plan, store, scratch, Shard())
     student = cast(Any, job.plan.config).student
     folder = fetch_folder(store, done["distill"], "model", scratch)
     ids, vectors = encoders.encode_docs(job, student, folder, "encode: docs")
@@ -107,10 +103,3 @@ def _texts(docs: Docs) -> Iterator[str]:
 
 def _hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _evaluate(done: dict[str, Manifest]) -> Plan:
-    manifest = done["evaluate"]
-    config = stage("evaluate").Config.model_validate(manifest.config)
-    inputs = {name: runner.outputs_of(done)[name] for name in manifest.inputs}
-    return Plan("evaluate", config, inputs, dict(manifest.sources), manifest.fingerprint)
