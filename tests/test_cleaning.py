@@ -1,5 +1,6 @@
 """What of an answer is kept as a query, and every reason for dropping it."""
 
+import random
 import unicodedata
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from drafting import SENTENCES, WORDS, corpus, generated, log, prepared, rows
 from hone.backends.generators.answers import is_complete
-from hone.core.near_duplicates import NearDuplicates, shingles, similarity
+from hone.core.near_duplicates import NearDuplicates, NearTexts, shingles, similarity
 from hone.core.query_text import comparable
 from hone.core.rejection import Rejection
 from hone.stages.generate.cleaning import Cleaner, Draft, Rules, answered, copied_words
@@ -162,7 +163,7 @@ def test_whatever_a_draft_is_dropped_for_its_personal_data_is_not_repeated(secre
     known = comparable(f"the number of the office is {secret}")
     tests = frozenset({known})
     rules = Rules(6, 9, 8, personal_data=True)
-    cleaner = Cleaner(tests, rules, NearDuplicates.of(tests, 0.5))
+    cleaner = Cleaner(tests, rules, NearTexts(tests, 0.5))
     asked_rarely = Rejection("asked too rarely", f"1 of 2 times: who is {secret}")
     drafts = [
         Draft("log", "log", "", f"who {secret}"),
@@ -187,3 +188,66 @@ def test_blocked_words_are_found_as_whole_words(store: LocalStore, tmp_path: Pat
 def test_what_people_type_about_documents_is_kept() -> None:
     cleaner = Cleaner(set(), RULES)
     assert cleaner.check(Draft("log", "log", "", "who signed this document")) is None
+
+
+class Counting(NearTexts):
+    """Knows what it was asked."""
+
+    def __init__(self, texts: set[str], least: float) -> None:
+        super().__init__(texts, least)
+        self.asked = list[str]()
+
+    def find(self, text: str) -> str:
+        self.asked.append(text)
+        return super().find(text)
+
+
+def slowly(logged: list[str], tests: set[str]) -> list[Rejection | None]:
+    """Every query of a log with all test queries and with all that were kept before it."""
+    kept, found = list[str](), list[Rejection | None]()
+    for text in logged:
+        plain = comparable(text)
+        near = [test for test in tests if similarity(shingles(plain), shingles(test)) >= 0.8]
+        if len(text.split()) < RULES.min_words:
+            found.append(
+                Rejection("too short", f"{len(text.split())} words: {text}") if plain else Rejection("empty", text)
+            )
+        elif plain in tests:
+            found.append(Rejection("test query", text))
+        elif near:
+            found.append(Rejection("near duplicate of a test query", f"{text} | {min(near)}"))
+        else:
+            found.append(Rejection("duplicate", text) if plain in kept else None)
+            kept.append(plain)
+    return found
+
+
+LOGGED = st.lists(st.lists(st.sampled_from([*WORDS, "Mach", "-"]), max_size=5).map(" ".join), max_size=12)
+
+
+@given(LOGGED, LOGGED, st.randoms(use_true_random=False))
+def test_queries_that_come_again_are_judged_as_if_each_were_looked_at_by_itself(
+    distinct: list[str], tests: list[str], draw: random.Random
+) -> None:
+    logged = draw.choices(distinct, k=3 * len(distinct)) if distinct else []
+    plain = {comparable(text) for text in tests}
+    near = Counting(plain, 0.8)
+    cleaner = Cleaner(plain, RULES, near)
+    assert [cleaner.check(Draft("log", "log", "", text)) for text in logged] == slowly(logged, plain)
+    assert len(near.asked) == len(set(near.asked))
+
+
+def test_the_drafts_of_a_log_are_those_of_its_rows_whatever_is_remembered(store: LocalStore, tmp_path: Path) -> None:
+    rows_of_log = ["mach  waves", "stall flutter", "Mach waves", "mach  waves", "stall flutter", "heat"]
+    inputs = prepared(store, corpus(4))
+    sections = {"sources": ("log",), "query_log": log(tmp_path, *rows_of_log), "log": {"min_count": 2}}
+    manifest = generated(store, inputs, **sections)
+    assert [row["text"] for row in rows(store, manifest)] == ["mach waves", "stall flutter"]
+    lost = rows(store, manifest, "dropped_by_generate")
+    assert [(row["reason"], row["detail"]) for row in lost] == [
+        ("duplicate", "Mach waves"),
+        ("duplicate", "mach waves"),
+        ("duplicate", "stall flutter"),
+        ("asked too rarely", "1 of 2 times: heat"),
+    ]
+    assert lost[1]["id"] == rows(store, manifest)[0]["query_id"]

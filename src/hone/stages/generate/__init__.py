@@ -8,7 +8,7 @@ from functools import partial
 
 from hone.context import MOST_BUCKETS, Job
 from hone.core.hashing import drawn
-from hone.core.near_duplicates import NearDuplicates
+from hone.core.near_duplicates import NearTexts
 from hone.evaluation.test_collections import test_queries
 from hone.inputs.references import declared_licence
 from hone.progress import Task, task
@@ -34,7 +34,7 @@ Ask = Callable[[list[Doc], Task], Iterator[Draft]]
 def run(config: Config, job: Job) -> None:
     """Drafts queries bucket by bucket, checks every draft, and writes what is kept and what is dropped."""
     tests, rules = test_queries(job, (*config.tests, *config.guards)), rules_of(config, job)
-    near_tests = NearDuplicates.of(sorted(tests), config.clean.near_test_query)
+    near_tests = NearTexts(tests, config.clean.near_test_query) if config.clean.near_test_query else None
     sample = Sample.draw(job, config.seed, config.max_docs)
     people = People(config, job)
     asked = people.counts()
@@ -46,7 +46,7 @@ def run(config: Config, job: Job) -> None:
     look = partial(Cleaner, tests, rules, near_tests)
     asks = [_ask(source, config, job, shares[source], look()) for source in config.per_doc]
     if people.sources and job.shard.index == 0:
-        thinned = (draft for draft in people.drafts() if drawn(config.seed, draft.text) < shares[draft.source])
+        thinned = (one for one in people.drafts() if _taken(one, shares[one.source], config.seed))
         write(job, PEOPLE_BUCKET, Cleaner(tests, rules, near_tests), thinned)
     if not asks:
         return
@@ -78,6 +78,10 @@ def targets(
         source: {style: round(count * shares[source]) for style, count in styles.items() if count}
         for source, styles in wanted.items()
     }
+
+
+def _taken(draft: Draft, share: float, seed: int) -> bool:
+    return share >= 1 or drawn(seed, draft.text) < share
 
 
 def _ask(source: str, config: Config, job: Job, share: float, cleaner: Cleaner) -> Ask:

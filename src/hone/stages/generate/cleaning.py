@@ -3,13 +3,15 @@
 import re
 from collections.abc import Set
 from dataclasses import dataclass
+from functools import cached_property
 
 from hone.backends.generators.answers import without_reasoning
 from hone.core import forms
 from hone.core.borrowed import Seen, borrowed
 from hone.core.forms import Form
+from hone.core.hashing import hashed
 from hone.core.languages import foreign
-from hone.core.near_duplicates import NearDuplicates
+from hone.core.near_duplicates import NearTexts
 from hone.core.personal_data import has_personal_data, masked
 from hone.core.query_text import comparable
 from hone.core.rejection import Rejection
@@ -56,6 +58,16 @@ class Draft:
     form: Form = "any"
     seen: Seen | None = None
 
+    @cached_property
+    def plain(self) -> str:
+        """The comparable text."""
+        return comparable(self.text)
+
+    @cached_property
+    def query_id(self) -> str:
+        """A hash of where the query comes from and how it reads."""
+        return f"{hashed(self.source, self.style, self.doc_id, self.text):016x}"
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -73,18 +85,18 @@ class Rules:
 class Cleaner:
     """Judges drafts one after another and remembers those it kept, so that none of a bucket is kept twice."""
 
-    def __init__(self, tests: Set[str], rules: Rules, near_tests: NearDuplicates | None = None) -> None:
+    def __init__(self, tests: Set[str], rules: Rules, near_tests: NearTexts | None = None) -> None:
         """`tests` are the comparable texts of the test queries, and `near_tests` finds those a draft is close to."""
         self.tests, self.rules, self._near_tests = tests, rules, near_tests
         self._kept: set[str] = set()
+        self._leaks: dict[str, str] = {}
 
     def check(self, draft: Draft) -> Rejection | None:
         """The first fault of a draft, or None. Where personal data is unwanted, no fault's detail shows any."""
-        plain = comparable(draft.text)
         fault = draft.fault or self._model_habit(draft) or self._length(draft) or _form(draft)
-        fault = fault or self._content(draft, plain) or self._known(draft, plain)
+        fault = fault or self._content(draft) or self._known(draft)
         if fault is None:
-            self._kept.add(plain)
+            self._kept.add(draft.plain)
         elif self.rules.personal_data:
             return Rejection(fault.reason, masked(fault.detail))
         return fault
@@ -92,7 +104,7 @@ class Cleaner:
     def _length(self, draft: Draft) -> Rejection | None:
         words = count_words(draft.text)
         limit = min(self.rules.max_words, draft.max_words or self.rules.max_words)
-        if not comparable(draft.text):
+        if not draft.plain:
             return Rejection("empty", draft.text)
         if words < self.rules.min_words:
             return Rejection("too short", f"{words} words: {draft.text}")
@@ -102,7 +114,7 @@ class Cleaner:
         """Faults that only language models have: users do type "this document", and extracts do copy."""
         if not draft.by_model:
             return None
-        if not comparable(draft.text):  # nothing yet where the model was cut off while it still reasoned
+        if not draft.plain:  # nothing yet where the model was cut off while it still reasoned
             return Rejection("truncated", draft.text) if draft.cut else None
         for reason, pattern in (("refused", _REFUSAL), ("preamble", _PREAMBLE)):
             if pattern.match(draft.text):
@@ -118,9 +130,9 @@ class Cleaner:
             return Rejection("copies a long span", f"{copied} words: {draft.text}")
         return None
 
-    def _content(self, draft: Draft, plain: str) -> Rejection | None:
+    def _content(self, draft: Draft) -> Rejection | None:
         """What users ask to have left out, which details must not repeat, and the language."""
-        if any(f" {term} " in f" {plain} " for term in self.rules.blocked):
+        if any(f" {term} " in f" {draft.plain} " for term in self.rules.blocked):
             return Rejection("blocked word", f"in the query of {draft.doc_id or 'the log'}")
         if self.rules.personal_data and has_personal_data(draft.text):
             return Rejection("personal data", f"in the query of {draft.doc_id or 'the log'}")
@@ -128,13 +140,15 @@ class Cleaner:
         found = foreign(draft.text, draft.doc, self.rules.language) if check else ""
         return Rejection("wrong language", f"{found}: {draft.text}") if found else None
 
-    def _known(self, draft: Draft, plain: str) -> Rejection | None:
-        if plain in self.tests:
+    def _known(self, draft: Draft) -> Rejection | None:
+        if draft.plain in self._kept:
+            return Rejection("duplicate", draft.text)
+        if draft.plain in self.tests:
             return Rejection("test query", draft.text)
-        leak = self._near_tests.find(plain) if self._near_tests else ""
+        leak = self._leaks.get(draft.plain) or (self._near_tests.find(draft.plain) if self._near_tests else "")
         if leak:
-            return Rejection("near duplicate of a test query", f"{draft.text} | {leak}")
-        return Rejection("duplicate", draft.text) if plain in self._kept else None
+            self._leaks[draft.plain] = leak
+        return Rejection("near duplicate of a test query", f"{draft.text} | {leak}") if leak else None
 
 
 def _form(draft: Draft) -> Rejection | None:

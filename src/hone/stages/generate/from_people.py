@@ -1,6 +1,7 @@
 """Queries that people asked as a source of drafts: from a log, and with known documents."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from hone.tables import PEOPLE
 
 PLAIN = (".txt", ".log", "")
 """Suffixes of files with a query a line."""
+REMEMBERED = 20_000
+"""So many of the latest different queries of a log are at hand when one of them comes again."""
 
 
 class People:
@@ -37,16 +40,18 @@ class People:
     def drafts(self) -> Iterator[Draft]:
         """All of them; those that their source leaves out carry the reason."""
         if "log" in self.sources:
-            for _, text, _ in self._logged():
-                flat = " ".join(text.split())
-                fault = self.log.fault(text, self.config.log.min_count, self.config.log.holdout)
-                yield Draft("log", "log", "", flat, fault=fault)
+            draft = lru_cache(REMEMBERED)(self._of_log)
+            yield from (draft(text) for _, text, _ in self._logged())
         if "human" in self.sources:
             held_out = self._held_out()
             for text, doc_id in self._known():
                 reason = "unknown document" if doc_id not in held_out else "held-out document"
                 fault = Rejection(reason, f"{doc_id}: {text}") if held_out.get(doc_id, True) else None
                 yield Draft("human", "human", doc_id, " ".join(text.split()), fault=fault)
+
+    def _of_log(self, text: str) -> Draft:
+        fault = self.log.fault(text, self.config.log.min_count, self.config.log.holdout)
+        return Draft("log", "log", "", " ".join(text.split()), fault=fault)
 
     def _logged(self) -> "Asked":
         return Asked(self.job.source(self.config.query_log), self.config.query_field, self.config.log.time_field)
@@ -97,7 +102,8 @@ class Asked:
                 self.empty += 1
 
     def _plain(self) -> Iterator[tuple[str, str, Any]]:
-        return ((f"{self.file}, line {number}", line, None) for number, line in readers.file_lines(self.file))
+        name = str(self.file)
+        return ((f"{name}, line {number}", line, None) for number, line in readers.file_lines(self.file))
 
     def _rows(self) -> Iterator[tuple[str, str, Any]]:
         table, seen = self._table(), set[str]()

@@ -1,13 +1,14 @@
 """From drafts to rows: every one is judged, and written as kept or as dropped with its reason."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+import pyarrow as pa
+
 from hone import tables
 from hone.context import Job
-from hone.core.hashing import hashed
 from hone.core.query_text import comparable
 from hone.core.rejection import Rejection, note_drop
 from hone.inputs import readers
@@ -42,14 +43,14 @@ def write(job: Job, number: int, cleaner: Cleaner, drafts: Iterable[Draft]) -> N
                 _note(job, draft, fault)
             kept = [_query(draft) for draft, fault in judged if fault is None]
             queries.write(tables.QUERIES.build(kept))
-            lost = [_drop(draft, fault) for draft, fault in judged if fault is not None]
-            dropped.write(tables.DROPPED_BY_GENERATE.build(lost))
+            lost = [(draft.query_id, fault) for draft, fault in judged if fault is not None]
+            dropped.write(_drops(lost))
             job.cost["queries"] += len(kept)
 
 
 def _query(draft: Draft) -> dict[str, object]:
     return {
-        "query_id": _query_id(draft),
+        "query_id": draft.query_id,
         "text": draft.text,
         "doc_id": draft.doc_id,
         "source": draft.source,
@@ -57,8 +58,10 @@ def _query(draft: Draft) -> dict[str, object]:
     }
 
 
-def _drop(draft: Draft, fault: Rejection) -> dict[str, object]:
-    return {"id": _query_id(draft), "stage": "generate", "reason": fault.reason, "detail": fault.detail}
+def _drops(lost: Sequence[tuple[str, Rejection]]) -> pa.Table:
+    ids, faults = [query_id for query_id, _ in lost], [fault for _, fault in lost]
+    why = [fault.reason for fault in faults], [fault.detail for fault in faults]
+    return tables.DROPPED_BY_GENERATE.of(ids, ["generate"] * len(lost), *why)
 
 
 def _note(job: Job, draft: Draft, fault: Rejection | None) -> None:
@@ -81,7 +84,3 @@ def none_kept(facts: Mapping[str, Any]) -> str:
         return "its sources gave no drafts"
     said = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common(3))
     return f"all {counts.total():,} drafts were dropped: {said}, such as {examples[0][:80]!r}"
-
-
-def _query_id(draft: Draft) -> str:
-    return f"{hashed(draft.source, draft.style, draft.doc_id, draft.text):016x}"

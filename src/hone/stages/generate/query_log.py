@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from hone.core.query_text import comparable
 from hone.core.rejection import Rejection
 from hone.inputs.readers.times import Moment, moment, seconds
 from hone.stages.generate.settings import Log
+
+REMEMBERED = 20_000
+"""So many of the latest different queries are hashed once."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,11 @@ class QueryLog:
         """From (where, query, time) in any order; equal times, and none at all, keep the order of the log. Raises
         UserError naming the line of what is no time."""
         hashes: list[float] = []
+        key = lru_cache(REMEMBERED)(_key)
         moments: list[Moment] = []
         places: list[str] = []
         for where, text, time in rows:
-            hashes.append(drawn(comparable(text)))
+            hashes.append(key(text))
             if settings.time_field:
                 moments.append(moment(time, where, settings.time_format))
                 places.append(where)
@@ -47,9 +52,13 @@ class QueryLog:
     def fault(self, text: str, min_count: int, holdout: float) -> Rejection | None:
         """Why a query of the log is left out: it was asked too rarely, or first in the last `holdout` share of the
         log, which is kept for measuring."""
-        at = int(np.searchsorted(self.keys, drawn(comparable(text))))
+        at = int(np.searchsorted(self.keys, _key(text)))
         if self.firsts[at] >= round(self.rows * (1 - holdout)):
             return Rejection("held out: first asked lately", text)
         if self.counts[at] < min_count:
             return Rejection("asked too rarely", f"{self.counts[at]} of {min_count} times: {text}")
         return None
+
+
+def _key(text: str) -> float:
+    return drawn(comparable(text))
