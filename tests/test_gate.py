@@ -21,7 +21,7 @@ from hone.context import Job, Plan, Shard
 from hone.engine import record
 from hone.errors import UserError
 from hone.evaluation.metrics import MEASURES
-from hone.evaluation.policy import Evidence, Policy, judge, reasons
+from hone.evaluation.policy import Evidence, Policy, decide, reasons
 from hone.report.findings import Findings
 from hone.results.manifest import Manifest, lineage, load_manifest
 from hone.results.table_io import TableReader
@@ -100,7 +100,7 @@ BETTER = {"test": measured(0.03, 0.001)}
 def test_shown_harm_rejects_missing_proof_holds_and_the_rest_promotes(
     found: Evidence, verdict: str, failing: list[str]
 ) -> None:
-    judged, criteria = judge(found, Policy())
+    judged, criteria = decide(found, Policy())
     assert (judged, [c.name for c in criteria if c.outcome != "pass"]) == (verdict, failing)
     assert len(reasons(criteria)) == len(failing)
 
@@ -111,24 +111,37 @@ def test_shown_harm_rejects_missing_proof_holds_and_the_rest_promotes(
 )
 def test_a_guard_set_may_not_lose_more_than_the_margin(ci95: tuple[float, float], verdict: str) -> None:
     sets = {**BETTER, "general": measured(0.0, 1.0, role="guard", ci95=ci95)}
-    assert judge(evidence(sets), Policy())[0] == verdict
+    assert decide(evidence(sets), Policy())[0] == verdict
 
 
 def test_what_the_policy_waives_holds_no_longer() -> None:
     waived = Policy(human_judgements=False, test_split=False, teacher_qualified=False, min_lists=0, max_leaks=5)
     synthetic = {"test": measured(0.03, 0.001, synthetic=True)}
-    assert judge(evidence(synthetic, lists=1, leaks=5, qualified=False), waived)[0] == "promote"
-    assert judge(evidence({"dev": measured(0.03, 0.001, role="dev")}), waived)[0] == "promote"
+    assert decide(evidence(synthetic, lists=1, leaks=5, qualified=False), waived)[0] == "promote"
+    assert decide(evidence({"dev": measured(0.03, 0.001, role="dev")}), waived)[0] == "promote"
+
+
+def test_a_teacher_that_nobody_judged_is_not_called_qualified_without_a_word() -> None:
+    tried = {"judged": "synthetic", "qualified": True, "reason": "", "teacher": 0.61, "student": 0.53, "queries": 500}
+    tried |= {"p_value": 0.0001, "ci95": [-0.071, 0.089], "kind": "queries cut from documents"}
+    tried |= {"caution": "nobody judged"}
+    _, criteria = decide(replace(evidence(BETTER), teacher=tried), Policy())
+    [found] = [one for one in criteria if one.name == "teacher"]
+    assert (found.found, found.outcome) == ("better on queries that nobody judged", "pass")
+    assert found.note == (
+        "nDCG@10 0.610, the student's 0.530, on 500 queries cut from documents: +8.0 points (95% −7.1 to +8.9, "
+        "p < 0.001); nobody judged"
+    )
 
 
 def test_the_verdict_speaks_in_points_and_names_what_is_free() -> None:
-    _, criteria = judge(evidence({"test": measured(0.00757, 0.001, free=0.56, dropped=61)}, leaks=884), Policy())
+    _, criteria = decide(evidence({"test": measured(0.00757, 0.001, free=0.56, dropped=61)}, leaks=884), Policy())
     found = {one.name: one for one in criteria}
     gain = found["gain in nDCG@10 on test"]
     assert (gain.found, gain.wanted) == ("+0.76 points", "at least +0.50 points")
     free = found["best without training on test"]
     assert free.note == "base + BM25 has 0.560 without training, tuned 0.508 (p = 0.030)"
-    assert judge(evidence({"test": measured(0.03, 0.001, free=0.56)}), Policy(beat="base"))[0] == "promote"
+    assert decide(evidence({"test": measured(0.03, 0.001, free=0.56)}), Policy(beat="base"))[0] == "promote"
     assert found["judged documents dropped of test"].value == "61 of 796"
     assert found["training lists"].note == "and 84 that choose the best weights"
     assert found["lists that leak test data"].note.startswith("of all 584 lists")

@@ -241,6 +241,25 @@ def test_own_queries_that_copy_words_are_no_fair_judges_of_a_teacher_that_matche
         assert ("flatters a teacher that matches words" in fact["caution"]) is flattered
 
 
+def test_where_nobody_judged_the_teacher_is_tried_on_queries_of_another_kind_than_those_trained_on(
+    tmp_path: Path, models: dict[str, dict[str, Any]]
+) -> None:
+    made = world()
+    extracts = made["queries"].set_column(3, "source", pa.array(["extractive"] * QUERIES))
+    store = LocalStore(tmp_path)
+    inputs = given.results(store, **{**made, "queries": extracts})
+    fusion = {**models, "teacher": {"kind": "fusion", "force": True}}
+    fact = given.run(store, "score", inputs, qualify_queries=20, **fusion).facts["qualification"]
+    assert (fact["judged"], fact["kind"]) == (
+        "synthetic", "queries cut from documents, in a style that is not trained on (sentence)",
+    )  # fmt: skip
+    low, high = fact["ci95"]
+    assert low <= fact["teacher"] - fact["student"] <= high
+    assert "nobody judged these queries" in fact["caution"]
+    written = given.run(store, "score", given.results(store, **made), qualify_queries=20, **fusion)
+    assert written.facts["qualification"]["kind"] == "queries of its own, which are trained on too"
+
+
 def test_judged_dev_queries_choose_the_mix_of_the_fusion_and_own_queries_do_not(
     tmp_path: Path, models: dict[str, dict[str, Any]]
 ) -> None:

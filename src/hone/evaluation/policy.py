@@ -185,11 +185,26 @@ def _documents(metrics: Mapping[str, Any]) -> Iterator[Criterion]:
 
 
 def _teacher(teacher: Mapping[str, Any], policy: Policy) -> Criterion:
+    """A teacher that was tried on queries that nobody judged passes, but is never called qualified without a word."""
     qualified = bool(teacher.get("qualified"))
-    value = "qualified" if qualified else "not qualified"
+    unjudged = teacher.get("judged") == "synthetic"
+    value = "not qualified" if not qualified else "better on queries that nobody judged" if unjudged else "qualified"
     wanted = "qualified" if policy.teacher_qualified else "any"
     outcome = _pass(qualified or not policy.teacher_qualified)
-    return Criterion("teacher", value, wanted, outcome, str(teacher.get("reason", "")))
+    note = str(teacher.get("reason", ""))
+    if not note and "ci95" in teacher:
+        note = "; ".join(filter(None, (_how_sure(teacher), str(teacher["caution"]))))
+    return Criterion("teacher", value, wanted, outcome, note)
+
+
+def _how_sure(teacher: Mapping[str, Any]) -> str:
+    ends = (teacher["teacher"] - teacher["student"], *teacher["ci95"])
+    gain, low, high = (f"{100 * end:+.1f}".replace("-", "−") for end in ends)
+    p = teacher["p_value"]
+    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    on = f"on {teacher['queries']:,} {teacher['kind']}"
+    reached = f"{PRIMARY} {teacher['teacher']:.3f}, the student's {teacher['student']:.3f}"
+    return f"{reached}, {on}: {gain} points (95% {low} to {high}, {chance})"
 
 
 def _lists(evidence: Evidence, policy: Policy) -> Criterion:

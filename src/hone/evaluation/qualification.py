@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from hone.evaluation.metrics import PRIMARY, effectiveness, trec_order
-from hone.evaluation.statistics import ALPHA, randomisation_test
+from hone.evaluation.statistics import ALPHA, bootstrap_interval, randomisation_test
 
 SATURATED = 0.5
 """A teacher with this share of its scores at the two ends of their range tells too few documents apart."""
 HALVINGS = 100
 PERMUTATIONS = 10_000
+RESAMPLES = 10_000
 SEED = 17
 
 
@@ -20,7 +21,7 @@ class Qualification:
     """The finding, with its figures."""
 
     judged: str
-    """human: dev judgements. synthetic: source documents of its own queries."""
+    """human: dev judgements. synthetic: nobody judged; the document that a query was made from is its one answer."""
     measure: str
     student: float
     teacher: float
@@ -32,6 +33,10 @@ class Qualification:
     reason: str
     caution: str = ""
     """Why the figures may flatter the teacher, if they may."""
+    kind: str = ""
+    """What the queries are."""
+    ci95: tuple[float, float] = (0.0, 0.0)
+    """Of the difference between the two: how sure it is, on queries of this kind."""
 
     def as_fact(self) -> dict[str, object]:
         return asdict(self)
@@ -44,11 +49,12 @@ def qualify(
     relevant: Sequence[Mapping[str, int]],
     caution: str = "",
     unseen: np.ndarray | None = None,
+    kind: str = "",
 ) -> Qualification:
     """Compares the student's lists, best first, with the same lists in the order of the teacher's scores.
 
-    `relevant` are doc_id to relevance of each query; `caution` is handed on. If these queries chose the teacher out of
-    several, it is held to `unseen` [q], the result of `cross_fitted`.
+    `relevant` are doc_id to relevance of each query; `caution` and `kind` are handed on. If these queries chose the
+    teacher out of several, it is held to `unseen` [q], the result of `cross_fitted`.
     """
     if not lists:
         return Qualification("none", PRIMARY, 0.0, 0.0, 1.0, 0, False, "there are no queries to compare them on")
@@ -67,8 +73,10 @@ def qualify(
     elif not reason and p_value > ALPHA:
         chance = f"that it is better on {len(lists)} queries may be chance (p = {p_value:.2f}): judge more"
         caution = f"{caution}; {chance}" if caution else chance
+    low, high = bootstrap_interval(of_teacher - of_student, RESAMPLES, SEED)
     figures = (round(student, 6), round(teacher, 6), round(p_value, 6))
-    return Qualification(judged, PRIMARY, *figures, len(lists), not reason, reason, caution)
+    ci95 = (round(low, 6), round(high, 6))
+    return Qualification(judged, PRIMARY, *figures, len(lists), not reason, reason, caution, kind, ci95)
 
 
 def reached(

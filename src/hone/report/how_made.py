@@ -49,7 +49,10 @@ def teacher(findings: Findings) -> Html:
 
 def _qualified(findings: Findings) -> Mapping[str, Any]:
     score = next((manifest for manifest in findings.history if manifest.stage == "score"), None)
-    return cast(dict[str, Any], score.facts.get("qualification", {})) if score else {}
+    found = cast(dict[str, Any], score.facts.get("qualification", {})) if score else {}
+    if found.get("qualified") and found.get("judged") == "synthetic":
+        return {**found, "qualified": "better on queries that nobody judged"}
+    return found
 
 
 def _histograms(findings: Findings) -> Html:

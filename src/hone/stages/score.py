@@ -15,6 +15,7 @@ from hone.context import Job
 from hone.core.early_exit import best_first, score_in_waves
 from hone.errors import UserError
 from hone.evaluation.metrics import PRIMARY
+from hone.evaluation.own_queries import own_queries
 from hone.evaluation.qualification import Qualification, cross_fitted, qualify, reached
 from hone.progress import task
 
@@ -24,10 +25,8 @@ WRITES = ("teacher_scores", "qualification", "dropped_by_score")
 OUTSCORED = "a candidate outscores the source document"
 NOT_LISTED = "source document is not among the scored candidates"
 NOT_FINITE = "the teacher gave a score that is not a number"
-COPIED = (
-    "its own queries are words of their documents, which flatters a teacher that matches words: judge some queries "
-    "(a dev split) to be sure"
-)
+UNJUDGED = "nobody judged these queries, so it may still be worse for people's: judge some (a dev split) to be sure"
+COPIED = "they are words of their documents, which flatters a teacher that matches words"
 
 
 class Config(StageConfig):
@@ -46,7 +45,8 @@ class Config(StageConfig):
     """Stop scoring a query as soon as a candidate outscores its source document; the lists that curate keeps stay the
     same, if it drops those whose source is not the teacher's first (curate.outscored)."""
     qualify_queries: int = 500
-    """Judged dev queries, or own queries where there are none, on which the teacher is compared with the student."""
+    """Judged dev queries on which the teacher is compared with the student; where none are judged, so many of the
+    run's own, or cut from documents in a style that is not trained on."""
     token_budget: Annotated[int, Resource()] = 16384
     """Tokens scored at once, padding included."""
 
@@ -119,7 +119,8 @@ class Asked:
     """The queries on which teacher and student are compared, with the student's top documents as places and ids."""
 
     judged: str
-    """human: dev judgements. synthetic: the source document of an own query is its one relevant document."""
+    """human: dev judgements. synthetic: the document that a query was made from is its one relevant document."""
+    kind: str
     texts: list[str]
     places: list[np.ndarray]
     doc_ids: list[list[str]]
@@ -129,17 +130,19 @@ class Asked:
 
 def qualifying_queries(corpus: "encoders.Corpus", encoder: "encoders.Encoder", config: Config, job: Job) -> Asked:
     """A sample of the judged dev queries, or of the own queries where none are judged."""
-    queries, relevant, judged = _judged(job)
-    if not queries:
-        queries, relevant, judged = _own(job)
+    queries, relevant = _judged(job)
     order = np.random.default_rng(config.seed).permutation(len(queries))[: config.qualify_queries]
     chosen = [queries[at] for at in sorted(order)]
-    texts = [str(query["text"]) for query in chosen]
+    judged, kind, caution = "human", "judged dev queries", ""
+    texts, answers = [str(row["text"]) for row in chosen], [relevant[str(row["query_id"])] for row in chosen]
+    if not queries:
+        own = own_queries(job, config.seed, config.qualify_queries)
+        judged, kind, texts, answers = "synthetic", own.kind, own.texts, [{doc_id: 1} for doc_id in own.doc_ids]
+        flattered = own.copied and config.teacher.matches_words
+        caution = f"{COPIED}; {UNJUDGED}" if flattered else UNJUDGED
     places, _ = search.top_k(encoder.queries(texts), corpus.vectors, config.depth)
     doc_ids = [[corpus.ids[place] for place in row] for row in places]
-    copied = any(query.get("source") == "extractive" for query in chosen)
-    caution = COPIED if copied and config.teacher.matches_words else ""
-    return Asked(judged, texts, list(places), doc_ids, [relevant[str(query["query_id"])] for query in chosen], caution)
+    return Asked(judged, kind, texts, list(places), doc_ids, answers, caution)
 
 
 def mixed(
@@ -170,22 +173,16 @@ def qualification(scorer: "teachers.Scorer", asked: Asked) -> Qualification:
 
 def compared(asked: Asked, scores: Sequence[np.ndarray], unseen: np.ndarray | None = None) -> Qualification:
     """What the teacher's scores of the student's top documents come to; `unseen` as in `qualify`."""
-    return qualify(asked.judged, asked.doc_ids, scores, asked.relevant, asked.caution, unseen)
+    return qualify(asked.judged, asked.doc_ids, scores, asked.relevant, asked.caution, unseen, asked.kind)
 
 
-def _judged(job: Job) -> tuple[Rows, dict[str, dict[str, int]], str]:
+def _judged(job: Job) -> tuple[Rows, dict[str, dict[str, int]]]:
     queries = [row for row in job.table("judged_queries").read().to_pylist() if row["split"] == "dev"]
     relevant: dict[str, dict[str, int]] = {str(row["query_id"]): {} for row in queries}
     for row in job.table("qrels").read().to_pylist():
         if row["query_id"] in relevant:
             relevant[row["query_id"]][row["doc_id"]] = row["relevance"]
-    return queries, relevant, "human"
-
-
-def _own(job: Job) -> tuple[Rows, dict[str, dict[str, int]], str]:
-    """Search-like own queries with their source documents; queries that copy a span would flatter word matching."""
-    rows = [row for row in job.table("queries").read().to_pylist() if row["doc_id"]]
-    return rows, {str(row["query_id"]): {row["doc_id"]: 1} for row in rows}, "synthetic"
+    return queries, relevant
 
 
 def _write(
