@@ -38,7 +38,7 @@ CHAIN = {
     "mine": ("candidates", "dropped_by_mine"),
     "score": ("teacher_scores", "qualification", "dropped_by_score"),
     "curate": ("lists", "dropped_by_curate"),
-    "distill": ("model",),
+    "distill": ("model", "start"),
 }
 
 
@@ -61,6 +61,8 @@ class Chain:
                     writer.write(table.build(rows.get(output, [])))
         if name == "score":
             job.write_json("qualification", {"qualification": QUALIFIED})
+        if name == "distill":
+            job.write_json("start", {})
         if model:
             for file in (path for path in model.rglob("*") if path.is_file()):
                 target = job.new_folder("model") / file.relative_to(model)

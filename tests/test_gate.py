@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from hone.evaluation.policy import Evidence, Policy, decide, reasons
 from hone.report.findings import Findings
 from hone.results.manifest import Manifest, lineage, load_manifest
 from hone.results.table_io import TableReader
+from hone.settings import load
 from hone.stages import stage
 from hone.storage.local import LocalStore
 from tiny import student as tiny_student
@@ -271,7 +273,7 @@ def test_a_model_trained_on_shuffled_lists_is_rejected(site: Site) -> None:
     reads |= {"judged_queries": stages["prepare"], "qrels": stages["prepare"], "queries": stages["generate"]}
     evaluated = site.manifest(stages["evaluate"]).inputs
     reads |= {name: evaluated[name] for name in stage("evaluate").READS if name not in reads}
-    reads["model"] = model
+    reads |= {"model": model, "start": model}
     report = site.hone("stage", "evaluate", "--config", config, *inputs(reads)).strip()
     reads["findings"] = report
     wanted = {name: reads[name] for name in stage("gate").READS}
@@ -344,3 +346,105 @@ def test_runs_that_share_no_query_are_not_compared(site: Site) -> None:
     with pytest.raises(UserError, match="measured no query in common"):
         compare("better", "elsewhere", str(site.store.root), elsewhere / "out")
     assert not (elsewhere / "out").exists()
+
+
+def warm_settings(folder: Path, name: str, corpus: str = "corpus", student: Path | None = None) -> Path:
+    """Settings of a run that starts from what is published as `warm`, on a corpus beside the first."""
+    path = run_settings(folder, name, [1.0], student, domain="warm")
+    found = yaml.safe_load(path.read_text())
+    found["student"]["start"] = "published"
+    found["prepare"]["corpus"] = str(folder / corpus)
+    found["generate"]["query_log"] = str(folder / corpus / "log.txt")
+    found["gate"] |= {"published_margin": 0.9, "min_gain": -0.5, "max_p": 0.99}
+    path.write_text(yaml.safe_dump(found))
+    return path
+
+
+def changed_corpus(folder: Path) -> None:
+    """The corpus on the next day: fewer test queries, and a log without its last lines."""
+    shutil.copytree(folder / "corpus", folder / "tomorrow")
+    for file, lines in (("qrels/test.tsv", 5), ("log.txt", 20)):
+        path = folder / "tomorrow" / file
+        path.write_text("\n".join(path.read_text().splitlines()[:-lines]) + "\n")
+
+
+def test_a_retraining_starts_from_what_is_published_and_is_judged_against_it_too(site: Site) -> None:
+    first = site.hone("run", str(warm_settings(site.folder, "warm")))
+    night = site.stages("warm")
+    version = site.manifest(night["publish"]).facts["version"]
+    # The first night finds nothing published, so it trains as a run from the base does, which was made already.
+    assert night["distill"] == site.stages("better")["distill"], first
+    again = site.hone("run", str(warm_settings(site.folder, "warm")))
+    assert "nothing was run" in again
+    assert site.stages("warm") == night
+
+    changed_corpus(site.folder)
+    site.hone("run", str(warm_settings(site.folder, "warm", "tomorrow")))
+    later = site.stages("warm")
+    trained = site.manifest(later["distill"])
+    published = site.manifest(night["distill"]).outputs["model"].digest
+    assert trained.config["start"] == {
+        "domain": "warm", "version": version, "model": published, "tests": night["prepare"],
+    }  # fmt: skip
+    found = site.verdict(later["gate"])
+    titles = {criterion["name"]: criterion["outcome"] for criterion in found["criteria"]}
+    assert titles["test no worse than published"] == titles["last test not forgotten"] == "pass"
+    metrics = json.loads((site.folder_of(later["evaluate"], "findings") / "metrics.json").read_text())
+    sets = metrics["sets"]
+    assert (sets["last test"]["queries"], sets["test"]["queries"]) == (QUERIES, QUERIES - 5)
+    # What the published model has now is what its own run measured it to have, on the same queries and documents.
+    then = json.loads((site.folder_of(night["evaluate"], "findings") / "metrics.json").read_text())["sets"]["test"]
+    assert sets["last test"]["systems"]["published"] == pytest.approx(then["systems"]["tuned"])
+    assert sets["last test"]["systems"]["base"] == pytest.approx(then["systems"]["base"])
+    report = (site.folder_of(later["report"], "report") / "report.md").read_text()
+    assert f"Training started from what is published: version {version} of warm." in report
+    assert "Against the published version on last test:" in report
+    # A night later nothing has changed, although another version is current now.
+    assert found["verdict"] == "promote", found["reasons"]
+    assert "nothing was run" in site.hone("run", str(warm_settings(site.folder, "warm", "tomorrow")))
+
+
+def test_training_from_a_published_model_begins_at_its_weights(site: Site) -> None:
+    site.hone("run", str(warm_settings(site.folder, "warm")))
+    path = warm_settings(site.folder, "still", "again")
+    if not (site.folder / "again").exists():
+        shutil.copytree(site.folder / "corpus", site.folder / "again")
+        log = site.folder / "again/log.txt"
+        log.write_text("\n".join(log.read_text().splitlines()[:-30]))
+    settings = yaml.safe_load(path.read_text())
+    settings["distill"]["alphas"] = [0.0]
+    path.write_text(yaml.safe_dump(settings))
+    site.hone("run", str(path), "--until", "distill")
+    made = site.manifest(site.stages("still")["distill"])
+    release = site.store.root / f"models/warm/{made.config['start']['version']}"
+    vectors = [
+        SentenceTransformer(str(folder), device="cpu").encode(["bab", "bel"])
+        for folder in (site.store.root / made.place("model"), release)
+    ]
+    assert (vectors[0] == vectors[1]).all()
+
+
+def test_starting_from_what_is_published_needs_a_domain(tmp_path: Path) -> None:
+    path = run_settings(tmp_path, "nowhere", [1.0])
+    path.write_text(path.read_text().replace("student:\n", "student:\n  start: published\n"))
+    with pytest.raises(UserError, match=r"student.start: published starts from what publish.domain names"):
+        load(path)
+
+
+def against_published(ci95: tuple[float, float], role: str = "last") -> Evidence:
+    published = {"base": 0.5, "tuned": 0.5, "delta": 0.0, "p_value": 1.0, "ci95": ci95}
+    sets = {"test": measured(0.03, 0.001), "last test": {**measured(0.03, 0.001), "role": role}}
+    sets["test"]["published"], sets["last test"]["published"] = {**published, "ci95": (0.0, 0.0)}, published
+    found = evidence(sets)
+    return replace(found, metrics={**found.metrics, "start": {"domain": "d", "version": "v"}})
+
+
+@pytest.mark.parametrize(
+    ("ci95", "verdict"), [((-0.009, 0.0), "promote"), ((-0.02, 0.0), "hold"), ((-0.03, -0.02), "reject")]
+)
+def test_what_was_tested_before_must_not_be_forgotten(ci95: tuple[float, float], verdict: str) -> None:
+    found, criteria = judge(against_published(ci95), Policy())
+    assert found == verdict, reasons(criteria)
+    assert [one.name for one in criteria if "published" in one.name or "forgotten" in one.name] == [
+        "test no worse than published", "last test not forgotten",
+    ]  # fmt: skip

@@ -5,7 +5,7 @@ The settings file is read in `hone.settings`; what a stage can be set to is in i
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
@@ -28,6 +28,10 @@ class StageConfig(Settings):
     then all of that is part of its fingerprint."""
     together: ClassVar[bool] = False
     """Several processes of one launch (`torchrun`) work on the stage together."""
+
+    def filled_in(self, before: Self) -> Self:
+        """With what a run fills in from the store, as it was in an earlier result."""
+        return self
 
 
 class Resource:

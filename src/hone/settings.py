@@ -258,6 +258,8 @@ def _refuse_contradictions(configs: dict[str, Any], file: str) -> None:
             f"{file}: curate.outscored: relabel needs whole lists of scores, and early exit leaves out those of "
             "outscored queries; set score.early_exit: false"
         )
+    if configs["distill"].student.start == "published" and not configs["publish"].domain:
+        raise UserError(f"{file}: student.start: published starts from what publish.domain names; set publish.domain")
 
 
 def _holders(field: str) -> list[str]:

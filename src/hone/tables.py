@@ -177,6 +177,7 @@ DROPPED_BY_SCORE = _dropped_by("score")
 DROPPED_BY_CURATE = _dropped_by("curate")
 
 MODEL = Folder("model", "the tuned student, in sentence-transformers format, with training.json (its curves)")
+START = Folder("start", "start.json: the published model that training started from, if it did")
 QUALIFICATION = Folder(
     "qualification",
     "qualification.json: whether the teacher beat the student, the mix that dev queries chose, early exit",
@@ -195,7 +196,7 @@ OUTPUTS: dict[str, Table | Folder] = {
     for output in (
         DOCS, JUDGED_QUERIES, QRELS, QUERIES, CANDIDATES, TEACHER_SCORES, LISTS, RUNS, MEASURES,
         DROPPED_BY_PREPARE, DROPPED_BY_GENERATE, DROPPED_BY_MINE, DROPPED_BY_SCORE, DROPPED_BY_CURATE,
-        QUALIFICATION, MODEL, FINDINGS, VERDICT, REPORT, CARD, PUBLISHED,
+        QUALIFICATION, MODEL, START, FINDINGS, VERDICT, REPORT, CARD, PUBLISHED,
     )
 }  # fmt: skip
 

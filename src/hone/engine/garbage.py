@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from hone.engine import record
 from hone.errors import UserError
+from hone.results import registry
 from hone.results.manifest import Manifest, load_manifest
 from hone.stages import STAGES
 from hone.storage import leases
@@ -87,7 +88,8 @@ class _Look:
     """What living runs need."""
     busy: bool = field(init=False)
     used: set[str] = field(init=False, default_factory=set[str])
-    """What runs stand for, are making or needed lately, with all that it was made from."""
+    """What runs stand for, are making or needed lately, and the tests of what is published, with all that it was made
+    from."""
 
     def __post_init__(self) -> None:
         alive = self.watched.alive(RUN, self.now)
@@ -97,7 +99,9 @@ class _Look:
             lately = [one.key for one in self.store.objects(LAST) if not self._old(one)]
             marked = {prefix for key in lately for prefix in leases.prefixes_of(self.store, key)}
             recorded = {prefix for name in runs(self.store) for prefix in record.needed(self.store, name)}
-            self.used = self._with_sources({*self.held, *marked, *recorded})
+            served = (registry.current(self.store, domain) for domain in registry.domains(self.store))
+            tested = {found.tests for found in served if found and found.tests}
+            self.used = self._with_sources({*self.held, *marked, *recorded, *tested})
 
     def everything(self) -> Iterator[Garbage]:
         """All garbage, result after result."""

@@ -97,7 +97,7 @@ def _same(before: Manifest, config: StageConfig) -> bool:
     """Whether a result is what these settings and this code would make of its inputs."""
     try:
         old = stage(before.stage).Config.model_validate(before.config)
-        same = identity(old, before.sources) == identity(config, before.sources)
+        same = identity(old, before.sources) == identity(config.filled_in(old), before.sources)
     except (KeyError, ValidationError):  # other sources, or settings of another version
         return False
     return same and before.code == code_digest(before.stage, config)

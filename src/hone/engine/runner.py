@@ -20,6 +20,7 @@ from hone.inputs import model_folder
 from hone.inputs.references import local_path
 from hone.log import about
 from hone.progress import leg
+from hone.results import registry
 from hone.results.manifest import Manifest
 from hone.scratch import scratch_folder
 from hone.settings import RunSettings
@@ -74,7 +75,7 @@ def run(
                 continue
             with scratch_folder() as scratch:
                 _refuse_without_queries(name, outputs_of(done))
-                todo = plan(name, settings.stages[name], outputs_of(done), scratch)
+                todo = plan(name, settled(name, settings, outputs_of(done), store), outputs_of(done), scratch)
                 lease.hold([todo.prefix])
                 result = finished(store, todo)
                 if result is None and STAGES.index(name) < STAGES.index(first):
@@ -136,12 +137,22 @@ def explain_run(settings: RunSettings, store: Store, *, last: str = STAGES[-1]) 
             steps.append(Step(name, None, f"reads {waits[0]}, which will be made anew"))
             continue
         with scratch_folder() as scratch:
-            todo = plan(name, settings.stages[name], outputs_of(done), scratch)
+            todo = plan(name, settled(name, settings, outputs_of(done), store), outputs_of(done), scratch)
         result = finished(store, todo)
         steps.append(Step(name, result, "" if result else explain(store, settings.name, todo)))
         if result:
             done[name] = result
     return steps
+
+
+def settled(name: str, settings: RunSettings, inputs: Mapping[str, Manifest], store: Store) -> StageConfig:
+    """The settings of a stage, with what the store has to say: the published model that training starts from."""
+    config = settings.stages[name]
+    if not isinstance(config, distill.Config) or not config.starts_from_published:
+        return config
+    domain = cast(publish.Config, settings.stages["publish"]).domain
+    start = registry.start_after(store, domain, inputs["lists"].outputs["lists"].digest)
+    return config.model_copy(update={"start": start})
 
 
 def outputs_of(done: Mapping[str, Manifest]) -> dict[str, Manifest]:

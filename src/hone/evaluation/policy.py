@@ -34,6 +34,9 @@ class Policy(Settings):
     """Largest p-value of that gain. A loss with such a p-value rejects."""
     guard_margin: float = Field(0.01, ge=0)
     """A guard set may lose at most this much nDCG@10: the 95% interval must lie above its negative."""
+    published_margin: float = Field(0.01, ge=0)
+    """Where training started from a published model: nDCG@10 that may be lost against it on a test or guard set, or on
+    the test queries of the run that it came from; the 95% interval must lie above its negative."""
     min_lists: int = Field(100, ge=0)
     """Least number of lists that the model was trained on."""
     teacher_qualified: bool = True
@@ -96,6 +99,7 @@ def decide(evidence: Evidence, policy: Policy) -> tuple[str, list[Criterion]]:
         *_gains(evidence.metrics, policy),
         *_beside_free(evidence.metrics, policy),
         *_guards(evidence.metrics, policy),
+        *_beside_published(evidence.metrics, policy),
         _independent(evidence.metrics, policy),
         *_documents(evidence.metrics),
         _teacher(evidence.teacher, policy),
@@ -156,6 +160,23 @@ def _guards(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criterion]:
         note = f"95% interval {shown(100 * low, 'points')} to {shown(100 * high, 'points')}"
         margin = -100 * policy.guard_margin
         yield Criterion(f"{name} does not degrade", 100 * low, margin, outcome, note, "at least", "points")
+
+
+def _beside_published(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criterion]:
+    """A retraining must not be worse than what serves now, on this run's test sets and on those of the run before."""
+    if "start" not in metrics:
+        return
+    dev = {} if sets_of(metrics, "domain") else sets_of(metrics, "dev")
+    last = sets_of(metrics, "last")
+    for name, found in (sets_of(metrics, "domain") | dev | sets_of(metrics, "guard") | last).items():
+        low, high = found["published"]["ci95"]
+        outcome = _pass(low >= -policy.published_margin, "reject" if high < -policy.published_margin else "hold")
+        note = f"95% interval {shown(100 * low, 'points')} to {shown(100 * high, 'points')} against the published model"
+        title = f"{name} not forgotten" if name in last else f"{name} no worse than published"
+        yield Criterion(title, 100 * low, -100 * policy.published_margin, outcome, note, "at least", "points")
+    if not last:
+        note = "those of the published model's own run are this run's, are gone from the store, or have no answer left"
+        yield Criterion("last test queries not forgotten", "not measured apart", "any", "pass", note)
 
 
 def _independent(metrics: Mapping[str, Any], policy: Policy) -> Criterion:

@@ -10,7 +10,8 @@ from hone.evaluation.metrics import MEASURES, PRIMARY
 from hone.evaluation.query_groups import GROUPINGS, grouped
 from hone.evaluation.statistics import ALPHA, bootstrap_interval, compare, gap_closed, holm, minimal_detectable_effect
 
-Role = Literal["domain", "dev", "guard"]
+Role = Literal["domain", "dev", "guard", "last"]
+"""last: the test queries of the run whose model training started from."""
 Way = Literal["dense", "hybrid"]
 """How users search: by vectors alone, or fused with BM25."""
 SIDES: dict[Way, tuple[str, str]] = {"dense": ("base", "tuned"), "hybrid": ("base+bm25", "tuned+bm25")}
@@ -20,6 +21,8 @@ FREE = ("base", "bm25", "base+bm25")
 SYSTEMS = {
     "base": "base",
     "tuned": "tuned",
+    "published": "published",
+    "published+bm25": "published + BM25",
     "bm25": "BM25",
     "base+bm25": "base + BM25",
     "tuned+bm25": "tuned + BM25",
@@ -83,7 +86,7 @@ def summarise(sets: Sequence[Measured], models: Mapping[str, Any], draws: Draws,
 
 def main_set(sets: Sequence[Measured]) -> str:
     """The first in-domain set, else dev, else the first there is; empty without any."""
-    rank: dict[Role, int] = {"domain": 0, "dev": 1, "guard": 2}
+    rank: dict[Role, int] = {"domain": 0, "dev": 1, "guard": 2, "last": 3}
     return min(sets, key=lambda tested: rank[tested.role]).name if sets else ""
 
 
@@ -105,6 +108,7 @@ def compare_set(tested: Measured, draws: Draws, way: Way = "dense") -> dict[str,
             for system, values in tested.values.items()
             if not np.isnan(values[PRIMARY]).any()
         },
+        **_beside_published(tested.values, way, draws),
         "free": free_alternative(tested.values, way, draws),
         "ceiling": ceiling(tested.values),
         "groups": {by: _by_group(tested, by, draws, way) for by in GROUPINGS},
@@ -125,6 +129,13 @@ def free_alternative(values: Values, way: Way, draws: Draws) -> dict[str, Any] |
     if way == "dense" and all(name in values for name in SIDES["hybrid"]):
         found["hybrid"] = _of_two(values, *SIDES["hybrid"], draws)
     return found
+
+
+def _beside_published(values: Values, way: Way, draws: Draws) -> dict[str, Any]:
+    """The published model (base) against the tuned one as users search, in nDCG@10; nothing where training did not
+    start from one."""
+    before = SIDES[way][0].replace("base", "published")
+    return {"published": _of_two(values, before, SIDES[way][1], draws)} if before in values else {}
 
 
 def _of_two(values: Values, before: str, after: str, draws: Draws) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +22,14 @@ from hone.errors import UserError
 from hone.evaluation.metrics import effectiveness, trec_order
 from hone.evaluation.summary import JudgedBy, Measured, Role, Values
 from hone.inputs import readers
-from hone.results.table_io import Docs, TableWriter
+from hone.results.manifest import Manifest, load_manifest
+from hone.results.table_io import Docs, TableReader, TableWriter
+from hone.tables import Table
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_STYLE = "search"
+LAST = "last test"
+"""The test queries of the run whose model was published last; no other set can be called so."""
 OWN: dict[str, Role] = {"test": "domain", "dev": "dev", SYNTHETIC: "domain"}
 DOCUMENT_FACTS = ("judged_docs", "judged_docs_dropped", "held_out")
 """What a set's part of metrics.json says of its documents."""
@@ -202,7 +206,7 @@ def read_judged(
 
     Raises UserError naming what a test set lacks.
     """
-    own = _own(job)
+    own = _own(job.table("docs"), *_judged_now(job))
     own = own if own.ids else _synthetic(job, seed)
     if own.ids:
         yield replace(themselves(own, same_ids), judged_by=judged_by)
@@ -244,15 +248,44 @@ def distinct(collections: Sequence[C]) -> Sequence[C]:
     return collections
 
 
-def _own(job: Job) -> Judged:
+def _judged_now(job: Job) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    return job.table("judged_queries").read().to_pylist(), job.table("qrels").read().to_pylist()
+
+
+def _own(docs: Docs, queries: list[dict[str, Any]], qrels: list[dict[str, Any]]) -> Judged:
     """In table order; a query without any judgement measures nothing and is left out."""
     judgements: dict[str, dict[str, int]] = defaultdict(dict)
-    for row in job.table("qrels").read().to_pylist():
+    for row in qrels:
         judgements[row["query_id"]][row["doc_id"]] = row["relevance"]
-    rows = [row for row in job.table("judged_queries").read().to_pylist() if row["query_id"] in judgements]
+    rows = [row for row in queries if row["query_id"] in judgements]
     ids, texts, splits = ([row[name] for row in rows] for name in ("query_id", "text", "split"))
     roles: dict[str, Role] = {name: OWN[name] for name in ("test", "dev") if name in splits}
-    return Judged(job.table("docs"), roles, ids, texts, splits, [judgements[query_id] for query_id in ids])
+    return Judged(docs, roles, ids, texts, splits, [judgements[query_id] for query_id in ids])
+
+
+def last_tests(job: Job, prefix: str, same_ids: SameIds = "same text") -> Iterator[Judged]:
+    """The test queries of an earlier run, by the prefix of its result of prepare, over the documents of this one: what
+    must not be forgotten. None where they are the same as now, are gone, or none of their answers is left."""
+    last = load_manifest(job.store, f"{prefix}/manifest.json") if prefix else None
+    if last is None:
+        return
+    rows = {name: _rows_of(last, name, job) for name in ("judged_queries", "qrels")}
+    found, now = _own(job.table("docs"), *rows.values()), _own(job.table("docs"), *_judged_now(job))
+    there = {doc_id for batch in found.docs.batches(["doc_id"]) for doc_id in batch[0].to_pylist()}
+    chosen = [at for at in found.of("test") if any(grade and d in there for d, grade in found.judgements[at].items())]
+    if not chosen or _asked(found, found.of("test")) == _asked(now, now.of("test")):
+        return
+    ids, texts, judged = ([column[at] for at in chosen] for column in (found.ids, found.texts, found.judgements))
+    yield themselves(Judged(found.docs, {LAST: "last"}, ids, texts, [LAST] * len(ids), judged, own=False), same_ids)
+
+
+def _asked(judged: Judged, places: Sequence[int]) -> dict[str, tuple[str, dict[str, int]]]:
+    return {judged.ids[at]: (judged.texts[at], judged.judgements[at]) for at in places}
+
+
+def _rows_of(manifest: Manifest, name: str, job: Job) -> list[dict[str, Any]]:
+    table = cast(Table, tables.OUTPUTS[name])
+    return TableReader(table, manifest.outputs[name], manifest.prefix, job.store, job.scratch).read().to_pylist()
 
 
 def _synthetic(job: Job, seed: int) -> Judged:

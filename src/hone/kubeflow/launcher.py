@@ -136,11 +136,12 @@ def _stage(call: Call, run_settings: RunSettings, store: Store) -> str:
         print(f"{call.name}: left out: {reason}", flush=True)
         _report_left_out(call, reason)
         return ""
-    config = run_settings.stages[call.name]
+    inputs = _inputs(call, store)
+    config = runner.settled(call.name, run_settings, inputs, store)
     if adopt := call.given.get("adopt"):
         config = settings.stage_config(call.name, {**config.model_dump(), "adopt": adopt}, "inputs", Path("/"))
     shard, count = Shard.parse(call.given.get("shard", "0/1")), len(_listed(call.given.get("shares")))
-    manifest, ran = runner.run_stage(call.name, config, _inputs(call, store), store, shard, count)
+    manifest, ran = runner.run_stage(call.name, config, inputs, store, shard, count)
     done = "ran" if ran else "was finished already, nothing is computed again"
     print(f"{call.name}: {done}: {store.uri}/{manifest.prefix}", flush=True)
     if shard.count == 1:

@@ -15,7 +15,7 @@ from hone.evaluation.metrics import PRIMARY
 from hone.evaluation.summary import SIDES, Values
 from hone.evaluation.test_collections import Ranking, Result, extremes
 from hone.inputs.references import declared_licence
-from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain
+from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain, p_value, points
 from hone.results.manifest import Manifest
 from hone.results.table_io import Docs
 
@@ -42,10 +42,22 @@ def gather(
         latency=latency,
         histograms=(*_teacher_scores(job), *(_student_scores(main) if main else ())),
         licences=licences(job, config),
-        notes=_notes(job.facts.get("queries_that_are_documents", {})),
+        notes=(*_started(metrics), *_notes(job.facts.get("queries_that_are_documents", {}))),
     )
     sides = SIDES[metrics["search_as"]]
     return replace(findings, **queries_of(main, main.values, examples, sides)) if main else findings
+
+
+def _started(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """What training started from, if not from the base."""
+    if start := metrics.get("start"):
+        yield (
+            f"Training started from what is published: version {start['version']} of {start['domain']}. The model is "
+            "judged against the base and against that version, also on the test queries of the run that it came from."
+        )
+        for name, found in metrics["sets"].items():
+            gained, test = points(found["published"]["delta"]), p_value(found["published"]["p_value"])
+            yield f"Against the published version on {name}: {gained} points in {PRIMARY} ({test})."
 
 
 def _notes(found: Mapping[str, int]) -> tuple[str, ...]:

@@ -36,7 +36,12 @@ def before_after(findings: Findings) -> Html:
 
 
 def _set_name(name: str, found: Mapping[str, Any]) -> str:
-    role = {"domain": "in-domain", "dev": "in-domain, dev", "guard": "guard: must not degrade"}[found["role"]]
+    role = {
+        "domain": "in-domain",
+        "dev": "in-domain, dev",
+        "guard": "guard: must not degrade",
+        "last": "of the run before: must not be forgotten",
+    }[found["role"]]
     kind = "synthetic queries" if found["synthetic"] else "queries"
     return f"{name} ({role}), {found['queries']:,} {kind}; points are hundredths"
 

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from hone.config import Settings
 from hone.errors import UserError
 from hone.results.manifest import Part
-from hone.results.table_io import refuse_unstored, verify_stored
+from hone.results.table_io import fetch_parts, refuse_unstored, verify_stored
 from hone.storage.base import Store, checked_key, sha256_of
 from hone.storage.sealed import SealError, read_sealed, seal
 
@@ -27,6 +27,19 @@ T = TypeVar("T", bound=Settings)
 
 NAME = r"[a-z0-9][a-z0-9_-]*"
 """Domains and versions: plain segments of a key."""
+
+
+class Start(Settings):
+    """The published model that a training starts from; empty for the base."""
+
+    domain: str = ""
+    """Under which it was published."""
+    version: str = ""
+    """Its version."""
+    model: str = ""
+    """The digest of its model."""
+    tests: str = ""
+    """The result of prepare that holds the queries it was tested with."""
 
 
 class Release(Settings):
@@ -40,6 +53,12 @@ class Release(Settings):
     """Digest of the verdict folder."""
     finding: str
     """The gain in one sentence."""
+    lists: str = ""
+    """Digest of the lists that it was trained on."""
+    tests: str = ""
+    """The result of prepare that holds the queries it was tested with."""
+    start: Start = Start()
+    """What its training started from."""
     parts: tuple[Part, ...]
     """Every file, by its path below the version."""
 
@@ -74,6 +93,32 @@ def moves(store: Store, domain: str) -> list[Move]:
             raise _damaged(store, key, f"it says that it is move {found.number}" if found else "it is missing")
         made.append(found)
     return made
+
+
+def current(store: Store, domain: str) -> Release | None:
+    """What serves a domain now, its files not looked at; None if nothing does. Raises UserError on damage."""
+    made = moves(store, domain)
+    return _release(store, domain, made[-1].version) if made else None
+
+
+def start_after(store: Store, domain: str, lists: str) -> Start:
+    """What a training on these lists starts from: the current model of a domain, or where that was trained on these
+    very lists, what it was started from itself; an unchanged night then finds its results. Raises UserError."""
+    found = current(store, domain)
+    if found is None:
+        return Start()
+    if found.lists == lists:
+        return found.start
+    return Start(domain=domain, version=found.version, model=found.model, tests=found.tests)
+
+
+def fetch(store: Store, domain: str, version: str, scratch: Path) -> Path:
+    """A version as a local folder, every file verified. Raises UserError if there is none or it is damaged."""
+    found = _release(store, domain, version)
+    if found is None:
+        raise UserError(f"{domain} has no version {version!r} in {store.uri}; run again, from what is current now")
+    paths = list(fetch_parts(store, f"models/{domain}/{version}", found.parts, scratch))
+    return paths[0].parents[len(Path(found.parts[0].path).parts) - 1]
 
 
 def releases(store: Store, domain: str) -> Iterator[Release]:

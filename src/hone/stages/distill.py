@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +23,14 @@ from hone.errors import UserError
 from hone.evaluation.metrics import PRIMARY, effectiveness
 from hone.evaluation.test_collections import GuardSet, Judged, distinct, read_collection, themselves
 from hone.inputs.model_folder import copy_declared
+from hone.log import log
 from hone.progress import Task, task
+from hone.results import registry
+from hone.results.registry import Start
 
 IMAGE = "train"
 READS = ("docs", "lists")
-WRITES = ("model",)
+WRITES = ("model", "start")
 GUARD_DEPTH = 10
 
 
@@ -41,6 +44,8 @@ class Config(StageConfig, TrainingSettings):
     """A model that is taken as it is, instead of training one: what evaluate and gate then judge. A folder or s3://."""
     student: Student
     """The retriever that is specialised."""
+    start: Start = Start()
+    """The published model that training starts from; `student.start: published` fills it in."""
     alphas: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)] = (1.0,)
     """Shares of the way from the base to the trained weights; the best on the dev lists by `choose_by` is kept. With
     `guards` the base is tried too, and where this is left alone the quarters of the way."""
@@ -56,20 +61,31 @@ class Config(StageConfig, TrainingSettings):
     max_doc_tokens: int = 0
     """Train with documents cut to this many tokens; 0 cuts them where the student does."""
 
+    def filled_in(self, before: Self) -> Self:
+        return self.model_copy(update={"start": before.start}) if self.starts_from_published else self
+
+    @property
+    def starts_from_published(self) -> bool:
+        """Whether the store says what training starts from."""
+        return self.student.start == "published" and not self.adopt and not self.start.version
+
 
 def run(config: Config, job: Job) -> None:
     """Trains the student and saves it with `training.json`, the record of its curves."""
+    job.write_json("start", config.start.model_dump() if config.start.version else {})
     if config.adopt:
         copy_declared(job.source(config.adopt), job.new_folder("model"))
         job.facts["adopted"] = True
         return
+    if config.starts_from_published:
+        log.warning("training starts from the base: nothing that was trained on other lists is published yet")
     with distributed.joined():
         _train(config, job)
 
 
 def _train(config: Config, job: Job) -> None:
     guards = [themselves(read_collection(guard, "guard", job)) for guard in distinct(config.guards)]
-    encoder = encoders.Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
+    encoder = encoders.Encoder(_started_from(config, job), config.student, token_budget=config.token_budget)
     memory = training.memory_limit(config.memory_gb, encoder.device)
     embedder, examples = read_examples(job, encoder, config, memory)
     dev = training.loop.dev_batches(examples.dev[: config.dev_lists or None], encoder.device)
@@ -99,6 +115,13 @@ def _train(config: Config, job: Job) -> None:
     (folder / "training.json").write_text(json.dumps(_finite(written), indent=1), "utf-8")
     job.cost.update({"steps": state.step, "docs": state.history.encoded, "tokens": state.history.tokens})
     job.afterwards.append(checkpoints.clear)
+
+
+def _started_from(config: Config, job: Job) -> Path:
+    """The folder of the model that training starts from. Raises UserError."""
+    if not config.start.version:
+        return job.source(config.student.model)
+    return registry.fetch(job.store, config.start.domain, config.start.version, job.scratch)
 
 
 @dataclass(frozen=True)
@@ -154,7 +177,7 @@ def _sample(job: Job, config: Config) -> Set[str] | None:
 def _encoded(job: Job, config: Config, wanted: set[str]) -> tuple[dict[str, int], np.ndarray]:
     """Numbers and vectors [n, d] of the wanted documents, which other stages have encoded already."""
     ids, vectors = encoders.encode_docs(
-        job, config.student, config.student.model, "distill: encode docs", config.token_budget
+        job, config.student, _started_from(config, job), "distill: encode docs", config.token_budget
     )
     rows = [row for row, doc_id in enumerate(ids) if doc_id in wanted]
     return {ids[row]: number for number, row in enumerate(rows)}, np.asarray(vectors[rows])
@@ -221,6 +244,8 @@ def _summary(config: Config, state: Any, examples: Examples, alpha: float) -> di
         "alpha": alpha,
         "encoded_share_of_slots": round(state.history.encoded / max(1, state.history.slots), 4),
     }
+    if config.start.version:
+        summary["start"] = f"version {config.start.version} of {config.start.domain}"
     if state.planned:
         summary["steps_in_minutes"] = state.planned
     if size < config.batch_size:

@@ -29,22 +29,25 @@ from hone.evaluation.test_collections import (
     SameIds,
     by_set,
     extremes,
+    last_tests,
     read_judged,
 )
 from hone.progress import task
 from hone.report.collect import DROPPED, gather
-from hone.report.findings import Findings, headline
+from hone.report.findings import STUDENTS, Findings, headline
 from hone.report.markdown import markdown
 from hone.report.page import page
+from hone.results import registry
+from hone.results.registry import Start
 
 IMAGE = "train"
-READS = ("docs", "judged_queries", "qrels", "queries", "qualification", "lists", "model", *DROPPED)
+READS = ("docs", "judged_queries", "qrels", "queries", "qualification", "lists", "model", "start", *DROPPED)
 WRITES = ("runs", "measures", "findings")
 LATENCY_ROUNDS = 12
 
 
 Models = dict[str, "encoders.Encoder"]
-"""base and tuned."""
+"""base and tuned, and published where training started from a published model."""
 
 
 class Licences(Settings):
@@ -114,11 +117,13 @@ def run(config: Config, job: Job) -> None:
     """Retrieves with every system, measures, compares and writes what was found."""
     if config.fusion == "weights" and config.lexical and not dev_queries(job):
         raise UserError("evaluate.fusion: weights are chosen on dev queries, and there are none; set fusion: ranks")
-    models = load_models(config, job)
+    start = Start.model_validate(job.read_json("start"))
+    models = load_models(config, job, start)
     results: list[Result] = []
     weights: dict[str, float] = {}
     with job.writer("runs") as runs, job.writer("measures") as measures:
-        for judged in read_judged(job, config.tests, config.seed, config.same_ids, config.judged_by):
+        tested = read_judged(job, config.tests, config.seed, config.same_ids, config.judged_by)
+        for judged in (*tested, *last_tests(job, start.tests, config.same_ids)):
             answers, opinions = retrieve(judged, config, job, models, weights)
             for result in by_set(judged, answers, opinions):
                 for system in result.answers:
@@ -129,13 +134,18 @@ def run(config: Config, job: Job) -> None:
                 job.facts.setdefault("queries_that_are_documents", {}).update(count_itself(judged))
             job.cost.update({"queries": len(judged.ids), "docs": judged.docs.rows})
     sets = [result.measured() for result in results]
-    shapes = {system: shape(model) for system, model in models.items()}
+    shapes = {system: shape(models[system]) for system in STUDENTS}
     metrics = summarise(sets, shapes, Draws(config.permutations, config.bootstrap, config.seed), config.search_as)
     metrics["bm25_weights"] = weights
+    metrics |= {"start": start.model_dump()} if start.version else {}
     main = next((result for result in results if result.name == main_set(sets)), None)
-    timed = latency(models, main.judged.texts[: config.latency_queries]) if main else {}
+    timed = (
+        latency({system: models[system] for system in STUDENTS}, main.judged.texts[: config.latency_queries])
+        if main
+        else {}
+    )
     write_findings(gather(job, metrics, timed, main, config.examples), job.new_folder("findings"))
-    shown = {key: value for key, value in metrics.items() if key not in ("sets", "models")}
+    shown = {key: value for key, value in metrics.items() if key not in ("sets", "models", "start")}
     job.facts.update(shown, finding=headline(metrics))
 
 
@@ -164,7 +174,7 @@ def retrieve(
     }
     if config.lexical:
         found["bm25"] = lexical(judged, config.depth)
-        for student in ("base", "tuned"):
+        for student in models:
             if config.fusion == "weights" and judged.own:
                 weights[student] = weight_on_dev(judged, found[student], found["bm25"], config.depth)
             pairs = zip(found[student], found["bm25"], strict=True)
@@ -194,9 +204,11 @@ def shown_queries(judged: Judged, base: Sequence[Ranking], tuned: Sequence[Ranki
     return shown
 
 
-def load_models(config: Config, job: Job) -> Models:
-    """The student before and after."""
+def load_models(config: Config, job: Job, start: Start) -> Models:
+    """The student before and after, and the published model that training started from."""
     folders = {"base": job.source(config.student.model), "tuned": job.folder("model")}
+    if start.version:
+        folders["published"] = registry.fetch(job.store, start.domain, start.version, job.scratch)
     return {
         system: encoders.Encoder(folder, config.student, token_budget=config.token_budget)
         for system, folder in folders.items()

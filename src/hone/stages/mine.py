@@ -10,7 +10,7 @@ from pydantic import Field
 
 from hone import launch, tables
 from hone.backends import BACKENDS, distributed, encoders, load, search
-from hone.backends.encoders.families import Student, doc_text
+from hone.backends.encoders.families import BiEncoder, Student, doc_text
 from hone.backends.search.settings import Search
 from hone.config import Resource, StageConfig
 from hone.context import Job
@@ -30,7 +30,7 @@ HELD_OUT_SOURCE = "made from a held-out document"
 NOT_RETRIEVED = "source document not retrieved near the top"
 
 
-class Retriever(Student):
+class Retriever(BiEncoder):
     """A further retriever whose rankings are fused with the student's."""
 
     weight: float = Field(default=1.0, gt=0)

@@ -103,12 +103,16 @@ def describe(config: Config, job: Job, folder: Path) -> registry.Release:
     """The release: a version is named by what it holds, so that two publishers never write to the same place."""
     digests = [job.plan.inputs[name].outputs[name].digest for name in READS]
     held = [*digests, *(["onnx"] if config.onnx else [])]
-    evaluate = job.ancestors.get("evaluate")
+    found = job.ancestors
+    evaluate = found.get("evaluate")
     return registry.Release(
         domain=config.domain,
         version=hashlib.sha256("\0".join(held).encode()).hexdigest()[:12],
         model=digests[0],
         verdict=digests[1],
         finding=str(evaluate.facts.get("finding", "")) if evaluate else "",
+        lists=found["curate"].outputs["lists"].digest if "curate" in found else "",
+        tests=found["prepare"].prefix if "prepare" in found else "",
+        start=registry.Start.model_validate(found["distill"].config.get("start", {}) if "distill" in found else {}),
         parts=registry.parts_of(folder),
     )

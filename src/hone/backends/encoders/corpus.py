@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from hone.backends.encoders.families import Student, doc_text
+from hone.backends.encoders.families import BiEncoder, doc_text
 from hone.backends.encoders.vectors import encode_docs
 from hone.context import Job
 from hone.results.mmap_column import MmapColumn
@@ -14,7 +14,7 @@ from hone.results.mmap_column import MmapColumn
 class Corpus:
     """Ids, texts and the student's unit vectors [n, d], all by position."""
 
-    def __init__(self, job: Job, student: Student, label: str, token_budget: int) -> None:
+    def __init__(self, job: Job, student: BiEncoder, label: str, token_budget: int) -> None:
         self.ids, self.vectors = encode_docs(job, student, student.model, label, token_budget)
         self.texts = MmapColumn[str](job.scratch, pa.large_string(), _texts(job))
         self._places = {doc_id: position for position, doc_id in enumerate(self.ids)}

@@ -20,7 +20,7 @@ from transformers import CONFIG_MAPPING, AutoModel, AutoTokenizer
 from hone.backends.budget import Budget, tokens_at_once
 from hone.backends.encoders import packing, pooling
 from hone.backends.encoders.declared import declare, read_declared
-from hone.backends.encoders.families import Family, Student, family
+from hone.backends.encoders.families import BiEncoder, Family, family
 from hone.backends.encoders.head import Head
 from hone.errors import UserError
 from hone.inputs import model_folder
@@ -36,7 +36,7 @@ NO_LIMIT = sys.maxsize
 class Encoder:
     """A student with its own pooling and prefixes. Loads safetensors only, in fp32, and no code but what is trusted."""
 
-    def __init__(self, folder: Path, student: Student, *, token_budget: int = TOKEN_BUDGET) -> None:
+    def __init__(self, folder: Path, student: BiEncoder, *, token_budget: int = TOKEN_BUDGET) -> None:
         declared = read_declared(folder)
         row: Family = family(_model_name(folder))
         self.student, self.declared = student, declared

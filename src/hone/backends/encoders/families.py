@@ -12,8 +12,8 @@ from hone.config import ModelSource, Resource, Settings
 Pooling = Literal["cls", "mean", "last"]
 
 
-class Student(Settings):
-    """The retriever that is specialised."""
+class BiEncoder(Settings):
+    """A retriever: one vector for each text."""
 
     model: ModelSource
     """A sentence-transformers or transformers folder with safetensors weights, or package:NAME."""
@@ -34,6 +34,14 @@ class Student(Settings):
     that way; otherwise they are padded."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 computes matrix products in bfloat16 (weights stay fp32): about twice as fast where the device has it."""
+
+
+class Student(BiEncoder):
+    """The retriever that is specialised."""
+
+    start: Annotated[Literal["base", "published"], Resource()] = "base"
+    """Where training starts. published: from the model that is current under `publish.domain`, if there is one that was
+    trained on other lists than these, against which the new one is then judged too. All other stages use `model`."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 
 from hone.backends.distributed import processes
 from hone.backends.encoders.encoder import TOKEN_BUDGET, Encoder
-from hone.backends.encoders.families import Student, doc_text
+from hone.backends.encoders.families import BiEncoder, doc_text
 from hone.backends.encoders.head import Head
 from hone.backends.encoders.tokens import DocTokenizer
 from hone.context import Job
@@ -31,7 +31,7 @@ UNSTABLE = {"_name_or_path", "architectures", "dtype", "transformers_version"}
 
 def encode_docs(
     job: Job,
-    student: Student,
+    student: BiEncoder,
     model: str | Path,
     label: str,
     token_budget: int = TOKEN_BUDGET,
@@ -44,7 +44,7 @@ def encode_docs(
 class View:
     """One retriever over the corpus: its encoder, the ids, and its vectors of all documents."""
 
-    def __init__(self, job: Job, student: Student, label: str, token_budget: int) -> None:
+    def __init__(self, job: Job, student: BiEncoder, label: str, token_budget: int) -> None:
         self.encoder = Encoder(job.source(student.model), student, token_budget=token_budget)
         self.ids, self.vectors = encode_by(job, self.encoder, label, job.table("docs"))
 
