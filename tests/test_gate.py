@@ -443,7 +443,7 @@ def against_published(ci95: tuple[float, float], role: str = "last") -> Evidence
     ("ci95", "verdict"), [((-0.009, 0.0), "promote"), ((-0.02, 0.0), "hold"), ((-0.03, -0.02), "reject")]
 )
 def test_what_was_tested_before_must_not_be_forgotten(ci95: tuple[float, float], verdict: str) -> None:
-    found, criteria = judge(against_published(ci95), Policy())
+    found, criteria = decide(against_published(ci95), Policy())
     assert found == verdict, reasons(criteria)
     assert [one.name for one in criteria if "published" in one.name or "forgotten" in one.name] == [
         "test no worse than published", "last test not forgotten",

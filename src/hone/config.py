@@ -29,7 +29,7 @@ class StageConfig(Settings):
     together: ClassVar[bool] = False
     """Several processes of one launch (`torchrun`) work on the stage together."""
 
-    def filled_in(self, before: Self) -> Self:
+    def filled_in(self, before: "StageConfig") -> Self:
         """With what a run fills in from the store, as it was in an earlier result."""
         return self
 

@@ -275,7 +275,8 @@ def last_tests(job: Job, prefix: str, same_ids: SameIds = "same text") -> Iterat
     chosen = [at for at in found.of("test") if any(grade and d in there for d, grade in found.judgements[at].items())]
     if not chosen or _asked(found, found.of("test")) == _asked(now, now.of("test")):
         return
-    ids, texts, judged = ([column[at] for at in chosen] for column in (found.ids, found.texts, found.judgements))
+    ids, texts = ([column[at] for at in chosen] for column in (found.ids, found.texts))
+    judged = [found.judgements[at] for at in chosen]
     yield themselves(Judged(found.docs, {LAST: "last"}, ids, texts, [LAST] * len(ids), judged, own=False), same_ids)
 
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -61,8 +61,9 @@ class Config(StageConfig, TrainingSettings):
     max_doc_tokens: int = 0
     """Train with documents cut to this many tokens; 0 cuts them where the student does."""
 
-    def filled_in(self, before: Self) -> Self:
-        return self.model_copy(update={"start": before.start}) if self.starts_from_published else self
+    def filled_in(self, before: StageConfig) -> Self:
+        start = cast(Config, before).start
+        return self.model_copy(update={"start": start}) if self.starts_from_published else self
 
     @property
     def starts_from_published(self) -> bool:
