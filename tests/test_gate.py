@@ -355,7 +355,7 @@ def warm_settings(folder: Path, name: str, corpus: str = "corpus", student: Path
     found["student"]["start"] = "published"
     found["prepare"]["corpus"] = str(folder / corpus)
     found["generate"]["query_log"] = str(folder / corpus / "log.txt")
-    found["gate"] |= {"published_margin": 0.9, "min_gain": -0.5, "max_p": 0.99}
+    found["gate"] |= {"published_margin": 0.9, "max_slowdown": 99.0, "min_gain": -0.5, "max_p": 0.99}
     path.write_text(yaml.safe_dump(found))
     return path
 
