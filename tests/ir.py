@@ -155,7 +155,8 @@ class _Interpreter:
         if "parameterIterator" not in task:
             return self._task(name, task, given)
         iterator = task["parameterIterator"]
-        items = yaml.safe_load(iterator["items"]["raw"])
+        items = iterator["items"]
+        items = yaml.safe_load(items["raw"]) if "raw" in items else given[items["inputParameter"]]
         shares = [self._task(f"{name}[{item}]", task, {**given, iterator["itemInput"]: item}) for item in items]
         return {key: [share[key] for share in shares] for key in shares[0]}
 

@@ -45,7 +45,7 @@ def chart_with_pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(CHART, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        for name in ("specialize", "evaluate"):
+        for name in ("specialize", "evaluate", "ablate"):
             compile(name, profiles.load("dev-cpu"), folder / f"files/{name}.yaml")
     return folder
 
@@ -399,8 +399,8 @@ def test_pipelines_as_objects_are_what_was_compiled_with_the_platform_s_own_temp
 ) -> None:
     found = objects(render(chart_with_pipelines, values("airgapped")))
     versions = [item for item in found if item["kind"] == "PipelineVersion"]
-    assert len(versions) == 2
-    for item, name in zip(versions, ("specialize", "evaluate"), strict=True):
+    assert len(versions) == 3
+    for item, name in zip(versions, ("specialize", "evaluate", "ablate"), strict=True):
         spec, platform = yaml.safe_load_all((chart_with_pipelines / f"files/{name}.yaml").read_text("utf-8"))
         assert item["spec"]["pipelineSpec"] == spec
         assert item["spec"]["platformSpec"] == platform

@@ -14,11 +14,12 @@ import yaml
 import chain
 import ir
 from hone import settings
-from hone.engine import record, runner
+from hone.engine import ablation, record, runner
 from hone.errors import UserError
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
-from hone.kubeflow.components import COMPONENTS
+from hone.kubeflow.study import study_of
+from hone.report.ablation import ablation_markdown
 from hone.stages import STAGES
 from hone.storage.local import LocalStore
 from test_components import call as launched
@@ -143,7 +144,7 @@ def test_a_promoted_model_is_published_after_every_stage_has_run_once(tmp_path: 
     assert state == "SUCCEEDED"
     assert seen[-1] == ("notify", "COMPLETE")
     order = [name for name, _ in seen]
-    assert list(dict.fromkeys(order)) == list(COMPONENTS)
+    assert list(dict.fromkeys(order)) == ["preflight", *STAGES, "notify"]
     assert [how for name, how in seen if name == "score"] == ["0/2", "1/2", ["score/0", "score/0"]]
 
 
@@ -194,6 +195,41 @@ def test_a_model_from_elsewhere_is_judged_without_training_as_on_the_laptop(tmp_
     laptop = LocalStore(tmp_path / "laptop")
     assert chain.digests(runner.run(adopting, laptop)) == chain.digests(done)
     assert not any(step.reason for step in runner.explain_run(adopting, laptop))
+
+
+def test_an_ablation_fans_out_over_the_variants_and_says_what_the_laptop_says(tmp_path: Path) -> None:
+    home = chain.home(tmp_path / "home")
+    text, store = chain.settings_file(home).read_text("utf-8"), LocalStore(tmp_path / "store")
+    text = text.replace("corpus: corpus", f"corpus: {home}/corpus").replace("model: student", f"model: {home}/student")
+    seen: list[tuple[str, dict[str, Any]]] = []
+
+    def run(name: str, component: Any, executor: Any, given: dict[str, Any]) -> dict[str, Any]:
+        command = executor["container"]["command"][-1]
+        found = {} if command == "notify" else launched(command, tmp_path / f"task-{len(seen)}", **given)
+        seen.append((command, found))
+        return found
+
+    spec, _ = ir.load(compiled("ablate", "dev-cpu", tmp_path))
+    given = {"settings": text, "store": store.uri, "over": "loss", "seeds": 1}
+    assert ir.interpret(spec, run, given) == "SUCCEEDED"
+    assert [name for name, _ in seen] == ["preflight", *["variant"] * 4, "ablation", "notify"]
+    assert seen[1][1]["variants"] == ["listwise alone", "InfoNCE alone", "listwise + 0.1 InfoNCE"]
+    shown = Path(seen[-2][1]["summary"].path).read_text("utf-8")
+    laptop = ablation.ablate(study_of(text, store), ["loss"], [17], 1, tmp_path, lambda line: None)
+    assert shown == ablation_markdown(laptop)
+    assert "<svg" in Path(seen[-2][1]["report"].path).read_text("utf-8")
+
+
+def test_a_variant_or_group_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    home = chain.home(tmp_path / "home")
+    text = chain.settings_file(home).read_text("utf-8").replace("corpus: corpus", f"corpus: {home}/corpus")
+    text = text.replace("model: student", f"model: {home}/student")
+    given = {"settings": text, "store": LocalStore(tmp_path / "store").uri, "seeds": 1}
+    with pytest.raises(UserError, match="no such group; choose from loss"):
+        launched("variant", tmp_path / "task", over="nothing", **given)
+    with pytest.raises(UserError, match="there is no variant 'none' in loss"):
+        launched("variant", tmp_path / "task", over="loss", variant="none", **given)
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_run_that_preflight_stops_does_nothing_but_tell(tmp_path: Path) -> None:

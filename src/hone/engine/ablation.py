@@ -143,11 +143,14 @@ def ablate(study: Study, over: Sequence[str], seeds: Sequence[int], hours: float
                 if variant.name == FULL:
                     raise
                 notes[variant.name] = f"refused: {refusal}"
-    return _table(study, wanted, found, notes, seeds)
+    return table(study, wanted, found, notes, seeds)
 
 
-def of_groups(study: Study, over: Sequence[str], seed: int, out: Path, tell: Tell) -> list[Variant]:
-    """The variants of these groups, in the order of the groups. Raises UserError on a group that is not known."""
+def of_groups(
+    study: Study, over: Sequence[str], seed: int, out: Path | None = None, tell: Tell = lambda line: None
+) -> list[Variant]:
+    """The variants of these groups, in the order of the groups; without a folder `out` for their log, those with
+    people's queries are left out. Raises UserError on a group that is not known."""
     unknown = [group for group in over if group not in (*GROUPS, "all")]
     if unknown:
         raise UserError(f"--over {unknown[0]}: no such group; choose from {', '.join(GROUPS)} or all")
@@ -159,11 +162,11 @@ def of_groups(study: Study, over: Sequence[str], seed: int, out: Path, tell: Tel
     return found
 
 
-def of_queries(study: Study, seed: int, out: Path, tell: Tell) -> list[Variant]:
+def of_queries(study: Study, seed: int, out: Path | None, tell: Tell) -> list[Variant]:
     """Each style alone, and people's queries beside as many synthetic ones, where dev has queries."""
     config = cast(generate.Config, study.checked({}, seed).stages["generate"])
     found = [Variant("queries", f"style {name} alone", overlay) for name, overlay in _styles(config)]
-    log = _human_queries(study, seed, out)
+    log = _human_queries(study, seed, out) if out else None
     if log is None:
         return found
     people = {"generate": {"sources": ["log"], "query_log": str(log), "mix": {}}}
@@ -208,11 +211,20 @@ def _human_queries(study: Study, seed: int, out: Path) -> Path | None:
     return path
 
 
-def _outcome(study: Study, variant: Variant, seed: int) -> Outcome:
+def run_variant(study: Study, variant: Variant, seed: int) -> dict[str, Manifest]:
+    """The variant's run with this seed, up to evaluate; what it shares with another is found. Raises UserError."""
     checked = study.checked(variant.overlay, seed, f"-{_slug(variant)}" if variant.name != FULL else "")
-    done = runner.run(checked, study.store, last="evaluate")
+    return runner.run(checked, study.store, last="evaluate")
+
+
+def _outcome(study: Study, variant: Variant, seed: int) -> Outcome:
+    return outcome_of(study, run_variant(study, variant, seed))
+
+
+def outcome_of(study: Study, done: dict[str, Manifest]) -> Outcome:
+    """What a finished run of a variant came to."""
     manifest = done["evaluate"]
-    before, after = SIDES[cast(evaluate.Config, checked.stages["evaluate"]).search_as]
+    before, after = SIDES[manifest.config["search_as"]]
     columns: dict[str, dict[str, float]] = {before: {}, after: {}}
     with scratch_folder() as scratch:
         reader = TableReader(tables.MEASURES, manifest.outputs["measures"], manifest.prefix, study.store, scratch)
@@ -228,10 +240,12 @@ def _slug(variant: Variant) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in f"{variant.group}-{variant.name}".lower())[:80]
 
 
-def _table(
+def table(
     study: Study, wanted: Sequence[Variant], found: Mapping[str, Mapping[int, Outcome]], notes: Mapping[str, str],
     seeds: Sequence[int],
 ) -> Ablation:  # fmt: skip
+    """Every variant against the full recipe. `found` has what each came to with each seed that ran, `notes` why there
+    is nothing, or less."""
     full = found[FULL]
     first = next(iter(full.values()))
     rows: list[Row] = []

@@ -20,12 +20,12 @@ from hone.stages import STAGES
 from hone.storage.base import Store
 
 ATTEMPTS = "attempts"
-ORDER = ("preflight", *STAGES, "notify")
+ORDER = ("preflight", *STAGES, "variant", "ablation", "notify")
 PLAIN = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 LONGEST_ERROR = 2_000
 DEFECT = 1
 WORDS = {"promote": "promoted", "hold": "held", "reject": "rejected"}
-EXIT_CODES = {"promoted": 0, "published": 0, "rejected": 3, "held": 4}
+EXIT_CODES = {"promoted": 0, "published": 0, "measured": 0, "rejected": 3, "held": 4}
 
 
 @dataclass
@@ -46,7 +46,8 @@ class Note:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: published, promoted, held, rejected, failed, stopped or unknown; with the exit code for it."""
+    """How a run ended: published, promoted, held, rejected, measured (an ablation), failed, stopped or unknown; with
+    the exit code for it."""
 
     word: str
     error: str
@@ -110,6 +111,8 @@ def outcome(store: Store, attempt: str) -> Outcome:
         if note.state == "running":
             why = "was stopped from outside: out of memory, preempted, or past its deadline"
             return Outcome("stopped", f"{note.name} {why}", TransientError.exit_code, done)
+    if found and found[-1].task == "ablation":
+        return Outcome("measured", "", EXIT_CODES["measured"], done)
     if "gate" not in done:
         last = f"after {found[-1].name}" if found else "before any task began"
         return Outcome("unknown", f"the run ended {last}; the platform's page of it says why", DEFECT, done)

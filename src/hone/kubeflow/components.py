@@ -4,6 +4,7 @@ A component reads two strings, `settings` and `store`, and the prefix of the res
 back the prefix of its own. Tables never travel as artifacts: the platform would copy each whole before a task starts.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from hone import __version__, stages
 from hone.engine.schema import setting_rows
 from hone.kubeflow.notify import Notice
 from hone.kubeflow.preflight import Needs
+from hone.kubeflow.study import AllVariants, OneVariant
 
 Parameter = Literal["String", "Integer", "JsonArray", "PipelineTaskFinalStatus"]
 Artifact = Literal["Artifact", "Metrics", "HTML", "Markdown", "Model"]
@@ -70,10 +72,21 @@ SHOWN: dict[str, tuple[Port, ...]] = {
     "verdict": (Port("verdict", "String", "promote, hold or reject."),),
 }
 """What a stage that writes one of these shows beside OUTPUTS."""
+GIVEN_BACK: dict[str, tuple[Port, ...]] = {
+    "variant": (
+        Port("found", "String", "Each seed with the prefix of its evaluate result, or why there is none."),
+        Port("variants", "JsonArray", "The names of all variants of the groups that the full recipe is compared with."),
+    ),
+    "ablation": (
+        Port("report", "HTML", "The table and its plot, one file."),
+        Port("summary", "Markdown", "The finding and the table."),
+    ),
+}
+"""What a component that is not a stage gives back."""
 
 
 def component(name: str) -> Component:
-    """The component of a stage, or of preflight or notify."""
+    """The component of a stage, or of one that is not a stage."""
     return _tool(name, TOOLS[name]) if name in TOOLS else _stage_component(name)
 
 
@@ -143,16 +156,26 @@ def _meaning(doc: str | None) -> str:
 
 
 def _tool(name: str, model: type[BaseModel]) -> Component:
-    kinds: dict[Any, Parameter] = {int: "Integer", str: "String"}
+    kinds: dict[Any, Parameter] = {int: "Integer", str: "String", list[str]: "JsonArray"}
     own = [
-        Port(key, kinds[field.annotation], str(field.description), str(field.default))
+        Port(key, kinds[field.annotation], " ".join(str(field.description).split()), _written(field.default))
         for key, field in model.model_fields.items()
     ]
     status = Port("status", "PipelineTaskFinalStatus", "How the run ended; filled in by the platform.")
     inputs = [Port("settings", "String", SETTINGS), STORE, *own, ATTEMPT, *([status] if name == "notify" else [])]
-    return Component(name, "cpu", " ".join(str(model.__doc__).split()), tuple(inputs), ())
+    image = "train" if name == "variant" else "cpu"
+    return Component(name, image, " ".join(str(model.__doc__).split()), tuple(inputs), GIVEN_BACK.get(name, ()))
 
 
-TOOLS: dict[str, type[BaseModel]] = {"preflight": Needs, "notify": Notice}
-"""The two components that are not stages, with the inputs of their own."""
-COMPONENTS = ("preflight", *stages.STAGES, "notify")
+def _written(default: object) -> str:
+    return default if isinstance(default, str) else json.dumps(default)
+
+
+TOOLS: dict[str, type[BaseModel]] = {
+    "preflight": Needs,
+    "variant": OneVariant,
+    "ablation": AllVariants,
+    "notify": Notice,
+}
+"""The components that are not stages, with the inputs of their own."""
+COMPONENTS = ("preflight", *stages.STAGES, "variant", "ablation", "notify")

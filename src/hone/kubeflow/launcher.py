@@ -14,8 +14,9 @@ from typing import Any, cast
 from hone import settings
 from hone.context import Shard
 from hone.engine import record, runner
+from hone.engine.ablation import Study
 from hone.errors import TransientError, UserError
-from hone.kubeflow import settings_text
+from hone.kubeflow import settings_text, study
 from hone.kubeflow.attempts import Note, noting
 from hone.kubeflow.components import component, lackable, parents
 from hone.kubeflow.notify import notify
@@ -106,13 +107,33 @@ def _run(call: Call, store: Store, note: Note) -> None:
         check(run_settings, store, Needs.model_validate({key: call.given[key] for key in Needs.model_fields}))
     elif call.name == "notify":
         notify(run_settings, store, call.given)
+    elif call.name in STUDIES:
+        STUDIES[call.name](call, study.study_of(call.given["settings"], store))
     else:
         note.prefix = _stage(call, run_settings, store)
     call.finish()
 
 
+def _variant(call: Call, study_: Study) -> None:
+    ran, others = study.run_variant(study_, call.given)
+    call.set("found", ran.to_json())
+    call.set("variants", json.dumps(others))
+
+
+def _ablation(call: Call, study_: Study) -> None:
+    finding, html, markdown = study.summarise(study_, str(call.given["recipe"]), _listed(call.given["variants"]))
+    print(f"ablation: {finding}", flush=True)
+    call.show("report", html, {})
+    call.show("summary", markdown, {"finding": finding})
+
+
+STUDIES: dict[str, Callable[[Call, Study], None]] = {"variant": _variant, "ablation": _ablation}
+
+
 def _share(call: Call) -> str:
-    """Which share of a sharded stage a task does; empty for a whole one."""
+    """Which share of a sharded stage, or which variant, a task does; empty for a whole one."""
+    if call.name == "variant":
+        return str(call.given["variant"])
     if len(_listed(call.given.get("shares"))):
         return "join"
     shard = str(call.given.get("shard") or "0/1")
