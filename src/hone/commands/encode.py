@@ -21,13 +21,18 @@ def encode(
     only_new: Annotated[
         bool, typer.Option("--only-new", help="Add vectors of new and changed documents to those there.")
     ] = False,
+    faiss: Annotated[
+        bool, typer.Option("--faiss", help="Write a FAISS index over all documents too: index.faiss, index-ids.json.")
+    ] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write the corpus's vectors by the tuned model as Parquet: doc_id, text_hash, model, vector."""
     backends.require("torch")
+    if faiss:
+        backends.require("faiss")
     place = open_store(out)
     with scratch_folder() as scratch:
-        made = write_vectors(open_store(store), run_name, place, scratch, only_new=only_new)
+        made = write_vectors(open_store(store), run_name, place, scratch, only_new=only_new, faiss=faiss)
     console.print(f"{made.rows:,} vectors of {made.dimension} written to {where(place)}", soft_wrap=True)
     if made.known:
         console.print(f"{made.known:,} were there; {len(made.gone):,} are of documents that are gone (vectors.json)")

@@ -6,7 +6,7 @@ What evaluate encoded is taken from the store: a run that has just been measured
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,17 +14,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hone.backends import encoders
+from hone.backends import encoders, search
 from hone.backends.encoders.families import doc_text
 from hone.context import Job, Shard
+from hone.engine.execute import execute
+from hone.engine.plan import plan as plan_of
 from hone.errors import UserError
+from hone.results.manifest import Manifest
 from hone.results.table_io import Docs, fetch_folder
 from hone.serving.finished import finished
+from hone.stages import prepare
 from hone.storage.base import Store
 
 ROWS_PER_PART = 65_536
 ABOUT = "vectors.json"
 """What the vectors are of, beside them."""
+INDEX, INDEX_IDS = "index.faiss", "index-ids.json"
+"""A FAISS index over all documents, and their ids by position."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +43,20 @@ class Written:
     dimension: int
 
 
-def write_vectors(store: Store, run_name: str, out: Store, scratch: Path, *, only_new: bool) -> Written:
+def write_vectors(
+    store: Store, run_name: str, out: Store, scratch: Path, *, only_new: bool, faiss: bool = False
+) -> Written:
     """Writes doc_id, a hash of the text, the model's digest and the vector of every document; unit length, float32.
 
-    With `only_new` parts are added for documents that are not there yet, or whose text is another now. Raises UserError
+    With `only_new` the corpus is read as it is now, and parts are added for documents that are not there yet, or whose
+    text is another now. With `faiss` an index over all documents is written as well, anew each time. Raises UserError
     if the run is not finished, or if vectors of another model are there.
     """
     done, plan = finished(store, run_name)
     model = done["distill"].outputs["model"].digest
     known, parts = _there(out, model, scratch, only_new=only_new)
+    if only_new:
+        plan = replace(plan, inputs={**plan.inputs, "docs": _prepared_now(store, done["prepare"], scratch)})
     job = Job(plan, store, scratch, Shard())
     student = cast(Any, job.plan.config).student
     folder = fetch_folder(store, done["distill"], "model", scratch)
@@ -71,11 +82,21 @@ def write_vectors(store: Store, run_name: str, out: Store, scratch: Path, *, onl
         pq.write_table(pa.Table.from_arrays(columns, schema=schema), path, compression="zstd")
         out.put(path.name, path)
         parts += 1
+    if faiss:
+        search.write_flat(vectors, scratch / INDEX)
+        out.put(INDEX, scratch / INDEX)
+        out.replace(INDEX_IDS, json.dumps(ids, ensure_ascii=False).encode())
     gone = tuple(sorted(set(known) - set(ids)))
     about = {"run": run_name, "model": model, "dimension": vectors.shape[1], "docs": len(ids), "parts": parts,
              "unit_length": True, "text": "title and text with a space between", "gone": gone}  # fmt: skip
     out.replace(ABOUT, json.dumps(about, indent=1, ensure_ascii=False).encode())
     return Written(len(new), len(known), gone, vectors.shape[1])
+
+
+def _prepared_now(store: Store, before: Manifest, scratch: Path) -> Manifest:
+    """The corpus that a run read, prepared as it is now; a result that is there already where nothing changed."""
+    config = prepare.Config.model_validate(before.config)
+    return execute(plan_of("prepare", config, {}, scratch), store, scratch)[0]
 
 
 def _there(out: Store, model: str, scratch: Path, *, only_new: bool) -> tuple[dict[str, str], int]:

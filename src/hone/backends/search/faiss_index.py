@@ -1,6 +1,7 @@
 """Nearest neighbours by FAISS, with the contract of `hone.backends.search.exact`; on GPUs where FAISS can."""
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,15 @@ class IVF(Flat):
     def unsure(self, found: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
         """[q] bool: the queries whose groups hold fewer than k documents; they are searched for exactly."""
         return np.any(found[:, :k] < 0, axis=1)
+
+
+def write_flat(vectors: np.ndarray, path: Path) -> None:
+    """Writes an exact index of inner products over [n, d] vectors, which are found by their position."""
+    library = faiss()
+    index = library.IndexFlatIP(vectors.shape[1])
+    for start in range(0, len(vectors), ADDED_AT_ONCE):
+        index.add(np.ascontiguousarray(vectors[start : start + ADDED_AT_ONCE], np.float32))
+    library.write_index(index, str(path))
 
 
 def faiss() -> Any:
