@@ -14,7 +14,10 @@ from hone.commands.options import DEFAULT_STORE, JUDGEMENTS, SetOption, Settings
 from hone.commands.output import console, quiet, say, show_queries, show_result, where
 from hone.engine import domains, record, runner
 from hone.errors import UserError
+from hone.inputs import readers
+from hone.inputs.references import local_path
 from hone.results.manifest import Manifest
+from hone.scratch import scratch_folder
 from hone.settings import RunSettings
 from hone.stages import STAGES, known_stage
 from hone.storage.addresses import open_store
@@ -43,7 +46,8 @@ def run(
         known_stage(name)
     checked = settings_file.load(settings, changes or [])
     place = open_store(store or checked.store or DEFAULT_STORE)
-    checked = _with_clicks(checked, settings, changes or [])
+    before = record.results(place, checked.name) if record.recorded(place, checked.name) else {}
+    checked = _with_clicks(checked, settings, changes or [], before)
     if explain:
         for step in runner.explain_run(checked, place, last=last or STAGES[-1]):
             _tell(step)
@@ -85,15 +89,25 @@ def _run(checked: RunSettings, place: Store, first: str, last: str, shards: int)
         show_result(place, done, checked.name)
 
 
-def _with_clicks(checked: RunSettings, path: Path, changes: Sequence[str]) -> RunSettings:
+def _with_clicks(
+    checked: RunSettings, path: Path, changes: Sequence[str], before: Mapping[str, Manifest]
+) -> RunSettings:
     """The settings with the judgements that `hone serve` kept for this run, where the corpus has none of its own."""
     config: Any = checked.stages["prepare"]
     clicks = JUDGEMENTS / checked.name
-    judged = config.judgements or (Path(config.corpus) / "qrels").is_dir()
-    if judged or not (clicks / "qrels" / "test.tsv").is_file():
+    if config.judgements or not (clicks / "qrels" / "test.tsv").is_file() or _judged(config, before):
         return checked
     say(f"judgements: {clicks} (made with `hone serve`)")
     return settings_file.load(path, [*changes, f"prepare.judgements={clicks.resolve()}"])
+
+
+def _judged(config: Any, before: Mapping[str, Manifest]) -> bool:
+    """Whether a corpus has judgements of its own; of one that lies elsewhere the last run says so."""
+    if "://" in config.corpus:
+        done = before.get("prepare")
+        return bool(done and not done.config["judgements"] and "judgements of test" in done.facts["inputs"])
+    with scratch_folder() as scratch:
+        return config.test_split in readers.layout(local_path(config.corpus, scratch), config.format).qrels
 
 
 def _run_domains(folder: Path, store: str, shards: int, at_once: int) -> None:

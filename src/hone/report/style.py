@@ -92,6 +92,10 @@ button:hover { border-color: var(--blue); }
 .sides h2 { margin-top: 18px; } .sides ol { margin: 0; padding-left: 1.6em; }
 .sides li { margin: 0 0 18px; padding-left: 4px; overflow-wrap: anywhere; }
 .sides h3 { margin: 0; } .sides p { margin: 2px 0 4px; font-size: 14px; } .sides p.soft { font-size: 12.5px; }
+.places { display: flex; gap: 16px; padding: 0; margin: 0 0 8px; border: 0; font-size: 13px; }
+.agenda { margin: 0 0 22px; padding: 10px 14px; background: var(--tint); border-radius: 6px; font-size: 14px; }
+.agenda p { margin: 0 0 6px; } .agenda ul { margin: 0; padding-left: 1.3em; } .agenda li { overflow-wrap: anywhere; }
+progress { display: block; width: 100%; max-width: 26em; height: 8px; margin-top: 6px; accent-color: var(--blue); }
 .judge { display: flex; gap: 6px; } .judge button { padding: 2px 10px; font-size: 12.5px; }
 .judge button[aria-pressed=true] { color: var(--paper); background: var(--blue); border-color: var(--blue); }
 """

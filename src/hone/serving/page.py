@@ -1,7 +1,8 @@
 """`hone serve`: a local page to type a query, see base and tuned side by side, and judge documents with a click.
 
-Plain forms, no script. Judgements are kept as a BEIR test set: FOLDER/queries.jsonl and FOLDER/qrels/test.tsv, and
-every click in FOLDER/history.jsonl, to which lines are only added. Several servers may share a folder.
+It proposes the queries on which the two differ most, counts what is judged, and lists all runs of the store. Plain
+forms, no script. Judgements are kept as a BEIR test set: FOLDER/queries.jsonl and FOLDER/qrels/test.tsv, and every
+click in FOLDER/history.jsonl, to which lines are only added. Several servers may share a folder.
 """
 
 import fcntl
@@ -18,7 +19,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from hone.core.text import flat
 from hone.errors import UserError
@@ -27,9 +28,13 @@ from hone.report.collect import cut
 from hone.report.html import Html, element, join
 from hone.report.style import CSS, SERVE_CSS
 from hone.scratch import scratch_folder
+from hone.serving.agenda import GAIN, Agenda, agenda
 from hone.serving.front import Front, Request
+from hone.serving.runs_page import report_of, runs_table
 from hone.serving.search import Hit, Searcher
+from hone.settings import is_run_name
 from hone.storage.addresses import open_store
+from hone.storage.base import Store
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 LARGEST_FORM = 16_384
@@ -37,6 +42,8 @@ LONGEST_QUERY = 1_000
 REMEMBERED = 256
 """Queries whose answers stay in memory."""
 EXCERPT = 320
+PROPOSED = 8
+"""Queries that are proposed at once."""
 GRADES = {"relevant": 1, "not relevant": 0}
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
@@ -56,6 +63,11 @@ class Judgements:
             self.queries = {row["_id"]: row["text"] for _, row in readers.rows(folder / "queries.jsonl")}
         if (folder / "qrels/test.tsv").is_file():
             self.grades = {(query, doc): grade for _, query, doc, grade in readers.qrels(folder / "qrels/test.tsv")}
+
+    @property
+    def judged(self) -> set[str]:
+        """The texts of the queries that have a judgement."""
+        return {self.queries[query] for query, _ in self.grades if query in self.queries}
 
     def of(self, query: str) -> dict[str, int]:
         """doc_id to relevance, as judged for one query."""
@@ -96,9 +108,18 @@ def query_id(query: str) -> str:
 class Server(Front):
     """One run's page. One query is searched at a time, and answers are remembered."""
 
-    def __init__(self, address: tuple[str, int], searcher: Searcher, judgements: Judgements, title: str) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        searcher: Searcher,
+        judgements: Judgements,
+        title: str,
+        agenda: Agenda | None = None,
+        store: Store | None = None,
+    ) -> None:
         super().__init__(address, self._handle, LARGEST_FORM)
         self.judgements, self.title = judgements, title
+        self.agenda, self.store = agenda or Agenda(), store
         self._top_tens = lru_cache(REMEMBERED)(searcher.top_tens)
         self.token = secrets.token_urlsafe(16)
         self.lock = threading.Lock()
@@ -115,13 +136,16 @@ class Server(Front):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET / searches, POST /judge keeps a click and goes back."""
+    """GET / searches, GET /runs lists the runs, /runs/NAME is a report; POST /judge keeps a click and goes back."""
 
     server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
         if not self._is_ours():
+            return
+        if address.path.startswith("/runs") and self.server.store:
+            self._runs(address.path, self.server.store)
             return
         if address.path != "/":
             self._refuse(HTTPStatus.NOT_FOUND, "there is nothing here")
@@ -132,7 +156,22 @@ class Handler(BaseHTTPRequestHandler):
             return
         hits = self.server.top_tens(query) if query else None
         judged = self.server.judgements.of(query)
-        self._send(page(self.server.title, query, hits, judged, self.server.token))
+        next_up = _next_up(self.server.agenda, self.server.judgements.judged, query)
+        self._send(page(self.server.title, query, hits, judged, self.server.token, next_up))
+
+    def _runs(self, path: str, store: Store) -> None:
+        """All runs, or the report of one."""
+        if path == "/runs":
+            self._send(document(f"Runs · {self.server.title}", "Runs", Html(), runs_table(store, self.server.title)))
+            return
+        name = unquote(path.removeprefix("/runs/"))
+        if not is_run_name(name):
+            self._refuse(HTTPStatus.NOT_FOUND, "there is nothing here")
+            return
+        try:
+            self._send(report_of(store, name))
+        except UserError as error:
+            self._refuse(HTTPStatus.NOT_FOUND, str(error))
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
@@ -195,9 +234,11 @@ class Handler(BaseHTTPRequestHandler):
 def serve(run_name: str, store_uri: str, host: str, port: int, out: Path) -> None:
     """Serves until interrupted. Raises UserError if the run is not finished or the port is taken."""
     with scratch_folder() as scratch:
-        searcher = Searcher(open_store(store_uri), run_name, scratch)
+        store = open_store(store_uri)
+        searcher = Searcher(store, run_name, scratch)
+        proposed = agenda(store, run_name, scratch)
         try:
-            server = Server((host, port), searcher, Judgements(out), run_name)
+            server = Server((host, port), searcher, Judgements(out), run_name, proposed, store)
         except OSError as error:
             raise UserError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
         print(f"http://{host}:{server.server_address[1]}/ (judgements go to {out}; Ctrl-C ends)", flush=True)
@@ -208,23 +249,50 @@ def serve(run_name: str, store_uri: str, host: str, port: int, out: Path) -> Non
 
 
 def page(
-    title: str, query: str, hits: tuple[list[Hit], list[Hit]] | None, judged: Mapping[str, int], token: str
+    title: str,
+    query: str,
+    hits: tuple[list[Hit], list[Hit]] | None,
+    judged: Mapping[str, int],
+    token: str,
+    next_up: Html | None = None,
 ) -> str:
     """The whole document, every text escaped."""
-    head = element(
-        "head",
-        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-        element("title", f"{query} · {title}" if query else title),
-        element("style", Html(CSS + SERVE_CSS)),
-    )
     field = Html(
         f'<input id="q" name="q" type="search" autofocus maxlength="{LONGEST_QUERY}" value="{_attribute(query)}">'
     )
     label = element("label", f"Search with both models of {title}", for_="q")
     search = element("form", label, field, element("button", "Search"), action="/", method="get", role="search")
     found = _sides(query, hits, judged, token) if hits else Html()
-    body = element("body", element("header", element("h1", title), search), element("main", found))
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    return document(f"{query} · {title}" if query else title, title, search, join([next_up or Html(), found]))
+
+
+def document(name: str, heading: str, below: Html, content: Html) -> str:
+    """A page with its heading, what stands below that, and its content."""
+    head = element(
+        "head",
+        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        element("title", name),
+        element("style", Html(CSS + SERVE_CSS)),
+    )
+    links = element("nav", element("a", "search", href="/"), element("a", "all runs", href="/runs"), class_="places")
+    top = element("header", links, element("h1", heading), below)
+    return f"<!doctype html>\n{element('html', head, element('body', top, element('main', content)), lang='en')}\n"
+
+
+def _next_up(agenda: Agenda, judged: set[str], query: str) -> Html:
+    """How many queries are judged of how many are wanted, and which tell most among the others."""
+    if not agenda.queries:
+        return Html()
+    count = len(judged)
+    bar = Html(f'<progress max="{agenda.wanted}" value="{min(count, agenda.wanted)}" aria-label="judged queries">')
+    so_far = f"{count:,} of about {agenda.wanted:,} queries judged, which show a gain of {100 * GAIN:g} points"
+    enough = f"{count:,} queries judged: enough to show a gain of {100 * GAIN:g} points; `hone run` uses them now"
+    progress = element("p", so_far if count < agenda.wanted else enough, bar, Html("</progress>"), class_="progress")
+    left = [text for text in agenda.left(judged) if text != query][: 1 if query else PROPOSED]
+    links = [element("li", element("a", text, href=f"/?q={quote(text)}")) for text in left]
+    says = "Judge next" if query else "Judge these: base and tuned differ most on them"
+    proposed = element("div", element("p", says, class_="soft"), element("ul", *links)) if links else Html()
+    return element("section", progress, proposed, class_="agenda", aria_label="what to judge")
 
 
 def _sides(query: str, hits: tuple[list[Hit], list[Hit]], judged: Mapping[str, int], token: str) -> Html:
