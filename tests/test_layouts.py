@@ -121,7 +121,7 @@ def test_every_file_is_told_as_what_it_was_taken_for(tmp_path: Path) -> None:
         "corpus": "collection.tsv (tsv)",
         "queries": "queries.dev.small.tsv, queries.train.tsv",
         "judgements": "dev.small: qrels.dev.small.tsv; train: qrels.train.tsv",
-        "not read": "a.pdf (of no format that is read); "
+        "not read": "a.pdf (a document for printing); "
         "top1000.dev.tsv, triples.train.small.tsv (for training, or results); notes.txt (text beside tables)",
     }
 
@@ -210,7 +210,8 @@ def test_the_settings_file_says_what_was_understood_and_can_be_read(tmp_path: Pa
         "#   corpus: collection.tsv (tsv)",
         "#   judgements: dev.small: qrels.dev.small.tsv; train: qrels.train.tsv",
         "#   collection.tsv: tab between fields, quotation marks are text; no line of names, columns taken as",
-        "# Judgements seen: dev.small, train; name those",
+        "# Judgements seen: dev.small, train; test_split names those that are reported",
+        "\n  dev_split: dev.small\n",
     ):
         assert told in text
     (tmp_path / "odd.csv").write_text('"the\nid","the\n# text: x"\n1,a wing of the plane\n')

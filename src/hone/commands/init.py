@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ import yaml
 from hone.commands.options import verbs
 from hone.core.text import flat
 from hone.errors import UserError
-from hone.inputs.readers import Look, look
+from hone.inputs.readers import Look, look, told_names
 from hone.settings import LONGEST_NAME, check, is_run_name, parse_yaml
 
 app = verbs()
@@ -98,7 +99,11 @@ def init(
     ] = Device.auto,
 ) -> None:
     """Look at a corpus and write a commented settings file for it."""
-    path = write_settings(folder, out, student, name, device)
+    seen = look(Path(folder))
+    path = write_settings(folder, out, student, name, device, seen)
+    print(f"{folder}: {seen}")
+    for line in (*seen.understood, *_taken(seen)):
+        print(f"  {line}")
     lacking = [line.strip() for line in path.read_text("utf-8").splitlines() if UNKNOWN in line or TEXT_FIELD in line]
     if lacking:
         print(f"wrote {path}; next: fill in `{lacking[0].removeprefix('# ')}`, then hone run {path}")
@@ -106,12 +111,29 @@ def init(
         print(f"wrote {path}; next: hone run {path}")
 
 
-def write_settings(corpus: str, out: Path | None, student: str, name: str, device: Device = Device.auto) -> Path:
-    """Writes the settings file and returns its path; never overwrites one. Raises UserError."""
+def _taken(seen: Look) -> list[str]:
+    """What of a table is taken for what."""
+    if not seen.tables:
+        return []
+    own = f"id from {seen.id_field}" if seen.id_field else "no field holds ids: a hash over title and text is the id"
+    title = f"title from {seen.title_field}" if seen.title_field else "no title"
+    text = f"text from {seen.text_field}" if seen.text_field else "no field looks like the text"
+    return [flat("; ".join((own, title, text)))]
+
+
+def write_settings(
+    corpus: str,
+    out: Path | None,
+    student: str,
+    name: str,
+    device: Device = Device.auto,
+    seen: Look | None = None,
+) -> Path:
+    """Writes the settings file for what was seen and returns its path; never overwrites one. Raises UserError."""
     folder = Path(corpus)
     if name and not is_run_name(name):
         raise UserError(f"--name {name}: give the run a name of letters, digits, - and _, {LONGEST_NAME} bytes at most")
-    seen = look(folder)
+    seen = seen or look(folder)
     name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().stem).strip("-") or "corpus"
     out = out or Path(f"{name}.yaml")
     if out.exists():
@@ -165,17 +187,33 @@ def _fields(seen: Look) -> str:
     usual = {"id_field": "_id", "title_field": "title", "text_field": "text"}
     found = {name: value for name in usual if (value := getattr(seen, name)) and value != usual[name]}
     lines = [
-        f"  # Fields seen: {', '.join(seen.fields)}",
+        f"  # Fields seen: {told_names(seen.fields)}",
         *(f"  {name}: {_scalar(value)}" for name, value in found.items()),
     ]
+    if seen.tables and not seen.id_field:
+        lines.append('  # No field holds ids: a hash over title and text stands for them.\n  id_field: ""')
     if not seen.text_field:
         lines.append(f"  # None of them looks like the text; name it:\n  # {TEXT_FIELD}")
     if seen.splits and not {"test", *DEV} & set(seen.splits):
-        lines.append(
-            f"  # Judgements seen: {flat(', '.join(seen.splits))}; name those that are reported, and those that choose:"
-        )
-        lines.append("  # test_split: NAME\n  # dev_split: NAME")
+        lines += _splits(seen.splits)
     return "\n".join(lines) + "\n"
+
+
+def _splits(names: Sequence[str]) -> list[str]:
+    """The settings that name the judgements, where what they are called says it; the only ones are reported."""
+    by_word = {name: set(re.split(r"[\W_]+", name.lower())) for name in names}
+    dev = [name for name in names if by_word[name] & set(DEV)]
+    test = [name for name in names if "test" in by_word[name]]
+    if not test and not dev:
+        test = [name for name in names if "train" not in by_word[name]]
+    seen = f"  # Judgements seen: {flat(', '.join(names))}; "
+    if max(len(dev), len(test)) != 1:
+        return [
+            f"{seen}name those that are reported, and those that choose:\n  # test_split: NAME\n  # dev_split: NAME"
+        ]
+    chosen = {"test_split": test, "dev_split": dev}
+    lines = [f"  {setting}: {_scalar(found[0])}" for setting, found in chosen.items() if found]
+    return [f"{seen}test_split names those that are reported, dev_split those that choose:", *lines]
 
 
 def _scalar(text: str) -> str:

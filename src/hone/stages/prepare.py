@@ -38,6 +38,7 @@ EXAMPLES_KEPT = 3
 SAMPLED = 256
 """Documents of a block that are looked at for the scripts they are in."""
 ROWS_AT_ONCE = 4_096
+INSERT = "insert or ignore into docs (id, place, title, text, norm) values (?, ?, ?, ?, ?)"
 TABLES = """
 create table docs (
     id text primary key, place text, title text, text text, norm text,
@@ -50,6 +51,10 @@ create table lost (doc integer primary key, reason text, detail text);
 """
 
 
+_Read = tuple[str, str, str, str, str]
+"""A document as it is read: id, place, title, text, and what deduplication compares."""
+
+
 class Config(StageConfig):
     """Settings of prepare."""
 
@@ -57,11 +62,12 @@ class Config(StageConfig):
     """A folder as BEIR, MS MARCO or Hugging Face lay one out, a file of JSON, CSV, TSV, Parquet or Arrow or a folder of
     them, or a folder of Markdown, reStructuredText and plain text; packed (.gz, .zst, .bz2, .xz, .zip) or not."""
     format: readers.Format = "auto"
-    """How the corpus is written: beir, jsonl (any JSON), csv, tsv, parquet, arrow or text; auto finds out."""
+    """How the corpus is written: beir, jsonl (any JSON), csv, tsv, parquet, arrow, trec or text; auto finds out."""
     dialect: readers.Dialect = readers.Dialect()
     """How tables of text are written, where that is not to be recognised by content."""
     id_field: str = "_id"
-    """The field that holds the document's id; name.inner is the field inner of an object."""
+    """The field that holds the document's id; name.inner is the field inner of an object. Empty where no field holds
+    one: then a hash over title and text is the id."""
     title_field: str = "title"
     """The field that holds its title; a corpus may have none."""
     text_field: str = "text"
@@ -140,13 +146,14 @@ def _read(config: Config, found: readers.Layout, database: sqlite3.Connection, j
     chunking = Chunking(config.chunk_words, config.overlap_words, config.max_chars)
     fields = readers.Fields(config.id_field, config.title_field, config.text_field)
     corpus = readers.Corpus(found, fields, chunking, config.dialect)
-    key_of, total, written = _key(config), 0, False
+    key_of, total, written, equal = _key(config), 0, False, Counter[str]()
     with task("prepare: read", readers.count_documents(found), "docs") as progress:
         documents = (_document(row, fields, config.max_chars, key_of) for row in corpus.documents())
         while batch := list(islice(documents, ROWS_AT_ONCE)):
-            made = "insert or ignore into docs (id, place, title, text, norm) values (?, ?, ?, ?, ?)"
-            if database.executemany(made, batch).rowcount < len(batch):
-                raise _used_before(database, "docs", [(doc_id, where) for doc_id, where, *_ in batch])
+            if database.executemany(INSERT, batch).rowcount < len(batch):
+                if fields.id:
+                    raise _used_before(database, "docs", [(doc_id, where) for doc_id, where, *_ in batch])
+                _number_equal(database, batch, equal)
             written = written or any(title or text for _, _, title, text, _ in batch)
             total += len(batch)
             progress.advance(len(batch))
@@ -160,9 +167,15 @@ def _read(config: Config, found: readers.Layout, database: sqlite3.Connection, j
         job.facts["alike ids"] = alike
 
 
-def _document(
-    row: readers.Row, fields: readers.Fields, max_chars: int, key_of: Callable[[str], str]
-) -> tuple[str, str, str, str, str]:
+def _number_equal(database: sqlite3.Connection, batch: Sequence[_Read], equal: Counter[str]) -> None:
+    """Adds those of a batch that say the same as one before, where a hash over the content is the id."""
+    for doc_id, where, *rest in batch:
+        if database.execute("select place from docs where id = ?", (doc_id,)).fetchone()[0] != where:
+            equal[doc_id] += 1
+            database.execute(INSERT, (f"{doc_id}-{equal[doc_id] + 1}", where, *rest))
+
+
+def _document(row: readers.Row, fields: readers.Fields, max_chars: int, key_of: Callable[[str], str]) -> _Read:
     """Id, place, title, text, and what deduplication compares."""
     doc_id, title, text = readers.document(*row, fields)
     cut = texts.flat(text)[:max_chars]
@@ -197,6 +210,10 @@ def _judged_apart(found: readers.Layout, folder: Path) -> readers.Layout:
 
 def _judgements(config: Config, found: readers.Layout, database: sqlite3.Connection, job: Job) -> None:
     """Writes judged queries and qrels, and marks the judged documents."""
+    unread = [name for name in found.qrels if name.lower() != "train"]
+    if unread and not any(_split_files(found, name) for name in (config.dev_split, config.test_split)):
+        names = ", ".join(unread[:EXAMPLES])
+        log.warning(f"judgements of {names} are not used; set prepare.test_split or prepare.dev_split to use them")
     judged = [file.name for name in (config.dev_split, config.test_split) for file in _split_files(found, name)]
     if judged and not found.queries:
         fault = f"{found.root} holds judgements ({', '.join(judged)}) but no queries"
@@ -349,7 +366,7 @@ def _write_docs(job: Job, database: sqlite3.Connection) -> None:
     with job.writer("docs") as docs, job.writer("dropped_by_prepare") as dropped:
         while rows := cursor.fetchmany(ROWS_AT_ONCE):
             kept = [(doc_id, title, text, bool(held)) for doc_id, title, text, held, reason, _ in rows if not reason]
-            lost = [(doc_id, "prepare", reason, detail) for doc_id, _, _, _, reason, detail in rows if reason]
+            lost = [(doc_id, "prepare", reason, masked(detail)) for doc_id, _, _, _, reason, detail in rows if reason]
             if kept:
                 docs.write(tables.DOCS.of(*zip(*kept, strict=True)))
             if lost:
@@ -357,7 +374,6 @@ def _write_docs(job: Job, database: sqlite3.Connection) -> None:
             held_out = sum(held for _, _, _, held in kept)
             counts.update({"docs": len(kept), "dropped": len(lost), "held_out": held_out})
             for doc_id, _, reason, detail in lost:
-                detail = masked(detail)
                 found = left_out.setdefault(reason, {"count": 0, "examples": []})
                 found["count"] += 1
                 if len(found["examples"]) < EXAMPLES_KEPT:

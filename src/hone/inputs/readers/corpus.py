@@ -1,26 +1,45 @@
 """The documents, queries and judgements of a corpus, one after another, and what was understood of its files."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from hone.core.segmentation import count_words
 from hone.core.text import Chunking, flat
 from hone.errors import UserError
 from hone.inputs.readers import qrel_files as judged
+from hone.inputs.readers import topics
 from hone.inputs.readers.files import File, one_file
 from hone.inputs.readers.formats import FORMATS, Format, Tables, Texts, format_of, opener
-from hone.inputs.readers.layouts import Layout
+from hone.inputs.readers.layouts import ASKED, Layout
 from hone.inputs.readers.sections import documents_of
-from hone.inputs.readers.table import Dialect, Fields, Row, Table
-from hone.inputs.readers.values import has, id_of, pick, text_of
+from hone.inputs.readers.table import Dialect, Fields, Row, Table, told_names
+from hone.inputs.readers.values import has, id_of, pick, plain_name, text_of
 
 USUAL_CHUNKS = Chunking(words=200, overlap=40, chars=2_048)
 USUAL_FIELDS = {
-    "id": ("_id", "id", "doc_id", "docid", "document_id", "docno", "pid", "passage_id", "corpus-id", "uuid", "url"),
-    "title": ("title", "headline", "heading", "name", "subject"),
-    "text": ("text", "body", "content", "contents", "passage", "document", "abstract", "description"),
-}
+    "id": (
+        "_id", "id", "doc_id", "docid", "document_id", "docno", "pid", "passage_id", "corpus-id", "uuid", "url",
+        "paper_id", "chunk_id", "page_id", "article_id", "guid", "key", "put", "__index_level_0__",
+    ),
+    "title": (
+        "title", "headline", "heading", "name", "subject", "page_title", "doc_title", "document_title", "titel",
+        "titre", "título", "titulo", "titolo", "überschrift", "заголовок", "标题", "標題", "タイトル", "題名", "제목",
+    ),
+    "text": (
+        "text", "body", "content", "contents", "passage", "document", "abstract", "description", "page_content",
+        "body_text", "full_text", "fulltext", "passage_text", "chunk_text", "chunk", "paragraph", "sentence", "context",
+        "article", "inhalt", "texte", "contenu", "texto", "contenido", "conteúdo", "testo", "tekst", "текст",
+        "содержание", "正文", "内容", "本文", "テキスト", "본문", "내용",
+    ),
+}  # fmt: skip
+"""What fields are called, the likeliest first."""
+CONTENT_ID = 16
+"""Hexadecimal digits of an id made of the content."""
+WORDS_OF_TEXT = 5
 QUERY_IDS = ("_id", "id", "query_id", "query-id", "qid", "queryid", "topic_id", "q_id", "question_id")
 QUERY_TEXTS = ("text", "query", "question", "title", "content")
 ROWS_TO_FIND_A_FIELD = 1_000
@@ -87,25 +106,71 @@ def field_names(found: Layout) -> tuple[str, ...]:
 
 def usual_fields(found: Layout) -> Fields:
     """The fields of a corpus that nobody named: the first usual name that it has, else the one that is expected."""
-    names = field_names(found)
-    known = (next((name for name in usual if name in names), "") for usual in USUAL_FIELDS.values())
+    known = by_name(field_names(found))
     return Fields(*(name or expected for name, expected in zip(known, Fields(), strict=True)))
 
 
+def by_name(names: Sequence[str]) -> Fields:
+    """The fields with the likeliest names, empty where none fits: as they are written, else whatever their case and
+    marks are."""
+    plain = {plain_name(name): name for name in reversed(names)}
+    found: list[str] = []
+    for usual in USUAL_FIELDS.values():
+        exact = next((name for name in usual if name in names), "")
+        found.append(exact or next((plain[key] for name in usual if (key := plain_name(name)) in plain), ""))
+    return Fields(*found)
+
+
+def guess(names: Sequence[str], rows: Sequence[Row]) -> Fields:
+    """The fields of a corpus by their names, else by those inside an object, else, of the text, by what is longest."""
+    found = by_name(names)
+    inner = [
+        f"{outer}.{name}"
+        for outer in names
+        if rows and isinstance(rows[0][1].get(outer), Mapping)
+        for name in cast(Mapping[str, Any], rows[0][1][outer])
+    ]
+    inside = by_name([name.rpartition(".")[2] for name in inner])
+    full = {name.rpartition(".")[2]: name for name in reversed(inner)}
+    text = (
+        found.text
+        or full.get(inside.text, "")
+        or ("" if {plain_name(one) for one in names} & ASKED else _longest(rows))
+    )
+    title = found.title or (full.get(inside.title, "") if full.get(inside.title, "") != text else "")
+    return Fields(found.id or full.get(inside.id, ""), title if title != text else "", text)
+
+
+def _longest(rows: Sequence[Row]) -> str:
+    """The field with the longest texts, if they are texts."""
+    words: Counter[str] = Counter()
+    for _, row in rows:
+        words.update({name: count_words(value) for name, value in row.items() if isinstance(value, str)})
+    best = max(words, key=lambda name: words[name], default="")
+    return best if words[best] >= WORDS_OF_TEXT * len(rows) else ""
+
+
 def document(where: str, row: dict[str, Any], fields: Fields) -> tuple[str, str, str]:
-    """Id, title and text of a document, neither cut nor flattened. Raises UserError."""
+    """Id, title and text of a document, neither cut nor flattened. Without a field for the id it is a hash over title
+    and text. Raises UserError."""
     text, title = row.get(fields.text), row.get(fields.title)
     if type(text) is not str:
         text = text_of(pick(row, fields.text), where, fields.text)
     if type(title) is not str:
         title = text_of(pick(row, fields.title), where, fields.title, ", ") if fields.title else ""
+    if not fields.id:
+        return (
+            blake2b(f"{title}\0{text}".encode("utf-8", "replace"), digest_size=CONTENT_ID // 2).hexdigest(),
+            title,
+            text,
+        )
     return id_of(row[fields.id] if fields.id in row else pick(row, fields.id), where), title, text
 
 
 def _check_columns(file: File, table: Table, fields: Fields) -> None:
     """A table that names its fields before its rows must have those of the id and the text. Raises UserError."""
     for name, setting in ((fields.id, "id_field"), (fields.text, "text_field")):
-        if table.columns and name not in table.columns and name.partition(".")[0] not in table.columns:
+        if name and table.columns and name not in table.columns and name.partition(".")[0] not in table.columns:
             raise UserError(_no_field(f"{file}", name, table.columns, setting))
 
 
@@ -114,17 +179,18 @@ def _with_fields(rows: Iterator[Row], fields: Fields) -> Iterator[Row]:
     UserError."""
     head = list(islice(rows, ROWS_TO_FIND_A_FIELD))
     for where, row in head[:1]:
-        if has(row, fields.id) and not any(has(other, fields.text) for _, other in head):
+        if (not fields.id or has(row, fields.id)) and not any(has(other, fields.text) for _, other in head):
             raise UserError(_no_field(where, fields.text, row, "text_field"))
     for where, row in chain(head, rows):
-        if fields.id not in row and not has(row, fields.id):
+        if fields.id and fields.id not in row and not has(row, fields.id):
             raise UserError(_no_field(where, fields.id, row, "id_field"))
         yield where, row
 
 
 def _no_field(where: str, name: str, names: Iterable[object], setting: str) -> str:
-    have = ", ".join(flat(str(one)) for one in names) or "none"
-    return f"{where}: no field {name!r} (it has {have}); set prepare.{setting}"
+    have = told_names([flat(str(one)) for one in names]) or "none"
+    hint = f"set prepare.{setting}" + (", or leave it empty if no field holds ids" if setting == "id_field" else "")
+    return f"{where}: no field {name!r} (it has {have}); {hint}"
 
 
 def count_documents(found: Layout) -> int:
@@ -159,6 +225,9 @@ def open_table(source: Path | File, fields: Fields, format: Format = "auto") -> 
 def queries(files: Iterable[File]) -> Iterator[tuple[str, str, str]]:
     """(where, query_id, text) of every query; one without text has an empty one. Raises UserError."""
     for file in files:
+        if file.suffix in topics.SUFFIXES:
+            yield from topics.of_topics(file)
+            continue
         found = open_table(file, Fields("_id", "", "text"))
         head = list(islice(found.rows, 1))
         names = found.columns or (tuple(head[0][1]) if head else ())

@@ -11,6 +11,7 @@ import chardet
 
 from hone.errors import UserError
 from hone.inputs.readers.files import BUFFER, File
+from hone.inputs.readers.foreign import refuse_binary
 
 LARGEST_FIELD = 64 << 20
 LOOKED_AT = 64 << 20
@@ -46,6 +47,7 @@ def encoding_of(file: File, given: str = "") -> Encoding:
     """The encoding of a file, or the `given` one with the ends of its lines. Raises UserError."""
     with file.open() as stream:
         start = stream.peek(BUFFER)[:BUFFER]
+        refuse_binary(file, start)
         name = given or next((name for mark, name in MARKS if start.startswith(mark)), "") or _wide(start)
         if name:
             try:

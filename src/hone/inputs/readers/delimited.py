@@ -5,7 +5,9 @@ recognised in the first lines of the file. A later line that does not fit is ref
 """
 
 import csv
+import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -15,13 +17,18 @@ from hone.core.text import flat
 from hone.errors import UserError
 from hone.inputs.readers.decoding import LARGEST_FIELD, LOOKED_AT, Encoding, encoding_of, lines
 from hone.inputs.readers.files import File
-from hone.inputs.readers.table import Dialect, Fields, Row, Table
+from hone.inputs.readers.foreign import refuse_pages
+from hone.inputs.readers.table import Dialect, Fields, Row, Table, told_names
 
 SAMPLE_LINES = 2_000
 SAMPLE_CHARS = 4 << 20
 MARKED_LINES = 500
 DELIMITERS = ("\t", ",", ";", "|", "\x01")
 NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", "\x01": "control-A", " ": "space"}
+ALONE = "\x1f"
+"""Stands in no text: then a line is one field."""
+DUMPED = re.compile(r"\\([ntrbfv\\])")
+MOST_ABOVE = 20
 RAW_BY_CUSTOM = ("\t", "|", "\x01")
 """Between these, many writers put no quotation marks around fields."""
 USUAL = {
@@ -45,17 +52,22 @@ class Form:
     """What stands before a quotation mark inside quotation marks, where it is not said twice."""
     spaced: bool = False
     """Whether a space after the delimiter belongs to neither field."""
+    dumped: bool = False
+    r"""Whether a database wrote it: \N is a null, and \n in text without quotation marks a line break."""
 
     def __str__(self) -> str:
         quotes = "quotation marks are text" if not self.quoted else "quotation marks around fields"
         escaped = f", {self.escape} before a quotation mark" if self.escape else ""
-        return f"{NAMES.get(self.delimiter, repr(self.delimiter))} between fields, {quotes}{escaped}"
+        if self.delimiter == ALONE:
+            return "one field a line, quotation marks are text"
+        dumped = r", \N is a null" if self.dumped else ""
+        return f"{NAMES.get(self.delimiter, repr(self.delimiter))} between fields, {quotes}{escaped}{dumped}"
 
     def records(self, lines: Iterable[str]) -> "csv.reader":  # type: ignore[valid-type]
         """The fields of every record. Raises csv.Error."""
         csv.field_size_limit(LARGEST_FIELD)
         return csv.reader(
-            (f"{line}\n" for line in lines),
+            (f"{line}\n" for line in (map(self._undumped, lines) if self.dumped else lines)),
             delimiter=self.delimiter,
             quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
             doublequote=not self.escape,
@@ -64,6 +76,13 @@ class Form:
             strict=True,
         )
 
+    def _undumped(self, line: str) -> str:
+        if "\\" not in line:
+            return line
+        apart = re.escape(self.delimiter)
+        line = re.sub(rf"(?<![^{apart}])\\N(?![^{apart}])", "", line)
+        return line if self.quoted else DUMPED.sub(lambda found: " " if found[1] != "\\" else "\\", line)
+
 
 def open_table(file: File, fields: Fields, dialect: Dialect) -> Table:
     """A table of text. Raises UserError."""
@@ -71,15 +90,22 @@ def open_table(file: File, fields: Fields, dialect: Dialect) -> Table:
     numbered = ((number, _one_line(line)) for number, line in lines(file, encoding))
     sample, whole = _sample(numbered)
     texts = [line for _, line in sample]
+    _refuse_others(file, next((line.strip() for line in texts if line.strip()), ""))
     skipped = 1 if texts and SEPARATOR_LINE.fullmatch(texts[0]) else 0
     named = SEPARATOR_LINE.fullmatch(texts[0]) if skipped else None
     given = dialect.delimiter or (named[1] if named else "")
+    above = _lines_above(texts[skipped:], fields, given)
+    skipped += above
     later = [] if whole else [_one_line(line) for line in _later_marks(file, encoding, len(sample))]
     form = _form(texts[skipped:], later, file.suffix, fields, given, dialect.quotes)
     first = _first_records(form, texts[skipped:], whole)
     header = dialect.header == "present" or (dialect.header == "auto" and _is_header(first, fields, form.delimiter))
     names = [flat(name) for name in first[0]] if header and first else _assigned(first, fields)
     facts = {"fields": str(form), "names": _told_names(names, header), "encoding": str(encoding)}
+    if above:
+        facts["above"] = (
+            f"{above} lines above the names passed over" if above > 1 else "the line above the names passed over"
+        )
     if packing := file.packing():
         facts["packed"] = f"packed by {packing}"
     rest = (line for _, line in chain(sample[skipped:], numbered))
@@ -88,11 +114,39 @@ def open_table(file: File, fields: Fields, dialect: Dialect) -> Table:
 
 
 def _told_names(names: Sequence[str], header: bool) -> str:
-    known = ", ".join(name for name in names if name)
+    known = told_names([name for name in names if name])
     unnamed = sum(not name for name in names)
     columns = "a column" if unnamed == 1 else f"{unnamed} columns"
     more = f" (and {columns} without a name, not read)" if unnamed else ""
     return f"the first line names {known}{more}" if header else f"no line of names, columns taken as {known}"
+
+
+def _refuse_others(file: File, first: str) -> None:
+    """Raises UserError if the first line is that of something else than a table."""
+    refuse_pages(file, first, "a table")
+    if first.startswith("{"):
+        try:
+            found: object = json.loads(first)
+        except (ValueError, RecursionError):
+            return
+        if isinstance(found, dict):
+            raise UserError(
+                f"{file} holds JSON and not a table; give it the suffix .jsonl or set prepare.format: jsonl"
+            )
+
+
+def _lines_above(texts: Sequence[str], fields: Fields, given: str) -> int:
+    """How many lines stand above that of the names: what a report is called and when it was made, or remarks."""
+    for at, line in enumerate(texts[:MOST_ABOVE]):
+        for delimiter in (given,) if given else DELIMITERS:
+            cells = [cell.strip().strip('"') for cell in line.split(delimiter)]
+            hits = sum(bool(cell) and (cell in fields.columns or _plain(cell) in USUAL) for cell in cells)
+            above = [one for one in texts[:at] if one.strip(f'{delimiter}" ')]
+            remarks = bool(above) and all(one.startswith("#") for one in above)
+            if hits < (1 if at == 0 or remarks else 2):
+                continue
+            return at if all(len(_trimmed(one.split(delimiter))) < len(cells) for one in above) else 0
+    return 0
 
 
 def _one_line(line: str) -> str:
@@ -145,8 +199,17 @@ def _form(sample: list[str], later: list[str], suffix: str, fields: Fields, give
             score = (hits, round(fits, 3), min(counts[0], 2))
             if score > most:
                 best, most = form, score
+    if most[1] < 0 and not given and quotes == "auto" and filled and _is_alone(filled[0], fields):
+        counts, _ = _fit(best, sample, whole, fields)
+        best = best if counts and set(counts) == {1} else Form(ALONE, False)
     spaced = _spaced(best, filled)
-    return Form(best.delimiter, best.quoted, best.escape, spaced)
+    dumped = any(cell.strip() == r"\N" for line in filled if r"\N" in line for cell in line.split(best.delimiter))
+    return Form(best.delimiter, best.quoted, best.escape, spaced, dumped)
+
+
+def _is_alone(first: str, fields: Fields) -> bool:
+    """Whether the first line is the name of a field and nothing else."""
+    return flat(first).strip('"') in fields.columns or _plain(first.strip('"')) in USUAL
 
 
 def _candidates(delimiter: str, filled: list[str], quotes: str) -> list[Form]:
@@ -241,7 +304,7 @@ def _is_header(records: list[list[str]], fields: Fields, delimiter: str) -> bool
         return [cell.strip() for cell in cells] == [str(place) for place in range(len(cells))]
     if any(_plain(cell) in USUAL for cell in cells):
         return not any(numbers)
-    if any(numbers) or any(len(cell.split()) >= WORDS_OF_TEXT - 1 for cell in cells):
+    if len(cells) < 2 or any(numbers) or any(len(cell.split()) >= WORDS_OF_TEXT - 1 for cell in cells):
         return False
     if _numbered(first[0]) and any(record and _numbered(record[0]) for record in rest):
         return False
@@ -276,11 +339,11 @@ def _assigned(records: list[list[str]], fields: Fields) -> list[str]:
     title another one in words."""
     if not records:
         return fields.columns
-    width = max(len(record) for record in records[:100])
+    width = Counter(len(record) for record in records[:100]).most_common(1)[0][0]
     columns = [[record[place] for record in records if place < len(record)] for place in range(width)]
     names = [f"column {place + 1}" for place in range(width)]
     lengths = [mean(map(len, column)) if column else 0.0 for column in columns]
-    text = max(range(width), key=lambda place: lengths[place])
+    text = max(range(width), key=lambda place: (_are_words(columns[place]), lengths[place]))
     names[text] = fields.text
     others = [place for place in range(width) if place != text]
     ids = [place for place in others if _are_ids(columns[place])]
@@ -349,11 +412,9 @@ def _fitted(record: list[str], width: int, needed: int, where: str, form: Form) 
     quotes = (
         "in quotation marks" if form.quoted else "read as text; if they hold fields, set prepare.dialect.quotes: cells"
     )
-    hint = (
-        f"quotation marks are {quotes}"
-        if not form.quoted
-        else "a field that holds the delimiter stands in quotation marks"
-    )
+    hint = "a field that holds the delimiter stands in quotation marks"
+    if not form.quoted:
+        hint = f"quotation marks are {quotes}" if '"' in "".join(record) else "no field may hold the delimiter"
     raise UserError(f"{where}: {len(record)} fields where the first line has {width}; correct the line ({hint})")
 
 

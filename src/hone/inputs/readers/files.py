@@ -21,7 +21,7 @@ import zstandard
 from hone.errors import UserError
 
 BUFFER = 1 << 20
-SUFFIXES_OF_PACKED = (".gz", ".bz2", ".xz", ".zst")
+SUFFIXES_OF_PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zst")
 ARCHIVE = ".zip"
 EXPANDS = 4
 """About how much text takes less room when packed."""
@@ -34,6 +34,7 @@ UNPACK: tuple[tuple[bytes, str, Callable[[BinaryIO], BinaryIO]], ...] = (
     (b"\x1f\x8b", "gzip", lambda raw: cast(BinaryIO, gzip.GzipFile(fileobj=raw))),
     (b"BZh", "bzip2", lambda raw: cast(BinaryIO, bz2.BZ2File(raw))),
     (b"\xfd7zXZ\x00", "xz", lambda raw: cast(BinaryIO, lzma.LZMAFile(raw))),  # noqa: SIM115
+    (b"\x5d\x00\x00", "lzma", lambda raw: cast(BinaryIO, lzma.LZMAFile(raw))),  # noqa: SIM115
     (b"\x28\xb5\x2f\xfd", "zstd", lambda raw: cast(BinaryIO, _Zstandard(raw))),
 )
 """First bytes, name, and what unpacks a stream of them."""
@@ -77,7 +78,8 @@ class File:
             return self.path.open("rb", buffering=BUFFER)
         except (OSError, zipfile.BadZipFile, RuntimeError) as error:
             why = getattr(error, "strerror", "") or str(error)
-            raise UserError(f"cannot read {self}: {why}; correct the path or its permissions") from error
+            hint = "unpack it with its password" if "encrypted" in why else "correct the path or its permissions"
+            raise UserError(f"cannot read {self}: {why}; {hint}") from error
 
     def open(self) -> "io.BufferedReader[Any]":
         """The bytes, unpacked. Raises UserError, while they are read too."""

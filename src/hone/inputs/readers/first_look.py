@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from hone.core import scripts
+from hone.core.segmentation import count_words
 from hone.core.text import flat
 from hone.errors import UserError
-from hone.inputs.readers.corpus import USUAL_FIELDS, Corpus, field_names
+from hone.inputs.readers.corpus import Corpus, field_names, guess
 from hone.inputs.readers.formats import FORMATS, Format, Tables
 from hone.inputs.readers.layouts import Layout, layout
 from hone.inputs.readers.table import Dialect, Fields, Row
-from hone.inputs.readers.values import text_of
+from hone.inputs.readers.values import pick, text_of
 
 ENOUGH_FOR_LANGUAGE = 200
+ROWS_TO_GUESS = 200
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,14 @@ class Look:
     id_field: str
     title_field: str
     text_field: str
+    tables: bool
     splits: tuple[str, ...]
     understood: tuple[str, ...]
 
     def __str__(self) -> str:
         count = f"{self.docs:,}" if self.whole else f"{self.docs:,} or more"
         judged = f"judgements: {', '.join(self.splits)}" if self.splits else "no judgements"
-        size = f"{count} documents, {self.mean_words:.0f} words on average"
+        size = f"{count} documents" + (f", {self.mean_words:.0f} words on average" if self.text_field else "")
         return f"{self.format} format, {size}, language: {self.language}, {judged}"
 
 
@@ -51,33 +54,32 @@ def look(path: Path, most: int = 5_000) -> Look:
         raise UserError(f"{path} does not exist; give the folder or file of a corpus")
     found = layout(path)
     names = field_names(found)
-    guess = {role: next((name for name in usual if name in names), "") for role, usual in USUAL_FIELDS.items()}
-    seen = Corpus(found, Fields(*guess.values())) if all(guess[role] for role in ("id", "text")) else None
-    rows: list[Row] = list(islice(_rows(found, seen), most + 1))
-    text = guess["text"]
-    first = rows[0][1] if rows else {}
-    guess = {role: _inside(name, first) for role, name in guess.items()}
-    texts = [_said(row.get(text)) for _, row in rows[:most]]
+    head = list(islice(_rows(found), ROWS_TO_GUESS))
+    fields = guess(names, head)
+    if head:
+        fields = Fields(*(_inside(name, head[0][1]) if "." not in name else name for name in fields))
+    seen = Corpus(found, fields) if fields.text else None
+    rows: list[Row] = list(islice(seen.documents() if seen else iter(head), most + 1))
+    texts = [_said(pick(row, fields.text)) for _, row in rows[:most]]
     return Look(
         format=found.format,
         docs=min(len(rows), most),
-        whole=len(rows) <= most,
-        mean_words=sum(len(text.split()) for text in texts) / max(1, len(texts)),
+        whole=len(rows) <= most and (seen is not None or len(head) < ROWS_TO_GUESS),
+        mean_words=sum(map(count_words, texts)) / max(1, len(texts)),
         language=scripts.guess(texts[:ENOUGH_FOR_LANGUAGE]),
         fields=tuple(flat(name) for name in names),
-        id_field=guess["id"],
-        title_field=guess["title"],
-        text_field=guess["text"],
+        id_field=fields.id,
+        title_field=fields.title,
+        text_field=fields.text,
+        tables=isinstance(FORMATS[found.format], Tables),
         splits=tuple(found.qrels),
         understood=(*(f"{name}: {value}" for name, value in found.facts().items()), *(seen.said() if seen else ())),
     )
 
 
-def _rows(found: Layout, seen: Corpus | None) -> Iterator[Row]:
+def _rows(found: Layout) -> Iterator[Row]:
     row = FORMATS[found.format]
-    if seen:
-        yield from seen.documents()
-    elif isinstance(row, Tables):
+    if isinstance(row, Tables):
         yield from row.open(found.corpus[0], Fields("", "", ""), Dialect()).rows
     else:
         yield from Corpus(found).documents()

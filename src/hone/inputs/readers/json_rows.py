@@ -13,6 +13,7 @@ from typing import Any, cast
 from hone.errors import UserError
 from hone.inputs.readers.decoding import Encoding, encoding_of, lines
 from hone.inputs.readers.files import File
+from hone.inputs.readers.foreign import refuse_pages
 from hone.inputs.readers.table import Dialect, Fields, Row, Table
 
 PIECE = 1 << 20
@@ -23,6 +24,8 @@ LARGEST_WHOLE = 512 << 20
 """Bytes of a file that is one object."""
 ACTIONS = ("index", "create", "update", "delete")
 HOLDERS = ("docs", "documents", "data", "rows", "records", "items", "results", "corpus", "passages", "articles")
+COLUMNS = {"text", "body", "content", "contents", "passage"}
+OWN_IDS = {"_id", "id", "doc_id", "docid", "document_id", "docno", "pid", "uuid"}
 Json = dict[str, Any]
 
 _decoder = json.JSONDecoder(parse_constant=lambda name: None)
@@ -42,6 +45,11 @@ def open_json(file: File, fields: Fields, dialect: Dialect) -> Table:
         facts["shape"] = "an array of objects"
         found = _value_rows(file, encoding, first)
     else:
+        if first and not first.startswith("{"):
+            refuse_pages(file, first, "JSON")
+            raise UserError(
+                f"{file} is not JSON, it begins with {first[:40]!r}; set prepare.format to how it is written"
+            )
         found = _spread_rows(file, encoding, facts)
     head = list(islice(found, 1))
     return _as_documents(file, head, chain(head, found), facts)
@@ -146,12 +154,20 @@ def _of_one_object(file: File, whole: Json, facts: dict[str, str]) -> Iterator[R
         )
     if len(whole) > 1 and all(isinstance(value, dict) for value in whole.values()):
         inner = [cast(Json, value) for value in whole.values()]
-        if all(list(one) == list(inner[0]) for one in inner) and all(key.isdecimal() for key in inner[0]) and inner[0]:
+        columns = all(key.isdecimal() for key in inner[0]) or bool(set(map(str.lower, whole)) & COLUMNS)
+        if inner[0] and columns and all(list(one) == list(inner[0]) for one in inner):
             facts["shape"] = "a table as pandas writes it, column by column"
-            rows = (
-                dict(zip(whole, cells, strict=True)) for cells in zip(*(one.values() for one in inner), strict=True)
+            given = bool(set(map(str.lower, whole)) & OWN_IDS)
+            cells = zip(*(one.values() for one in inner), strict=True)
+            rows = (dict(zip(whole, row, strict=True)) for row in cells)
+            return (
+                (f"{file}, row {at}", row if given else {"_id": key, **row})
+                for at, (key, row) in enumerate(zip(inner[0], rows, strict=True), 1)
             )
-            return ((f"{file}, row {at}", row) for at, row in enumerate(rows, 1))
+        numbered = list(whole) == [str(at) for at in range(len(whole))]
+        if numbered and set(map(str.lower, inner[0])) & OWN_IDS:
+            facts["shape"] = "a table as pandas writes it, row by row"
+            return ((f"{file}, row {at}", value) for at, value in enumerate(inner, 1))
         facts["shape"] = "an object for every id"
         return ((f"{file}, {key!r}", {"_id": key, **cast(Json, value)}) for key, value in whole.items())
     if len(whole) > 2 and all(isinstance(value, str) for value in whole.values()) and not set(whole) & set(HOLDERS):

@@ -16,8 +16,11 @@ import pyarrow.parquet as pq
 
 from hone.errors import UserError
 from hone.inputs.readers import qrel_files as qrels
+from hone.inputs.readers import topics
 from hone.inputs.readers.files import FAULTS, File, files_below, unpacked_name
-from hone.inputs.readers.formats import FORMATS, Format, format_of
+from hone.inputs.readers.foreign import FIRST_BYTES as SEEN_BYTES
+from hone.inputs.readers.foreign import FOREIGN, foreign, what_it_is
+from hone.inputs.readers.formats import FORMATS, Format, format_of, kind_of
 
 Role = Literal["corpus", "queries", "qrels", "training", ""]
 
@@ -40,6 +43,11 @@ SHARD = re.compile(r"[-_.]?\d{3,6}[-_]of[-_]\d{3,6}|[-_.]part[-_.]?\d+")
 JUDGEMENT_SUFFIXES = ("", ".txt", ".qrels", ".qrel", ".trec", ".tsv", ".csv", ".jsonl", ".json", ".parquet", ".test")
 NO_SPLIT = frozenset({"qrels", "qrel", "judgements", "judgments", "relevance", "data", "default", "tsv", "txt", "trec"})
 FIRST_BYTES = 1 << 16
+NO_FORMAT = "of no format that is read"
+MARKUP = (".md", ".markdown", ".mdx", ".rst")
+HTML = (".html", ".htm", ".xhtml")
+MANY_PAGES = 5
+"""So many pages are a corpus of pages, if the tables beside them are fewer than half as many."""
 NAMED = 3
 """So many names of files are listed, then how many there are."""
 
@@ -78,17 +86,21 @@ def layout(path: Path, format: Format = "auto") -> Layout:
     """What a corpus consists of. Raises UserError if it holds no documents, or of which files is not clear."""
     files = list(files_below(path))
     if path.is_file() and len(files) == 1:
-        return Layout(
-            path, format if format not in ("auto", "beir") else _format_of_one(files[0]), tuple(files), qrels={}
-        )
+        given = format not in ("auto", "beir")
+        return Layout(path, format if given else _format_of_one(files[0], alone=True), tuple(files), qrels={})
     left: list[tuple[File, str]] = []
     roles: dict[Role, list[File]] = {"corpus": [], "queries": [], "qrels": [], "training": [], "": []}
     texts: list[File] = []
+    asked: list[File] = []
     for file in files:
         kind = format_of(file.suffix)
         role = _role_of_name(file.name)
         if role == "qrels" and file.suffix in JUDGEMENT_SUFFIXES:
             roles["qrels"].append(file)
+        elif role == "queries" and file.suffix in topics.SUFFIXES:
+            asked.append(file)
+        elif (kind := kind_of(file)) == "trec":
+            roles[role or "corpus"].append(file)
         elif ABOUT_DATA.fullmatch(_last(file)):
             left.append((file, "describes the data"))
         elif kind == "text":
@@ -96,7 +108,18 @@ def layout(path: Path, format: Format = "auto") -> Layout:
         elif kind:
             roles[role or _role_of_fields(file)].append(file)
         elif not ABOUT.fullmatch(_last(file)):
-            left.append((file, "of no format that is read"))
+            left.append((file, _why_not(file).partition(";")[0]))
+    if roles["qrels"] and not roles["queries"]:
+        roles["queries"] = asked
+    else:
+        texts += [file for file in asked if file.suffix == ".txt"]
+        left += [(file, "queries without judgements") for file in asked if file.suffix != ".txt"]
+    tables = [*roles["corpus"], *roles[""]]
+    pages = sum(not ABOUT.fullmatch(_last(file)) for file in texts)
+    named = any(_role_of_name(_last(file)) == "corpus" for file in tables)
+    if format in ("auto", "beir") and not named and pages >= MANY_PAGES and pages > 2 * len(tables):
+        left += [(file, "tables beside many more pages") for file in tables]
+        roles["corpus"], roles[""] = [], []
     corpus = _corpus(path, format, roles, texts, left)
     chosen = set(corpus)
     left += [(file, "not the corpus, by name") for file in roles[""] if file not in chosen]
@@ -121,11 +144,15 @@ def _corpus(
 ) -> list[File]:
     """The files with documents: those named so, else all tables, else texts, else whatever tables there are."""
     pages = [file for file in texts if not ABOUT.fullmatch(_last(file))]
+    if format != "text" and any(file.suffix in MARKUP for file in pages):
+        left += [(file, "HTML beside Markdown") for file in pages if file.suffix in HTML]
+        pages = [file for file in pages if file.suffix not in HTML]
+        texts[:] = [file for file in texts if file.suffix not in HTML]
     order = (roles["corpus"], roles[""], pages, texts, roles["queries"], roles["training"])
     if format == "text":
         order = (texts,)
     elif format not in ("auto", "beir"):
-        wanted = [[file for file in files if format_of(file.suffix) == format] for files in order]
+        wanted = [[file for file in files if kind_of(file) == format] for files in order]
         order = tuple(wanted)
     corpus = next((files for files in order if files), [])
     if corpus:
@@ -134,14 +161,25 @@ def _corpus(
     if format not in ("auto", "beir"):
         wanted = " or ".join(FORMATS[format].suffixes)
         raise UserError(f"{path} holds no {wanted} file; correct prepare.corpus or prepare.format")
+    if other := next((file for file, why in left if why in FOREIGN), None):
+        raise UserError(f"{path} holds no corpus that is read: {other.name} is {_why_not(other)}")
     raise UserError(f"{path} holds no corpus: nothing of {known}; correct prepare.corpus")
 
 
-def _format_of_one(file: File) -> Format:
-    known = ", ".join(suffix for row in FORMATS.values() for suffix in row.suffixes)
-    found = format_of(file.suffix)
+def _why_not(file: File) -> str:
+    """Why a file of no format is not read: what it is, as far as that is known."""
+    try:
+        with file.open() as stream:
+            return foreign(file, stream.read(SEEN_BYTES)) or NO_FORMAT
+    except UserError:
+        return NO_FORMAT
+
+
+def _format_of_one(file: File, *, alone: bool = False) -> Format:
+    found = kind_of(file, alone=alone)
     if not found:
-        raise UserError(f"{file} is none of {known}; set prepare.format to how it is written")
+        known = ", ".join(suffix for row in FORMATS.values() for suffix in row.suffixes)
+        raise what_it_is(file, lambda: f"is none of {known}; set prepare.format to how it is written")
     return found
 
 

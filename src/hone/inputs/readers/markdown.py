@@ -25,6 +25,9 @@ from hone.inputs.readers.values import text_of
 
 FENCES = {"---": ("---", "..."), "+++": ("+++",)}
 KEY = re.compile(r"(\w[\w -]*):(?:\s+(.*))?")
+ANCHOR = re.compile(r"\s*\{#[^{}]*\}$")
+"""What sites write after a heading to name its link."""
+REMARK = re.compile(r"\{/\*.*\*/\}", re.DOTALL)
 ESM = re.compile(r"(?:import|export)\s")
 UNSEEN = ("script", "style", "head", "template")
 BREAKS = ("br", "p", "div", "li", "tr", "td", "th", "details", "summary", "h1", "h2", "h3", "h4", "h5", "h6")
@@ -90,19 +93,20 @@ def _sections(matter: Mapping[str, Any], body: str, *, esm: bool) -> Iterator[Se
     """The sections with text in them; of a page that has none, its title."""
     title = _field(matter, ("title",))
     tags = _field(matter, TAGS, ", ")
-    texts = [text for text in (_field(matter, SUMMARY), f"Tags: {tags}" if tags else "") if text]
+    matter_texts = [text for text in (_field(matter, SUMMARY), f"Tags: {tags}" if tags else "") if text]
+    texts = list(matter_texts)
     above: list[tuple[int, str]] = [(0, title)] if title else []
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(body)
     html, said, inside_heading = _Visible(), False, False
     for place, token in enumerate(tokens):
         if token.type == "heading_open" and token.level == 0:
-            if texts:
-                said = True
+            if texts and texts != matter_texts:
+                said, matter_texts = True, []
                 yield Section(tuple(name for _, name in above), tuple(texts))
-            level, name = int(token.tag[1:]), flat(_inline(tokens[place + 1]))
+            level, name = int(token.tag[1:]), ANCHOR.sub("", flat(_inline(tokens[place + 1])))
             above = [one for one in above if one[0] < level]
             above = above if above and name == above[-1][1] else [*above, (level, name)]
-            texts, inside_heading = [], True
+            texts, inside_heading = list(matter_texts), True
         elif token.type == "heading_close":
             inside_heading = inside_heading and token.level != 0
         elif not inside_heading and (text := _seen(token, html, esm=esm)).strip():
@@ -114,6 +118,8 @@ def _sections(matter: Mapping[str, Any], body: str, *, esm: bool) -> Iterator[Se
 def _seen(token: Token, html: "_Visible", *, esm: bool) -> str:
     """What readers see of a block that is not a heading; of MDX neither imports nor exports."""
     if token.type == "inline":
+        if esm and REMARK.fullmatch(token.content.strip()):
+            return ""
         return "" if esm and token.level == 1 and ESM.match(token.content) else _inline(token)
     if token.type == "html_block":
         return html.read(token.content)

@@ -2,7 +2,7 @@
 
 import mmap
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 from hone.errors import UserError
 from hone.inputs import parquet_guard
 from hone.inputs.readers.files import FAULTS, File, shown
+from hone.inputs.readers.foreign import FIRST_BYTES, refuse_binary, refuse_pages
 from hone.inputs.readers.table import Dialect, Fields, Row, Table
 
 LARGEST_CHUNK = 256 << 20
 MOST_EXPANSION = 20
 ROWS_AT_ONCE = 1_024
+PARQUET = b"PAR1"
 AS_DICTIONARY = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"}
 """Encodings that pyarrow reads as a dictionary: a column then takes the memory of its encoded pages, not that of what
 they expand to. Of other columns only one batch is held decoded."""
@@ -116,6 +118,11 @@ def _readable(file: File) -> Generator["mmap.mmap | bytes"]:
         with Path(file.path).open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data
     except (pa.ArrowException, ValueError, *FAULTS) as error:
+        with suppress(*FAULTS), file.open() as stream:
+            start = stream.read(FIRST_BYTES)
+            if not start.startswith(PARQUET):
+                refuse_binary(file, start)
+                refuse_pages(file, start.decode("latin-1"), "Parquet")
         flaw = str(error).partition("\n")[0]
         raise UserError(f"{file} is not readable Parquet ({flaw}); write it again") from error
 

@@ -23,6 +23,7 @@ GRADE = ("score", "relevance", "rel", "label", "grade", "judgment", "judgement",
 SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon"}
 ITERATION = ("0", "Q0", "q0")
 SAMPLE = 200
+SCIENTIFIC = re.compile(r"[+-]?\d{1,20}\.?\d{0,20}[eE][+-]?\d{1,2}", re.ASCII)
 WHOLE = re.compile(r"[+-]?\d{1,10}(\.0*)?")
 
 
@@ -135,12 +136,16 @@ def _order(file: File, sample: list[list[str]], places: Sequence[int]) -> Order:
 
 
 def _relevance(value: object, where: str) -> int:
+    if isinstance(value, bool):
+        return int(value)
     text = str(value).strip()
     whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_RELEVANCE
     if whole:
         return cast(int, value)
     if WHOLE.fullmatch(text) and text.isascii() and abs(int(text.partition(".")[0])) <= LARGEST_RELEVANCE:
         return int(text.partition(".")[0])
+    if SCIENTIFIC.fullmatch(text) and float(text).is_integer() and abs(float(text)) <= LARGEST_RELEVANCE:
+        return int(float(text))
     raise UserError(f"{where}: relevance {text[:40]!r} is not a whole number; write 0, 1, 2 ...")
 
 
@@ -149,6 +154,9 @@ def of_mapping(rows: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[Qrel]:
     for where, row in rows:
         own = row.pop("_id", None)  # where each query is one object
         for query_id, docs in [(str(own), row)] if own is not None else row.items():
+            if isinstance(docs, list):  # those that are relevant
+                yield from (judgement(where, query_id, doc_id, 1) for doc_id in cast(list[object], docs))
+                continue
             if not isinstance(docs, Mapping):
                 raise UserError(f"{where}: {query_id[:40]!r} has no documents with their relevance; write them there")
             for doc_id, grade in cast(Mapping[str, object], docs).items():

