@@ -31,7 +31,7 @@ demo: $(VENV)/.run ## specialise MiniLM to the standard library's documentation
 	@$(BIN)/hone run $(DEMO)/demo.yaml --store $(DEMO)/store
 
 pictures: $(VENV)/.dev demo ## the pictures in docs/, of the demo's report and page
-	@$(BIN)/python tests/pictures.py $(DEMO)/store demo docs "run a command and capture its output"
+	@$(BIN)/python tests/support/pictures.py $(DEMO)/store demo docs "run a command and capture its output"
 
 derive: $(VENV)/.dev ## write everything that derives from the stages: components/
 	@$(BIN)/python -m hone.kubeflow

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
 DOCS_PER_QUERY = 20
 ROWS = 8_192
 TOKENS_PER_DOC, TEXTS_PER_BATCH, BATCHES = 100, 4_096, 10

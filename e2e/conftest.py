@@ -13,7 +13,7 @@ import boto3
 import pytest
 import yaml
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests/support"))
 
 import ceph
 import corpora

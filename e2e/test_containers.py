@@ -41,7 +41,7 @@ from hone.stages import STAGES
 from hone.storage.addresses import open_store
 from hone.storage.base import Store
 from hone.storage.local import LocalStore
-from test_images import pins
+from image_pins import pins
 
 ROOT = Path(__file__).parents[1]
 CUDA = ("nvidia-", "cuda-", "triton", "faiss-gpu")

@@ -11,6 +11,7 @@ import boto3
 import pytest
 from hypothesis import settings
 
+import ceph
 from ceph import Gateway
 
 # Tests run side by side, a process for each core: threads of their own would only get in each other's way.
@@ -76,7 +77,7 @@ def bucket(gateway: Gateway, aws: pytest.MonkeyPatch) -> str:
 
 
 def _start_ceph(shared: Path, told: Path, owner: int) -> None:
-    command = [sys.executable, str(Path(__file__).with_name("ceph.py")), str(shared / "ceph"), str(owner)]
+    command = [sys.executable, ceph.__file__, str(shared / "ceph"), str(owner)]
     with (shared / "ceph.err").open("w") as errors:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
     assert child.stdout

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from kfp import components, dsl
-from kfp.local import executor_input_utils, executor_output_utils
 
 from hone import settings
 from hone.engine import record, runner
@@ -20,8 +19,7 @@ from hone.kubeflow.components import COMPONENTS, component, parents, producers
 from hone.kubeflow.launcher import launch, local_file
 from hone.stages import STAGES, stage
 from hone.storage.local import LocalStore
-
-ROOT = Path(__file__).parents[1]
+from kfp_task import ROOT, call
 
 
 def test_every_derived_file_is_fresh() -> None:
@@ -72,15 +70,6 @@ def corpus(folder: Path) -> Path:
 def settings_of(tmp_path: Path) -> dict[str, Any]:
     source = str(corpus(tmp_path / "corpus"))
     return {"name": "small", "preset": "cpu", "student": {"model": source}, "prepare": {"corpus": source}}
-
-
-def call(name: str, root: Path, **arguments: Any) -> dict[str, Any]:
-    """Runs a component with the executor input that kfp itself makes, and reads its outputs as kfp does."""
-    spec = components.load_component_from_file(str(ROOT / "components" / name / "component.yaml"))
-    ir = next(iter(spec.pipeline_spec.components.values()))
-    given = executor_input_utils.construct_executor_input(ir, arguments, str(root), block_input_artifact=True)
-    launch(name, json.dumps(executor_input_utils.executor_input_to_dict(given, ir)))
-    return executor_output_utils.get_outputs_for_task(given, ir)
 
 
 def test_a_launched_stage_gives_the_result_of_the_laptop_and_shows_its_manifest(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_second_script_that_the_document_has_too_is_right() -> None:
 
 def test_a_wrong_form_is_a_reason_for_a_model_and_none_for_people() -> None:
     cleaner = Cleaner(set(), Rules(2, 64, 8))
-    found = cleaner.judge(Draft("vllm", "claim", "d", "Do wings stall?", "wings", by_model=True, form="statement"))
+    found = cleaner.check(Draft("vllm", "claim", "d", "Do wings stall?", "wings", by_model=True, form="statement"))
     assert found is not None
     assert found.reason == "wrong form"
-    assert cleaner.judge(Draft("log", "log", "", "最优 nozzle shape")) is None
+    assert cleaner.check(Draft("log", "log", "", "最优 nozzle shape")) is None

@@ -183,7 +183,7 @@ def test_a_manifest_with_any_value_anywhere_is_read_or_refused(tmp_path: Path, p
 
 
 def test_no_input_that_coverage_leads_to_brings_any_reader_down() -> None:
-    harness = Path(__file__).with_name("fuzzing.py")
+    harness = Path(__file__).parent / "support/fuzzing.py"
     command = [sys.executable, str(harness), "-runs=2000", "-seed=7", "-verbosity=0"]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-2_000:]

@@ -22,8 +22,8 @@ from hone.results.registry import Release
 from hone.stages import publish
 from hone.storage.local import LocalStore
 from registries import Registries, serving
-from test_registry import add, put, results
-from test_registry import published as published_stage
+from released import add, put, results
+from released import published as published_stage
 
 
 @pytest.fixture

@@ -12,19 +12,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-ROOT = Path(__file__).parents[1]
-IMAGES = ROOT / "images"
+from image_pins import IMAGES, ROOT, pins
+
 EXTRAS = dict(
     re.findall(r"\[(\w+)\]=([\w,-]*)", (IMAGES / "images.sh").read_text("utf-8").split("declare -A extras=")[1])
 )
-
-
-def pins(name: str) -> dict[str, Version]:
-    lines = (IMAGES / f"{name}.txt").read_text("utf-8").split()
-    pairs = [line.split("==") for line in lines]
-    found = {canonicalize_name(package): Version(version) for package, version in pairs}
-    assert len(found) == len(lines), f"{name}.txt pins a package twice"
-    return found
 
 
 def test_the_recipe_is_clean() -> None:

@@ -8,7 +8,7 @@ import tiny
 from drafting import corpus, generated, prepared
 from generating import kill
 from hone.storage.local import LocalStore
-from test_openai_api import KEY, sections, serving
+from openai_server import KEY, sections, serving
 
 KILLS = 20
 

@@ -22,7 +22,7 @@ from hone.kubeflow.study import study_of
 from hone.report.ablation import ablation_markdown
 from hone.stages import STAGES
 from hone.storage.local import LocalStore
-from test_components import call as launched
+from kfp_task import call as launched
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"

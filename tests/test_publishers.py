@@ -40,7 +40,7 @@ def publisher(place: str, folder: Path, version: str, *fate: str) -> subprocess.
     (made / "1_Pooling").mkdir(parents=True)
     (made / "model.safetensors").write_text(f"weights of {version}")
     (made / "1_Pooling/config.json").write_text("{}")
-    command = [sys.executable, str(HERE / "publishers.py"), place, str(made), version, *fate]
+    command = [sys.executable, str(HERE / "support/publishers.py"), place, str(made), version, *fate]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 

@@ -18,7 +18,7 @@ from hone.backends.teachers.rerank_endpoint import RerankEndpoint
 from hone.backends.teachers.settings import OneTeacher
 from hone.errors import TransientError, UserError
 from hone.storage.local import LocalStore
-from test_score import world
+from scoring import world
 
 QUERIES = ["heat flow", "a wing", "shock waves in nozzles", "heat flow", "stall"]
 DOCS = ["heat", "a wing in a slip stream " * 9, "shock waves and flow", "", "the stall of wings " * 3]

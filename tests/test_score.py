@@ -27,9 +27,7 @@ from hone.backends.teachers.pair_models import PairModel
 from hone.errors import UserError
 from hone.results.manifest import Manifest
 from hone.storage.local import LocalStore
-
-WORDS = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock", "wedge", "heat"]
-DOCS, QUERIES, DEPTH = 60, 90, 6
+from scoring import DEPTH, DOCS, QUERIES, WORDS, world
 
 
 @pytest.fixture(scope="module")
@@ -43,25 +41,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
 @pytest.fixture
 def many_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_module, "ROWS_PER_BUCKET", 9)
-
-
-def world(*, log: int = 0) -> dict[str, pa.Table]:
-    """Documents of very different lengths, queries of words of one, and candidates that hold it; `log` without it."""
-    draw = random.Random(5)
-    texts = [" ".join(draw.choices(WORDS, k=draw.choice((3, 12, 40)))) for _ in range(DOCS)]
-    ids = [f"d{number}" for number in range(DOCS)]
-    queries = [(f"q{n}", ids[n % DOCS], " ".join(draw.choices(texts[n % DOCS].split(), k=4))) for n in range(QUERIES)]
-    lists = [draw.sample([doc_id, *draw.sample([i for i in ids if i != doc_id], DEPTH - 1)], DEPTH)
-             for _, doc_id, _ in queries]  # fmt: skip
-    sources = ["" if number < log else doc_id for number, (_, doc_id, _) in enumerate(queries)]
-    names, texts_of = [query_id for query_id, _, _ in queries], [text for *_, text in queries]
-    return {
-        "docs": tables.DOCS.of(ids, [""] * DOCS, texts, [False] * DOCS),
-        "judged_queries": tables.JUDGED_QUERIES.of([], [], []),
-        "qrels": tables.QRELS.of([], [], []),
-        "queries": tables.QUERIES.of(names, texts_of, sources, ["x"] * QUERIES, ["search"] * QUERIES),
-        "candidates": tables.CANDIDATES.of(names, lists, [[0.5] * DEPTH] * QUERIES, [[]] * QUERIES),
-    }
 
 
 def lists_of(store: LocalStore, inputs: dict[str, Manifest], scored: Manifest) -> Manifest:

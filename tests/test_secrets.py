@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pytest
 
 import chain
-import test_openai_api as endpoint
+import openai_server as endpoint
 from fake_s3 import s3_with
 from hone import settings
 from hone.errors import UserError

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    command = [sys.executable, str(HERE / "vllm_on_cpu.py"), str(tmp_path_factory.mktemp("vllm"))]
+    command = [sys.executable, str(HERE / "support/vllm_on_cpu.py"), str(tmp_path_factory.mktemp("vllm"))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3_000:]
