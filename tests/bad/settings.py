@@ -98,7 +98,7 @@ CASES: dict[str, Case] = {
     ),
     "an input outside the store": (
         lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", "docs=../../x"),
-        r"no key of a store",
+        r"not a key of a store",
     ),
     "no input": (
         lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml"),
