@@ -3,6 +3,7 @@
 import random
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -240,7 +241,7 @@ def test_queries_that_come_again_are_judged_as_if_each_were_looked_at_by_itself(
 def test_the_drafts_of_a_log_are_those_of_its_rows_whatever_is_remembered(store: LocalStore, tmp_path: Path) -> None:
     rows_of_log = ["mach  waves", "stall flutter", "Mach waves", "mach  waves", "stall flutter", "heat"]
     inputs = prepared(store, corpus(4))
-    sections = {"sources": ("log",), "query_log": log(tmp_path, *rows_of_log), "log": {"min_count": 2}}
+    sections: dict[str, Any] = {"sources": ("log",), "query_log": log(tmp_path, *rows_of_log), "log": {"min_count": 2}}
     manifest = generated(store, inputs, **sections)
     assert [row["text"] for row in rows(store, manifest)] == ["mach waves", "stall flutter"]
     lost = rows(store, manifest, "dropped_by_generate")

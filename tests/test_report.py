@@ -13,14 +13,14 @@ from rich.console import Console
 
 from hone.evaluation.metrics import MEASURES
 from hone.inputs.references import declared_licence
-from hone.report import before_after, charts
+from hone.report import charts
 from hone.report.findings import Findings, Origin, headline
 from hone.report.html import element
 from hone.report.markdown import card, markdown
 from hone.report.markdown_text import escaped
 from hone.report.page import page
 from hone.report.query_sources import queries
-from hone.report.terminal_table import rows
+from hone.report.terminal_table import before_after, rows
 from hone.results.manifest import Manifest
 from story import EVIL, UNMEASURED, VERDICT, measured, story
 

@@ -11,24 +11,26 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any
-
-import structlog
-from structlog.contextvars import bound_contextvars, merge_contextvars
 
 from hone.errors import UserError
 from hone.secrets import without_secrets
 
 CLEAR = "\r\x1b[2K"
-LOUD = ("warning", "error", "critical")
+LOUD = ("warning", "error")
+_names: ContextVar[dict[str, str]] = ContextVar("names")
 _kept: ContextVar[tuple[list[str], ...]] = ContextVar("kept", default=())
 
 
 @contextmanager
 def about(**names: str) -> Generator[None]:
     """Every event of the block belongs to this run, stage or shard."""
-    with bound_contextvars(**names):
+    mark = _names.set({**_names.get({}), **names})
+    try:
         yield
+    finally:
+        _names.reset(mark)
 
 
 @contextmanager
@@ -37,25 +39,46 @@ def kept(**names: str) -> Generator[list[str]]:
     lines: list[str] = []
     mark = _kept.set((*_kept.get(), lines))
     try:
-        with bound_contextvars(**names):
+        with about(**names):
             yield lines
     finally:
         _kept.reset(mark)
 
 
-def _render(logger: object, method: str, event: Any) -> str:
+class Log:
+    """Takes events: a sentence, and facts beside it."""
+
+    def info(self, event: str, **facts: object) -> None:
+        """Something happened as it should."""
+        _say("info", event, facts)
+
+    def warning(self, event: str, **facts: object) -> None:
+        """Something is not as it should be, and the work goes on."""
+        _say("warning", event, facts)
+
+    def error(self, event: str, **facts: object) -> None:
+        """Something is broken."""
+        _say("error", event, facts)
+
+
+log = Log()
+
+
+def _say(level: str, sentence: str, facts: dict[str, object]) -> None:
+    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    event = {**_names.get({}), **facts, "event": sentence, "level": level, "time": now}
     line = without_secrets(json.dumps(event, default=str, ensure_ascii=False))
     for lines in _kept.get():
         lines.append(line)
     if file := os.environ.get("HONE_LOG_FILE"):
         _add(file, line)
     form = os.environ.get("HONE_LOG") or "warnings"
-    if form == "off" or (form == "warnings" and event["level"] not in LOUD):
-        raise structlog.DropEvent
-    if form == "json":
-        return line
-    # A line of progress may stand there.
-    return (CLEAR if sys.stderr.isatty() else "") + _text(json.loads(line))
+    if form == "off" or (form == "warnings" and level not in LOUD):
+        return
+    if form != "json":
+        # A line of progress may stand there.
+        line = (CLEAR if sys.stderr.isatty() else "") + _text(json.loads(line))
+    print(line, file=sys.stderr, flush=True)
 
 
 def _add(file: str, line: str) -> None:
@@ -74,16 +97,3 @@ def _text(event: dict[str, Any]) -> str:
     facts = " ".join(f"{name}={value}" for name, value in event.items())
     loud = "" if level == "info" else f"{level}: "
     return f"{time[11:19]} {where or 'hone'}: {loud}{message}  {facts}".rstrip()
-
-
-structlog.configure(
-    processors=[
-        merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        _render,
-    ],
-    logger_factory=lambda *names: structlog.PrintLogger(sys.stderr),
-    cache_logger_on_first_use=False,
-)
-log: Any = structlog.get_logger()

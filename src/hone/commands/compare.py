@@ -7,7 +7,7 @@ import typer
 
 from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
 from hone.commands.output import console
-from hone.report import before_after
+from hone.report.terminal_table import before_after
 from hone.scratch import scratch_folder
 from hone.serving.compare import compare as compared
 from hone.serving.compare import write_report

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hone.report import before_after
 from hone.report.next_step import next_step
+from hone.report.terminal_table import before_after
 from hone.results.manifest import Manifest, load_manifest
 from hone.results.table_io import fetch_folder
 from hone.scratch import scratch_folder

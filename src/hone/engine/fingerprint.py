@@ -7,9 +7,10 @@ command line, and the report for every stage but the one that draws it) changes 
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple, cast
 
 from hone.backends import BACKENDS
 from hone.config import StageConfig, chosen_backends
@@ -28,7 +29,7 @@ def code_digest(stage: str, config: StageConfig) -> str:
     """sha256 (hex, 16 digits) over the code of a stage with these settings."""
     digest = hashlib.sha256()
     for name in sorted(modules(f"hone.stages.{stage}", chosen_backends(config))):
-        digest.update(f"{name}\0{_tree_digest(name)}\0".encode())
+        digest.update(f"{name}\0{_read(name).digest}\0".encode())
     return digest.hexdigest()[:16]
 
 
@@ -44,17 +45,33 @@ def modules(module: str, chosen: Iterable[tuple[str, str]] = ()) -> set[str]:
             continue
         if name not in seen and name not in PLUMBING and f"{name}.".startswith(ROOMS):
             seen.add(name)
-            queue.extend(_imported(name))
+            queue.extend(_read(name).imported)
     return seen
 
 
+class _Module(NamedTuple):
+    """The modules of ours that one imports, and the digest of its syntax tree."""
+
+    imported: tuple[str, ...]
+    digest: str
+
+
 @cache
-def _imported(name: str) -> tuple[str, ...]:
+def _read(name: str) -> _Module:
+    file = _file(name)
+    assert file is not None, f"{name} is imported and has no file"
+    tree = ast.parse(file.read_text("utf-8"))
+    lines: list[str] = []
+    _say(tree, lines)
+    return _Module(_imported(tree), hashlib.sha256("\n".join(lines).encode()).hexdigest())
+
+
+def _imported(tree: ast.Module) -> tuple[str, ...]:
     """The modules that a module imports, also by the doors of backends."""
-    tree = _tree(name)
     found: set[str] = set()
     doors: dict[str, str] = {}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    for node in nodes:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names if alias.name.startswith("hone."))
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "hone":
@@ -66,7 +83,7 @@ def _imported(name: str) -> tuple[str, ...]:
                     doors[alias.asname or alias.name] = inner
                 else:
                     found.add(inner)
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in doors:
             door = doors[node.value.id]
             found.add(_door(door)[node.attr])
@@ -88,32 +105,22 @@ def _door(package: str) -> dict[str, str]:
     return found
 
 
-@cache
-def _tree_digest(name: str) -> str:
-    return hashlib.sha256("\n".join(_said(_tree(name))).encode()).hexdigest()
-
-
-def _said(node: object) -> Iterator[str]:
-    """A syntax tree as lines that are the same in every version of Python, docstrings left out."""
+def _say(node: object, lines: list[str]) -> None:
+    """Adds a syntax tree as lines that are the same in every version of Python, docstrings left out."""
     if isinstance(node, ast.AST):
-        yield type(node).__name__
-        for field, value in ast.iter_fields(node):
-            if field not in UNLIKE and value not in (None, []):
-                yield f"{field}="
-                yield from _said(value)
+        lines.append(type(node).__name__)
+        for field in node._fields:
+            value = getattr(node, field, None)
+            if value is not None and value != [] and field not in UNLIKE:
+                lines.append(f"{field}=")
+                _say(value, lines)
     elif isinstance(node, list):
-        for item in node:
+        for item in cast(list[object], node):
             if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)):
-                yield from _said(item)
-        yield "."
+                _say(item, lines)
+        lines.append(".")
     else:
-        yield repr(node)
-
-
-def _tree(name: str) -> ast.Module:
-    file = _file(name)
-    assert file is not None, f"{name} is imported and has no file"
-    return ast.parse(file.read_text("utf-8"))
+        lines.append(repr(node))
 
 
 @cache

@@ -1,17 +1,20 @@
 """The before/after table for a terminal."""
 
 from collections.abc import Mapping
-from typing import Any
-
-from rich import box
-from rich.markup import escape
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from hone.report.findings import STUDENTS, headline, interval, p_cell, points
 
+if TYPE_CHECKING:
+    from rich.table import Table
 
-def before_after(metrics: Mapping[str, Any], names: tuple[str, str] = STUDENTS) -> Table:
+
+def before_after(metrics: Mapping[str, Any], names: tuple[str, str] = STUDENTS) -> "Table":
     """metrics.json as a table: a row for each measure of each set, under the finding."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(
         title=escape(headline(metrics, names)),
         title_justify="left",

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
-import chardet
-
 from hone.errors import UserError
 from hone.inputs.readers.files import BUFFER, File
 from hone.inputs.readers.foreign import refuse_binary
@@ -142,6 +140,8 @@ def _not_utf8(stream: io.BufferedReader) -> bytes:
 
 def _guess(odd: bytes) -> str:
     """The encoding of lines that are not UTF-8; empty if they look like no text."""
+    import chardet
+
     if not (BESIDE_LETTERS.search(odd) or SEVERAL.search(odd)):
         return ""
     name = chardet.detect(odd)["encoding"] or ""

@@ -9,11 +9,9 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from html.parser import HTMLParser
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 from hone.core.text import flat
 from hone.errors import UserError
@@ -22,6 +20,9 @@ from hone.inputs.readers.files import File
 from hone.inputs.readers.sections import Page, Section
 from hone.inputs.readers.table import Dialect
 from hone.inputs.readers.values import text_of
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 FENCES = {"---": ("---", "..."), "+++": ("+++",)}
 KEY = re.compile(r"(\w[\w -]*):(?:\s+(.*))?")
@@ -91,6 +92,8 @@ def _field(matter: Mapping[str, Any], names: Sequence[str], between: str = " ") 
 
 def _sections(matter: Mapping[str, Any], body: str, *, esm: bool) -> Iterator[Section]:
     """The sections with text in them; of a page that has none, its title."""
+    from markdown_it import MarkdownIt
+
     title = _field(matter, ("title",))
     tags = _field(matter, TAGS, ", ")
     matter_texts = [text for text in (_field(matter, SUMMARY), f"Tags: {tags}" if tags else "") if text]
@@ -115,7 +118,7 @@ def _sections(matter: Mapping[str, Any], body: str, *, esm: bool) -> Iterator[Se
         yield Section(tuple(name for _, name in above), tuple(texts))
 
 
-def _seen(token: Token, html: "_Visible", *, esm: bool) -> str:
+def _seen(token: "Token", html: "_Visible", *, esm: bool) -> str:
     """What readers see of a block that is not a heading; of MDX neither imports nor exports."""
     if token.type == "inline":
         if esm and REMARK.fullmatch(token.content.strip()):
@@ -126,7 +129,7 @@ def _seen(token: Token, html: "_Visible", *, esm: bool) -> str:
     return token.content if token.type in ("fence", "code_block") else ""
 
 
-def _inline(token: Token) -> str:
+def _inline(token: "Token") -> str:
     """What readers see of a line: text and code, the words of links, and what stands for a picture."""
     found: list[str] = []
     for child in token.children or []:

@@ -4,16 +4,16 @@ import io
 import re
 import textwrap
 from collections.abc import Iterator
-
-from docutils import nodes
-from docutils.core import publish_doctree
-from docutils.utils import SystemMessage
+from typing import TYPE_CHECKING
 
 from hone.inputs.readers.decoding import encoding_of, lines
 from hone.inputs.readers.files import File
 from hone.inputs.readers.plain_text import open_text
 from hone.inputs.readers.sections import Page, Section
 from hone.inputs.readers.table import Dialect
+
+if TYPE_CHECKING:
+    from docutils import nodes
 
 NOTHING_ELSE = {
     "file_insertion_enabled": False, "raw_enabled": False, "report_level": 5, "halt_level": 6, "warning_stream": None,
@@ -29,17 +29,14 @@ WITHOUT_TEXT = (
     "tabularcolumns", "image", "figure", "literalinclude", "program", "default-domain", "sectionauthor", "codeauthor",
 )  # fmt: skip
 DEEPEST = 5
-UNSEEN = (
-    nodes.comment,
-    nodes.system_message,
-    nodes.substitution_definition,
-    nodes.target,
-    nodes.raw,
-)
+UNSEEN = ("comment", "system_message", "substitution_definition", "target", "raw")
+"""Kinds of nodes that a reader does not see."""
 
 
 def open_restructured(file: File, dialect: Dialect) -> Page:
     """A page of reStructuredText; one that cannot be parsed is read as plain text. Raises UserError."""
+    from docutils.utils import SystemMessage
+
     encoding = encoding_of(file, dialect.encoding)
     source = "\n".join(line for _, line in lines(file, encoding))
     try:
@@ -50,8 +47,12 @@ def open_restructured(file: File, dialect: Dialect) -> Page:
     return Page(_sections(tree, ()), {"encoding": str(encoding)})
 
 
-def _tree(source: str, depth: int = 0) -> nodes.document:
+def _tree(source: str, depth: int = 0) -> "nodes.document":
     """The parsed page, what its readers do not see left out. Raises SystemMessage and ValueError."""
+    from docutils import nodes
+    from docutils.core import publish_doctree
+
+    unseen = _unseen()
     source = ROLE.sub(lambda found: found[1].lstrip("~!"), source)
     tree = publish_doctree(source, settings_overrides={**NOTHING_ELSE, "warning_stream": io.StringIO()})
     for message in list(tree.findall(nodes.system_message)):
@@ -59,14 +60,22 @@ def _tree(source: str, depth: int = 0) -> nodes.document:
         unknown = DIRECTIVE.match(block.astext()) if block is not None else None
         told = _of_unknown(unknown, depth) if unknown and depth < DEEPEST else []
         message.parent.replace(message, told)
-    for node in list(tree.findall(lambda one: isinstance(one, UNSEEN))):
+    for node in list(tree.findall(lambda one: isinstance(one, unseen))):
         if node.parent is not None:
             node.parent.remove(node)
     return tree
 
 
-def _of_unknown(found: re.Match[str], depth: int) -> list[nodes.Node]:
+def _unseen() -> "tuple[type[nodes.Node], ...]":
+    from docutils import nodes
+
+    return tuple(getattr(nodes, name) for name in UNSEEN)
+
+
+def _of_unknown(found: re.Match[str], depth: int) -> "list[nodes.Node]":
     """What stands in a directive that is not docutils' own, such as Sphinx's `versionadded` and `function`."""
+    from docutils import nodes
+
     name, arguments, inside = found.groups()
     if name in WITHOUT_TEXT:
         return []
@@ -75,11 +84,13 @@ def _of_unknown(found: re.Match[str], depth: int) -> list[nodes.Node]:
     return [*said, *_tree(body, depth + 1).children] if body.strip() else [*said]
 
 
-def _sections(node: nodes.Element, above: tuple[str, ...]) -> Iterator[Section]:
+def _sections(node: "nodes.Element", above: tuple[str, ...]) -> Iterator[Section]:
     """The texts of a section under its headings, then those of the sections in it."""
+    from docutils import nodes
+
     title = next((child.astext() for child in node.children if isinstance(child, nodes.title)), "")
     path = (*above, title) if title else above
-    own = [child for child in node.children if not isinstance(child, (nodes.section, nodes.title, *UNSEEN))]
+    own = [child for child in node.children if not isinstance(child, (nodes.section, nodes.title, *_unseen()))]
     texts = tuple(text for child in own if (text := child.astext()).strip())
     inner = [child for child in node.children if isinstance(child, nodes.section)]
     if texts or (path and not inner):

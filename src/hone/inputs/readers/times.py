@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
-from dateutil import parser, tz
 
 from hone.errors import UserError
 
@@ -112,12 +111,16 @@ def _by_hand(text: str) -> Moment | None:
 
 
 def _whole(text: str, *, day_first: bool) -> float | None:
+    from dateutil import parser
+
     found = [parser.parse(text, default=one, dayfirst=day_first, tzinfos=_zone) for one in DEFAULTS]
     times = {_timestamp(one.replace(hour=0, minute=0, second=0, microsecond=0)) for one in found}
     return _timestamp(found[0]) if len(times) == 1 else None
 
 
 def _zone(name: str | None, offset: int | None) -> datetime.tzinfo:
+    from dateutil import tz
+
     if offset is not None:
         return tz.tzoffset(None, offset)
     if name in ("UTC", "GMT", "Z", None):
