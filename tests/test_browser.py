@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from browser import faults, needs_browser, opened, show
+from hone.evaluation.statistics import Comparison
+from hone.report.ablation import Ablation, Curve, Row, Saturation, ablation_page, saturation_page
 from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain
 from hone.report.page import page as report_page
 from hone.serving.page import Judgements, Server, query_id
@@ -144,3 +146,39 @@ def test_every_text_of_the_served_page_is_escaped(served: Server) -> None:
     text = ask(served, "GET", "/?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E")[1]
     assert "<script" not in text
     assert 'value="&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;"' in text
+
+
+@needs_browser
+def test_the_table_of_an_ablation_fits_its_page_and_a_refusal_is_read_in_full(tmp_path: Path) -> None:
+    beside = Comparison(0.45, 0.44, -0.01, (-0.021, -0.001), 0.0004)
+    changes = "teacher.kind: fusion, teacher.lexical_weight: 0, teacher.feedback_docs: 0, teacher.force: True"
+    rows = [Row("recipe", "full recipe", "", 1935, 0.43, 0.45, (0.017, 0.016, 0.018), None, 65.0)]
+    gains = (-0.017, -0.017, -0.017)
+    names = [f"the student as its own teacher {number}" for number in range(3)]
+    rows += [Row("teacher", name, changes, 1935, 0.43, 0.44, gains, beside, 400.0) for name in names]
+    why = f"refused: the teacher is not better: {'its nDCG@10 is not above. ' * 6}set teacher.force: true"
+    rows.append(Row("teacher", "refused", changes, note=why))
+    path = tmp_path / "ablation.html"
+    path.write_text(ablation_page(Ablation("wings", "test", 150, "dense", (17, 18, 19), tuple(rows))), "utf-8")
+    with opened() as page:
+        show(page, path)
+        assert page.title().startswith("Of 3 variants 3 are worse than the full recipe")
+        wide = page.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth)"
+        )
+        assert wide == []
+        assert page.locator("td", has_text=why).count() == 1
+        assert not faults(page)
+
+
+@needs_browser
+def test_a_saturation_curve_shows_its_interval(tmp_path: Path) -> None:
+    line = tuple((float(x), 0.01 * x / (x + 400)) for x in range(100, 2000, 100))
+    curve = Curve("queries", line[:5], line, line, line, 1000, (0.001, 0.003), 130.0, 0.04)
+    path = tmp_path / "saturation.html"
+    path.write_text(saturation_page(Saturation("wings", "test", 150, "dense", (17,), (curve,))), "utf-8")
+    with opened() as page:
+        show(page, path)
+        drawn = "[...document.querySelectorAll('.line polyline')].map(one => getComputedStyle(one).stroke)"
+        assert "none" not in page.evaluate(drawn)
+        assert not faults(page)

@@ -12,7 +12,7 @@ from hone.report.markdown_text import escaped
 from hone.report.style import CSS
 
 HEADINGS = (
-    "variant", "lists", "gain over the base", "of each seed", "against the full recipe", "95% interval", "p", "cost",
+    "variant", "lists", "gain", "each seed", "to the recipe", "95% interval", "p", "cost",
 )  # fmt: skip
 NUMERIC = "|".join(HEADINGS[1:])
 
@@ -86,7 +86,7 @@ def cells(row: Row) -> list[str]:
     if not row.gains:
         return [row.name, "", row.note, "", "", "", "", ""]
     found = row.against
-    beside = ["the full recipe", "", ""]
+    beside = ["", "", ""]
     if found:
         beside = [points(found.delta), interval(found.ci95), p_cell(found.p_value)]
     seeds = ", ".join(points(gain) for gain in row.gains)
@@ -104,7 +104,8 @@ def finding(found: Ablation) -> str:
     """The first line: how many changes differ from the recipe by more than chance, and which matter most."""
     sure = [row for row in found.rows if row.against and row.against.p_value <= ALPHA]
     worse = sum(row.against.delta < 0 for row in sure if row.against)
-    counts = f"Of {len(found.rows) - 1} variants {worse} are worse than the full recipe beyond chance"
+    measured = sum(row.against is not None for row in found.rows)
+    counts = f"Of {measured} variants {worse} are worse than the full recipe beyond chance"
     parts = [f"{counts} and {len(sure) - worse} better"]
     largest = sorted(((row.against.delta, row.name) for row in sure if row.against), key=lambda one: -abs(one[0]))
     return "; ".join([*parts, *(f"{name}: {points(delta)} points" for delta, name in largest[:3])])
@@ -113,7 +114,7 @@ def finding(found: Ablation) -> str:
 def sentence(curve: Curve) -> str:
     """What a manager wants to know."""
     took = f"{duration(curve.seconds)} of this machine"
-    cost = f"{curve.price:,.2f} ({took})" if curve.price else took
+    cost = f"{took}, at a price of {curve.price:,.2f}" if curve.price else took
     low, high = (points(value) for value in curve.twice)
     amount = f"Twice the {curve.axis} ({2 * curve.most:,} instead of {curve.most:,})"
     return f"{amount} would bring {low} to {high} points for {cost}."
@@ -128,11 +129,22 @@ def ablation_page(found: Ablation) -> str:
     """The table and its plot as one HTML file that needs nothing else."""
     about = f"Ablation of {found.name}: {_about(found)}"
     parts = [section("Against the full recipe", _plot(found), element("p", METHOD, class_="soft"))]
-    for group in dict.fromkeys(row.group for row in found.rows):
-        rows = [row for row in found.rows if row.group == group]
-        body = [[_named(row), *cells(row)[1:]] for row in rows]
-        parts.append(section(group, table(f"{group}: points are hundredths of nDCG@10", HEADINGS, body, NUMERIC)))
+    body = [cells(row) for row in found.rows if row.gains]
+    parts.append(section("Every variant", table(POINTS, HEADINGS, body, NUMERIC)))
+    missing = [[row.group, row.name, row.note] for row in found.rows if row.note]
+    if missing:
+        parts.append(
+            section("Not measured, or not with every seed", table(MISSING, ("group", "variant", "why"), missing))
+        )
+    changed = [[row.group, row.name, element("code", row.changes)] for row in found.rows if row.changes]
+    if changed:
+        parts.append(section("What each changes", table(CHANGES, ("group", "variant", "settings"), changed)))
     return _page(finding(found), about, parts)
+
+
+POINTS = "Gains and differences in points: hundredths of nDCG@10"
+MISSING = "Variants without figures, or with those of fewer seeds"
+CHANGES = "Laid over the settings of the full recipe"
 
 
 METHOD = (
@@ -141,11 +153,6 @@ METHOD = (
     "paired randomisation test, not adjusted for the number of variants. Cost is what a variant does not share with "
     "the recipe, a seed."
 )
-
-
-def _named(row: Row) -> Html:
-    changes = element("div", element("code", row.changes), class_="soft") if row.changes else Html()
-    return join([row.name, changes])
 
 
 def _plot(found: Ablation) -> Html:
