@@ -25,17 +25,22 @@ def build(profile: Profile) -> Any:
         """
         hone = Hone(profile, settings, store)
         with dsl.ExitHandler(hone.task("notify"), name="run"):
-            ready = hone.preflight()
-            prepare = hone.task("prepare", ready)
-            generate = hone.shards("generate", prepare)
-            mine = hone.task("mine", prepare, generate)
-            score = hone.shards("score", prepare, generate, mine)
-            curate = hone.task("curate", generate, mine, score)
-            distill = hone.task("distill", prepare, curate)
-            evaluate = hone.task("evaluate", prepare, generate, mine, score, curate, distill)
-            gate = hone.task("gate", prepare, score, curate, distill, evaluate)
-            report = hone.task("report", evaluate, gate)
-            with dsl.If(gate.outputs["verdict"] == "promote", name="promoted"):
-                hone.task("publish", distill, gate, report)
+            chain(hone)
 
     return specialize
+
+
+def chain(hone: Hone) -> None:
+    """All tasks of one run, from preflight to publish; specialize_many has them for each of its domains."""
+    ready = hone.preflight()
+    prepare = hone.task("prepare", ready)
+    generate = hone.shards("generate", prepare)
+    mine = hone.task("mine", prepare, generate)
+    score = hone.shards("score", prepare, generate, mine)
+    curate = hone.task("curate", generate, mine, score)
+    distill = hone.task("distill", prepare, curate)
+    evaluate = hone.task("evaluate", prepare, generate, mine, score, curate, distill)
+    gate = hone.task("gate", prepare, score, curate, distill, evaluate)
+    report = hone.task("report", evaluate, gate)
+    with dsl.If(gate.outputs["verdict"] == "promote", name="promoted"):
+        hone.task("publish", distill, gate, report)

@@ -16,10 +16,16 @@ import ir
 from hone import settings
 from hone.engine import ablation, record, runner
 from hone.errors import UserError
+from hone.kubeflow import attempts, settings_text
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
+<<<<<<< HEAD
 from hone.kubeflow.study import study_of
 from hone.report.ablation import ablation_markdown
+=======
+from hone.kubeflow.components import COMPONENTS
+from hone.kubeflow.notify import summary
+>>>>>>> 32f3117 (specialize_many: all domains of a folder as one run; the S3 policy of a domain's runner)
 from hone.stages import STAGES
 from hone.storage.local import LocalStore
 from kfp_task import call as launched
@@ -236,3 +242,44 @@ def test_a_run_that_preflight_stops_does_nothing_but_tell(tmp_path: Path) -> Non
     state, seen = follow("promote", lambda name, given: name == "preflight", tmp_path)
     assert state == "FAILED"
     assert set(dict(seen)) == {"preflight", "notify"}
+
+
+def test_a_domain_that_fails_ends_its_own_chain_and_no_other_and_one_summary_tells(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    spec, _ = ir.load(compiled("specialize_many", "dev-cpu", tmp_path))
+    [loop] = [task for dag in dags(spec) for task in dag["tasks"].values() if task.get("iteratorPolicy")][:1]
+    assert loop["iteratorPolicy"] == {"parallelismLimit": 4}
+    texts = {name: f"name: {name}\nstudent: {{model: /m}}\nprepare: {{corpus: /c}}\n" for name in ("a", "b", "c")}
+    addresses = {name: settings_text.keep(store, text) for name, text in texts.items()}
+    seen: dict[str, list[str]] = {}
+    told: list[dict[str, Any]] = []
+
+    def run(name: str, component: Any, executor: Any, given: dict[str, Any]) -> dict[str, Any] | None:
+        command = executor["container"]["command"][-1]
+        if command == "notify":
+            told.append(summary(given["domains"], store, given))
+            return {}
+        seen.setdefault(given["settings"], []).append(command)
+        try:
+            with attempts.noting(store, given["attempt"], command, given.get("shard", ""), given["settings"]):
+                if command == "mine" and given["settings"] == addresses["b"]:
+                    raise UserError("the corpus of b is empty")
+        except UserError:
+            return None
+        return {"prefix": f"{command}/0", "verdict": "hold"}
+
+    parameters = {"domains": list(addresses.values()), "store": store.uri}
+    assert ir.interpret(spec, run, parameters) == "FAILED"
+    for name in ("a", "c"):
+        assert list(dict.fromkeys(seen[addresses[name]])) == [*COMPONENTS[: COMPONENTS.index("publish")]]
+    assert set(seen[addresses["b"]]) == {"preflight", "prepare", "generate", "mine"}
+    [found] = told
+    assert [(row["domain"], row["outcome"]) for row in found["domains"]] == [
+        ("a", "unknown"), ("b", "failed"), ("c", "unknown"),
+    ]  # fmt: skip
+    assert found["domains"][1]["error"] == "mine: the corpus of b is empty"
+    assert found["outcome"] == "1 failed, 2 unknown"
+
+
+def dags(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [spec["root"]["dag"], *(one["dag"] for one in spec["components"].values() if "dag" in one)]

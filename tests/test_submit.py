@@ -12,7 +12,7 @@ import pytest
 
 import kfp_server
 from hone.errors import TransientError, UserError
-from hone.kubeflow import attempts, platform, settings_text, submit
+from hone.kubeflow import attempts, platform, settings_text, submit, submit_many
 from hone.kubeflow.compile import compile
 from hone.kubeflow.profile import Profile, load
 from hone.results.manifest import Manifest
@@ -376,3 +376,44 @@ def test_settings_are_read_from_s3_too(monkeypatch: pytest.MonkeyPatch, tmp_path
         assert submit.reads.look(checked) != replace(before)
     finally:
         server.stop()
+
+
+def test_all_domains_of_a_folder_are_one_run_and_each_is_told_apart(
+    served: kfp_server.Platform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, store = tmp_path / "domains", LocalStore(tmp_path / "store")
+    folder.mkdir()
+    (folder / "base.yaml").write_text("preset: cpu\nstudent: {model: /models/student}\n", "utf-8")
+    for name in ("handbook", "support"):
+        (folder / f"{name}.yaml").write_text(f"prepare: {{corpus: s3://hone/{name}}}\n", "utf-8")
+    decide = deciding(tmp_path, "promote", published=True)
+
+    def begin(run: dict[str, Any]) -> None:
+        first, second = run["runtime_config"]["parameters"]["domains"]
+        decide({"run_id": "elsewhere"})
+        for note in attempts.notes(store, "elsewhere"):
+            with attempts.noting(store, run["run_id"], note.task, "", first) as copied:
+                copied.prefix = note.prefix
+        with pytest.raises(UserError), attempts.noting(store, run["run_id"], "prepare", "", second):
+            raise UserError("the corpus of support is empty")
+
+    served.begins, served.ends = begin, "FAILED"
+    ended = submit_many.main(
+        platform.connect(served.host), load("dev-cpu"), folder, store.uri, submit.Place(),
+        submit.Following(pause=0, report=tmp_path / "reports"),
+    )  # fmt: skip
+    assert [(one.domain, one.outcome, one.version, one.error) for one in ended.domains] == [
+        ("handbook", "published", "abc", ""), ("support", "failed", "", "prepare: the corpus of support is empty"),
+    ]  # fmt: skip
+    assert ended.exit_code == UserError.exit_code
+    assert submit_many.summary(ended).splitlines()[1] == "support: failed: prepare: the corpus of support is empty"
+    assert (tmp_path / "reports/handbook/report.md").is_file()
+    [run] = served.held["runs"]
+    texts = [settings_text.fetch(address) for address in run["runtime_config"]["parameters"]["domains"]]
+    assert [settings_text.check(text).name for text in texts] == ["handbook", "support"]
+    assert json.loads(submit_many.as_json(ended))["domains"][0]["verdict"] == "promote"
+    with pytest.raises(UserError, match="is not a folder"):
+        submit_many.main(
+            platform.connect(served.host), load("dev-cpu"), folder / "base.yaml", store.uri, submit.Place(),
+            submit.Following(),
+        )  # fmt: skip

@@ -155,10 +155,27 @@ class _Interpreter:
         if "parameterIterator" not in task:
             return self._task(name, task, given)
         iterator = task["parameterIterator"]
+<<<<<<< HEAD
         items = iterator["items"]
         items = yaml.safe_load(items["raw"]) if "raw" in items else given[items["inputParameter"]]
         shares = [self._task(f"{name}[{item}]", task, {**given, iterator["itemInput"]: item}) for item in items]
         return {key: [share[key] for share in shares] for key in shares[0]}
+=======
+        source = iterator["items"]
+        items = yaml.safe_load(source["raw"]) if "raw" in source else given[source["inputParameter"]]
+        shares: list[Values] = []
+        failed: list[Failed] = []
+        for item in items:
+            # Every item of a loop is run, whatever became of those before it (dag.go:645-720 of Argo 4.0.5); the loop
+            # then failed if one did.
+            try:
+                shares.append(self._task(f"{name}[{item}]", task, {**given, iterator["itemInput"]: item}))
+            except Failed as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
+        return {key: [share[key] for share in shares] for key in (shares[0] if shares else {})}
+>>>>>>> 32f3117 (specialize_many: all domains of a folder as one run; the S3 policy of a domain's runner)
 
     def _task(self, name: str, task: dict[str, Any], given: Values) -> Values:
         component = self.components[task["componentRef"]["name"]]

@@ -25,7 +25,7 @@ from hone.commands.options import (
 )
 from hone.inputs.references import fetch_all
 from hone.kubeflow import compile as compiler
-from hone.kubeflow import launcher
+from hone.kubeflow import launcher, submit_many
 from hone.kubeflow import preflight as preflight_checks
 from hone.kubeflow import profile as profiles
 from hone.kubeflow import reconcile as reconciling
@@ -67,7 +67,10 @@ def register(
 @app.command()
 def submit(
     pipeline: Pipeline,
-    settings: Annotated[str, typer.Argument(metavar="SETTINGS.yaml", help="The settings file, or its s3:// address.")],
+    settings: Annotated[
+        str,
+        typer.Argument(metavar="SETTINGS.yaml", help="The settings file, its s3:// address, or a folder of domains."),
+    ],
     store: Annotated[str, typer.Option("--store", help="Where results live: s3://bucket/prefix.")],
     profile: ProfileOption,
     images: ImagesOption = None,
@@ -84,6 +87,23 @@ def submit(
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON, progress to stderr.")] = False,
 ) -> None:
     """Run a pipeline on Kubeflow, or adopt the same run; exit 0 promote, 3 reject, 4 hold, 2 mistake, 75 try again."""
+    where = submitting.Place(namespace, service_account=service_account)
+    following = submitting.Following(wait=wait, retries=retries, report=report)
+    if Path(pipeline).stem == submit_many.PIPELINE:
+        # The platform's client prints links of its own.
+        with redirect_stdout(sys.stderr if as_json else sys.stdout):
+            found = submit_many.main(
+                connect(host, system_namespace),
+                profiles.load(profile, images),
+                Path(settings),
+                store,
+                where,
+                following,
+                publish,
+                say=lambda line: print(line, flush=True),
+            )
+        print(submit_many.as_json(found) if as_json else submit_many.summary(found), flush=True)
+        sys.exit(found.exit_code)
     text = submitting.read_settings(settings)
     # The platform's client prints links of its own.
     with redirect_stdout(sys.stderr if as_json else sys.stdout):
@@ -91,9 +111,15 @@ def submit(
             connect(host, system_namespace),
             (pipeline, profiles.load(profile, images)),
             text if publish else submitting.without_publishing(text),
+<<<<<<< HEAD
             {"store": store, **{key: value for key, value in (("model", model), ("over", over)) if value}},
             submitting.Place(namespace, service_account=service_account),
             submitting.Following(wait=wait, retries=retries, report=report),
+=======
+            {"store": store, **({"model": model} if model else {})},
+            where,
+            following,
+>>>>>>> 32f3117 (specialize_many: all domains of a folder as one run; the S3 policy of a domain's runner)
             say=lambda line: print(line, flush=True),
         )
     print(json.dumps(asdict(ended), indent=1, ensure_ascii=False) if as_json else submitting.summary(ended), flush=True)

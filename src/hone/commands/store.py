@@ -19,6 +19,7 @@ from hone.results.manifest import missing_parts
 from hone.stages import STAGES
 from hone.storage.addresses import open_store
 from hone.storage.base import Store
+from hone.storage.policy import document
 
 app = verbs("The store: what it holds, whether it is whole, what may go.")
 
@@ -104,3 +105,18 @@ def store_gc(
         count, size = count + 1, size + one.found.size
     done = "removed" if delete else "may go; --delete removes them"
     console.print(f"{count} objects, {size / 1e6:,.1f} MB {done}." if count else "Nothing to remove.")
+
+
+@app.command("policy")
+def store_policy(
+    domains: Annotated[
+        list[str], typer.Argument(metavar="DOMAIN[=PRINCIPAL]...", help="One domain; or each with who runs it.")
+    ],
+    store: Annotated[str, typer.Option("--store", help="The store of all; a domain's own is STORE/DOMAIN.")],
+    reads: Annotated[
+        list[str] | None, typer.Option("--reads", metavar="s3://…", help="What it reads beside: corpus, models.")
+    ] = None,
+) -> None:
+    """Print the S3 policy with which a domain's runner reads and writes its own store and no other domain's."""
+    named = {domain: principal for domain, _, principal in (one.partition("=") for one in domains)}
+    print(json.dumps(document(store, named, reads or []), indent=1))

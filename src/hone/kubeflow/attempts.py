@@ -5,6 +5,7 @@ holds or rejects RUNNING, and never fills in an error. It shows no exit code eit
 whatever the command ended with. So every task leaves a note under the platform's id of the run.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Generator
@@ -59,14 +60,21 @@ class Outcome:
         return next((manifest.facts[key] for manifest in self.done.values() if key in manifest.facts), None)
 
 
+def of(settings: str) -> str:
+    """The folder of the notes about one settings file of a run, which may have several."""
+    return hashlib.sha256(settings.encode()).hexdigest()[:12]
+
+
 @contextmanager
-def noting(store: Store, attempt: str, task: str, share: str) -> Generator[Note]:
-    """Keeps a note of a task while it runs and of how it ended; none where the platform gave no id."""
+def noting(store: Store, attempt: str, task: str, share: str, about: str = "") -> Generator[Note]:
+    """Keeps a note of a task while it runs and of how it ended; none where the platform gave no id. `about` is the
+    settings parameter of the task."""
     note = Note(task, share)
     if not PLAIN.fullmatch(attempt):
         yield note
         return
-    key = f"{ATTEMPTS}/{attempt}/{task}{'-' if share else ''}{re.sub(r'[^0-9a-z]+', '-', share)}.json"
+    folder = f"{ATTEMPTS}/{attempt}/{of(about)}" if about else f"{ATTEMPTS}/{attempt}"
+    key = f"{folder}/{task}{'-' if share else ''}{re.sub(r'[^0-9a-z]+', '-', share)}.json"
     _keep(store, key, note)
     try:
         yield note
@@ -89,18 +97,23 @@ def _keep(store: Store, key: str, note: Note) -> None:
         store.replace(key, json.dumps(asdict(note)).encode())
 
 
-def notes(store: Store, attempt: str) -> list[Note]:
-    """The notes of a run, in the order of the pipeline."""
+def notes(store: Store, attempt: str, about: str = "") -> list[Note]:
+    """The notes of a run, or of one settings file of it (see `of`), in the order of the pipeline."""
     if not PLAIN.fullmatch(attempt):
         return []
-    keys = [found.key for found in store.objects(f"{ATTEMPTS}/{attempt}") if Path(found.key).suffix == ".json"]
+    keys = [
+        found.key
+        for found in store.objects(f"{ATTEMPTS}/{attempt}/{about}".rstrip("/"))
+        if Path(found.key).suffix == ".json"
+    ]
     found = [Note(**cast(dict[str, Any], json.loads(data))) for key in keys if (data := store.read(key))]
     return sorted(found, key=lambda note: (ORDER.index(note.task), note.share))
 
 
-def outcome(store: Store, attempt: str) -> Outcome:
-    """How a run ended, from the notes of its tasks and the verdict that its gate reached."""
-    found = [note for note in notes(store, attempt) if note.task != "notify"]
+def outcome(store: Store, attempt: str, about: str = "") -> Outcome:
+    """How a run ended, or what it did about one settings file (see `of`), from the notes of its tasks and the verdict
+    that its gate reached."""
+    found = [note for note in notes(store, attempt, about) if note.task != "notify"]
     loaded = {note.task: load_manifest(store, f"{note.prefix}/manifest.json") for note in found if note.prefix}
     done = {name: manifest for name, manifest in loaded.items() if manifest is not None}
     for note in found:

@@ -19,7 +19,7 @@ from hone.errors import TransientError, UserError
 from hone.kubeflow import settings_text, study
 from hone.kubeflow.attempts import Note, noting
 from hone.kubeflow.components import component, lackable, parents
-from hone.kubeflow.notify import notify
+from hone.kubeflow.notify import message, notify, summary
 from hone.kubeflow.preflight import Needs, check, retries_told
 from hone.results.manifest import Manifest, lineage, load_manifest
 from hone.results.table_io import fetch_folder
@@ -90,7 +90,8 @@ def launch(name: str, text: str) -> None:
     came to. Raises UserError and TransientError as the stage does."""
     call = Call.parse(name, text)
     store = open_store(call.given["store"])
-    with noting(store, str(call.given.get("attempt") or ""), name, _share(call)) as note:
+    attempt, about = (str(call.given.get(key) or "") for key in ("attempt", "settings"))
+    with noting(store, attempt, name, _share(call), about) as note:
         for pause in PAUSES:
             try:
                 return _run(call, store, note)
@@ -101,14 +102,21 @@ def launch(name: str, text: str) -> None:
 
 
 def _run(call: Call, store: Store, note: Note) -> None:
+    if domains := _listed(call.given.get("domains")):
+        notify(summary(domains, store, call.given), call.given)
+        return call.finish()
     run_settings = read_settings(call.given["settings"])
     if call.name == "preflight":
         print(f"preflight: retries by the platform: {retries_told()}", flush=True)
         check(run_settings, store, Needs.model_validate({key: call.given[key] for key in Needs.model_fields}))
     elif call.name == "notify":
+<<<<<<< HEAD
         notify(run_settings, store, call.given)
     elif call.name in STUDIES:
         STUDIES[call.name](call, study.study_of(call.given["settings"], store))
+=======
+        notify(message(run_settings, store, call.given), call.given)
+>>>>>>> 32f3117 (specialize_many: all domains of a folder as one run; the S3 policy of a domain's runner)
     else:
         note.prefix = _stage(call, run_settings, store)
     call.finish()

@@ -3,12 +3,14 @@
 import json
 import os
 import urllib.request
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hone.config import Settings
 from hone.errors import TransientError, UserError
-from hone.kubeflow.attempts import outcome
+from hone.kubeflow import settings_text
+from hone.kubeflow.attempts import of, outcome
 from hone.settings import RunSettings
 from hone.storage.base import Store
 
@@ -21,11 +23,13 @@ class Notice(Settings):
 
     webhook: str = "HONE_WEBHOOK"
     """The environment variable that holds the address to which the message is posted as JSON; unset: none is."""
+    domains: tuple[str, ...] = ()
+    """The settings of every domain, where the run has several: one message tells how each of them ended."""
 
 
-def notify(settings: RunSettings, store: Store, given: Mapping[str, Any]) -> None:
-    """Prints the message as one line of JSON and posts it. Raises TransientError if the webhook keeps refusing it."""
-    text = json.dumps(message(settings, store, given))
+def notify(found: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Prints a message as one line of JSON and posts it. Raises TransientError if the webhook keeps refusing it."""
+    text = json.dumps(found)
     print(text, flush=True)
     if address := os.environ.get(str(given.get("webhook", ""))):
         _post(address, text.encode())
@@ -39,6 +43,23 @@ def message(settings: RunSettings, store: Store, given: Mapping[str, Any]) -> di
     results = {name: manifest.prefix for name, manifest in found.done.items()}
     head = {"run": settings.name, "outcome": found.word, **facts}
     return {**head, "error": found.error, "results": results, "store": store.uri}
+
+
+def summary(domains: Sequence[str], store: Store, given: Mapping[str, Any]) -> dict[str, Any]:
+    """How every domain of a run ended, and how many ended how; one whose settings cannot be read is told by their
+    address."""
+    rows: list[dict[str, Any]] = []
+    for address in domains:
+        found = outcome(store, str(given.get("attempt") or ""), of(address))
+        try:
+            name = settings_text.check(settings_text.fetch(address)).name
+        except (UserError, TransientError):
+            name = address
+        facts = {key: value for key in ("verdict", "finding", "version") if (value := found.fact(key)) is not None}
+        rows.append({"domain": name, "outcome": found.word, **facts, "error": found.error})
+    counts = Counter(row["outcome"] for row in rows)
+    told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+    return {"outcome": told, "domains": rows, "store": store.uri}
 
 
 def _post(address: str, body: bytes) -> None:

@@ -106,6 +106,8 @@ class Profile(Settings):
     """Into how many tasks a sharded stage is cut. Every task costs driver pods: few fat ones are best."""
     parallel: int = Field(default=0, ge=0)
     """How many of them run at once; 0 for all."""
+    domains: int = Field(default=4, ge=0)
+    """How many domains of specialize_many run at once; 0 for all."""
     digests: bool = True
     """Refuse images that are not named by digest."""
     images: dict[str, str] = Field(default={})

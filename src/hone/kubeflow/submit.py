@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,7 +138,7 @@ def _followed(
     if manifest := found.done.get("report"):
         ended.report = f"{store.uri}/{manifest.place('report')}"
         if following.report:
-            _fetch_report(store, manifest, following.report)
+            fetch_report(store, manifest, following.report)
     return ended
 
 
@@ -191,26 +191,42 @@ def submit(
     inputs = hashlib.sha256(json.dumps([version.digest, text, seen.digest, *given.values()]).encode()).hexdigest()[:12]
     name = f"{version.pipeline}-{settings.name}-{inputs}"
     adopted = UNFINISHED if seen.unseen else (*UNFINISHED, "SUCCEEDED")
+    run_id, new = start(
+        client, version, name, adopted, place, lambda: {"settings": settings_text.keep(store, text), **given}
+    )
+    return run_id, name, new
+
+
+def start(
+    client: "Client",
+    version: Version,
+    name: str,
+    adopted: Collection[str],
+    place: Place,
+    parameters: Callable[[], dict[str, Any]],
+) -> tuple[str, bool]:
+    """Starts a run of this name, or adopts one that is in one of these states; returns its id, and whether it is new.
+    Raises UserError."""
     with asking(f"looking for the run {name}"):
         experiment = client.create_experiment(place.experiment, namespace=place.namespace)
         for run in _runs(client, str(experiment.experiment_id), name, place.namespace):
             if run.state in adopted:
-                return str(run.run_id), name, False
-    parameters = {"settings": settings_text.keep(store, text), **given}
-    refuse_too_long(parameters)
+                return str(run.run_id), False
+    made = parameters()
+    refuse_too_long(made)
     with asking(f"starting the run {name}"):
-        made = client.run_pipeline(
+        begun = client.run_pipeline(
             str(experiment.experiment_id),
             name,
-            params=parameters,
+            params=made,
             pipeline_id=version.pipeline_id,
             version_id=version.version_id,
             service_account=place.service_account or None,
         )
-    return str(made.run_id), name, True
+    return str(begun.run_id), True
 
 
-def refuse_too_long(parameters: Mapping[str, str]) -> None:
+def refuse_too_long(parameters: Mapping[str, Any]) -> None:
     """The platform's API server takes so many bytes of parameters and no more. Raises UserError before it does."""
     size = len(json.dumps(dict(parameters)).encode())
     if size > settings_text.LONGEST_PARAMETERS:
@@ -260,7 +276,7 @@ def without_publishing(text: str) -> str:
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
 
-def _fetch_report(store: Store, manifest: Manifest, folder: Path) -> None:
+def fetch_report(store: Store, manifest: Manifest, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with scratch_folder() as scratch:
         found = fetch_folder(store, manifest, "report", scratch)

@@ -350,7 +350,27 @@ class S3Store:
             given.update({ask: page[answered] for answered, ask in marks.items()})
 
     def _request(self, operation: str, key: str, **arguments: Any) -> Any:
-        return self._proved(operation, {"Bucket": self.bucket, "Key": self._key(key), **arguments})
+        from botocore.exceptions import ClientError
+
+        try:
+            return self._proved(operation, {"Bucket": self.bucket, "Key": self._key(key), **arguments})
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status == 403 and operation in ("get_object", "head_object") and self._is_missing(key):
+                raise FileNotFoundError(key) from error
+            raise
+
+    def _is_missing(self, key: str) -> bool:
+        """Whether a listing does not have a key: to who may list only below a prefix, S3 does not say so of an object
+        that is not there, but refuses."""
+        from botocore.exceptions import ClientError
+
+        asked = {"Bucket": self.bucket, "Prefix": self._key(key), "MaxKeys": 1}
+        try:
+            found = self._proved("list_objects_v2", asked).get("Contents", [])
+        except ClientError:
+            return False
+        return all(entry["Key"] != self._key(key) for entry in found)
 
     def _proved(self, operation: str, arguments: dict[str, Any]) -> Any:
         """The answer to a request. Raises _ForeignError if no S3 server gave it."""
