@@ -40,6 +40,9 @@ IMAGES = {
 }
 
 
+SETTINGS = "name: {name}\npreset: cpu\nstudent: {{model: /models/student}}\nprepare: {{corpus: s3://hone/{name}}}\n"
+
+
 @pytest.fixture(autouse=True)
 def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
@@ -249,7 +252,7 @@ def test_a_domain_that_fails_ends_its_own_chain_and_no_other_and_one_summary_tel
     spec, _ = ir.load(compiled("specialize_many", "dev-cpu", tmp_path))
     [loop] = [task for dag in dags(spec) for task in dag["tasks"].values() if task.get("iteratorPolicy")][:1]
     assert loop["iteratorPolicy"] == {"parallelismLimit": 4}
-    texts = {name: f"name: {name}\nstudent: {{model: /m}}\nprepare: {{corpus: /c}}\n" for name in ("a", "b", "c")}
+    texts = {name: SETTINGS.format(name=name) for name in ("a", "b", "c")}
     addresses = {name: settings_text.keep(store, text) for name, text in texts.items()}
     seen: dict[str, list[str]] = {}
     told: list[dict[str, Any]] = []
