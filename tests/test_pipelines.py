@@ -19,13 +19,9 @@ from hone.errors import UserError
 from hone.kubeflow import attempts, settings_text
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
-<<<<<<< HEAD
+from hone.kubeflow.notify import summary
 from hone.kubeflow.study import study_of
 from hone.report.ablation import ablation_markdown
-=======
-from hone.kubeflow.components import COMPONENTS
-from hone.kubeflow.notify import summary
->>>>>>> 32f3117 (specialize_many: all domains of a folder as one run; the S3 policy of a domain's runner)
 from hone.stages import STAGES
 from hone.storage.local import LocalStore
 from kfp_task import call as launched
@@ -274,7 +270,7 @@ def test_a_domain_that_fails_ends_its_own_chain_and_no_other_and_one_summary_tel
     parameters = {"domains": list(addresses.values()), "store": store.uri}
     assert ir.interpret(spec, run, parameters) == "FAILED"
     for name in ("a", "c"):
-        assert list(dict.fromkeys(seen[addresses[name]])) == [*COMPONENTS[: COMPONENTS.index("publish")]]
+        assert list(dict.fromkeys(seen[addresses[name]])) == ["preflight", *STAGES[: STAGES.index("publish")]]
     assert set(seen[addresses["b"]]) == {"preflight", "prepare", "generate", "mine"}
     [found] = told
     assert [(row["domain"], row["outcome"]) for row in found["domains"]] == [

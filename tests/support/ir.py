@@ -155,12 +155,6 @@ class _Interpreter:
         if "parameterIterator" not in task:
             return self._task(name, task, given)
         iterator = task["parameterIterator"]
-<<<<<<< HEAD
-        items = iterator["items"]
-        items = yaml.safe_load(items["raw"]) if "raw" in items else given[items["inputParameter"]]
-        shares = [self._task(f"{name}[{item}]", task, {**given, iterator["itemInput"]: item}) for item in items]
-        return {key: [share[key] for share in shares] for key in shares[0]}
-=======
         source = iterator["items"]
         items = yaml.safe_load(source["raw"]) if "raw" in source else given[source["inputParameter"]]
         shares: list[Values] = []
@@ -175,7 +169,6 @@ class _Interpreter:
         if failed:
             raise failed[0]
         return {key: [share[key] for share in shares] for key in (shares[0] if shares else {})}
->>>>>>> 32f3117 (specialize_many: all domains of a folder as one run; the S3 policy of a domain's runner)
 
     def _task(self, name: str, task: dict[str, Any], given: Values) -> Values:
         component = self.components[task["componentRef"]["name"]]

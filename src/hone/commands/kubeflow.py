@@ -111,15 +111,9 @@ def submit(
             connect(host, system_namespace),
             (pipeline, profiles.load(profile, images)),
             text if publish else submitting.without_publishing(text),
-<<<<<<< HEAD
             {"store": store, **{key: value for key, value in (("model", model), ("over", over)) if value}},
-            submitting.Place(namespace, service_account=service_account),
-            submitting.Following(wait=wait, retries=retries, report=report),
-=======
-            {"store": store, **({"model": model} if model else {})},
             where,
             following,
->>>>>>> 32f3117 (specialize_many: all domains of a folder as one run; the S3 policy of a domain's runner)
             say=lambda line: print(line, flush=True),
         )
     print(json.dumps(asdict(ended), indent=1, ensure_ascii=False) if as_json else submitting.summary(ended), flush=True)

@@ -156,15 +156,9 @@ def _meaning(doc: str | None) -> str:
 
 
 def _tool(name: str, model: type[BaseModel]) -> Component:
-<<<<<<< HEAD
     kinds: dict[Any, Parameter] = {int: "Integer", str: "String", list[str]: "JsonArray"}
     own = [
         Port(key, kinds[field.annotation], " ".join(str(field.description).split()), _written(field.default))
-=======
-    kinds: dict[Any, Parameter] = {int: "Integer", str: "String", tuple[str, ...]: "JsonArray"}
-    own = [
-        Port(key, kinds[field.annotation], str(field.description), "[]" if field.default == () else str(field.default))
->>>>>>> 32f3117 (specialize_many: all domains of a folder as one run; the S3 policy of a domain's runner)
         for key, field in model.model_fields.items()
     ]
     status = Port("status", "PipelineTaskFinalStatus", "How the run ended; filled in by the platform.")

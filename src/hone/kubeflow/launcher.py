@@ -110,13 +110,9 @@ def _run(call: Call, store: Store, note: Note) -> None:
         print(f"preflight: retries by the platform: {retries_told()}", flush=True)
         check(run_settings, store, Needs.model_validate({key: call.given[key] for key in Needs.model_fields}))
     elif call.name == "notify":
-<<<<<<< HEAD
-        notify(run_settings, store, call.given)
+        notify(message(run_settings, store, call.given), call.given)
     elif call.name in STUDIES:
         STUDIES[call.name](call, study.study_of(call.given["settings"], store))
-=======
-        notify(message(run_settings, store, call.given), call.given)
->>>>>>> 32f3117 (specialize_many: all domains of a folder as one run; the S3 policy of a domain's runner)
     else:
         note.prefix = _stage(call, run_settings, store)
     call.finish()

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import Field
+
 from hone.config import Settings
 from hone.errors import TransientError, UserError
 from hone.kubeflow import settings_text
@@ -23,7 +25,7 @@ class Notice(Settings):
 
     webhook: str = "HONE_WEBHOOK"
     """The environment variable that holds the address to which the message is posted as JSON; unset: none is."""
-    domains: tuple[str, ...] = ()
+    domains: list[str] = Field(default=[])
     """The settings of every domain, where the run has several: one message tells how each of them ended."""
 
 
