@@ -215,16 +215,28 @@ def _is_alone(first: str, fields: Fields) -> bool:
 def _candidates(delimiter: str, filled: list[str], quotes: str) -> list[Form]:
     """How fields with this delimiter may be quoted, the likeliest first."""
     cells, escaped, text = Form(delimiter, True), Form(delimiter, True, "\\"), Form(delimiter, False)
-    quoted = [escaped, cells] if any('\\"' in line for line in filled) else [cells]
+    quoted = [cells]
+    if any('\\"' in line for line in filled):  # a backslash before a mark may also be the last letter of a field
+        quoted = [cells, escaped] if _parses(cells, filled) else [escaped, cells]
     if quotes != "auto":
         return quoted if quotes == "cells" else [text]
     raw = delimiter in RAW_BY_CUSTOM and not _quotes_fields(delimiter, filled)
     return [text, *quoted] if raw else [*quoted, text]
 
 
+def _parses(form: Form, filled: list[str]) -> bool:
+    """Whether nothing in these lines contradicts a form; the last one may be cut."""
+    try:
+        for _ in form.records(filled):
+            pass
+    except csv.Error as error:
+        return "unexpected end of data" in str(error)
+    return True
+
+
 def _quotes_fields(delimiter: str, filled: list[str]) -> bool:
     """Whether quotation marks are those that a writer of quoted fields leaves: around every field that holds one, each
-    said twice inside; or around all fields. Only asked where every line has as many fields: else what fits shows it."""
+    said twice inside; around empty ones; or around all fields. Only asked where all lines have as many fields."""
     rows = [line.split(delimiter) for line in filled]
     if len({len(row) for row in rows}) > 1:
         return False
@@ -234,7 +246,7 @@ def _quotes_fields(delimiter: str, filled: list[str]) -> bool:
         return False
     said_twice = any('""' in cell[1:-1] for cell in around)
     words = [cell for row in rows for cell in row if cell and not NUMBER.fullmatch(cell)]
-    return bool(around) and (said_twice or len(around) == len(words))
+    return bool(around) and (said_twice or '""' in around or len(around) == len(words))
 
 
 def _fit(form: Form, sample: list[str], whole: bool, fields: Fields) -> tuple[list[int], int]:

@@ -170,6 +170,9 @@ def _of_one_object(file: File, whole: Json, facts: dict[str, str]) -> Iterator[R
             return ((f"{file}, row {at}", value) for at, value in enumerate(inner, 1))
         facts["shape"] = "an object for every id"
         return ((f"{file}, {key!r}", {"_id": key, **cast(Json, value)}) for key, value in whole.items())
+    if len(whole) == 1 and isinstance(only := next(iter(whole.values())), dict) and set(map(str.lower, only)) & COLUMNS:
+        facts["shape"] = "an object for every id"
+        return iter([(f"{file}, {next(iter(whole))!r}", {"_id": next(iter(whole)), **cast(Json, only)})])
     if len(whole) > 2 and all(isinstance(value, str) for value in whole.values()) and not set(whole) & set(HOLDERS):
         known = {"_id", "id", "title", "text", "body", "content", "name", "url"}
         if not known & set(whole):
