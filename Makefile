@@ -8,7 +8,7 @@ LINKS := $(foreach wheel,$(WHEELS),--find-links $(wheel))
 DEMO := build/demo
 ENGINE ?= $(CURDIR)/build/engine
 
-.PHONY: quick demo pictures derive pins images e2e audit test check clean
+.PHONY: quick demo pictures site derive pins images e2e audit test check clean
 
 $(BIN)/uv:
 	@command -v $(PYTHON) >/dev/null || (apt-get update -q && apt-get install -qy python3.11 python3.11-venv)
@@ -32,6 +32,9 @@ demo: $(VENV)/.run ## specialise MiniLM to the standard library's documentation
 
 pictures: $(VENV)/.dev demo ## the pictures in docs/, of the demo's report and page
 	@$(BIN)/python tests/support/pictures.py $(DEMO)/store demo docs "run a command and capture its output"
+
+site: $(VENV)/.dev ## the documentation as a site, every link checked: build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 derive: $(VENV)/.dev ## write everything that derives from the stages: components/
 	@$(BIN)/python -m hone.kubeflow
