@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import corpora
+from hone.core import segmentation
 from hone.core.text import Chunking, windows, words_of
 from hone.errors import UserError
 from hone.inputs import parquet_guard, readers
@@ -91,6 +92,16 @@ def test_columns_without_names_are_told_apart_by_what_is_in_them(tmp_path: Path)
              for at in range(4)]  # fmt: skip
     found = read(file_of(tmp_path, "docs.tsv", "".join(lines)))
     assert found[0] == ("D0", "Title number 0", "The long body of page 0, word by word")
+
+
+def test_columns_without_names_are_told_apart_in_scripts_without_spaces(tmp_path: Path) -> None:
+    path = file_of(
+        tmp_path,
+        "c.tsv",
+        "甲\t機器翻譯是什麼意思呢\t2024-05-01T10:00:00.000Z\n乙\t語言的過程很長嗎\t2024-05-02T10:00:00.000Z\n",
+    )
+    found = read(path)
+    assert [(doc_id, text) for doc_id, _, text in found] == [("甲", "機器翻譯是什麼意思呢"), ("乙", "語言的過程很長嗎")]
 
 
 def test_a_file_without_names_takes_those_of_the_settings(tmp_path: Path) -> None:
@@ -416,7 +427,8 @@ def test_an_archive_is_read_like_the_folder_in_it(tmp_path: Path) -> None:
 
 
 def test_a_chunk_repeats_the_end_of_the_one_before() -> None:
-    assert list(windows("abcdefgh", Chunking(words=4, overlap=1, chars=99))) == ["a b c d", "d e f g", "g h"]
+    words = words_of(["a b c d", "e f g h"], 99)
+    assert list(windows(words, Chunking(words=4, overlap=1, chars=99))) == ["a b c d", "d e f g", "g h"]
 
 
 @given(st.lists(st.integers(1, 5), max_size=40), CHUNKINGS)
@@ -437,3 +449,34 @@ def test_chunks_hold_every_word_in_order_and_keep_their_limits(lengths: list[int
 def test_what_is_longer_than_a_chunk_comes_in_pieces() -> None:
     found = list(windows(words_of(["翼" * 25], 10), Chunking(words=9, overlap=0, chars=10)))
     assert found == ["翼" * 10, "翼" * 10, "翼" * 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "longest"),
+    [
+        ("机器翻译是利用计算机将一种语言转换为另一种语言的过程。" * 20, 150),
+        ("ที่นี่มีน้ำใจดีมาก" * 80, 450),
+        ("これは日本語の文章です。" * 40, 200),
+    ],
+)
+def test_chunks_of_scripts_without_spaces_have_as_many_words_and_lose_no_letter(text: str, longest: int) -> None:
+    found = list(windows(words_of([text], 2_048), Chunking(words=100, overlap=20, chars=2_048)))
+    assert len(found) >= 3
+    assert all(len(chunk) <= longest and " " not in chunk for chunk in found)
+    assert all(
+        chunk in text and segmentation.letters(chunk)[0] == segmentation.letters(text[text.index(chunk) :])[0]
+        for chunk in found
+    )
+    end = 0
+    for chunk in found:
+        at = next(at for at in range(end, -1, -1) if text.startswith(chunk, at))
+        assert at <= end < at + len(chunk)
+        end = at + len(chunk)
+    assert end == len(text)
+
+
+def test_words_of_scripts_without_spaces_are_counted_by_their_letters(tmp_path: Path) -> None:
+    path = file_of(
+        tmp_path, "c.csv", "id,text\n" + "".join(f"{at},机器翻译是利用计算机将一种语言\n" for at in range(9))
+    )
+    assert "10 words on average, language: Chinese" in str(readers.look(path))

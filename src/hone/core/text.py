@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from hone.core.segmentation import has_runs, spelt, without_accents
+from hone.core.segmentation import has_runs, places, spelt, without_accents
 
 T = TypeVar("T")
 
 ENDS = ".,;:!?"
+ROUNDING = 1e-6
 _ASCII_QUOTES = dict.fromkeys(map(ord, "\"'`"))
 _SAYS = re.compile(r"[^\W_]|[+<>=^~|$]|[^\x00-\x7f]")
 """Lines and dots alone say nothing."""
@@ -103,34 +104,69 @@ class Chunking:
     chars: int
 
 
-def windows(words: Iterable[str], chunking: Chunking) -> Iterator[str]:
+class Word(NamedTuple):
+    """A word of running text, or a piece of one in a script without spaces, with what stands after it."""
+
+    text: str
+    words: float = 1.0
+    """How much of a word it is."""
+    after: str = " "
+
+
+def windows(words: Iterable[Word], chunking: Chunking) -> Iterator[str]:
     """Overlapping runs of words, each with at least one word that no run before it has.
 
     An overlap is at most half a run, so that a run that was full early, of long words, is not said over and over.
     """
-    held: deque[str] = deque()
-    length = fresh = 0
+    held: deque[Word] = deque()
+    length, count, fresh = 0, 0.0, 0
     for word in words:
-        if fresh and _full(held, length, word, chunking):
-            yield " ".join(held)
-            keep = min(chunking.overlap, len(held) // 2)
-            held = deque(list(held)[len(held) - keep :])
-            length, fresh = sum(len(old) + 1 for old in held), 0
-        while held and _full(held, length, word, chunking):
-            length -= len(held.popleft()) + 1
+        if fresh and _full(count, length, word, chunking):
+            yield _joined(held)
+            most, kept = min(float(chunking.overlap), count / 2), deque[Word]()
+            length, count = 0, 0.0
+            while held and count + held[-1].words <= most + ROUNDING:
+                kept.appendleft(held.pop())
+                length, count = length + _size(kept[0]), count + kept[0].words
+            held, fresh = kept, 0
+        while held and _full(count, length, word, chunking):
+            length, count = length - _size(held[0]), count - held.popleft().words
         held.append(word)
-        length, fresh = length + len(word) + 1, fresh + 1
+        length, count, fresh = length + _size(word), count + word.words, fresh + 1
     if fresh:
-        yield " ".join(held)
+        yield _joined(held)
 
 
-def _full(held: deque[str], length: int, word: str, chunking: Chunking) -> bool:
-    """Whether one more word is too many; `length` counts a space after each word held."""
-    return len(held) >= chunking.words or length + len(word) > chunking.chars
+def _full(count: float, length: int, word: Word, chunking: Chunking) -> bool:
+    """Whether one more word is too many; `length` counts what stands after each word held."""
+    return count + word.words > chunking.words + ROUNDING or length + len(word.text) > chunking.chars
 
 
-def words_of(lines: Iterable[str], longest: int) -> Iterator[str]:
-    """Words one by one; what is longer than a chunk (scripts without spaces, data) comes in pieces."""
+def _size(word: Word) -> int:
+    return len(word.text) + len(word.after)
+
+
+def _joined(words: Iterable[Word]) -> str:
+    return "".join(f"{word.text}{word.after}" for word in words).rstrip(" ")
+
+
+def words_of(lines: Iterable[str], longest: int) -> Iterator[Word]:
+    """Words one by one; of scripts without spaces, whose words do not show, a few letters; and what is longer than a
+    chunk comes in pieces."""
     for line in lines:
         for word in flat(line).split():
-            yield from (word[start : start + longest] for start in range(0, len(word), longest))
+            if has_runs(word):
+                yield from _pieces(word, longest)
+            else:
+                yield from (Word(word[start : start + longest]) for start in range(0, len(word), longest))
+
+
+def _pieces(run: str, longest: int) -> Iterator[Word]:
+    """About a word each, never cut inside a letter with its marks."""
+    start, held, last = 0, 0.0, 0
+    for begin, end, weight in places(run):
+        if last > start and (held + ROUNDING >= 1 or end - start > longest):
+            yield Word(run[start:last], held, "")
+            start, held = begin, 0.0
+        last, held = end, held + weight
+    yield Word(run[start:], held)

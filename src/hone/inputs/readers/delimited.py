@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from statistics import mean
 
+from hone.core.segmentation import count_words
 from hone.core.text import flat
 from hone.errors import UserError
 from hone.inputs.readers.decoding import LARGEST_FIELD, LOOKED_AT, Encoding, encoding_of, lines
@@ -316,7 +317,7 @@ def _is_header(records: list[list[str]], fields: Fields, delimiter: str) -> bool
         return [cell.strip() for cell in cells] == [str(place) for place in range(len(cells))]
     if any(_plain(cell) in USUAL for cell in cells):
         return not any(numbers)
-    if len(cells) < 2 or any(numbers) or any(len(cell.split()) >= WORDS_OF_TEXT - 1 for cell in cells):
+    if len(cells) < 2 or any(numbers) or any(count_words(cell) >= WORDS_OF_TEXT - 1 for cell in cells):
         return False
     if _numbered(first[0]) and any(record and _numbered(record[0]) for record in rest):
         return False
@@ -331,9 +332,9 @@ def _is_header(records: list[list[str]], fields: Fields, delimiter: str) -> bool
 
 def _like(cell: str, column: list[str]) -> bool:
     """Whether the first cell of a column looks like those below it: an id of their shape, or as long a text."""
-    words = [len(value.split()) for value in column]
+    words = [count_words(value) for value in column[:200]]
     if mean(words) >= WORDS_OF_TEXT:
-        return len(cell.split()) >= WORDS_OF_TEXT
+        return count_words(cell) >= WORDS_OF_TEXT
     shapes = {_shape(value) for value in column[:100]}
     return len(shapes) == 1 and _shape(cell) in shapes and any(char.isdigit() for char in cell)
 
@@ -375,7 +376,7 @@ def _are_ids(column: list[str]) -> bool:
 
 def _are_words(column: list[str]) -> bool:
     some = [value for value in column[:200] if value.strip()]
-    return bool(some) and sum(" " in value and "://" not in value for value in some) * 2 >= len(some)
+    return bool(some) and sum(count_words(value) > 1 and "://" not in value for value in some) * 2 >= len(some)
 
 
 def _rows(
