@@ -12,6 +12,7 @@ only ever used to report.
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,13 @@ def measure(collection: Path, seed: int, arguments: argparse.Namespace, store: S
     """One run on one collection: its row of the table. A refusal is a result too."""
     name = f"{collection.name}-{'log' if arguments.log else 'synthetic'}-{seed}"
     row: dict[str, Any] = {"collection": collection.name, "log": arguments.log, "seed": seed}
+    started = time.process_time()
     try:
         done = runner.run(settings.check(run_settings(name, collection, seed, arguments), name, Path.cwd()), store)
     except UserError as refusal:
         return {**row, "refused": str(refusal)}
-    return {**row, **figures(store, done), "seconds": round(sum(result.seconds for result in done.values()))}
+    spent = {"processor_minutes": round((time.process_time() - started) / 60, 2)}
+    return {**row, **figures(store, done), **spent, "seconds": round(sum(one.seconds for one in done.values()))}
 
 
 def run_settings(name: str, collection: Path, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
