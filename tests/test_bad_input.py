@@ -101,6 +101,47 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(sound: Path, tmp_p
     assert again.returncode == 0, again.stderr
 
 
+def on_a_small_disk(folder: Path, kilobytes: int, command: list[str], **more: str) -> subprocess.CompletedProcess[str]:
+    """A process for which a file system of that size lies at a folder, and for no other."""
+    folder.mkdir(exist_ok=True)
+    alone = ["unshare", "--mount", *([] if ROOT else ["--user", "--map-root-user"])]
+    mount = f"mount -t tmpfs -o size={kilobytes}k none {shlex.quote(str(folder))} && {shlex.join(command)}"
+    environment = {**os.environ, **more}
+    return subprocess.run([*alone, "sh", "-c", mount], capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.mark.parametrize(("what", "kilobytes"), [("scratch", 20), ("scratch", 90), ("store", 180)])
+def test_a_disk_without_room_is_named_be_it_of_scratch_or_of_the_store(
+    sound: Path, tmp_path: Path, what: str, kilobytes: int
+) -> None:
+    home = Home(Path(shutil.copytree(sound, tmp_path / "home")))
+    small = tmp_path / "small"
+    home.store = LocalStore(small / "store" if what == "store" else tmp_path / "store")
+    scratch = small if what == "scratch" else tmp_path / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, "-m", "hone", *home.command()]
+    ended = on_a_small_disk(small, kilobytes, command, TMPDIR=str(scratch))
+    said = ended.stderr.splitlines()[-1]
+    named = (
+        f"the disk of the store {small}/store is full" if what == "store" else rf"the disk is full \({small}/hone-.*\)"
+    )
+    assert (ended.returncode, bool(re.match(rf"hone: {named}; free space and run again$", said))) == (2, True), said
+    assert "Traceback" not in ended.stderr
+
+
+def test_vectors_that_find_no_room_on_the_disk_are_one_sentence_and_no_signal(tmp_path: Path) -> None:
+    work = (
+        "import sys; from pathlib import Path; from types import SimpleNamespace\n"
+        "from hone.backends.encoders import vectors; from hone.scratch import disk_full_in_one_sentence\n"
+        "vectors.IN_MEMORY = 0; folder = Path(sys.argv[1])\n"
+        "with disk_full_in_one_sentence(folder):\n"
+        "    vectors._room(SimpleNamespace(scratch=folder), (1_000, 100))[:] = 1"
+    )
+    ended = on_a_small_disk(tmp_path / "small", 200, [sys.executable, "-c", work, str(tmp_path / "small")])
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("hone.errors.UserError: the disk is full (")
+
+
 def test_what_is_odd_but_meant_is_data(tmp_path: Path) -> None:
     long = " ".join(f"word{number}" for number in range(600_000))
     assert len(long) > 5 << 20

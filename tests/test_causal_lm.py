@@ -1,5 +1,6 @@
 """A language model in this process: what it is shown, what it is refused for, and that its answers are its own."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,23 @@ def test_an_answer_depends_neither_on_its_batch_nor_on_its_neighbours(llama: Pat
     other = CausalLM(llama, LanguageModel(max_new_tokens=12, precision="fp32"))
     assert told(other, prompts[::-1], seeds[::-1])[::-1] == answers[0]
     assert told(other, prompts, seeds[::-1]) != answers[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"hidden_size": 64}, "config.json gives other shapes"), ({"num_hidden_layers": 9}, r"lack model\.layers\.")],
+)
+def test_a_configuration_of_another_shape_than_the_weights_is_one_sentence(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    from hone.backends.generators.causal_lm import CausalLM
+
+    folder = tiny.llama(tmp_path / "model")
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text("utf-8")), **change}), "utf-8")
+    model = CausalLM(folder, LanguageModel(max_new_tokens=12, precision="fp32"))
+    with pytest.raises(UserError, match=said):
+        told(model, [model.prompt(request) for request in requests(1)], [1])
 
 
 @pytest.mark.parametrize("layout", ["guide", "document", "examples"])

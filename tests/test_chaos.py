@@ -55,6 +55,7 @@ def assert_whole(runs: list[dict[str, Any]]) -> None:
         assert run["same"], run
         assert run["after"] == [], run
         assert run["left"] == 0, run
+        assert run["scratch"] == [], run
 
 
 def test_eight_racers_for_one_output_are_one_winner_and_seven_who_adopt_its_result(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The Helm chart: what it renders, that Kubernetes takes it, what it refuses, and what its registrar does."""
 
 import functools
+import json
 import os
 import shutil
 import socket
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import helm_python as helm
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
 import kfp_server
+import planted
 from hone import __version__
 from hone.errors import UserError
 from hone.kubeflow import profile as profiles
@@ -200,6 +203,25 @@ def test_values_that_cannot_be_meant_are_refused(path: str, value: Any, message:
     with pytest.raises(helm.HelmError) as refused:
         render(CHART, changed("dev", path, value))
     assert message in str(refused.value)
+
+
+def test_no_place_of_the_values_that_takes_a_text_takes_a_secret() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+    validator, found = jsonschema.Draft202012Validator(schema), planted.places(schema)
+    assert len(found) > 50
+    for path in found:
+        for form, text in planted.FORMS.items():
+            for value in (text, {text: "x"}):
+                errors = validator.iter_errors(planted.nested(path, value))
+                places = [list(error.absolute_path) for one in errors for error in (one, *(one.context or ()))]
+                assert list(path) in places, (path, form)
+
+
+@pytest.mark.parametrize("form", planted.FORMS)
+def test_helm_refuses_a_secret_in_a_place_that_means_nothing_to_the_chart(form: str) -> None:
+    with pytest.raises(helm.HelmError, match="/commonLabels/note") as refused:
+        render(CHART, changed("dev", "commonLabels", {"note": planted.FORMS[form]}))
+    assert not [mark for mark in planted.MARKS if mark in str(refused.value)]
 
 
 def test_recurring_runs_without_a_registrar_are_refused(chart_with_pipelines: Path) -> None:

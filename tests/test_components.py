@@ -17,6 +17,7 @@ from hone.errors import TransientError, UserError
 from hone.kubeflow import attempts, derive, launcher
 from hone.kubeflow.components import COMPONENTS, component, parents, producers
 from hone.kubeflow.launcher import launch, local_file
+from hone.retry import Backoff
 from hone.stages import STAGES, stage
 from hone.storage.local import LocalStore
 from kfp_task import ROOT, call
@@ -139,7 +140,7 @@ def test_a_passing_fault_is_tried_again_in_the_task_and_then_ends_it_and_both_ar
 
     run_stage = runner.run_stage
     monkeypatch.setattr(runner, "run_stage", flaky)
-    monkeypatch.setattr(launcher, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(launcher, "PATIENCE", Backoff(attempts=3, first=0.0, longest=0.0))
     call("prepare", tmp_path / "task", **given)
     assert capsys.readouterr().out.count("tried again in 0 s") == 2
     assert [(note.task, note.state) for note in attempts.notes(store, "run-1")] == [("prepare", "done")]

@@ -63,6 +63,24 @@ def test_settings_that_cannot_be_meant_stop_all_before_anything_runs(tmp_path: P
     assert not (tmp_path / "store").exists()
 
 
+def test_domains_lie_in_the_store_that_their_settings_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = folder(chain.home(tmp_path))
+    (found / "billing.yaml").unlink()
+    base = json.loads((found / "base.yaml").read_text("utf-8"))
+    (found / "base.yaml").write_text(json.dumps({**base, "store": str(tmp_path / "shared")}), "utf-8")
+    opened: list[str] = []
+    monkeypatch.setattr(domains, "_ran", lambda member, store, shards, tell: opened.append(store) or "")
+    running.run(found)
+    assert opened == [str(tmp_path / "shared")] * 2
+    running.run(found, str(tmp_path / "named"))
+    assert opened[2:] == [str(tmp_path / "named")] * 2
+    (found / "careers.yaml").write_text("store: elsewhere", "utf-8")
+    with pytest.raises(
+        UserError, match=r"apps.yaml and .*careers.yaml name different stores \(.*; domains of a folder share"
+    ):
+        shown.domains(found)
+
+
 def test_each_domain_is_published_under_its_own_name_unless_its_settings_say_otherwise(tmp_path: Path) -> None:
     found = folder(chain.home(tmp_path))
     (found / "careers.yaml").write_text("name: people\npublish: {domain: jobs}\n", "utf-8")

@@ -241,6 +241,29 @@ def test_weights_of_another_model_are_refused_instead_of_made_up(tmp_path: Path)
         encoder(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"hidden_size": 64}, "config.json gives other shapes than the weights have"),
+        ({"vocab_size": 9}, "config.json gives other shapes than the weights have"),
+        ({"max_position_embeddings": 8}, "config.json gives other shapes than the weights have"),
+        ({"hidden_size": -32}, "config.json gives other shapes than the weights have"),
+        ({"hidden_size": "wide"}, "hidden_size"),
+        ({"hidden_act": "nonsense"}, "config.json names 'nonsense', which is unknown"),
+    ],
+)
+def test_a_configuration_of_another_shape_than_the_weights_is_one_sentence(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    folder = tiny.bert(tmp_path / "harmed")
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text("utf-8")), **change}), "utf-8")
+    sentence = rf"harmed cannot be loaded \(.*{said}.*\); copy the model folder again$"
+    with pytest.raises(UserError, match=sentence) as refused:
+        encoder(folder)
+    assert "\n" not in str(refused.value)
+
+
 def test_bm25_finds_stems_and_words_inside_identifiers() -> None:
     index = BM25(["the class ConfigParser", "running os.path", "HTTP_error of readLine", "nothing here"])
     assert index.top_k("parsers", 4).tolist() == [0]

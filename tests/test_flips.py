@@ -14,6 +14,7 @@ import torch
 from hone.backends.training.checkpoints import Checkpoints
 from hone.engine import maintenance, record
 from hone.errors import UserError
+from hone.kubeflow import attempts, settings_text
 from hone.results import registry
 from hone.results.content_cache import ContentCache
 from hone.results.manifest import Part, load_manifest
@@ -23,6 +24,7 @@ from hone.storage.local import LocalStore
 from hone.storage.sealed import seal
 
 KEPT = sorted((Path(__file__).parent / "stores").glob("*.tar.gz"))[-1]
+KINDS = ("attempts", "leases", "memo", "models", "runs", "settings")
 EVERY_BYTE = 400
 """Of a larger part so many bytes are flipped, spread over it: its sha256 treats all alike."""
 
@@ -42,6 +44,12 @@ def store(tmp_path: Path) -> LocalStore:
     made.replace("models/support/current/00000001.json", seal(moves[0].model_dump(mode="json")))
     Checkpoints(made, "distill/0/checkpoints", tmp_path, 1).save(1, {"a": torch.ones(8)}, {"step": 1, "best": 0.5})
     leases.Lease(made).hold(["distill/0"])
+    ended = leases.Lease(made)
+    ended.hold(["mine/0"])
+    ended.end()
+    settings_text.keep(made, "name: tiny\nseed: 7\n")
+    with attempts.noting(made, "run-1", "prepare", ""):
+        pass
     return made
 
 
@@ -71,6 +79,11 @@ def test_every_flip_is_noticed_or_harmless(store: LocalStore, tmp_path: Path) ->
             return lambda: record.results(store, "tiny")
         if place[0] == "models":
             return lambda: (registry.moves(store, "support"), list(registry.releases(store, "support")))
+        if place[0] == "settings":
+            digest = Path(key).stem
+            return lambda: settings_text.fetch(f"{store.place}/{key}@{digest}")
+        if place[0] == "attempts":
+            return lambda: attempts.notes(store, "run-1")
         if place[0] == "leases":
             return lambda: leases.prefixes_of(store, key)
         if "checkpoints" in place:
@@ -99,6 +112,7 @@ def test_every_flip_is_noticed_or_harmless(store: LocalStore, tmp_path: Path) ->
             counts[f"{kind}: {outcome}"] += 1
         path.write_bytes(data)
     print(dict(sorted(counts.items())))
+    assert {name.partition(":")[0] for name in counts} >= {"part", "distill", "gate", *KINDS}
     assert sum(count for name, count in counts.items() if name.endswith("noticed")) > 20_000
 
 

@@ -2,15 +2,23 @@
 
 import errno
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save_file
 
+import tiny
 from hone import scratch
 from hone.errors import UserError
 from hone.scratch import scratch_folder
@@ -77,6 +85,26 @@ def test_a_full_disk_is_one_sentence_and_any_other_missing_file_is_not(place: Pa
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(FileNotFoundError), scratch_folder() as folder:
         (folder / "never").read_text()
+
+
+@pytest.mark.parametrize("write", ["weights", "tokenizer", "table", "text"])
+def test_a_full_disk_is_one_sentence_whatever_library_was_writing(place: Path, write: str) -> None:
+    """A file that may not grow stands for the disk: what the system answers differs in its number alone."""
+    tokenizer = tiny.word_pieces([f"word{number}" for number in range(2_000)])
+    uses: dict[str, Callable[[Path], object]] = {
+        "weights": lambda path: save_file({"a": torch.zeros(10_000)}, path),
+        "tokenizer": lambda path: tokenizer.save_pretrained(path),
+        "table": lambda path: pq.write_table(pa.table({"a": np.random.default_rng(7).random(10_000)}), path),
+        "text": lambda path: path.write_text("a" * 20_000),
+    }
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, most[1]))
+    try:
+        said = rf"the disk is full \({place}.*\); free space and run again"
+        with pytest.raises(UserError, match=said), scratch_folder() as folder:
+            uses[write](folder / "file")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
 
 
 def test_without_a_place_for_scratch_the_user_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

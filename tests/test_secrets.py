@@ -18,8 +18,10 @@ import pytest
 
 import chain
 import openai_server as endpoint
+import planted
 from fake_s3 import s3_with
 from hone import settings
+from hone.engine.schema import schema_json
 from hone.errors import UserError
 from hone.secrets import SECRET_NAME, secret, without_secrets
 from hone.stages.generate.prompts import checked_template
@@ -199,8 +201,19 @@ def test_settings_that_hold_a_secret_are_refused_without_repeating_it(place: dic
     with pytest.raises(UserError, match="keys come from the environment or a mounted file") as refused:
         settings.check(data, "x.yaml", Path("/"))
     assert "generate.llm.endpoint" in str(refused.value)
-    for planted in ("hunter2", "tok3n", "AKIA"):
-        assert planted not in str(refused.value)
+    for mark in ("hunter2", "tok3n", "AKIA"):
+        assert mark not in str(refused.value)
+
+
+def test_no_place_of_the_settings_that_takes_a_text_takes_a_secret() -> None:
+    found = planted.places(json.loads(schema_json()))
+    assert len(found) > 80
+    for path in found:
+        for form, text in planted.FORMS.items():
+            for value in (text, {text: "x"}, [text]):
+                with pytest.raises(UserError, match="keys come from the environment or a mounted file") as refused:
+                    settings.check({"name": "x", **planted.nested(path, value)}, "x.yaml", Path("/"))
+                assert not [mark for mark in planted.MARKS if mark in str(refused.value)], (path, form)
 
 
 def test_one_stage_by_itself_refuses_a_secret_too() -> None:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -22,9 +23,10 @@ from hypothesis import strategies as st
 import faults
 from fake_s3 import s3_with
 from hone.errors import TransientError, UserError
+from hone.kubeflow import settings_text
 from hone.results.manifest import Part
 from hone.results.table_io import refuse_unstored
-from hone.storage import local, s3
+from hone.storage import addresses, local, s3
 from hone.storage.addresses import open_store
 from hone.storage.base import Object, Store, checked_key, sha256_of
 from hone.storage.local import LocalStore
@@ -463,6 +465,29 @@ def test_a_full_or_read_only_store_is_named(tmp_path: Path, monkeypatch: pytest.
 def test_an_address_that_is_no_store_is_refused(uri: str) -> None:
     with pytest.raises(UserError, match="store '"):
         open_store(uri)
+
+
+def test_a_store_of_another_scheme_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What opens it and what takes it for an address go by the row alone."""
+
+    class Shelf(LocalStore):
+        def __init__(self, place: str) -> None:
+            super().__init__(tmp_path / place)
+            self.uri = self.place = f"shelf://{place}"
+
+    with pytest.raises(UserError, match="is neither a folder nor"):
+        open_store("shelf://one")
+    assert not settings_text.is_address("shelf://one/settings/x.yaml")
+    monkeypatch.setitem(addresses.SCHEMES, "shelf", Shelf)
+    open_store("shelf://one").replace("a", b"1")
+    assert (tmp_path / "one/a").read_bytes() == b"1"
+    address = settings_text.keep(open_store("shelf://one"), "name: x")
+    assert re.fullmatch(r"shelf://one/settings/[0-9a-f]{64}\.yaml@[0-9a-f]{64}", address)
+    assert settings_text.is_address(address)
+    written = [
+        file for file in Path(addresses.__file__).parents[1].rglob("*.py") if 'startswith("s3:' in file.read_text()
+    ]
+    assert written == []
 
 
 def test_a_bucket_name_that_cannot_be_is_refused(address: str) -> None:

@@ -1,6 +1,8 @@
 """What a store tells of itself, and how damage is noticed, named and fixed."""
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import chain
 from hone.commands.cli import app
 from hone.engine import garbage, maintenance, runner
 from hone.errors import UserError
+from hone.kubeflow import attempts, settings_text
 from hone.results.manifest import Manifest
 from hone.storage.local import LocalStore
 
@@ -173,6 +176,46 @@ def test_gc_removes_what_nothing_refers_to_only_when_told_and_only_when_old(
     hone("store", "gc", "--older-than", "0", "--delete", "--store", store.uri)
     assert snapshot(store) == whole
     assert list(store.unfinished()) == []
+
+
+def test_gc_removes_settings_and_notes_of_runs_on_kubeflow_that_nothing_used_for_long(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    for text, attempt in (("name: old", "run-old"), ("name: new", "run-new")):
+        address = settings_text.keep(store, text)
+        with attempts.noting(store, attempt, "prepare", "0/2"):
+            settings_text.renew(store, address)
+    kept = {one.key for one in store.objects()}
+    for path in (file for file in store.root.rglob("*") if file.is_file()):
+        os.utime(path, (0, 0))
+    used = settings_text.keep(store, "name: new")
+    with attempts.noting(store, "run-new", "mine", ""):
+        pass
+    gone = {one.found.key for one in garbage.collect(store, 0.0) if one.found.key.startswith(("settings", "attempts"))}
+    digest = hashlib.sha256(b"name: old").hexdigest()
+    assert gone == {f"settings/{digest}.yaml", "attempts/run-old/prepare-0-2.json"} < kept
+    assert settings_text.fetch(used) == "name: new"
+    assert [note.task for note in attempts.notes(store, "run-new")] == ["prepare", "mine"]
+
+
+def test_a_task_that_starts_keeps_its_settings_from_gc(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    address = settings_text.keep(store, "name: weekly")
+    file = Path(address.partition("@")[0])
+    os.utime(file, (0, 0))
+    settings_text.renew(store, f"{tmp_path}/elsewhere/settings/x.yaml")
+    assert file.stat().st_mtime == 0
+    settings_text.renew(store, address)
+    assert "settings" not in {one.found.key.partition("/")[0] for one in garbage.garbage(store, 0.0)}
+    assert settings_text.fetch(address) == "name: weekly"
+
+
+def test_gc_finds_uploads_of_a_result_of_which_nothing_else_was_stored(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    left = store.root / f"mine/0123456789abcdef/candidates/.hone-{'0' * 32}"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    assert [one.reason for one in garbage.collect(store, 0.0)] == ["an upload that never ended"]
+    assert not left.exists()
 
 
 def test_gc_of_results_keeps_what_runs_stand_for(home: Path, store: LocalStore, first: Done) -> None:

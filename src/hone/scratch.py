@@ -8,19 +8,22 @@ import errno
 import fcntl
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from types import TracebackType
 
-from hone.errors import UserError
+from hone.errors import TransientError, UserError
 from hone.log import log
 
 PREFIX = "hone-"
 OWNER = ".owner"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_IN_WORDS = re.compile(rf"\(os error ({'|'.join(map(str, FULL))})\)")
 
 
 @contextmanager
@@ -44,15 +47,29 @@ def scratch_folder() -> Generator[Path]:
             raise UserError(f"{gone}; set TMPDIR to a folder that nothing else cleans, and run again") from error
 
 
-@contextmanager
-def disk_full_in_one_sentence(folder: Path) -> Generator[None]:
-    """Turns a full disk into one sentence. Raises UserError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise UserError(f"the disk is full ({error.filename or folder}); free space and run again") from error
+def disk_full_in_one_sentence(folder: Path) -> AbstractContextManager[None]:
+    """Turns a full disk into one sentence: what was being written, or else `folder`. Raises UserError."""
+    return _FullDisk(folder)
+
+
+class _FullDisk(AbstractContextManager[None]):
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        named = getattr(error, "filename", None) if isinstance(error, OSError) else None
+        if _is_full_disk(error):
+            raise UserError(f"the disk is full ({named or self.folder}); free space and run again") from error
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    if isinstance(error, (UserError, TransientError)):
+        return False
+    # safetensors and tokenizers raise errors of their own, which say the number in words.
+    said = FULL_IN_WORDS.search(str(error)) if isinstance(error, Exception) else None
+    return said is not None or (isinstance(error, OSError) and error.errno in FULL)
 
 
 @contextmanager

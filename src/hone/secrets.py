@@ -30,6 +30,8 @@ KEY_LIKE = re.compile(
     r"|xox[a-z]-[\w-]{10,}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+)"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(?:-----END [A-Z ]*PRIVATE KEY-----)?"
 )
+SENT_ALONG = re.compile(r"authorization\W+(basic|bearer)\s+\S{8,}", re.IGNORECASE)
+"""A header with what it lets in."""
 NUMBER = re.compile(r"[\d.,]+|true|false|none|null", re.IGNORECASE)
 SECRET_SETTING = re.compile(
     r"(.*[_-])?(api[_-]?key|password|passwd|secret|token|authorization|access[_-]?key(?:[_-]?id)?|credentials?)",
@@ -73,6 +75,9 @@ def secrets_in(value: object, path: Sequence[str] = ()) -> Iterator[str]:
     """One clause for each secret in settings: where it stands, and what it is; never the secret itself."""
     if isinstance(value, Mapping):
         for key, inner in cast(Mapping[object, object], value).items():
+            if flaw := _secret_of(str(key)):
+                yield f"a name in {'.'.join(path) or 'the settings'}: {flaw}"
+                continue
             place = (*path, str(key))
             if isinstance(inner, str) and inner and SECRET_SETTING.fullmatch(str(key)):
                 yield f"{'.'.join(place)} holds a secret"
@@ -93,4 +98,4 @@ def _secret_of(text: str) -> str:
             return f"{shown} holds a password" if ":" in found[2] else f"{shown} holds a user name or token"
         if found[4] and SECRET_PARAMETER.search(found[4]):
             return f"{shown} holds a key in its query"
-    return "it holds what looks like a key" if KEY_LIKE.search(text) else ""
+    return "it holds what looks like a key" if KEY_LIKE.search(text) or SENT_ALONG.search(text) else ""

@@ -152,13 +152,13 @@ def _inner(node: yaml.Node) -> list[yaml.Node]:
 
 def check(data: dict[str, Any], file: str, base: Path) -> RunSettings:
     """Settings as a mapping to checked settings; relative paths are beside `base`. Raises UserError."""
+    refuse_secrets(data, file)
     if preset := data.get("preset"):
         data = overlay(load_preset(str(preset), file), data)
     data = _known_elsewhere(data)
     name = data.get("name")
     if not isinstance(name, str) or not is_run_name(name):
         raise UserError(f"{file}: name: give the run a name of letters, digits, - and _, {LONGEST_NAME} at most")
-    refuse_secrets(data, file)
     shared = {key: value for key, value in data.items() if key not in (*OWN, *STAGES)}
     _refuse_unknown(shared, file)
     configs = {stage_name: _stage_config(stage_name, data, shared, file, base) for stage_name in STAGES}

@@ -20,6 +20,7 @@ import torch
 import tqdm
 
 import chain
+from hone import scratch
 from hone.engine import garbage, maintenance
 from hone.log import kept
 from hone.results.manifest import load_manifest
@@ -64,6 +65,7 @@ class Child:
 
 def finish(home: Path, uri: str) -> dict[str, str]:
     """The digests of a run that goes on in whatever store of that address holds."""
+    scratch._sweep.cache_clear()  # a process of its own sweeps once, and this one was forked
     return chain.digests(chain.run(home, open_store(uri)))
 
 
@@ -137,7 +139,8 @@ def kill(home: Path, root: Path, stores: str = "", kills: str = str(KILLS)) -> N
         for one in garbage.garbage(store, -1.0):
             store.delete(one.found)
         tell(number=number, moment=moment, ended=ended, done=done, orphans=broken, rerun=status,
-             same=digests == calm["digests"], after=orphans(store), left=len(list(store.unfinished())))  # fmt: skip
+             same=digests == calm["digests"], after=orphans(store), left=len(list(store.unfinished())),
+             scratch=sorted(path.name for path in root.glob(f"{scratch.PREFIX}*")))  # fmt: skip
 
 
 def race(home: Path, root: Path) -> None:

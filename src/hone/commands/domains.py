@@ -18,7 +18,7 @@ app = verbs()
 @app.command()
 def domains(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="base.yaml and one YAML file for each domain.")],
-    store: StoreOption = DEFAULT_STORE,
+    store: StoreOption = "",
     out: Annotated[Path | None, typer.Option("--out", help="A folder for domains.html and domains.md.")] = None,
 ) -> None:
     """Show documents, gain, interval, p, verdict, cost and age of every domain; --out writes it as a page too."""
@@ -27,7 +27,9 @@ def domains(
 
 def show(folder: Path, store: str, faults: Mapping[str, str], out: Path | None = None) -> None:
     """Prints the table, and what failed; writes it as page and Markdown where asked to."""
-    found = engine.status(engine.load(folder), open_store(store), dict(faults))
+    members = engine.load(folder)
+    place = store or engine.store_of(members) or DEFAULT_STORE
+    found = engine.status(members, open_store(place), dict(faults))
     console.print(report.terminal(found))
     for one in found:
         if one.fault:

@@ -40,7 +40,7 @@ def run(
 ) -> None:
     """Run the whole chain; stages whose result is there already are not run again. A folder is run domain by domain."""
     if settings.is_dir():
-        _run_domains(settings, store or DEFAULT_STORE, shards, at_once)
+        _run_domains(settings, store, shards, at_once)
         return
     for name in filter(None, (first, last)):
         known_stage(name)
@@ -113,8 +113,10 @@ def _judged(config: Any, before: Mapping[str, Manifest]) -> bool:
 def _run_domains(folder: Path, store: str, shards: int, at_once: int) -> None:
     """Runs every domain, whatever becomes of the others. Raises UserError if any failed, after all have ended."""
     tell = lambda name, what: console.print(f"{name}: {what}", soft_wrap=True, markup=False)  # noqa: E731
-    faults = domains.run(domains.load(folder), store, shards, at_once, tell)
-    show(folder, store, faults)
+    members = domains.load(folder)
+    place = store or domains.store_of(members) or DEFAULT_STORE
+    faults = domains.run(members, place, shards, at_once, tell)
+    show(folder, place, faults)
     if faults:
         raise UserError(f"{', '.join(faults)} failed; the lines above say why, and all other domains have ended")
 

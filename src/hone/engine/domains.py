@@ -66,6 +66,16 @@ def _member(path: Path, below: dict[str, Any]) -> Member:
     return Member(path.stem, str(path), overlay(overlay(own, below), read_yaml(path)))
 
 
+def store_of(members: Sequence[Member]) -> str:
+    """The store that the settings name, empty if none do. Raises UserError if not all name the same."""
+    named = {one.checked().store: one for one in members}
+    if len(named) > 1:
+        (first, one), (second, other) = list(named.items())[:2]
+        both = f"{one.file} and {other.file} name different stores ({first or 'none'} and {second or 'none'})"
+        raise UserError(f"{both}; domains of a folder share one: write `store:` into {BASE}, or give --store")
+    return next(iter(named))
+
+
 def run(
     members: Sequence[Member], store: str, shards: int, at_once: int, tell: Callable[[str, str], None]
 ) -> dict[str, str]:

@@ -3,6 +3,8 @@
     hone store gc              parts that no manifest names, uploads that never ended, checkpoints of finished trainings
     hone store gc --results    also results, finished or not, that no run stands for
 
+Settings and notes of runs on Kubeflow go when they were not used for 90 days.
+
 A result that a living run needs (`hone.storage.leases`) is left alone altogether. Ages are by the store's own clock.
 Before a result is touched all is looked at once more: only what was garbage both times, and is the same, is deleted.
 """
@@ -25,6 +27,10 @@ from hone.storage.s3 import PROBES
 RUNS = "runs"
 HOUR = 3_600.0
 CHECKPOINTS = "checkpoints"
+ATTEMPTS, SETTINGS = "attempts", "settings"
+"""Of runs on Kubeflow: how their tasks ended, and their settings files, which every task that starts writes anew."""
+STAY = 90 * 24.0
+"""Hours for which these stay at least: a task may wait long for the cluster, and be started by a clock."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +111,10 @@ class _Look:
 
     def everything(self) -> Iterator[Garbage]:
         """All garbage, result after result."""
-        prefixes = sorted({_prefix(one.key) for name in STAGES for one in self.store.objects(name)})
-        for prefix in prefixes:
+        folders = (*STAGES, ATTEMPTS, SETTINGS)
+        there = {_prefix(one.key) for name in folders for one in self.store.objects(name)}
+        begun = {_prefix(one.key) for one in self.store.unfinished()}
+        for prefix in sorted((there | begun) - {""}):
             yield from self.of(prefix)
         yield from self.of("")
 
@@ -116,7 +124,12 @@ class _Look:
         if prefix in self.held or (uploads and not prefix and self.busy):
             return
         yield from (Garbage(one, "an upload that never ended") for one in uploads if self._old(one))
-        yield from (one for one in (self._of_result(prefix) if prefix else self._others()))
+        if not prefix:
+            yield from self._others()
+        elif prefix.partition("/")[0] in STAGES:
+            yield from self._of_result(prefix)
+        else:
+            yield from self._of_platform(prefix)
 
     def _of_result(self, prefix: str) -> Iterator[Garbage]:
         objects = list(self.store.objects(prefix))
@@ -129,6 +142,12 @@ class _Look:
         for one in objects:
             if one.key not in kept and self._old(one):
                 yield Garbage(one, "no manifest names it")
+
+    def _of_platform(self, prefix: str) -> Iterator[Garbage]:
+        folder = prefix.partition("/")[0]
+        objects = [one for one in self.store.objects(folder) if _prefix(one.key) == prefix]
+        if all(one.modified <= self.now - max(self.hours, STAY) * HOUR for one in objects):
+            yield from (Garbage(one, f"no run on Kubeflow used it for {STAY / 24:.0f} days") for one in objects)
 
     def _others(self) -> Iterator[Garbage]:
         """Leases of processes that are gone, notes about results that are gone, probes."""
@@ -179,9 +198,10 @@ def _paths(manifest: Manifest) -> list[str]:
 
 
 def _prefix(key: str) -> str:
-    """The result that an object belongs to; empty if it belongs to none."""
+    """The result, run on Kubeflow or settings file that an object belongs to; empty if it belongs to none."""
     place = key.split("/")
-    return "/".join(place[:2]) if place[0] in STAGES and len(place) > 2 else ""
+    whole = len(place) > 2 if place[0] in (*STAGES, ATTEMPTS) else place[0] == SETTINGS and len(place) == 2
+    return "/".join(place[:2]) if whole else ""
 
 
 def _grouped(found: Iterable[Garbage]) -> dict[str, list[Garbage]]:

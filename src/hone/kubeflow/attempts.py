@@ -6,21 +6,21 @@ whatever the command ended with. So every task leaves a note under the platform'
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from hone.engine.garbage import ATTEMPTS
 from hone.errors import TransientError, UserError
 from hone.results.manifest import Manifest, load_manifest
 from hone.secrets import without_secrets
 from hone.stages import STAGES
 from hone.storage.base import Store
+from hone.storage.sealed import SealError, read_sealed, seal
 
-ATTEMPTS = "attempts"
 ORDER = ("preflight", *STAGES, "variant", "ablation", "notify")
 PLAIN = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 LONGEST_ERROR = 2_000
@@ -94,11 +94,14 @@ def noting(store: Store, attempt: str, task: str, share: str, about: str = "") -
 def _keep(store: Store, key: str, note: Note) -> None:
     # A note that cannot be kept must not hide what the task itself came to.
     with suppress(UserError, TransientError):
-        store.replace(key, json.dumps(asdict(note)).encode())
+        store.replace(key, seal(asdict(note)))
 
 
 def notes(store: Store, attempt: str, about: str = "") -> list[Note]:
-    """The notes of a run, or of one settings file of it (see `of`), in the order of the pipeline."""
+    """The notes of a run, or of one settings file of it (see `of`), in the order of the pipeline.
+
+    Raises UserError if one is damaged.
+    """
     if not PLAIN.fullmatch(attempt):
         return []
     keys = [
@@ -106,8 +109,17 @@ def notes(store: Store, attempt: str, about: str = "") -> list[Note]:
         for found in store.objects(f"{ATTEMPTS}/{attempt}/{about}".rstrip("/"))
         if Path(found.key).suffix == ".json"
     ]
-    found = [Note(**cast(dict[str, Any], json.loads(data))) for key in keys if (data := store.read(key))]
+    found = [note for key in keys if (note := _read(store, key))]
     return sorted(found, key=lambda note: (ORDER.index(note.task), note.share))
+
+
+def _read(store: Store, key: str) -> Note | None:
+    try:
+        found = read_sealed(store, key)
+    except SealError as error:
+        cure = "remove it; the platform's page of the run says how the task ended"
+        raise UserError(f"{key} in {store.uri} is damaged ({error}); {cure}") from error
+    return Note(**found) if found else None
 
 
 def outcome(store: Store, attempt: str, about: str = "") -> Outcome:

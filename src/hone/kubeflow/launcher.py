@@ -5,7 +5,6 @@ See `ExecutorInput` in kfp's pipeline_spec.proto.
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from hone.kubeflow.notify import message, notify, summary
 from hone.kubeflow.preflight import Needs, check, retries_told
 from hone.results.manifest import Manifest, lineage, load_manifest
 from hone.results.table_io import fetch_folder
+from hone.retry import Backoff, retried
 from hone.scratch import scratch_folder
 from hone.secrets import without_secrets
 from hone.settings import RunSettings
@@ -31,9 +31,9 @@ from hone.storage.base import Store
 
 MOUNTS = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/"}
 """Where the platform expects the local file of an artifact."""
-PAUSES = (30.0, 120.0, 480.0)
-"""Seconds before a task is tried again here after a fault outside that outlasted its own retries: the platform itself
-may start again only what Kubernetes lost (Argo's retryPolicy OnError, the stock setting since KFP 2.17)."""
+PATIENCE = Backoff(attempts=4, first=90.0, longest=480.0, jitter=False)
+"""How a task is tried again here after a fault outside that outlasted its own retries: the platform itself may start
+again only what Kubernetes lost (Argo's retryPolicy OnError, the stock setting since KFP 2.17)."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +92,21 @@ def launch(name: str, text: str) -> None:
     store = open_store(call.given["store"])
     attempt, about = (str(call.given.get(key) or "") for key in ("attempt", "settings"))
     with noting(store, attempt, name, _share(call), about) as note:
-        for pause in PAUSES:
-            try:
-                return _run(call, store, note)
-            except TransientError as error:
-                print(f"{name}: {without_secrets(str(error))}; tried again in {pause:.0f} s", flush=True)
-                time.sleep(pause)
-        _run(call, store, note)
+
+        def failed(error: Exception, attempt: int) -> None:
+            if attempt >= PATIENCE.attempts:
+                raise error
+            pause = PATIENCE.wait(attempt)
+            print(f"{name}: {without_secrets(str(error))}; tried again in {pause:.0f} s", flush=True)
+
+        retried(lambda: _run(call, store, note), PATIENCE, failed, TransientError)
 
 
 def _run(call: Call, store: Store, note: Note) -> None:
     if domains := _listed(call.given.get("domains")):
         notify(summary(domains, store, call.given), call.given)
         return call.finish()
+    settings_text.renew(store, call.given["settings"])
     run_settings = read_settings(call.given["settings"])
     if call.name == "preflight":
         print(f"preflight: retries by the platform: {retries_told()}", flush=True)

@@ -13,10 +13,11 @@ from hone.config import Settings
 from hone.errors import TransientError, UserError
 from hone.kubeflow import settings_text
 from hone.kubeflow.attempts import of, outcome
+from hone.retry import Backoff, retried
 from hone.settings import RunSettings
 from hone.storage.base import Store
 
-TRIES = 3
+TRIES = Backoff(attempts=3, first=1.0, longest=5.0)
 SECONDS_TO_ANSWER = 10
 
 
@@ -68,10 +69,9 @@ def _post(address: str, body: bytes) -> None:
     if not address.startswith(("http://", "https://")):
         raise UserError("the webhook's address is neither http:// nor https://")
     request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-    for attempt in range(1, TRIES + 1):
-        try:
-            urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER).close()
-            return
-        except OSError as error:
-            if attempt == TRIES:
-                raise TransientError(f"the webhook did not take the message: {error}") from error
+
+    def failed(error: Exception, attempt: int) -> None:
+        if attempt >= TRIES.attempts:
+            raise TransientError(f"the webhook did not take the message: {error}") from error
+
+    retried(lambda: urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER).close(), TRIES, failed, OSError)

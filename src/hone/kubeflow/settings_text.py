@@ -6,16 +6,20 @@ every task carries several copies of them in one object that etcd limits.
 
 import hashlib
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from hone import settings
-from hone.errors import UserError
+from hone.engine.garbage import SETTINGS
+from hone.errors import TransientError, UserError
 from hone.inputs.references import local_path
 from hone.scratch import scratch_folder
 from hone.settings import RunSettings
+from hone.storage.addresses import is_remote
 from hone.storage.base import Store
+from hone.storage.leases import leased
 
-ADDRESS = re.compile(r"(?P<reference>(s3://|/)\S+?)(@(?P<sha256>[0-9a-f]{64}))?")
+ADDRESS = re.compile(r"(?P<reference>([a-z][a-z0-9+.-]*:/)?/\S+?)(@(?P<sha256>[0-9a-f]{64}))?")
 LONGEST_PARAMETERS = 10_000
 """Bytes that the parameters of a run may take, as JSON."""
 LONGEST_INLINE = 8_000
@@ -25,21 +29,33 @@ LONGEST_INLINE = 8_000
 def keep(store: Store, text: str) -> str:
     """Puts a settings file into the store and returns its address with its digest."""
     digest = hashlib.sha256(text.encode()).hexdigest()
-    key = f"settings/{digest}.yaml"
-    if store.read(key) is None:
-        store.create(key, text.encode())
-    folder = store.uri if store.uri.startswith("s3://") else str(Path(store.uri).resolve())
-    return f"{folder}/{key}@{digest}"
+    key = f"{SETTINGS}/{digest}.yaml"
+    # Written anew if it is there: hone store gc goes by when a settings file was last used.
+    with leased(store, [key]):
+        store.replace(key, text.encode())
+    return f"{store.place}/{key}@{digest}"
+
+
+def renew(store: Store, given: str) -> None:
+    """Notes that a task uses settings that lie in its store, so that hone store gc leaves them."""
+    named = _address(given)
+    start = f"{store.place}/"
+    if named and named["reference"].startswith(f"{start}{SETTINGS}/"):
+        key = named["reference"].removeprefix(start)
+        # A store that cannot be written to is left to who can.
+        with suppress(UserError, TransientError):
+            if data := store.read(key):
+                store.replace(key, data)
 
 
 def is_address(text: str) -> bool:
     """Whether a settings parameter is an address and not the text itself."""
-    return bool(ADDRESS.fullmatch(text.strip()))
+    return _address(text) is not None
 
 
 def fetch(given: str) -> str:
     """The text of a settings file: itself, or what lies at its address. Raises UserError."""
-    named = ADDRESS.fullmatch(given.strip())
+    named = _address(given)
     if not named:
         return given
     with scratch_folder() as scratch:
@@ -52,6 +68,11 @@ def fetch(given: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise UserError(f"{named['reference']} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+
+
+def _address(text: str) -> re.Match[str] | None:
+    found = ADDRESS.fullmatch(text.strip())
+    return found if found and (found["reference"].startswith("/") or is_remote(found["reference"])) else None
 
 
 def check(text: str, name: str = "settings") -> RunSettings:

@@ -27,9 +27,10 @@ from hone.kubeflow.platform import asking
 from hone.kubeflow.profile import Profile
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
+from hone.retry import Backoff, retried
 from hone.scratch import scratch_folder
 from hone.settings import overlay, parse_yaml
-from hone.storage.addresses import open_store
+from hone.storage.addresses import is_remote, open_store
 from hone.storage.base import Store
 
 if TYPE_CHECKING:
@@ -236,18 +237,18 @@ def refuse_too_long(parameters: Mapping[str, Any]) -> None:
 
 def follow(client: "Client", run_id: str, pause: float, say: Callable[[str], None] = print) -> str:
     """Follows a run to its end, saying whenever a task changes, and returns its last state. Raises TransientError."""
-    last, faults = "", 0
+    last = ""
+
+    def asked() -> Any:
+        with asking(f"following the run {run_id}"):
+            return client.get_run(run_id)
+
+    def failed(error: Exception, attempt: int) -> None:
+        if attempt > MOST_FAULTS:
+            raise error
+
     while True:
-        try:
-            with asking(f"following the run {run_id}"):
-                run = client.get_run(run_id)
-            faults = 0
-        except TransientError:
-            faults += 1
-            if faults > MOST_FAULTS:
-                raise
-            time.sleep(pause)
-            continue
+        run = retried(asked, Backoff(MOST_FAULTS + 1, pause, pause, jitter=False), failed, TransientError)
         line = _progress(run)
         if line != last:
             say(line)
@@ -259,7 +260,7 @@ def follow(client: "Client", run_id: str, pause: float, say: Callable[[str], Non
 
 def read_settings(where: str) -> str:
     """The text of a settings file, a local one or one at an s3:// address. Raises UserError."""
-    if where.startswith("s3://"):
+    if is_remote(where):
         return settings_text.fetch(where)
     path = Path(where)
     if not path.is_file():

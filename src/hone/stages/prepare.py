@@ -132,9 +132,9 @@ def run(config: Config, job: Job) -> None:
 @contextmanager
 def _database(path: Path) -> Generator[sqlite3.Connection]:
     with closing(sqlite3.connect(path)) as database:
-        database.executescript(f"pragma journal_mode = off; pragma synchronous = off; {TABLES}")
-        database.create_function("reversed", 1, lambda text: text[::-1], deterministic=True)
         try:
+            database.executescript(f"pragma journal_mode = off; pragma synchronous = off; {TABLES}")
+            database.create_function("reversed", 1, lambda text: text[::-1], deterministic=True)
             yield database
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):

@@ -1,6 +1,7 @@
 """The student: texts to unit vectors, for every stage the same way."""
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.processors import Sequence as InTurn
@@ -31,6 +33,7 @@ PACKING_SAMPLE = ("one", "a text of a few words", "and one that is longer, so th
 PACKING_TOLERANCE = 2e-2
 """What bf16 may round differently in a unit vector."""
 NO_LIMIT = sys.maxsize
+WRONG_SHAPE = re.compile(r"mismatch|negative dimension")
 
 
 class Encoder:
@@ -317,13 +320,22 @@ def named_faults(weights: Path) -> Generator[None]:
     """What transformers finds wrong with a folder, as one sentence."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, StrictDataclassError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        if isinstance(error, RuntimeError) and "mismatch" not in str(error):
+        if isinstance(error, RuntimeError) and not WRONG_SHAPE.search(str(error)):
             raise
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"{weights} cannot be loaded ({first}); copy the model folder again") from error
+        if isinstance(error, RuntimeError):
+            flaw = "config.json gives other shapes than the weights have"
+        elif isinstance(error, KeyError):
+            flaw = f"config.json names {error}, which is unknown"
+        else:
+            flaw = " ".join(str(error).split()) if isinstance(error, StrictDataclassError) else _first_line(error)
+        raise UserError(f"{weights} cannot be loaded ({flaw}); copy the model folder again") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@ store."""
 
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -23,6 +24,8 @@ from hone.results.content_cache import ContentCache
 from hone.results.table_io import Docs
 
 ROWS_AT_ONCE = 4_096
+IN_MEMORY = 1 << 30
+"""Bytes from which on all vectors together lie on disk."""
 CHUNK = 1_024
 """Documents that are encoded and kept together: what a killed run encodes again at most, and a process's turn."""
 UNSTABLE = {"_name_or_path", "architectures", "dtype", "transformers_version"}
@@ -143,7 +146,11 @@ def _as_numpy(values: pa.ChunkedArray, dimension: int) -> np.ndarray:
 
 def _room(job: Job, shape: tuple[int, int]) -> np.ndarray:
     """An array for all vectors: in memory while it is small, else on disk."""
-    if shape[0] * shape[1] * 4 < 1 << 30:
+    if shape[0] * shape[1] * 4 < IN_MEMORY:
         return np.zeros(shape, dtype=np.float32)
     path = job.scratch / f"vectors-{uuid.uuid4().hex}.npy"
-    return np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    room = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    with path.open("r+b") as file:
+        # A disk without room for it is noticed here, instead of by a signal that ends the process at some row.
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return room

@@ -25,11 +25,13 @@ from transformers import (
 )
 
 from hone.backends.budget import Budget, token_batches
+from hone.backends.encoders.encoder import named_faults
 from hone.backends.generators.answers import Answer, Request, is_complete
 from hone.backends.generators.chat import Chat
 from hone.backends.generators.precision import resolved_precision
 from hone.backends.generators.settings import Sampling
 from hone.backends.shared_prefix import Batch, Beginnings, batches, can_share
+from hone.errors import UserError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -58,13 +60,19 @@ class CausalLM:
 
     @cached_property
     def model(self) -> Any:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            self.chat.folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=PRECISIONS[self.resolved["precision"]],
-        )
+        loader: Any = AutoModelForCausalLM
+        with named_faults(self.chat.folder):
+            model, loading = loader.from_pretrained(
+                self.chat.folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=PRECISIONS[self.resolved["precision"]],
+                output_loading_info=True,
+            )
+        if loading["missing_keys"]:
+            lacking = f"lack {min(loading['missing_keys'])}; config.json and weights must be of one model"
+            raise UserError(f"the weights in {self.chat.folder} {lacking}")
         # The folder's own sampling settings (top_p, repetition_penalty ...) must not mix with ours.
         model.generation_config = GenerationConfig(
             do_sample=False,

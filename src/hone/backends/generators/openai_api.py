@@ -4,7 +4,6 @@ after faults that pass."""
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -19,12 +18,13 @@ from hone.backends.generators.token_counts import BYTES_PER_TOKEN
 from hone.backends.server_errors import reason, web_page
 from hone.errors import TransientError, UserError
 from hone.log import log
+from hone.retry import Backoff, retried
 from hone.secrets import secret
 
 LARGEST_SEED = 2**31 - 1
 PASSING = (408, 409, 429)
 """Refusals that the next try may fix; of the others below 500 none does."""
-LONGEST_WAIT = 8.0
+FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 
 
 class Malformed(Exception):
@@ -101,14 +101,15 @@ class OpenAIServer:
     def _ask(self, prompt: str, seed: int) -> Answer:
         """The client itself waits and sends again after 408, 409, 429, 5xx, time-outs and broken connections, for as
         long as the server's Retry-After says."""
-        problem = "no completion"
-        for attempt in range(self.endpoint.attempts):
-            try:
-                return answer_of(self._complete(prompt, seed))
-            except (Malformed, json.JSONDecodeError, UnicodeDecodeError) as error:
+        backoff = Backoff(self.endpoint.attempts, FIRST_WAIT, LONGEST_WAIT, jitter=False)
+
+        def failed(error: Exception, attempt: int) -> None:
+            if attempt >= backoff.attempts:
                 problem = str(error) if isinstance(error, Malformed) else "no JSON"
-                time.sleep(min(LONGEST_WAIT, 0.5 * 2**attempt))
-        raise Malformed(f"{self.endpoint.attempts} answers in a row were no completion: {problem}")
+                raise Malformed(f"{attempt} answers in a row were no completion: {problem}") from error
+
+        kinds = (Malformed, json.JSONDecodeError, UnicodeDecodeError)
+        return retried(lambda: answer_of(self._complete(prompt, seed)), backoff, failed, *kinds)
 
     def _complete(self, prompt: str, seed: int) -> Any:
         """A completion. A field that the server refuses by name, and that an answer can do without, is left out from

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import urllib3
 from hone.backends.server_errors import lower_limit, reason, web_page
 from hone.backends.teachers.settings import OneTeacher, RerankServer
 from hone.errors import TransientError, UserError
+from hone.retry import Backoff, retried
 from hone.secrets import secret
 
 LONGEST_WAIT = 8.0
@@ -106,26 +106,28 @@ class RerankEndpoint:
         return [rows[start : start + size] for rows in groups for start in range(0, len(rows), size)]
 
     def _ask(self, query: str, docs: Sequence[str]) -> list[float]:
-        problem, page = "", ""
-        for attempt in range(self.server.attempts):
-            if attempt:
-                time.sleep(min(LONGEST_WAIT, self.server.first_wait * 2 ** (attempt - 1)))
-            try:
-                return self._scores(self._post(self.shape.body(self.server, query, docs), len(docs)), len(docs))
-            except TooMany as most:
-                self.docs_per_request = most.limit
-                parts = (docs[at : at + most.limit] for at in range(0, len(docs), most.limit))
-                return [score for part in parts for score in self._ask(query, part)]
-            except (urllib3.exceptions.HTTPError, Malformed) as error:
-                problem = str(error) or type(error).__name__
-                page = problem if isinstance(error, WebPage) else ""
-        if page:
-            raise UserError(
-                f"the reranker at {self.server.url} answers with {page} and not as an API; correct teacher.server.url"
-            )
-        raise TransientError(
-            f"the reranker at {self.server.url} kept failing ({problem}); finished scores are kept, run again"
-        )
+        backoff = Backoff(self.server.attempts, self.server.first_wait, LONGEST_WAIT, jitter=False)
+
+        def scores() -> list[float]:
+            return self._scores(self._post(self.shape.body(self.server, query, docs), len(docs)), len(docs))
+
+        def failed(error: Exception, attempt: int) -> None:
+            if attempt >= backoff.attempts:
+                raise self._lasting(error) from error
+
+        try:
+            return retried(scores, backoff, failed, urllib3.exceptions.HTTPError, Malformed)
+        except TooMany as most:
+            self.docs_per_request = most.limit
+            parts = (docs[at : at + most.limit] for at in range(0, len(docs), most.limit))
+            return [score for part in parts for score in self._ask(query, part)]
+
+    def _lasting(self, error: Exception) -> Exception:
+        """What a fault that outlasted all tries means for the user."""
+        where, problem = f"the reranker at {self.server.url}", str(error) or type(error).__name__
+        if isinstance(error, WebPage):
+            return UserError(f"{where} answers with {problem} and not as an API; correct teacher.server.url")
+        return TransientError(f"{where} kept failing ({problem}); finished scores are kept, run again")
 
     def _post(self, body: dict[str, Any], count: int) -> Any:
         key = secret(os.environ.get(self.server.key_variable, ""))
