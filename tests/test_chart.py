@@ -365,6 +365,13 @@ def test_a_domain_s_runs_go_by_an_account_of_its_own_which_may_what_the_runner_s
     assert [run["service_account"] for run in platform.held["recurringRuns"]] == ["hone-support", "hone-runner"]
 
 
+def test_the_runner_may_start_jobs_of_kubeflow_trainer_only_where_asked_for() -> None:
+    wanted = {"apiGroups": ["trainer.kubeflow.org"], "resources": ["trainjobs"], "verbs": ["create", "delete", "get"]}
+    for enabled in (True, False):
+        found = objects(render(CHART, changed("enterprise", "trainer", {"enabled": enabled})))
+        assert (wanted in named(found, "Role", "hone-runner")["rules"]) == enabled
+
+
 def test_the_registrar_changes_nothing_when_nothing_changed_and_replaces_what_did(
     platform: kfp_server.Platform, tmp_path: Path
 ) -> None:

@@ -39,6 +39,8 @@ class Hone:
         needed = {} if name in TOOLS else parents(name)
         results = {_name(task): task.outputs["prefix"] for task in upstream if _name(task) in needed}
         given = {"settings": self.settings, "store": self.store, "attempt": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+        if (machines := self.profile.machines(name)) and "adopt" not in inputs:
+            inputs["machines"] = machines
         task = made(**given, **results, **inputs)
         rest = [other for other in upstream if _name(other) not in needed]
         return settle(task.after(*rest) if rest else task, place, self.profile)

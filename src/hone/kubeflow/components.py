@@ -54,6 +54,12 @@ ATTEMPT = Port(
     "attempt", "String", "The platform's id of the run, under which tasks note how they ended; shapes no result.", ""
 )
 ADOPT = Port("adopt", "String", "A model to take as it is instead of training: s3:// or a path in the image.", "")
+MACHINES = Port(
+    "machines",
+    "String",
+    "JSON of what each of several machines has that train together in a TrainJob; empty for one.",
+    "",
+)
 SHARDED = (
     Port("shard", "String", "i/n does the i-th of n shares, with 0 <= i < n.", "0/1"),
     Port("shares", "JsonArray", "The prefixes that all shares gave back: joins them instead of doing one.", "[]"),
@@ -137,7 +143,7 @@ def _stage_component(name: str) -> Component:
             for parent, t in parents(name).items()
         ),
         *(SHARDED if module.Config.sharded else ()),
-        *((ADOPT,) if "adopt" in module.Config.model_fields else ()),
+        *((ADOPT, MACHINES) if "adopt" in module.Config.model_fields else ()),
         ATTEMPT,
     ]
     shown = [port for output in module.WRITES for port in SHOWN.get(output, ())]

@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from hone import settings
+from hone.config import StageConfig
 from hone.context import Shard
 from hone.engine import record, runner
 from hone.engine.ablation import Study
+from hone.engine.commit import finished
+from hone.engine.plan import plan
 from hone.errors import TransientError, UserError
-from hone.kubeflow import settings_text, study
+from hone.kubeflow import settings_text, study, trainjob
 from hone.kubeflow.attempts import Note, noting
 from hone.kubeflow.components import component, lackable, parents
 from hone.kubeflow.notify import message, notify, summary
 from hone.kubeflow.preflight import Needs, check, retries_told
+from hone.kubeflow.trainjob import Machines
 from hone.results.manifest import Manifest, lineage, load_manifest
 from hone.results.table_io import fetch_folder
 from hone.retry import Backoff, retried
@@ -167,6 +171,8 @@ def _stage(call: Call, run_settings: RunSettings, store: Store) -> str:
     config = runner.settled(call.name, run_settings, inputs, store)
     if adopt := call.given.get("adopt"):
         config = settings.stage_config(call.name, {**config.model_dump(), "adopt": adopt}, "inputs", Path("/"))
+    if machines := str(call.given.get("machines") or ""):
+        _train_together(call.name, config, inputs, store, Machines.model_validate_json(machines))
     shard, count = Shard.parse(call.given.get("shard", "0/1")), len(_listed(call.given.get("shares")))
     manifest, ran = runner.run_stage(call.name, config, inputs, store, shard, count)
     done = "ran" if ran else "was finished already, nothing is computed again"
@@ -175,6 +181,23 @@ def _stage(call: Call, run_settings: RunSettings, store: Store) -> str:
         record.record(store, run_settings.name, lineage(store, {call.name: manifest}), run_settings.stages)
     _report(call, store, manifest)
     return manifest.prefix
+
+
+def _train_together(
+    name: str, config: StageConfig, inputs: Mapping[str, Manifest], store: Store, machines: Machines
+) -> None:
+    """Has the result made on several machines, unless it is there. Raises UserError and TransientError."""
+    with scratch_folder() as scratch:
+        todo = plan(name, config, inputs, scratch)
+    if finished(store, todo):
+        return
+    given = [part for table, one in todo.inputs.items() for part in ("--input", f"{table}={one.prefix}")]
+    command = ["stage", name, "--config", config.model_dump_json(), "--store", store.uri, *given]
+    trainjob.train(trainjob.in_cluster(), f"hone-{name}-{todo.fingerprint}", command, machines)
+    if not finished(store, todo):
+        raise TransientError(
+            f"the TrainJob ended and left no {todo.prefix} in {store.uri}; its image may be another one"
+        )
 
 
 def _inputs(call: Call, store: Store) -> dict[str, Manifest]:

@@ -13,6 +13,7 @@ from pydantic import Field, StringConstraints, ValidationError
 from hone.config import Settings
 from hone.errors import UserError
 from hone.kubeflow.components import COMPONENTS, component
+from hone.kubeflow.trainjob import Machines
 from hone.settings import overlay, read_yaml
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ SECRET_VALUE = re.compile(
 )
 HERE = Path("pipelines")
 CA_FOLDER = "/etc/hone/ca"
+WAITING: dict[str, Any] = {
+    "cpu": "1", "memory": "4Gi", "gpus": 0, "shm": "64Mi", "scratch": "50Gi", "node_selector": {}, "tolerations": (),
+}  # fmt: skip
+"""What a task asks for that only waits for other machines: room to tell what it reads by content."""
 JOIN = "join"
 """What by_task calls the tasks that join the shares of a sharded stage: they move no data and need no GPU."""
 
@@ -67,6 +72,9 @@ class Place(Settings):
     """The resource that is counted, such as nvidia.com/mig-3g.40gb."""
     gpu_gib: int = Field(default=0, ge=0)
     """Memory of each, in GiB: preflight checks it."""
+    nodes: int = Field(default=1, ge=1)
+    """Machines that train together, for distill: above 1 the task starts a TrainJob (Kubeflow Trainer) in which each
+    machine has what is asked for here, and waits for it itself on one core."""
     timeout: Duration = "1h"
     """The task is stopped after this long."""
     retries: int = Field(default=2, ge=0)
@@ -156,6 +164,26 @@ class Profile(Settings):
                 f"profile {self.name}: {where} of {name}: {first['msg']}, not {first['input']!r}"
             ) from error
 
+    def machines(self, name: str) -> str:
+        """What a task is told of the machines that train together, as JSON; empty where one does."""
+        place = self.place(name)
+        if place.nodes == 1:
+            return ""
+        if name != "distill" or not place.gpus:
+            raise UserError(f"profile {self.name}: nodes of {name}: only distill trains on several machines, with gpus")
+        asked = place.model_dump(include={"nodes", "gpus", "gpu_type", "cpu", "memory", "scratch", "shm"})
+        taints = [{key: str(value) for key, value in one.model_dump().items() if value} for one in place.tolerations]
+        found = Machines(
+            **asked,
+            seconds=seconds(place.timeout),
+            image=self.image(place.image),
+            node_selector=place.node_selector,
+            tolerations=taints,
+            labels=self.labels,
+            queue=self.queue,
+        )
+        return found.model_dump_json()
+
     def image(self, name: str) -> str:
         """The address of an image, or its local tag. Raises UserError if it must be a digest and is not."""
         address = self.images.get(name, "")
@@ -228,6 +256,8 @@ def gib(size: str) -> int:
 def settle(task: "PipelineTask", name: str, profile: Profile) -> "PipelineTask":
     """Writes into a task what the profile asks for it."""
     place = profile.place(name)
+    if place.nodes > 1:
+        place = place.model_copy(update=WAITING)
     # The platform's cache compares names, not bytes; Hone's own results are found by content instead.
     task.set_caching_options(False)
     task.set_cpu_request(place.cpu).set_memory_request(place.memory).set_memory_limit(place.memory)

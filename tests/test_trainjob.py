@@ -1,0 +1,280 @@
+"""Training on several machines: the TrainJob that a task makes, adopts, follows and removes, on a server that speaks as
+much of the Kubernetes API as is asked here."""
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import ir
+from hone.errors import TransientError, UserError
+from hone.kubeflow import trainjob
+from hone.kubeflow.compile import compile
+from hone.kubeflow.profile import load
+from hone.kubeflow.trainjob import Cluster, Machines
+
+ROOT = Path(__file__).parents[1]
+JOBS = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team/trainjobs"
+NAME = "hone-distill-0123456789abcdef"
+MACHINES = Machines(
+    nodes=2, gpus=8, gpu_type="nvidia.com/gpu", cpu="120", memory="960Gi", scratch="400Gi", shm="64Gi", seconds=28_800,
+    image="registry.example/hone-train@sha256:1", node_selector={"nvidia.com/gpu.product": "H100"},
+    tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    labels={"app.kubernetes.io/part-of": "hone"}, queue="gpus",
+)  # fmt: skip
+POD: dict[str, Any] = {
+    "metadata": {
+        "name": "task-1", "namespace": "team", "uid": "u-1",
+        "ownerReferences": [
+            {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "run-1", "uid": "w-1", "controller": 1}
+        ],
+    },
+    "spec": {
+        "serviceAccountName": "hone-runner",
+        "volumes": [
+            {"name": "scratch", "emptyDir": {"sizeLimit": "50Gi"}}, {"name": "shm", "emptyDir": {"medium": "Memory"}},
+            {"name": "hone-models", "persistentVolumeClaim": {"claimName": "hone-models"}},
+            {"name": "kfp-launcher", "emptyDir": {}}, {"name": "kube-api-access", "projected": {"sources": []}},
+        ],
+        "containers": [
+            {"name": "wait"},
+            {
+                "name": "main",
+                "env": [
+                    {"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": {"name": "hone-s3", "key": "id"}}},
+                    {"name": "KFP_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                ],
+                "volumeMounts": [
+                    {"name": "scratch", "mountPath": "/tmp"}, {"name": "hone-models", "mountPath": "/models"},
+                    {"name": "kfp-launcher", "mountPath": "/kfp-launcher"},
+                ],
+            },
+        ],
+    },
+}  # fmt: skip
+TEXT, COUNT = {"type": "string", "minLength": 1}, {"type": "integer", "minimum": 1}
+
+
+def closed(required: str = "", **properties: Any) -> dict[str, Any]:
+    found = {"type": "object", "additionalProperties": False, "properties": properties}
+    return {**found, "required": required.split()} if required else found
+
+
+def listed(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+ANY: dict[str, Any] = {"type": "object"}
+PATCHED_POD = closed(
+    nodeSelector=ANY, tolerations=listed(ANY), imagePullSecrets=listed(ANY), securityContext=ANY, volumes=listed(ANY),
+    serviceAccountName=TEXT, affinity=ANY, schedulingGates=listed(ANY), terminationGracePeriodSeconds=COUNT,
+    containers=listed(closed("name", name=TEXT, env=listed(ANY), volumeMounts=listed(ANY), securityContext=ANY)),
+)  # fmt: skip
+PATCHED_JOB = closed(metadata=ANY, spec=closed(template=closed(metadata=ANY, spec=PATCHED_POD)))
+SCHEMA = closed(
+    "apiVersion kind metadata spec",
+    apiVersion={"const": "trainer.kubeflow.org/v1alpha1"},
+    kind={"const": "TrainJob"},
+    metadata={
+        "type": "object",
+        "properties": {"name": {"type": "string", "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63}},
+        "required": ["name"],
+    },
+    spec=closed(
+        "runtimeRef",
+        runtimeRef=closed("name", name={**TEXT, "maxLength": 253}, apiGroup=TEXT, kind=TEXT),
+        activeDeadlineSeconds=COUNT,
+        suspend={"type": "boolean"},
+        managedBy=TEXT,
+        initializer=ANY,
+        trainer=closed(
+            image={**TEXT, "maxLength": 500},
+            command={**listed(TEXT), "maxItems": 128},
+            args={**listed({"type": "string"}), "maxItems": 128},
+            env=listed(closed("name", name=TEXT, value={"type": "string"}, valueFrom=ANY)),
+            numNodes={"type": "integer", "minimum": 0},
+            numProcPerNode=COUNT,
+            resourcesPerNode=closed(requests=ANY, limits=ANY, claims=listed(ANY)),
+        ),
+        runtimePatches=listed(
+            closed(
+                "manager",
+                manager={**TEXT, "maxLength": 253},
+                time=TEXT,
+                trainingRuntimeSpec=closed(
+                    template=closed(
+                        metadata=ANY,
+                        spec=closed(replicatedJobs=listed(closed("name", name=TEXT, template=PATCHED_JOB))),
+                    )
+                ),
+            )
+        ),
+    ),
+)
+"""What the CustomResourceDefinition of Kubeflow Trainer 2.3 takes of what is written here; it prunes or refuses the
+rest."""
+
+
+class Kubernetes(ThreadingHTTPServer):
+    """Jobs, and every request that came. A job ends after it was looked at a few times."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.seen: list[str] = []
+        self.ends = "Complete"
+        self.refuses: dict[str, int] = {}
+        self.looks = 0
+
+    @property
+    def cluster(self) -> Cluster:
+        return Cluster(f"http://127.0.0.1:{self.server_port}", "team", "task-1", "token")
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Kubernetes
+
+    def do_GET(self) -> None:
+        path = self.noted()
+        if path == f"{JOBS}/{NAME}":
+            job = self.server.jobs.get(NAME)
+            if job is None:
+                return self.answer({}, 404)
+            self.server.looks += 1
+            done = {"type": self.server.ends, "status": "True", "message": "node 1 is gone"}
+            conditions = [done] if self.server.looks > 3 else [{"type": "Suspended", "status": "False"}]
+            return self.answer({**job, "status": {"conditions": conditions}})
+        if path == "/api/v1/namespaces/team/pods/task-1":
+            return self.answer(POD)
+        if re.fullmatch(r"/api/v1/namespaces/team/pods/node-0-0/log", path):
+            return self.answer("2026-01-01T00:00:01Z step 1\n2026-01-01T00:00:02Z step 2\n")
+        assert path == "/api/v1/namespaces/team/pods", path
+        return self.answer({"items": [{"metadata": {"name": "node-0-0"}}]})
+
+    def do_POST(self) -> None:
+        path = self.noted()
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if path in self.server.refuses:
+            return self.answer({"message": "no"}, self.server.refuses[path])
+        jsonschema.validate(body, SCHEMA)
+        self.server.jobs[body["metadata"]["name"]] = body
+        self.server.looks = 0
+        return self.answer(body, 201)
+
+    def do_DELETE(self) -> None:
+        del self.server.jobs[self.noted().rpartition("/")[2]]
+        self.answer({})
+
+    def noted(self) -> str:
+        assert self.headers["authorization"] == "Bearer token"
+        path = self.path.partition("?")[0]
+        self.server.seen.append(f"{self.command} {path}")
+        return path
+
+    def answer(self, body: Any, status: int = 200) -> None:
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served() -> Iterator[Kubernetes]:
+    server = Kubernetes()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def train(served: Kubernetes) -> list[str]:
+    said: list[str] = []
+    trainjob.train(served.cluster, NAME, ["stage", "distill"], MACHINES, 0.01, said.append)
+    return said
+
+
+def test_a_job_is_made_followed_with_its_log_and_removed(served: Kubernetes) -> None:
+    said = train(served)
+    assert said[0] == f"TrainJob {NAME}: 2 machines with 8 GPUs each"
+    assert said.count("  step 1") == said.count("  step 2") == 1
+    assert said[-1] == f"TrainJob {NAME}: Complete"
+    assert served.seen[-1] == f"DELETE {JOBS}/{NAME}"
+    assert served.jobs == {}
+
+
+def test_the_job_is_what_the_tasks_own_pod_is_on_larger_machines() -> None:
+    made = trainjob.manifest(NAME, ["stage", "distill"], MACHINES, POD)
+    jsonschema.validate(made, SCHEMA)
+    assert made["metadata"]["ownerReferences"] == [
+        {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "run-1", "uid": "w-1"}
+    ]
+    assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    trainer = made["spec"]["trainer"]
+    assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 8)
+    assert trainer["resourcesPerNode"]["limits"] == {"memory": "960Gi", "nvidia.com/gpu": "8"}
+    assert [one["name"] for one in trainer["env"]] == ["AWS_ACCESS_KEY_ID"]
+    [patch] = made["spec"]["runtimePatches"]
+    [job] = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    pod = job["template"]["spec"]["template"]["spec"]
+    assert [one["name"] for one in pod["volumes"]] == ["scratch", "shm", "hone-models"]
+    assert pod["volumes"][0]["emptyDir"] == {"sizeLimit": "400Gi"}
+    assert [one["mountPath"] for one in pod["containers"][0]["volumeMounts"]] == ["/tmp", "/models"]
+
+
+def test_a_task_that_is_started_again_goes_on_following_the_job_that_is_there(served: Kubernetes) -> None:
+    served.jobs[NAME] = trainjob.manifest(NAME, [], MACHINES, POD)
+    assert train(served)[0] == f"TrainJob {NAME}: is there already, followed from here"
+    assert not any(one.startswith("POST") for one in served.seen)
+
+
+def test_a_job_that_failed_is_removed_so_that_the_next_try_makes_a_new_one(served: Kubernetes) -> None:
+    served.ends = "Failed"
+    with pytest.raises(TransientError, match="failed: node 1 is gone"):
+        train(served)
+    assert served.jobs == {}
+    served.ends = "Complete"
+    assert train(served)[-1].endswith("Complete")
+
+
+@pytest.mark.parametrize(("status", "said"), [(403, "rights of the chart's Role"), (404, "has no Kubeflow Trainer")])
+def test_what_the_cluster_refuses_is_one_sentence(status: int, said: str, served: Kubernetes) -> None:
+    served.refuses[JOBS] = status
+    with pytest.raises(UserError, match=said):
+        train(served)
+
+
+def test_outside_a_cluster_several_machines_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(UserError, match="only inside a cluster"):
+        trainjob.in_cluster()
+
+
+def test_the_profile_tells_the_task_what_each_machine_has_and_lets_it_wait_on_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    profile = load("h100x2x8").model_copy(update={"images": {"cpu": "c", "train": "t"}, "digests": False})
+    compile("specialize", profile, tmp_path / "out.yaml")
+    asked = dict(ir.asks(tmp_path / "out.yaml"))["distill"]
+    assert (asked["gpu"], asked["timeout"]) == ("none", 28_800)
+    told = Machines.model_validate_json(profile.machines("distill"))
+    assert (told.nodes, told.gpus, told.memory, told.image) == (2, 8, "960Gi", "t")
+    assert told.node_selector == {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+    spec, _ = ir.load(tmp_path / "out.yaml")
+    tasks = [one["dag"]["tasks"] for one in spec["components"].values() if "dag" in one]
+    [distill] = [found["distill"] for found in tasks if "distill" in found]
+    given = distill["inputs"]["parameters"]["machines"]["runtimeValue"]["constant"]
+    assert Machines.model_validate_json(given) == told
+    wrong = profile.model_copy(update={"by_task": {"mine": {"nodes": 2}}})
+    with pytest.raises(UserError, match="nodes of mine: only distill"):
+        wrong.machines("mine")
