@@ -168,11 +168,11 @@ def _what_matters(text: str, name: str) -> str:
     distill = stages["distill"]
     asked = "" if "max_docs:" in text else f"  # max_docs: {stages['generate'].max_docs}  # documents asked about\n"
     fused = stages["score"].teacher.kind == "fusion"
-    reranker = "# teacher: {kind: cross_encoder, model: PATH}  # better than a fusion, but it needs weights"
+    larger = "# teacher: {encoders: [{model: PATH}]}  # a larger embedding model: it teaches more"
     return MATTER.format(
         generate=asked.rstrip("\n"),
         top_k=stages["mine"].top_k,
-        teacher=reranker if fused else "# teacher: {kind: cross_encoder, model: PATH}  # the reranker that teaches",
+        teacher=larger if fused else "# teacher: {kind: cross_encoder, model: PATH}  # the reranker that teaches",
         list_size=distill.list_size,
         train=distill.train,
         learning_rate=distill.learning_rate,
