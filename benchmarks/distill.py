@@ -206,7 +206,7 @@ def plain_loss(queries: Tensor, docs: Tensor, ids: Tensor, teacher: Tensor, star
 
 def repeated(ids: Tensor) -> Tensor:
     """[n l] bool: places whose passage stood in the batch before, so that each is one negative, as with ours."""
-    _, first = np.unique(ids.numpy().ravel(), return_index=True)
+    _, first = np.unique(ids.cpu().numpy().ravel(), return_index=True)
     again = torch.ones(ids.numel(), dtype=torch.bool)
     again[torch.from_numpy(first)] = False
     return again

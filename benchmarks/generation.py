@@ -33,20 +33,27 @@ PAPER = {"layout": "examples", "example_sets": 0}
 
 def main() -> None:
     arguments = parse()
-    llm = {"model": str(arguments.model.resolve()), "max_new_tokens": arguments.new_tokens, "styles": STYLES}
     with tempfile.TemporaryDirectory() as folder:
         corpus = arguments.corpus or demo(Path(folder))
-        docs = [json.loads(line) for line in corpus.read_text("utf-8").splitlines()[: arguments.docs]]
-        (Path(folder) / "corpus.jsonl").write_text("".join(f"{json.dumps(doc)}\n" for doc in docs), "utf-8")
-        shared = VLLM(arguments.model, LanguageModel(**llm), Prompts(LanguageModel(**llm), 17).probes()).engine
-        VLLM.engine = shared  # one engine for all sides: a second one would find no memory
-        asked: dict[str, list[Any]] = {}
-        sides: dict[str, Callable[[int], tuple[float, float]]] = {
-            "the stage": lambda turn: stage(Path(folder), {"llm": llm, "seed": turn}, asked),
-            "bare LLM.generate on its prompts": lambda turn: bare(shared, asked),
-            "the stage in the paper's layout": lambda turn: stage(Path(folder), {"llm": llm | PAPER, "seed": turn}, {}),
-        }
-        show(run(sides, shared, arguments.rounds))
+        show(sides_of(arguments.model, corpus, Path(folder), arguments.docs, arguments.rounds, arguments.new_tokens))
+
+
+def sides_of(
+    model: Path, corpus: Path, folder: Path, docs: int, rounds: int, new_tokens: int
+) -> dict[str, list[tuple[float, float]]]:
+    """New tokens and seconds of every round of every side."""
+    llm = {"model": str(model.resolve()), "max_new_tokens": new_tokens, "styles": STYLES}
+    rows = [json.loads(line) for line in corpus.read_text("utf-8").splitlines()[:docs]]
+    (folder / "corpus.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    shared = VLLM(model, LanguageModel(**llm), Prompts(LanguageModel(**llm), 17).probes()).engine
+    VLLM.engine = shared  # one engine for all sides: a second one would find no memory
+    asked: dict[str, list[Any]] = {}
+    sides: dict[str, Callable[[int], tuple[float, float]]] = {
+        "the stage": lambda turn: stage(folder, {"llm": llm, "seed": turn}, asked),
+        "bare LLM.generate on its prompts": lambda turn: bare(shared, asked),
+        "the stage in the paper's layout": lambda turn: stage(folder, {"llm": llm | PAPER, "seed": turn}, {}),
+    }
+    return run(sides, shared, rounds)
 
 
 def run(sides: dict[str, Any], engine: Any, rounds: int) -> dict[str, list[tuple[float, float]]]:
