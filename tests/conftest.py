@@ -32,8 +32,17 @@ SLOW = frozenset(_SLOW_FILES.split())
 """Test files, without test_, that start servers or processes or run the whole chain: `make quick` leaves them out."""
 
 
+_LONG_FILES = """
+    ablate chaos ci_examples flips fuzz gc killed_generation killed_together s3_chain
+"""
+LONG = frozenset(_LONG_FILES.split())
+"""Test files, without test_, that take minutes: `make test` leaves them out, `make test-all` and CI run them."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if item.path.stem.removeprefix("test_") in LONG:
+            item.add_marker(pytest.mark.long)
         if item.path.stem.removeprefix("test_") in SLOW:
             item.add_marker(pytest.mark.slow)
 
