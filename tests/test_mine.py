@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import given as given_
+import tiny
 from hone import tables
+from hone.backends.encoders import Encoder
 from hone.backends.encoders.families import Student
 from hone.core.fusion import reciprocal_rank_fusion
 from hone.stages.mine import Config, Miner, rank_of
+from hone.storage.local import LocalStore
 
 RANKINGS = st.lists(st.lists(st.integers(0, 9), unique=True), max_size=4)
 
@@ -96,3 +100,29 @@ def test_documents_near_the_sources_score_are_left_out_as_likely_answers(margin:
     assert kept["doc_ids"].to_pylist()[0] == first
     assert kept["likely"].to_pylist()[0] == [name for name in ("a", "c") if name not in first]
     assert kept["doc_ids"].to_pylist()[2] == ["c", "a"]  # a query from a log has no source to compare with
+
+
+def test_the_stage_ranks_by_the_students_cosines_and_tells_what_became_of_every_query(tmp_path: Path) -> None:
+    words = ["rotor", "blade", "stall", "flutter", "engine", "inlet", "nozzle", "vortex", "mach", "shock"]
+    folder = tiny.student(tmp_path / "student", vocab_texts=words)
+    student, ids = Student(model=str(folder)), [f"d{number}" for number in range(20)]
+    texts = [" ".join(words[(number + step) % 10] for step in range(3 + number % 4)) for number in range(20)]
+    docs = tables.DOCS.of(ids, [""] * 20, texts, [number == 4 for number in range(20)])
+    asked = {"q1": ("rotor blade", "d0"), "q2": ("blade rotor engine", ""), "q3": ("stall", "d4")}
+    asked["q4"] = asked["q1"]
+    names, sources = list(asked), [source for _, source in asked.values()]
+    queries = tables.QUERIES.of(names, [text for text, _ in asked.values()], sources, ["x"] * 4, ["search"] * 4)
+    store = LocalStore(tmp_path / "store")
+    inputs = given_.results(store, docs=docs) | given_.results(store, "generate", queries=queries)
+    mined = given_.run(store, "mine", inputs, student=student.model_dump(), top_k=7, consistency_rank=0)
+    lost = {row["id"]: row["reason"] for row in given_.rows(store, mined, "dropped_by_mine")}
+    assert lost.pop("d4") == "held-out document"
+    assert lost.keys() == {"q3", "q4"}, "made from a held-out document, and asked twice"
+    encoder = Encoder(folder, student)
+    vectors, kept = encoder.docs(texts), {row["query_id"]: row for row in given_.rows(store, mined, "candidates")}
+    assert kept.keys() == {"q1", "q2"}
+    for name, row in kept.items():
+        cosines = (encoder.queries([asked[name][0]]) @ vectors.T)[0]
+        cosines[4] = -2.0  # held out
+        assert row["doc_ids"] == [ids[at] for at in np.argsort(-cosines, kind="stable")[:7]]
+        assert row["scores"] == pytest.approx(np.sort(cosines)[::-1][:7], abs=1e-5)

@@ -32,3 +32,14 @@ def test_the_half_hour_is_the_preset_of_minutes_but_for_what_it_says_itself() ->
     assert half_hour["distill"]["loss"] == minutes["distill"]["loss"]
     assert (minutes["distill"]["train"], half_hour["distill"]["train"]) == ("head", "layers")
     assert half_hour["distill"]["minutes"] > 0
+
+
+def test_test_sets_and_guards_are_declared_once_and_reach_every_stage_that_must_know_them() -> None:
+    sets = {
+        "tests": [{"name": "more", "folder": "/data/more"}],
+        "guards": [{"name": "general", "folder": "/data/general"}],
+    }
+    configs = settings.check({**MINIMAL, "preset": "cpu", **sets}, "settings.yaml", Path("/")).stages
+    knowing = {name: {key for key in sets if [one.name for one in getattr(configs[name], key, ())]} for name in configs}
+    assert {name for name, known in knowing.items() if known == set(sets)} == {"prepare", "generate", "gate"}
+    assert (knowing["evaluate"], knowing["distill"]) == ({"tests"}, {"guards"})
