@@ -18,7 +18,8 @@ from hone.backends.teachers.settings import Teacher
 from hone.context import Job, Plan, Shard
 from hone.errors import UserError
 from hone.evaluation.metrics import MEASURES
-from hone.evaluation.test_collections import JudgedSet, ranking
+from hone.evaluation.rankings import ranking
+from hone.evaluation.test_collections import JudgedSet
 from hone.report.collect import with_history
 from hone.report.findings import Findings
 from hone.report.markdown import markdown

@@ -30,6 +30,7 @@ EDITS: list[tuple[str, str, str, tuple[str, ...]]] = [
     ("backends/teachers/fusion.py", "import numpy as np", "import numpy as np, os", ("score", "evaluate")),
     ("backends/encoders/encoder.py", "import torch", "import torch, os", ENCODING),
     ("core/curation.py", "import numpy as np", "import numpy as np, os", ("curate",)),
+    ("evaluation/rankings.py", "import numpy as np", "import numpy as np, os", ("distill", "evaluate", "report")),
     ("stages/gate.py", "from typing", "import os\nfrom typing", ("gate",)),
 ]
 """A file, what is edited in it, and the stages that run again for it with the preset cpu."""

@@ -3,7 +3,7 @@
 import pytest
 
 from hone.evaluation.hybrid import best_weight, fused
-from hone.evaluation.test_collections import Ranking
+from hone.evaluation.rankings import Ranking
 
 DENSE = Ranking(["a", "b", "c"], [0.9, 0.8, 0.1])
 LEXICAL = Ranking(["c", "d"], [12.0, 4.0])

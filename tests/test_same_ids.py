@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from hone import tables
+from hone.evaluation.rankings import answer
 from hone.evaluation.test_collections import Judged, SameIds, themselves
 
 LONG = "homework should be banned because it takes the time of children " * 6
@@ -48,5 +49,5 @@ def test_a_document_is_the_query_only_where_its_text_is_too_and_nobody_judged_it
     found = themselves(judged({"4": {"4": 1}, "3": {"3": 0, "1": 1}}), same_ids)
     assert found.itself == left_out
     for at, query_id in enumerate(found.ids):
-        ranked = found.ranking(at, ["5", "4", "3", "2", "1"], [5.0, 4.0, 3.0, 2.0, 1.0], 10).doc_ids
+        ranked = answer(found, at, ["5", "4", "3", "2", "1"], [5.0, 4.0, 3.0, 2.0, 1.0], 10).doc_ids
         assert (query_id in ranked) is (query_id != "x" and query_id not in left_out)

@@ -29,7 +29,7 @@ from hone.engine import record, runner
 from hone.engine.forecast import forecast
 from hone.errors import UserError
 from hone.evaluation.metrics import MEASURES, effectiveness
-from hone.evaluation.test_collections import ranking
+from hone.evaluation.rankings import ranking
 from hone.inputs import readers
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder

@@ -6,7 +6,7 @@ import numpy as np
 
 from hone.core.fusion import min_max_sum, reciprocal_rank_fusion
 from hone.evaluation.metrics import PRIMARY, effectiveness, trec_order
-from hone.evaluation.test_collections import Ranking
+from hone.evaluation.rankings import Ranking
 
 RRF_K = 60
 """As in OpenSearch, Elasticsearch and Qdrant."""

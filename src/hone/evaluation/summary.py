@@ -8,10 +8,9 @@ import numpy as np
 
 from hone.evaluation.metrics import MEASURES, PRIMARY
 from hone.evaluation.query_groups import GROUPINGS, grouped
+from hone.evaluation.roles import JudgedBy, Role
 from hone.evaluation.statistics import ALPHA, bootstrap_interval, compare, gap_closed, holm, minimal_detectable_effect
 
-Role = Literal["domain", "dev", "guard", "last"]
-"""last: the test queries of the run whose model training started from."""
 Way = Literal["dense", "hybrid"]
 """How users search: by vectors alone, or fused with BM25."""
 SIDES: dict[Way, tuple[str, str]] = {"dense": ("base", "tuned"), "hybrid": ("base+bm25", "tuned+bm25")}
@@ -33,7 +32,6 @@ QUERIES_ONLY = (
     "Only the test queries were kept out of training; the documents that answer them were not, so the gain holds for "
     "these documents and may be larger than on new ones."
 )
-JudgedBy = Literal["people", "model"]
 Values = dict[str, dict[str, np.ndarray]]
 """System to measure to values of all queries [q], nan where a system was not asked."""
 

@@ -12,8 +12,8 @@ import numpy as np
 from hone.context import Job
 from hone.core.personal_data import masked
 from hone.evaluation.metrics import PRIMARY
+from hone.evaluation.rankings import Ranking, Result, extremes
 from hone.evaluation.summary import SIDES, Values
-from hone.evaluation.test_collections import Ranking, Result, extremes
 from hone.inputs.references import declared_licence
 from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain, p_value, points
 from hone.results.manifest import Manifest

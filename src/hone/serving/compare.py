@@ -14,8 +14,9 @@ from hone.context import Job, Plan, Shard
 from hone.engine import explain, record, runner
 from hone.errors import UserError
 from hone.evaluation.metrics import MEASURES
+from hone.evaluation.rankings import DOCUMENT_FACTS, Ranking, Result
 from hone.evaluation.summary import SIDES, Draws, Measured, main_set, summarise
-from hone.evaluation.test_collections import DOCUMENT_FACTS, OWN, Judged, Ranking, Result, read_judged
+from hone.evaluation.test_collections import OWN, Judged, read_judged
 from hone.report.collect import queries_of
 from hone.report.findings import Findings
 from hone.report.markdown import markdown

@@ -15,6 +15,7 @@ from hone.backends import encoders, search
 from hone.backends.encoders.families import doc_text
 from hone.context import Job, Shard
 from hone.evaluation.metrics import PRIMARY, effectiveness
+from hone.evaluation.rankings import answer
 from hone.evaluation.test_collections import Judged, read_judged
 from hone.progress import task
 from hone.results.manifest import Manifest
@@ -168,7 +169,7 @@ def _searched(asked: Judged, ids: list[str], queries: np.ndarray, vectors: np.nd
         return 0.0
     positions, scores = search.top_k(queries, vectors, DEPTH + 1)
     rankings = [
-        asked.ranking(at, [ids[place] for place in places], values.tolist(), DEPTH).doc_ids
+        answer(asked, at, [ids[place] for place in places], values.tolist(), DEPTH).doc_ids
         for at, (places, values) in enumerate(zip(positions, scores, strict=True))
     ]
     return float(effectiveness(rankings, asked.judgements)[PRIMARY].mean())

@@ -9,7 +9,7 @@ import numpy as np
 from hone.backends import encoders, search
 from hone.context import Job, Shard
 from hone.evaluation.hybrid import fused
-from hone.evaluation.test_collections import ranking
+from hone.evaluation.rankings import ranking
 from hone.report.collect import TITLE_CHARS, cut, find
 from hone.results.table_io import fetch_folder
 from hone.scratch import scratch_folder

@@ -19,19 +19,10 @@ from hone.context import Job
 from hone.errors import UserError
 from hone.evaluation.hybrid import best_weight, fused
 from hone.evaluation.metrics import MEASURES, PRIMARY, effectiveness
-from hone.evaluation.summary import SIDES, Draws, JudgedBy, Way, main_set, summarise
-from hone.evaluation.test_collections import (
-    Answers,
-    Judged,
-    JudgedSet,
-    Ranking,
-    Result,
-    SameIds,
-    by_set,
-    extremes,
-    last_tests,
-    read_judged,
-)
+from hone.evaluation.rankings import Answers, Ranking, Result, answer, by_set, extremes
+from hone.evaluation.roles import JudgedBy
+from hone.evaluation.summary import SIDES, Draws, Way, main_set, summarise
+from hone.evaluation.test_collections import Judged, JudgedSet, SameIds, last_tests, read_judged
 from hone.progress import task
 from hone.report.collect import DROPPED, gather
 from hone.report.findings import STUDENTS, Findings, headline
@@ -254,7 +245,7 @@ def lexical(judged: Judged, depth: int) -> list[Ranking]:
         for at, text in enumerate(judged.texts):
             places = index.top_k(text, depth + 1)
             scores = index.scores(text)[places].tolist()
-            found.append(judged.ranking(at, [ids[place] for place in places], scores, depth))
+            found.append(answer(judged, at, [ids[place] for place in places], scores, depth))
             progress.advance()
     return found
 
@@ -291,7 +282,7 @@ def reranked(
     job.cost["pairs"] += sum(map(len, places))
     scores = scorer.lists(texts, places)
     return {
-        at: judged.ranking(at, base[at].doc_ids, values.tolist(), config.depth)
+        at: answer(judged, at, base[at].doc_ids, values.tolist(), config.depth)
         for at, values in zip(chosen, scores, strict=True)
     }
 

@@ -4,7 +4,8 @@ from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.vectors import encode_by, encode_queries
 from hone.backends.search.exact import top_k
 from hone.context import Job
-from hone.evaluation.test_collections import Judged, Ranking
+from hone.evaluation.rankings import Ranking, answer
+from hone.evaluation.test_collections import Judged
 
 
 def dense(job: Job, encoder: Encoder, judged: Judged, depth: int, label: str) -> list[Ranking]:
@@ -13,6 +14,6 @@ def dense(job: Job, encoder: Encoder, judged: Judged, depth: int, label: str) ->
     queries = encode_queries(job, encoder, label.format("queries"), judged.texts)
     positions, scores = top_k(queries, vectors, depth + 1)
     return [
-        judged.ranking(at, [doc_ids[position] for position in places], values.tolist(), depth)
+        answer(judged, at, [doc_ids[position] for position in places], values.tolist(), depth)
         for at, (places, values) in enumerate(zip(positions, scores, strict=True))
     ]
