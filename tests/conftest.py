@@ -26,7 +26,7 @@ _SLOW_FILES = """
     evaluate flips forecast fuzz gate gc gradients guard handover images install killed_generation killed_together
     leases losses mixed_sources openai_api pictures pipelines preflight publishers registry rerank_endpoint
     s3_chain score sealed secrets selftest server_accents store submit terminal together trainer upkeep
-    agenda check_endpoint gallery gpu_benchmark site store_policy trainjob vectors vllm_engine
+    agenda check_endpoint first_hour gallery gpu_benchmark site store_policy trainjob vectors vllm_engine
 """
 SLOW = frozenset(_SLOW_FILES.split())
 """Test files, without test_, that start servers or processes or run the whole chain: `make quick` leaves them out."""

@@ -72,9 +72,14 @@ def test_the_report_prints_and_fits_a_narrow_screen(tmp_path: Path) -> None:
         show(page, path)
         wide, shown = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert wide <= shown
+        cell = page.locator("section[aria-labelledby=verdict] td:nth-child(2)").first.bounding_box()
+        assert cell
+        assert cell["x"] + cell["width"] <= 390  # the outcome is read without scrolling
         assert page.pdf(format="A4").startswith(b"%PDF")
         page.emulate_media(media="print")
         assert not page.locator("nav").is_visible()
+        page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+        assert not page.locator("details.settings table").first.is_visible()
 
 
 class Answers:

@@ -14,9 +14,10 @@ import corpora
 import given
 from hone import settings
 from hone.commands.cli import app
-from hone.commands.init import write_settings
+from hone.commands.init import Device, write_settings
 from hone.core.scripts import guess
 from hone.engine.schema import schema_json
+from hone.errors import UserError
 from hone.stages import STAGES, stage
 from hone.storage.local import LocalStore
 
@@ -116,3 +117,20 @@ def test_describe_names_every_setting_and_table() -> None:
 )
 def test_the_language_is_guessed_or_said_to_be_unknown(text: str, language: str) -> None:
     assert guess([text]) == language
+
+
+def test_init_writes_what_set_says_into_its_sections_and_keeps_the_comments(tmp_path: Path) -> None:
+    corpus = corpora.beir(tmp_path / "corpus", corpora.docs("short one", "short two"))
+    changes = ["seed=5", "mine.top_k=50", "generate.extractive.styles.search=3", "teacher.kind=fusion", "store=here"]
+    path = write_settings(str(corpus), tmp_path / "s.yaml", "m", "r", Device.cpu, changes=changes)
+    text = path.read_text("utf-8")
+    found = yaml.safe_load(text)
+    assert (found["seed"], found["mine"], found["store"]) == (5, {"top_k": 50}, "here")
+    assert found["generate"]["extractive"] == {"styles": {"title": 0, "span": 1, "search": 3}}
+    assert found["generate"]["max_docs"] == 5000
+    assert found["teacher"] == {"kind": "fusion"}
+    assert "# One seed for everything drawn at random" in text
+    assert settings.load(path).stages["mine"].top_k == 50  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(UserError, match=r"t.yaml: mine.topk: unknown setting; did you mean top_k"):
+        write_settings(str(corpus), tmp_path / "t.yaml", "m", "r", Device.cpu, changes=["mine.topk=1"])
+    assert not (tmp_path / "t.yaml").exists()

@@ -12,11 +12,12 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from hone.commands.options import verbs
+from hone.commands.changed_text import with_changes
+from hone.commands.options import SetOption, verbs
 from hone.core.text import flat
 from hone.errors import UserError
 from hone.inputs.readers import Look, look, told_names
-from hone.settings import LONGEST_NAME, check, is_run_name, parse_yaml
+from hone.settings import LONGEST_NAME, check, is_run_name, parse_changes, parse_yaml
 
 app = verbs()
 
@@ -97,10 +98,11 @@ def init(
     device: Annotated[
         Device, typer.Option("--device", help="What runs will have: the settings are for that; auto looks.")
     ] = Device.auto,
+    changes: SetOption = None,
 ) -> None:
     """Look at a corpus and write a commented settings file for it."""
     seen = look(Path(folder))
-    path = write_settings(folder, out, student, name, device, seen)
+    path = write_settings(folder, out, student, name, device, seen, changes or ())
     print(f"{folder}: {seen}")
     for line in (*seen.understood, *_taken(seen)):
         print(f"  {line}")
@@ -128,8 +130,10 @@ def write_settings(
     name: str,
     device: Device = Device.auto,
     seen: Look | None = None,
+    changes: Sequence[str] = (),
 ) -> Path:
-    """Writes the settings file for what was seen and returns its path; never overwrites one. Raises UserError."""
+    """Writes the settings file for what was seen, with `changes` (KEY=VALUE) in it, and returns its path; never
+    overwrites one. Raises UserError."""
     folder = Path(corpus)
     if name and not is_run_name(name):
         raise UserError(f"--name {name}: give the run a name of letters, digits, - and _, {LONGEST_NAME} bytes at most")
@@ -138,8 +142,12 @@ def write_settings(
     out = out or Path(f"{name}.yaml")
     if out.exists():
         raise UserError(f"{out} exists already; remove it or give another name with --out")
+    text = _text(seen, folder, name, student, device)
+    if changes:
+        text = with_changes(text, parse_changes(changes))
+        check(parse_yaml(text, str(out)), str(out), out.resolve().parent)
     try:
-        out.write_text(_text(seen, folder, name, student, device), "utf-8")
+        out.write_text(text, "utf-8")
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; give another file with --out") from error
     return out

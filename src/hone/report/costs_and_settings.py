@@ -55,7 +55,8 @@ def _settings(findings: Findings) -> Html:
 
 def _settings_of(stage: str, config: Mapping[str, Any]) -> Html:
     rows = [[element("code", key), plain(value)] for key, value in _flat(config)]
-    return element("details", element("summary", stage), table(f"Settings of {stage}", ("setting", "value"), rows))
+    whole = table(f"Settings of {stage}", ("setting", "value"), rows)
+    return element("details", element("summary", stage), whole, class_="settings")
 
 
 def _flat(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

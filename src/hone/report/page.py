@@ -69,8 +69,8 @@ def _verdict(findings: Findings) -> Html:
         ]
         return table("Either run against its own base", ("run", "verdict", "finding", "what is missing"), body)
     criteria = [Criterion(**row) for row in findings.verdict.get("criteria", [])]
-    body = [[found.name, found.found, found.wanted, _outcome(found.outcome), found.note] for found in criteria]
-    return table("Every criterion of the policy", ("criterion", "value", "wanted", "outcome", "note"), body, "value")
+    body = [[found.name, _outcome(found.outcome), found.found, found.wanted, found.note] for found in criteria]
+    return table("Every criterion of the policy", ("criterion", "outcome", "value", "wanted", "note"), body, "value")
 
 
 def _outcome(outcome: str) -> Html:

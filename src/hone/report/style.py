@@ -69,13 +69,17 @@ details .scroll { margin: 8px 0 0; }
 footer { margin-top: 56px; padding-top: 16px; padding-bottom: 56px; font-size: 13px; }
 :focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
 @media (max-width: 600px) { header, main, footer, nav { padding: 0 16px; } header { padding-top: 28px; }
-  h1 { font-size: 21px; padding-left: 12px; } .verdict + .meaning { display: block; margin-left: 0; } }
+  h1 { font-size: 21px; padding-left: 12px; } table { font-size: 13px; } th, td { padding-right: 9px; }
+  td { min-width: 4em; }
+  tbody th { min-width: 6em; } tbody th.long, td.long { min-width: 9em; } .plain li:has(.rank) { display: block; }
+  .verdict + .meaning { display: block; margin-left: 0; } }
 @media print { :root { color-scheme: light; --paper: #fff; --ink: #000; --soft: #444; --rule: #bbb; --tint: #fff;
   --up: #1f6f54; --down: #b4472b; --flat: #555; --blue: #2d5fa8; }
   body { font-size: 10.5pt; } header { padding-top: 0; } nav { display: none; }
   header, main, footer { max-width: none; padding-inline: 0; }
   tr, figure, svg { break-inside: avoid; } h2, h3, caption { break-after: avoid; } h2 { margin-top: 28px; }
-  details::details-content { content-visibility: visible; display: block; } .scroll { overflow: visible; }
+  details::details-content { content-visibility: visible; display: block; }
+  details.settings::details-content { display: none; } .scroll { overflow: visible; }
   .chart { min-width: 0; } }
 """
 
