@@ -97,6 +97,10 @@ def test_a_models_card_has_front_matter_that_tools_read_and_says_what_was_found(
     text = card(replace(story(measured()), verdict=VERDICT, licences={"model": "apache-2.0", "corpus": "not declared"}))
     front = yaml.safe_load(text.split("---")[1])
     assert (front["license"], front["library_name"]) == ("apache-2.0", "sentence-transformers")
+    assert front["base_model"] == "m"
+    result = front["model-index"][0]["results"][0]
+    assert result["dataset"]["name"] == "test (237 queries)"
+    assert {"type": "ndcg_at_10", "value": 0.512} in result["metrics"]
     assert "**Verdict: hold.**" in text
     assert "nDCG@10 | 0.481 | 0.512" in text
     assert "licence of the corpus: not declared" in text
