@@ -22,6 +22,7 @@ settings.load_profile("hone")
 
 
 _SLOW_FILES = """
+    kubernetes_docs
     ablate api audit bad_input browser causal_lm chain chaos chart ci_examples demo_corpus distill domains encoder
     evaluate flips forecast fuzz gate gc gradients guard handover images install killed_generation killed_together
     leases losses mixed_sources openai_api pictures pipelines preflight publishers registry rerank_endpoint

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -370,6 +371,41 @@ def test_the_runner_may_start_jobs_of_kubeflow_trainer_only_where_asked_for() ->
     for enabled in (True, False):
         found = objects(render(CHART, changed("enterprise", "trainer", {"enabled": enabled})))
         assert (wanted in named(found, "Role", "hone-runner")["rules"]) == enabled
+
+
+def test_a_domain_has_its_own_queue_quotas_secret_and_recurring_run(
+    platform: kfp_server.Platform, tmp_path: Path
+) -> None:
+    given = changed("enterprise", "registration", {"pipelines": ["specialize"]})
+    quotas = {"cpu": "16", "nvidia.com/gpu": "1"}
+    queues = [{"name": "support", "clusterQueue": "support-gpus", "quotas": quotas}]
+    given["kueue"] = {**given.get("kueue", {}), "enabled": True, "clusterQueue": "gpus", "queues": queues}
+    secret = {"name": "support-s3", "env": {"id": "AWS_ACCESS_KEY_ID"}}
+    own = {"queue": "support", "secrets": [secret]}
+    given["recurring"] = [{**given["recurring"][0], "overrides": own}, given["recurring"][1]]
+    found = objects(render(CHART, given))
+    assert named(found, "LocalQueue", "support")["spec"] == {"clusterQueue": "support-gpus"}
+    [group] = named(found, "ClusterQueue", "support-gpus")["spec"]["resourceGroups"]
+    assert {one["name"]: one["nominalQuota"] for one in group["flavors"][0]["resources"]} == quotas
+    list(reconcile(connect(platform.host), load_plan(written(found, tmp_path)), "search"))
+    first, second = (run["pipeline_version_reference"] for run in platform.held["recurringRuns"])
+    assert first != second
+    texts = [upload.decode("utf-8", "replace") for upload in platform.uploads]
+    own_way = [("support-s3" in text, "support" in re.findall("queue-name: (\\S+)", text)) for text in texts]
+    assert set(own_way) == {(False, False), (True, True)}
+
+
+def test_a_recurring_run_of_many_domains_takes_their_addresses(tmp_path: Path) -> None:
+    plan = {"profile": "dev-cpu", "pipelines": ["specialize_many", "specialize"]}
+    run = {"name": "all", "cron": "0 0 2 * * *", "store": "s3://b/x", "pipeline": "specialize_many"}
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump({**plan, "recurring": [{**run, "domains": ["s3://b/a.yaml", "s3://b/c.yaml"]}]}))
+    [found] = load_plan(path).recurring
+    assert found.parameters == {"domains": ["s3://b/a.yaml", "s3://b/c.yaml"], "store": "s3://b/x"}
+    for wrong in ({}, {"settings": "s3://b/a.yaml"}, {"domains": ["s3://b/a.yaml"], "pipeline": "specialize"}):
+        path.write_text(yaml.safe_dump({**plan, "recurring": [{**run, **wrong}]}))
+        with pytest.raises(UserError, match="takes settings, and domains only with specialize_many"):
+            load_plan(path)
 
 
 def test_the_registrar_changes_nothing_when_nothing_changed_and_replaces_what_did(

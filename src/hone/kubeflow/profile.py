@@ -223,6 +223,19 @@ def load(name: str, images: Path | None = None) -> Profile:
     return profile
 
 
+def laid_over(profile: Profile, overrides: dict[str, Any], name: str) -> Profile:
+    """A profile of another name, with these settings over its own. Raises UserError."""
+    data = overlay(profile.model_dump(exclude_unset=True), {**overrides, "name": name})
+    try:
+        found = Profile.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"profile {name}: {where}: {first['msg']}, not {first['input']!r}") from error
+    _refuse_secrets(found, Path(name))
+    return found
+
+
 def _refuse_secrets(profile: Profile, path: Path) -> None:
     """What stands in `env` is readable in every compiled pipeline and pod. Raises UserError."""
     for key, value in profile.env.items():

@@ -32,8 +32,10 @@ class Recurring(Settings):
     """Its name."""
     cron: str = Field(pattern=r"^\S+( \S+){5}$")
     """When: seconds, minutes, hours, day of the month, month, weekday."""
-    settings: str
+    settings: str = ""
     """The settings file: its text, or its address s3://bucket/key."""
+    domains: tuple[str, ...] = ()
+    """For specialize_many, in place of that: the address of the settings file of each domain."""
     store: str
     """Where results live, s3://bucket/prefix."""
     pipeline: str = "specialize"
@@ -42,6 +44,16 @@ class Recurring(Settings):
     """Whether the clock starts it."""
     service_account: str = ""
     """The service account of its tasks, where a domain has one of its own; empty for the plan's."""
+    overrides: dict[str, Any] = Field(default={})
+    """Laid over the profile for this run alone: a domain's own queue, secrets, labels or sizes."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What its pipeline is given."""
+        return {
+            **({"domains": list(self.domains)} if self.domains else {"settings": self.settings}),
+            "store": self.store,
+        }
 
 
 class Plan(Settings):
@@ -76,7 +88,9 @@ def load_plan(path: Path) -> Plan:
 def _check_run(path: Path, plan: Plan, run: Recurring) -> None:
     if run.pipeline not in plan.pipelines:
         raise UserError(f"{path}: the recurring run {run.name} wants {run.pipeline}, which is not among the pipelines")
-    if is_address(run.settings):
+    if bool(run.settings) == bool(run.domains) or bool(run.domains) != (run.pipeline == "specialize_many"):
+        raise UserError(f"{path}: the recurring run {run.name} takes settings, and domains only with specialize_many")
+    if run.domains or is_address(run.settings):
         return
     if len(run.settings.encode()) > LONGEST_INLINE:
         raise UserError(f"{path}: the settings of {run.name} are too long; put them at an s3:// address and give that")
@@ -86,19 +100,27 @@ def _check_run(path: Path, plan: Plan, run: Recurring) -> None:
 def reconcile(client: "Client", plan: Plan, namespace: str) -> Iterator[str]:
     """Does it, and yields a sentence for each thing that it found or changed. Raises UserError."""
     profile = profiles.load(plan.profile)
-    versions: dict[str, Version] = {}
+    versions: dict[tuple[str, str], Version] = {}
     for name in plan.pipelines:
-        version = versions[name] = register(client, name, profile, namespace)
+        version = versions["", name] = register(client, name, profile, namespace)
         yield f"pipeline {version.pipeline} {version.digest}: {'uploaded' if version.new else 'is there already'}"
+    for run in plan.recurring:
+        if run.overrides:
+            own = profiles.laid_over(profile, run.overrides, f"{profile.name}-{run.name}")
+            version = versions[run.name, run.pipeline] = register(client, run.pipeline, own, namespace)
+            yield f"pipeline {version.pipeline} {version.digest}: {'uploaded' if version.new else 'is there already'}"
     with asking("reconciling the recurring runs"):
         yield from _reconcile_runs(client, plan, versions, namespace)
 
 
-def _reconcile_runs(client: "Client", plan: Plan, versions: Mapping[str, Version], namespace: str) -> Iterator[str]:
+def _reconcile_runs(
+    client: "Client", plan: Plan, versions: Mapping[tuple[str, str], Version], namespace: str
+) -> Iterator[str]:
     experiment = client.create_experiment(plan.experiment, namespace=namespace)
     experiment_id = str(experiment.experiment_id)
     there = {str(run.display_name): str(run.recurring_run_id) for run in _pages(client, experiment_id)}
-    wanted = {_name(run, versions[run.pipeline], plan): run for run in plan.recurring}
+    version_of = {run.name: versions[run.name if run.overrides else "", run.pipeline] for run in plan.recurring}
+    wanted = {_name(run, version_of[run.name], plan): run for run in plan.recurring}
     for name in sorted(there.keys() - wanted.keys()):
         client.delete_recurring_run(there[name])
         yield f"recurring run {name}: deleted"
@@ -106,7 +128,7 @@ def _reconcile_runs(client: "Client", plan: Plan, versions: Mapping[str, Version
         if name in there:
             yield f"recurring run {name}: is there already"
             continue
-        _create(client, experiment_id, name, run, versions[run.pipeline], plan)
+        _create(client, experiment_id, name, run, version_of[run.name], plan)
         yield f"recurring run {name}: made, {run.cron}"
 
 
@@ -117,7 +139,7 @@ def _create(client: "Client", experiment_id: str, name: str, run: Recurring, ver
         cron_expression=run.cron,
         max_concurrency=1,
         no_catchup=True,
-        params={"settings": run.settings, "store": run.store},
+        params=run.parameters,
         pipeline_id=version.pipeline_id,
         version_id=version.version_id,
         enabled=run.enabled,
