@@ -18,6 +18,7 @@ from hone.commands.init import Device, write_settings
 from hone.core.scripts import guess
 from hone.engine.schema import schema_json
 from hone.errors import UserError
+from hone.inputs.references import local_path
 from hone.stages import STAGES, stage
 from hone.storage.local import LocalStore
 
@@ -134,3 +135,20 @@ def test_init_writes_what_set_says_into_its_sections_and_keeps_the_comments(tmp_
     with pytest.raises(UserError, match=r"t.yaml: mine.topk: unknown setting; did you mean top_k"):
         write_settings(str(corpus), tmp_path / "t.yaml", "m", "r", Device.cpu, changes=["mine.topk=1"])
     assert not (tmp_path / "t.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("reference", "command"),
+    [
+        ("BAAI/bge-small-en-v1.5", "hf download BAAI/bge-small-en-v1.5 --local-dir {}"),
+        ("hf://datasets/BeIR/scifact", "hf download BeIR/scifact --repo-type dataset --local-dir BeIR/scifact"),
+        ("no-such-folder", ""),
+    ],
+)
+def test_an_id_of_a_hub_is_answered_with_the_command_that_fetches_it(
+    reference: str, command: str, tmp_path: Path
+) -> None:
+    path = str(tmp_path / reference)
+    with pytest.raises(UserError, match="does not exist; correct the path in the settings") as refused:
+        local_path(path, tmp_path)
+    assert str(refused.value).endswith(command.format(path) or "in the settings")

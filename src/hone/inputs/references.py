@@ -35,8 +35,19 @@ def local_path(reference: str, scratch: Path) -> Path:
         return buckets.download(reference, scratch)
     path = Path(reference)
     if not path.exists():
-        raise UserError(f"{path} does not exist; correct the path in the settings")
+        raise UserError(f"{path} does not exist; correct the path in the settings{_at_a_hub(path)}")
     return path
+
+
+def _at_a_hub(path: Path) -> str:
+    """How to fetch what is not there, where it looks like an id of a hub: owner/name, or hf://datasets/owner/name."""
+    marked = re.search(r"hf:/+(datasets/|models/)?([\w.-]+/[\w.-]+)$", path.as_posix())
+    if not marked and (path.suffix in (".jsonl", ".csv", ".tsv", ".parquet") or path.parent.exists()):
+        return ""
+    found = marked[2] if marked else "/".join(path.parts[-2:])
+    kind = " --repo-type dataset" if marked and marked[1] == "datasets/" else ""
+    target = found if marked else path
+    return f", or, if {found} is an id of a hub, fetch it: hf download {found}{kind} --local-dir {target}"
 
 
 def fetch_all(wanted: Iterable[str], folder: Path) -> Iterator[tuple[str, str]]:
