@@ -58,7 +58,8 @@ def main() -> None:
 
 
 def shared(model: CausalLM, prompts: list[str]) -> dict[int, str]:
-    return {at: answer.text for at, answer in model.generate(prompts, list(range(len(prompts))))}
+    parts = model.generate(prompts, list(range(len(prompts))))
+    return {at: answer.text for part in parts for at, answer in part.items()}
 
 
 def whole(model: Any, prompts: list[str]) -> dict[int, str]:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
+from drafting import together
 from hone.backends.budget import Budget, token_batches
 from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student
@@ -98,7 +99,7 @@ def test_a_generator_that_runs_out_of_memory_gives_the_same_answers(
     folder = tiny.llama(tmp_path / "m", words=WORDS)
     backend = CausalLM(folder, LanguageModel(max_new_tokens=6, precision="fp32"))
     prompts = [f"<|user|>{text}<|end|><|assistant|>" for text in TEXTS]
-    expected = dict(backend.generate(prompts, range(len(TEXTS))))
+    expected = together(backend.generate(prompts, range(len(TEXTS))))
     refused, sample = [], CausalLM._sample
 
     def scarce(self: CausalLM, batch: Batch, seeds: list[int]) -> list[list[int]]:
@@ -108,7 +109,7 @@ def test_a_generator_that_runs_out_of_memory_gives_the_same_answers(
         return sample(self, batch, seeds)
 
     monkeypatch.setattr(CausalLM, "_sample", scarce)
-    assert dict(backend.generate(prompts, range(len(TEXTS)))) == expected
+    assert together(backend.generate(prompts, range(len(TEXTS)))) == expected
     assert refused
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import tiny
-from drafting import corpus, generated, prepared, requests, rows
+from drafting import corpus, generated, prepared, requests, rows, together
 from hone import tables
 from hone.backends.generators.answers import Answer
 from hone.errors import UserError
@@ -28,7 +28,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def told(model: Any, prompts: list[str], seeds: list[int]) -> list[Answer]:
-    found = dict(model.generate(prompts, seeds))
+    found = together(model.generate(prompts, seeds))
     return [found[at] for at in range(len(prompts))]
 
 
@@ -94,13 +94,13 @@ def test_only_batches_with_a_wanted_answer_are_computed_and_those_whole(llama: P
 
     model = CausalLM(llama, LanguageModel(max_new_tokens=3, token_budget=4_000))
     prompts = [model.prompt(request) for request in requests(9)]
-    every = dict(model.generate(prompts, list(range(9))))
+    every = together(model.generate(prompts, list(range(9))))
     assert sorted(every) == list(range(9))
-    some = dict(model.generate(prompts, list(range(9)), wanted={4}))
+    some = together(model.generate(prompts, list(range(9)), wanted={4}))
     assert 4 in some
     assert len(some) < 9
     assert some == {at: every[at] for at in some}
-    assert not dict(model.generate(prompts, list(range(9)), wanted=set()))
+    assert not together(model.generate(prompts, list(range(9)), wanted=set()))
 
 
 def test_sampling_takes_each_token_as_often_as_its_probability() -> None:

@@ -17,7 +17,6 @@ def test_twenty_kills_cost_at_most_what_was_under_way_and_change_no_row(tmp_path
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     store, whole, docs = LocalStore(tmp_path / "store"), LocalStore(tmp_path / "whole"), corpus(300)
     draw, concurrency, inputs = random.Random(11), 4, prepared(store, docs)
-    most = concurrency + 30  # under way, or answered while those before them were being kept
     with serving() as server:
         chosen = sections(server, concurrency=concurrency)
         expected = generated(whole, prepared(whole, docs), **chosen)
@@ -27,12 +26,12 @@ def test_twenty_kills_cost_at_most_what_was_under_way_and_change_no_row(tmp_path
             before = server.answered.copy()
             kill((store.root, inputs, chosen, KEY, tmp_path / "none"), server.answered.total, draw, most=30)
             again = (server.answered - before).keys() & before.keys()
-            assert len(again) <= most
+            assert len(again) <= concurrency
         assert 0 < len(server.answered) < len(prompts)
         found = generated(store, inputs, **chosen)
     assert found.outputs == expected.outputs
     assert set(server.answered) == prompts
-    assert server.answered.total() <= len(prompts) + KILLS * most
+    assert server.answered.total() <= len(prompts) + KILLS * concurrency
     assert found.facts["answers"]["openai"]["title"]["answers"] == 240
 
 

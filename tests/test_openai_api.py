@@ -1,8 +1,12 @@
 """The openai backend against a real HTTP server on loopback that misbehaves on purpose."""
 
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -10,7 +14,8 @@ from openai.types.chat import ChatCompletion
 
 import tiny
 from drafting import corpus, generated, prepared, rows
-from hone.backends.generators.openai_api import answer_of
+from hone.backends.generators.answers import Answer
+from hone.backends.generators.openai_api import answer_of, sent_at_once
 from hone.backends.generators.settings import Endpoint
 from hone.errors import TransientError, UserError
 from hone.stages.generate.language_model import LanguageModel
@@ -140,3 +145,55 @@ def test_a_document_is_cut_by_the_tokenizer_of_the_served_model_or_by_bytes(tmp_
     folder = tiny.llama(tmp_path / "llama")
     assert OpenAIServer(folder, settings).prompt(request).count("ä") == 10
     assert OpenAIServer(None, settings).prompt(request).count("ä") == 30
+
+
+def test_no_more_is_asked_than_answers_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hone.backends.generators import openai_api
+
+    monkeypatch.setattr(openai_api, "HEARTBEAT", 0.05)
+    with serving() as server:
+        endpoint = Endpoint(url=server.url, model="tiny", concurrency=3)
+        backend = openai_api.OpenAIServer(None, LanguageModel(endpoint=endpoint))
+        parts = backend.generate([f"prompt {at}" for at in range(20)], list(range(20)))
+        taken: dict[int, Answer] = {}
+        for part in parts:
+            time.sleep(0.05)
+            assert len(server.bodies) <= len(taken) + 3
+            taken |= part
+        assert sorted(taken) == list(range(20))
+        with server.lock:  # the server waits for it too
+            assert next(iter(backend.generate(["slow"], [1]))) == {}
+
+
+def test_answers_are_kept_after_half_a_minute_also_while_none_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hone.backends.generators.openai_api import OpenAIServer
+    from hone.stages.generate import from_model
+
+    store, now, kept = LocalStore(tmp_path / "store"), [0.0], list[int]()
+    plain = OpenAIServer.generate
+
+    def one_by_one(self: Any, *asked: Any) -> Iterator[dict[int, Answer]]:
+        for part in plain(self, *asked):
+            for at, answer in part.items():
+                yield {at: answer}
+                now[0] += 31.0
+                yield {}
+                kept.append(len(list(store.objects("memo/answers"))))
+
+    monkeypatch.setattr(OpenAIServer, "generate", one_by_one)
+    monkeypatch.setattr(from_model, "time", SimpleNamespace(monotonic=lambda: now[0] or 1e-9))
+    with serving() as server:
+        generated(store, prepared(store, corpus(5)), **sections(server))
+    assert kept == list(range(1, 9))
+
+
+def test_a_server_that_is_slow_with_many_requests_is_sent_fewer() -> None:
+    now = sent_at_once(32, 32, beside=32, seconds=240.0)
+    assert now == 4
+    assert sent_at_once(now, 32, beside=32, seconds=240.0) == 4  # one of those that were sent with it
+    assert sent_at_once(now, 32, beside=4, seconds=29.0) == 4
+    assert sent_at_once(now, 32, beside=4, seconds=10.0) == 5
+    assert sent_at_once(32, 32, beside=32, seconds=1.0) == 32
+    assert sent_at_once(1, 32, beside=1, seconds=500.0) == 1

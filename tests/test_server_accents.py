@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from drafting import together
 from hone.backends.generators.openai_api import OpenAIServer, text_of
 from hone.backends.generators.settings import Endpoint, Sampling
 from hone.backends.server_errors import lower_limit, reason
@@ -54,7 +55,7 @@ def said(content: Any) -> Body:
 
 def ask(url: str, **endpoint: Any) -> list[str]:
     settings = Sampling(endpoint=Endpoint(url=f"{url}/v1", model="m", attempts=2, concurrency=2, **endpoint))
-    found = dict(OpenAIServer(None, settings).generate(["a", "b", "c"], [1, 2, 3]))
+    found = together(OpenAIServer(None, settings).generate(["a", "b", "c"], [1, 2, 3]))
     return [found[at].text for at in range(3)]
 
 

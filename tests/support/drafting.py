@@ -1,7 +1,7 @@
 """Inputs of generate, and what it makes of them: shared by the tests of drafts, prompts and models."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import given
 from hone import tables
+from hone.backends.generators.answers import Answer
 from hone.results.manifest import Manifest
 from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.prompts import Request
@@ -43,6 +44,11 @@ def generated(store: Store, inputs: dict[str, Manifest], shards: int = 1, **sect
 
 def rows(store: Store, manifest: Manifest, name: str = "queries") -> list[dict[str, Any]]:
     return given.rows(store, manifest, name)
+
+
+def together(parts: Iterable[Mapping[int, Answer]]) -> dict[int, Answer]:
+    """All that a generator gave, part by part."""
+    return {at: answer for part in parts for at, answer in part.items()}
 
 
 def log(folder: Path, *lines: str) -> str:

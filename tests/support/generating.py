@@ -28,16 +28,19 @@ HEAVY = [
 """What every process needs: imported once, by the server that forks them."""
 
 
-def generate(root: Path, inputs: dict[str, Manifest], sections: dict[str, Any], key: str, batches: Path) -> None:
-    """Runs the stage, which keeps answers as soon as they come; every batch that a model in this process begins adds
+def generate(
+    root: Path, inputs: dict[str, Manifest], sections: dict[str, Any], key: str, batches: Path, kept_every: float = 0.0
+) -> None:
+    """Runs the stage, which keeps answers as soon as they come, or every so many seconds; every batch that a model in this process begins adds
     the number of its prompts to `batches`."""
+    from hone.backends.generators import openai_api
     from hone.backends.generators.causal_lm import CausalLM
     from hone.stages.generate import from_model
 
     os.environ["OPENAI_API_KEY"] = key
     tempfile.tempdir = str(root.parent)
     plain = CausalLM._sample
-    from_model.KEPT_EVERY = 0.0
+    from_model.KEPT_EVERY, openai_api.HEARTBEAT = kept_every, 0.05
 
     def counted(self: CausalLM, batch: Any, seeds: Any) -> Any:
         with batches.open("a") as file:
@@ -50,8 +53,11 @@ def generate(root: Path, inputs: dict[str, Manifest], sections: dict[str, Any], 
         execute(todo, LocalStore(root), scratch, Shard())
 
 
-def kill(arguments: tuple[Any, ...], seen: Callable[[], int], draw: random.Random, most: int) -> None:
-    """Starts the stage and ends it by SIGKILL, a moment after it has done a random number of steps up to `most`."""
+def kill(
+    arguments: tuple[Any, ...], seen: Callable[[], int], draw: random.Random, most: int, seconds: float = 0.03
+) -> None:
+    """Starts the stage and ends it by SIGKILL, up to so many seconds after it has done a random number of steps up to
+    `most`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(HEAVY)
     process = context.Process(target=generate, args=arguments)
@@ -59,7 +65,7 @@ def kill(arguments: tuple[Any, ...], seen: Callable[[], int], draw: random.Rando
     process.start()
     while seen() < target and process.is_alive():
         time.sleep(0.002)
-    time.sleep(draw.random() * 0.03)
+    time.sleep(draw.random() * seconds)
     os.kill(process.pid or 0, signal.SIGKILL)
     process.join()
     assert process.exitcode == -signal.SIGKILL

@@ -12,7 +12,7 @@ from typing import Any
 os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
 
 import tiny
-from drafting import corpus, prepared, requests
+from drafting import corpus, prepared, requests, together
 from hone.backends.generators.answers import Answer
 from hone.backends.generators.vllm_engine import VLLM
 from hone.backends.teachers.pair_models import PairModel
@@ -63,7 +63,7 @@ def by_hand(model: Path) -> dict[str, Any]:
     counted = {
         metric.name.removeprefix("vllm:"): getattr(metric, "value", 0) for metric in backend.engine.get_metrics()
     }
-    some = dict(backend.generate(prompts, seeds, wanted={2, 5}))
+    some = together(backend.generate(prompts, seeds, wanted={2, 5}))
     return {
         "lengths": [answer.prompt_tokens for answer in first],
         "expected": [len(ids) for ids in backend.chat.tokens(prompts)],
@@ -107,7 +107,7 @@ def scores(folder: Path) -> dict[str, Any]:
 
 
 def answers(backend: VLLM, prompts: list[str], seeds: list[int]) -> list[Answer]:
-    found = dict(backend.generate(prompts, seeds))
+    found = together(backend.generate(prompts, seeds))
     return [found[at] for at in range(len(prompts))]
 
 

@@ -67,11 +67,12 @@ class Generator(Protocol):
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], wanted: Set[int] | None = None
-    ) -> Iterator[tuple[int, Answer]]:
-        """Positions of prompts and their answers, as they come; `seeds` are non-negative integers.
+    ) -> Iterator[dict[int, Answer]]:
+        """Answers by the positions of their prompts, in parts as they come; `seeds` are non-negative integers.
 
-        Only the `wanted` positions are asked for, or all; others may come along where they cost nothing more. When the
-        backend has to stop, everything that is finished is given first: then a UserError or a TransientError.
+        Only the `wanted` positions are asked for, or all; others may come along where they cost nothing more. A part
+        may be empty: it says that time has passed. When the backend has to stop, everything that is finished is given
+        first: then a UserError or a TransientError.
         """
         ...
 

@@ -84,8 +84,8 @@ class CausalLM:
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], wanted: Set[int] | None = None
-    ) -> Iterator[tuple[int, Answer]]:
-        """Positions of prompts with their sampled answers, batch by batch; `seeds` are non-negative integers.
+    ) -> Iterator[dict[int, Answer]]:
+        """Sampled answers by the positions of their prompts, batch by batch; `seeds` are non-negative integers.
 
         Batches with none of the `wanted` positions are left out, the others are computed whole: an answer comes from
         the same batch whether or not others are known already.
@@ -96,7 +96,7 @@ class CausalLM:
         for batch in self._batches(tokens, self.budget.tokens):
             if wanted is None or not wanted.isdisjoint(batch.rows):
                 found = self.budget.fitting(partial(self._sampled, batch, tokens, seeds, self.budget.tokens))
-                yield from ((row, self._answer(tokens[row], new)) for row, new in found.items())
+                yield {row: self._answer(tokens[row], new) for row, new in found.items()}
 
     def _sampled(
         self, batch: Batch, tokens: Sequence[list[int]], seeds: Sequence[int], planned: int, budget: int

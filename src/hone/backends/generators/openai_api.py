@@ -4,8 +4,11 @@ after faults that pass."""
 import json
 import os
 import re
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -25,6 +28,10 @@ LARGEST_SEED = 2**31 - 1
 PASSING = (408, 409, 429)
 """Refusals that the next try may fix; of the others below 500 none does."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
+HEARTBEAT = 1.0
+"""Seconds without an answer after which an empty part says that time has passed."""
+UNDER_WAY = 30.0
+"""Seconds that a request may take before fewer are sent at once: whatever is under way is lost with a kill."""
 
 
 class Malformed(Exception):
@@ -66,6 +73,7 @@ class OpenAIServer:
             timeout=self.endpoint.timeout,
             max_retries=self.endpoint.attempts - 1,
         )
+        self.at_once = self.endpoint.concurrency
         self.length_field = self.endpoint.length_field
         self.left_out: set[str] = set()
         """Fields that the server refuses and that an answer can do without."""
@@ -76,26 +84,36 @@ class OpenAIServer:
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], wanted: Set[int] | None = None
-    ) -> Iterator[tuple[int, Answer]]:
-        """Positions and answers, as the server gives them.
+    ) -> Iterator[dict[int, Answer]]:
+        """Answers by position, as the server gives them. A request is sent only when an answer has been taken: what was
+        asked for and not yet taken is at most `concurrency` answers, and fewer of a server that is slow with so many.
 
         After a failure no further request is sent, and what is under way is waited for and given. Then raises UserError
         if the server refuses, else TransientError.
         """
-        places = range(len(prompts)) if wanted is None else sorted(wanted)
+        places = deque(range(len(prompts)) if wanted is None else sorted(wanted))
+        under_way: dict[Future[Answer], tuple[int, int]] = {}  # its position, and how many were under way with it
         pool = ThreadPoolExecutor(self.endpoint.concurrency)
-        futures = {pool.submit(self._ask, prompts[at], seeds[at]): at for at in places}
         try:
-            for future in as_completed(tuple(futures)):
-                if failure := future.exception():
+            while places or under_way:
+                while places and len(under_way) < self.at_once:
+                    at = places.popleft()
+                    under_way[pool.submit(self._ask, prompts[at], seeds[at])] = at, len(under_way) + 1
+                done, _ = wait(under_way, HEARTBEAT, FIRST_COMPLETED)
+                failure = next(filter(None, (future.exception() for future in done)), None)
+                if failure:
                     break
-                yield futures.pop(future), future.result()
+                part: dict[int, Answer] = {}
+                for future in done:
+                    at, beside = under_way.pop(future)
+                    part[at] = future.result()
+                    self.at_once = sent_at_once(self.at_once, self.endpoint.concurrency, beside, part[at].seconds)
+                yield part
             else:
                 return
         finally:
-            pool.shutdown(cancel_futures=True)
-        finished = [future for future in futures if not future.cancelled() and future.exception() is None]
-        yield from ((futures[future], future.result()) for future in finished)
+            pool.shutdown()
+        yield {at: future.result() for future, (at, _) in under_way.items() if future.exception() is None}
         raise self._for_the_user(failure) from failure
 
     def _ask(self, prompt: str, seed: int) -> Answer:
@@ -109,7 +127,11 @@ class OpenAIServer:
                 raise Malformed(f"{attempt} answers in a row were no completion: {problem}") from error
 
         kinds = (Malformed, json.JSONDecodeError, UnicodeDecodeError)
-        return retried(lambda: answer_of(self._complete(prompt, seed)), backoff, failed, *kinds)
+        return retried(lambda: self._timed(prompt, seed), backoff, failed, *kinds)
+
+    def _timed(self, prompt: str, seed: int) -> Answer:
+        started = time.monotonic()
+        return replace(answer_of(self._complete(prompt, seed)), seconds=time.monotonic() - started)
 
     def _complete(self, prompt: str, seed: int) -> Any:
         """A completion. A field that the server refuses by name, and that an answer can do without, is left out from
@@ -164,6 +186,14 @@ class OpenAIServer:
         if isinstance(error, openai.OpenAIError | Malformed):
             return TransientError(f"{where} kept failing ({error}); finished answers are kept, run again")
         raise error
+
+
+def sent_at_once(now: int, most: int, beside: int, seconds: float) -> int:
+    """How many requests to send at once, after one of `beside` took so many seconds: as many as are likely to take
+    UNDER_WAY each, one more than now as long as they take less than half of it."""
+    if seconds > UNDER_WAY:
+        return max(1, min(now, int(beside * UNDER_WAY / seconds)))
+    return min(most, now + 1) if seconds < UNDER_WAY / 2 else now
 
 
 def by_tokens(folder: Path) -> Callable[[str, int], str]:

@@ -16,8 +16,9 @@ from hone.errors import UserError
 
 DTYPES: dict[str, Any] = {"fp32": "float32", "bf16": "bfloat16"}
 LARGEST_SEED = 2**63 - 1
-ON_CPU: dict[str, Any] = {"enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False}
-"""Blocks of the prefix cache must be a multiple of 32 tokens, and seeded sampling there knows no divided prompts."""
+ON_CPU: dict[str, Any] = {"enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False, "max_num_seqs": 8}
+"""Blocks of the prefix cache must be a multiple of 32 tokens, and seeded sampling there knows no divided prompts. More
+texts at once are hardly faster there, and all that are under way are lost with a kill."""
 
 
 class VLLM:
@@ -56,8 +57,8 @@ class VLLM:
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], wanted: Set[int] | None = None
-    ) -> Iterator[tuple[int, Answer]]:
-        """Positions and sampled answers, as the engine finishes them; `seeds` are non-negative integers."""
+    ) -> Iterator[dict[int, Answer]]:
+        """Sampled answers by position, step by step of the engine; `seeds` are non-negative integers."""
         places = range(len(prompts)) if wanted is None else sorted(wanted)
         if not places:
             return
@@ -72,10 +73,9 @@ class VLLM:
                 engine.add_request(str(at), TokensPrompt(prompt_token_ids=ids), sampling)
                 under_way.add(str(at))
             while under_way:
-                for output in engine.step():
-                    if output.finished:
-                        under_way.remove(output.request_id)
-                        yield int(output.request_id), _answer(output)
+                finished = [output for output in engine.step() if output.finished]
+                under_way.difference_update(output.request_id for output in finished)
+                yield {int(output.request_id): _answer(output) for output in finished}
         finally:
             engine.abort_request(list(under_way))
 

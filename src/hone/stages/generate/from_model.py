@@ -30,7 +30,7 @@ from hone.stages.generate.sample import Doc
 from hone.stages.generate.settings import Config
 
 KEPT_EVERY = 30.0
-"""Seconds of a model's work after which its answers are kept: a kill loses no more, and the batch under way."""
+"""Seconds of a model's work after which its answers are kept: a kill loses these, and what is under way."""
 
 Asked = tuple[Doc, int, Request]
 """A document, the number that tells equal requests apart, and what is asked about it."""
@@ -85,13 +85,12 @@ class ModelAsks:
         waiting: dict[int, Answer] = {}
         kept = time.monotonic()
         try:
-            for at, answer in self.generator.generate(prompts, seeds, missing):
-                if at not in missing:
-                    continue
-                waiting[at] = answer
-                self.new_tokens += answer.new_tokens or 0
-                progress.advance(1, self._pace())
-                self._see(asked, [at], [vars(answer)], progress)
+            for part in self.generator.generate(prompts, seeds, missing):
+                new = {at: answer for at, answer in part.items() if at in missing}
+                waiting |= new
+                self.new_tokens += sum(answer.new_tokens or 0 for answer in new.values())
+                progress.advance(len(new), self._pace())
+                self._see(asked, list(new), [vars(answer) for answer in new.values()], progress)
                 if time.monotonic() - kept >= KEPT_EVERY:
                     kept = self._keep(keys, waiting, kept)
                     waiting = {}
