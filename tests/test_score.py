@@ -260,6 +260,39 @@ def test_judged_dev_queries_choose_the_mix_of_the_fusion_and_own_queries_do_not(
     assert "mix" not in scored(world(), mixes=mixes).facts
 
 
+def test_judged_dev_queries_choose_the_weights_of_an_ensemble_and_a_member_that_adds_nothing_is_named(
+    tmp_path: Path, models: dict[str, dict[str, Any]]
+) -> None:
+    def scored(name: str, **teacher: Any) -> Manifest:
+        store = LocalStore(tmp_path / name)
+        settings = {**models, "teacher": {"kind": "ensemble", "force": True, **teacher}}
+        return given.run(store, "score", given.results(store, **judged(world())), early_exit=False, **settings)
+
+    fusion, random = {"kind": "fusion", "lexical_weight": 1.0}, models["teacher"]
+    random = {key: random[key] for key in ("kind", "model", "max_tokens") if key in random}
+    chosen = scored("chosen", members=[fusion, random])
+    facts = chosen.facts
+    reached = {tuple(one["weights"]): one["nDCG@10"] for one in facts["weighings"]}
+    assert len(reached) == 5
+    for weights in ((0.25, 0.75), (0.75, 0.25)):
+        members = [{**member, "weight": weight} for member, weight in zip((fusion, random), weights, strict=True)]
+        fixed = scored(str(weights), members=members, choose_weights=False)
+        assert fixed.facts["qualification"]["teacher"] == reached[weights]
+        assert "weights" not in fixed.facts
+    best = max(reached, key=lambda weights: reached[weights])
+    assert tuple(facts["weights"].values()) == best
+    assert facts["qualification"]["teacher"] <= reached[best]
+
+    # A member twice: either adds nothing to the other.
+    twice = scored("twice", members=[fusion, fusion])
+    assert twice.facts["adds_nothing"] == ["fusion", "fusion (2)"]
+    assert twice.facts["weights"] == {"fusion": 1.0, "fusion (2)": 0.0}
+    assert "add nothing to the others: fusion, fusion (2)" in twice.facts["qualification"]["caution"]
+    alone = scored("alone", members=[fusion], choose_weights=False)
+    assert twice.outputs["teacher_scores"].digest == alone.outputs["teacher_scores"].digest
+    assert twice.cost.get("pairs_paid", 0) == 0
+
+
 def test_further_encoders_with_their_own_prompts_share_in_the_fusion_and_encode_a_document_once(
     tmp_path: Path, models: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ import tiny
 from hone.backends.teachers.pair_models import PairModel, yes_no_prompt
 from hone.backends.teachers.query_likelihood import QueryLikelihood
 from hone.backends.teachers.settings import OneTeacher, Teacher
-from hone.backends.teachers.teacher import Ensemble
+from hone.backends.teachers.teacher import Ensemble, divisions
 from hone.errors import UserError
 from hone.inputs.references import content_digest
 
@@ -158,6 +158,33 @@ def test_a_language_model_gives_the_log_odds_of_yes(tmp_path: Path) -> None:
         probability = torch.softmax(logits[[no, yes]].double(), 0)[1]
         expected.append(torch.logit(probability).item())
     close(teacher("yes_no", folder, instruction="Find it").score_pairs(QUERIES, DOCS), expected)
+
+
+@torch.no_grad()
+def test_a_plain_language_model_is_asked_in_its_own_chat_and_by_its_own_words(tmp_path: Path) -> None:
+    folder = tiny.llama(tmp_path / "m", words=["Right", "Wrong"])
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    wrong, right = (tokenizer.convert_tokens_to_ids(word) for word in ("Wrong", "Right"))
+    asked = {
+        "prompt": "{instruction} Query: {query} Passage: {document} Right or Wrong?",
+        "answers": ("Right", "Wrong"),
+    }
+    docs = ["what {query} is", *DOCS[1:]]
+    expected = []
+    for query, doc in zip(QUERIES, docs, strict=True):
+        turn = [{"role": "user", "content": f"Find it Query: {query} Passage: {doc} Right or Wrong?"}]
+        ids = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_tensors="pt", return_dict=False)
+        logits = model(input_ids=ids).logits[0, -1]
+        expected.append((logits[right] - logits[wrong]).item())
+    close(teacher("yes_no", folder, instruction="Find it", **asked).score_pairs(QUERIES, docs), expected)
+    short = teacher("yes_no", folder, max_tokens=120, **asked)
+    rows = short.kind.encode(short, ["heat"], ["wing " * 400])
+    assert tokenizer.decode(rows[0]["input_ids"]).endswith("Right or Wrong?<|end|><|assistant|>")
+    with pytest.raises(UserError, match="has no token 'maybe'"):
+        teacher("yes_no", folder, answers=("maybe", "no")).score_pairs(QUERIES, docs)
+    with pytest.raises(ValidationError, match=r"has to hold \{query\} and \{document\}"):
+        OneTeacher(kind="yes_no", prompt="Is {query} answered?")
 
 
 @torch.no_grad()
@@ -324,3 +351,16 @@ def test_an_ensemble_is_the_weighted_mean_of_members_brought_to_one_scale() -> N
     expected += 0.25 * (np.array(large) - np.mean(large)) / np.std(large)
     np.testing.assert_allclose(both.pairs(["q"] * 4, np.arange(4)), expected, rtol=1e-5)
     np.testing.assert_array_equal(both.lists(["q"], everything)[0], both.pairs(["q"] * 4, np.arange(4)))
+    only = both.weighted([0, 1])
+    assert len(only.members) == 1
+    np.testing.assert_allclose(
+        only.pairs(["q"] * 4, np.arange(4)), (np.array(large) - np.mean(large)) / np.std(large), rtol=1e-5
+    )
+
+
+def test_weights_are_tried_in_quarters_those_of_few_members_first() -> None:
+    ways = divisions(3)
+    assert ways[:3] == [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    assert len(set(ways)) == len(ways) == 15
+    assert all(sum(way) == 1 for way in ways)
+    assert [len(way) - way.count(0) for way in ways] == [1] * 3 + [2] * 9 + [3] * 3

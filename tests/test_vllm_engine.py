@@ -70,6 +70,13 @@ def test_a_teacher_in_vllm_gives_the_raw_logits_of_transformers(found: dict[str,
     assert 500 <= scores["longest"] <= 512
 
 
+def test_the_likelihood_of_a_query_in_vllm_is_that_of_transformers(found: dict[str, Any]) -> None:
+    scores = found["scores"]["vllm_query_likelihood"]
+    np.testing.assert_allclose(scores["vllm"], scores["transformers"], atol=5e-5)
+    assert np.ptp(scores["vllm"]) > 0.01
+    assert max(scores["vllm"]) < 0
+
+
 def test_a_folder_of_another_architecture_is_refused_before_vllm_reads_it(tmp_path: Path) -> None:
     for kind, folder in (
         ("vllm", tiny.llama(tmp_path / "llama")),

@@ -31,8 +31,8 @@ HEAVY = [
 def generate(
     root: Path, inputs: dict[str, Manifest], sections: dict[str, Any], key: str, batches: Path, kept_every: float = 0.0
 ) -> None:
-    """Runs the stage, which keeps answers as soon as they come, or every so many seconds; every batch that a model in this process begins adds
-    the number of its prompts to `batches`."""
+    """Runs the stage, which keeps answers as soon as they come, or every so many seconds; every batch that a model in
+    this process begins adds the number of its prompts to `batches`."""
     from hone.backends.generators import openai_api
     from hone.backends.generators.causal_lm import CausalLM
     from hone.stages.generate import from_model

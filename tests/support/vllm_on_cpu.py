@@ -16,7 +16,9 @@ from drafting import corpus, prepared, requests, together
 from hone.backends.generators.answers import Answer
 from hone.backends.generators.vllm_engine import VLLM
 from hone.backends.teachers.pair_models import PairModel
+from hone.backends.teachers.query_likelihood import QueryLikelihood
 from hone.backends.teachers.settings import OneTeacher
+from hone.backends.teachers.vllm_likelihood import VLLMLikelihood
 from hone.backends.teachers.vllm_scores import VLLMScores
 from hone.engine.execute import execute
 from hone.engine.plan import plan
@@ -103,6 +105,11 @@ def scores(folder: Path) -> dict[str, Any]:
             "longest": longest,
             "none": len(ours.score_pairs([], [])),
         }
+    llama = tiny.llama(folder / "judge", dim=128)
+    settings = OneTeacher(kind="vllm_query_likelihood", model=str(llama), max_tokens=400)
+    twins = VLLMLikelihood(settings, llama, 1_024), QueryLikelihood(settings, llama, 1_024)
+    pairs = [teacher.score_pairs(queries, docs).tolist() for teacher in twins]
+    found["vllm_query_likelihood"] = {"vllm": pairs[0], "transformers": pairs[1]}
     return found
 
 

@@ -20,6 +20,7 @@ BACKENDS: dict[str, dict[str, str]] = {
         "query_likelihood": "hone.backends.teachers.query_likelihood:QueryLikelihood",
         "vllm": "hone.backends.teachers.vllm_scores:VLLMScores",
         "vllm_yes_no": "hone.backends.teachers.vllm_scores:VLLMScores",
+        "vllm_query_likelihood": "hone.backends.teachers.vllm_likelihood:VLLMLikelihood",
         "endpoint": "hone.backends.teachers.rerank_endpoint:RerankEndpoint",
     },
     "search": {

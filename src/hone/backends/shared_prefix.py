@@ -14,12 +14,21 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers.cache_utils import DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 LEAST = 16
 """Fewer tokens in common are not worth a separate pass."""
 LEAST_TRUNK = 64
 """Groups of which some share so many tokens less are divided among batches."""
+
+ROOM = 64
+"""Tokens for which keys and values get room at once."""
+GROUPED = "grouped"
+"""The name under which transformers knows `grouped_attention`."""
 
 T = TypeVar("T")
 
@@ -111,6 +120,61 @@ def in_common(one: Sequence[int], two: Sequence[int]) -> int:
     return next((at for at in range(most) if one[at] != two[at]), most)
 
 
+def grouped_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """transformers' attention, but for one new token a row: there keys and values that several heads share are read
+    where they lie, instead of repeated for each head. [n, heads, 1, d], [n, key heads, t, d] to [n, 1, heads, d]."""
+    rows, heads, new, size = query.shape
+    if new > 1 or heads == key.shape[1] or options.get("position_bias") is not None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    asked = query.reshape(rows, key.shape[1], -1, size)
+    found = scaled_dot_product_attention(asked, key, value, attn_mask=attention_mask, scale=options.get("scaling"))
+    return found.reshape(rows, 1, heads, size), None
+
+
+AttentionInterface.register(GROUPED, grouped_attention)
+AttentionMaskInterface.register(GROUPED, sdpa_mask)
+
+
+class Growing(DynamicLayer):
+    """Keys and values of a layer, with room ahead: a new token is written there, instead of everything being copied."""
+
+    _room: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """[n, heads, new, d] of both to [n, heads, all, d]."""
+        filled = self.get_seq_length()
+        ends = filled + key_states.shape[2]
+        if self._room is None or self._room[0].shape[2] < ends:
+            self._room = _grown(self.keys, key_states, ends), _grown(self.values, value_states, ends)
+            self.is_initialized = True
+        self._room[0][:, :, filled:ends], self._room[1][:, :, filled:ends] = key_states, value_states
+        self.keys, self.values = (room[:, :, :ends] for room in self._room)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keeps these rows."""
+        super().batch_select_indices(indices)
+        self._room = None
+
+
+def _grown(known: Tensor | None, new: Tensor, ends: int) -> Tensor:
+    """Room for `ends` tokens and some more, what is known at its beginning."""
+    room = new.new_empty(*new.shape[:2], ends + ROOM, new.shape[3])
+    if known is not None and known.numel():
+        room[:, :, : known.shape[2]] = known
+    return room
+
+
+def empty_cache(model: Any) -> DynamicCache:
+    """Keys and values of nothing yet, for a model whose layers see everything."""
+    cache: Any = DynamicCache()
+    cache.layers = [Growing() for _ in range(model.config.get_text_config().num_hidden_layers)]
+    cache.layer_class_to_replicate = None
+    return cache
+
+
 @dataclass
 class State:
     """What a model remembers of rows: keys and values, which of them are real [rows, filled], and the position of each
@@ -132,7 +196,9 @@ class Beginnings:
     def __init__(self, model: Any, pad: int) -> None:
         self.model, self.pad, self.device = model, pad, model.device
         self._trunk: list[int] = []
-        self._known = DynamicCache(config=model.config)
+        self._known = empty_cache(model)
+        if can_share(model) and model.config._attn_implementation == "sdpa":
+            model.set_attn_implementation(GROUPED)
 
     def state(self, batch: Batch) -> State:
         """What the model remembers of every row up to its tail."""
@@ -176,10 +242,10 @@ class Beginnings:
         """One row that holds the trunk, which is computed again only if it is another than the last one. Never in part:
         so the rounding of a row does not depend on what came before it."""
         if trunk != self._trunk or not trunk:
-            self._trunk, self._known = list(trunk), DynamicCache(config=self.model.config)
+            self._trunk, self._known = list(trunk), empty_cache(self.model)
             if trunk:
                 self.forward(self._empty(self._known), [trunk], keep=1)
-        whole: Any = DynamicCache(config=self.model.config)
+        whole: Any = empty_cache(self.model)
         known: Any = self._known
         for number, layer in enumerate(known.layers if trunk else ()):
             whole.update(layer.keys, layer.values, number)

@@ -1,7 +1,7 @@
 """score: the teacher's opinion of every query and its candidates, after the teacher has been found better."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
@@ -151,6 +151,8 @@ def mixed(
     """The fusion with that one of its mixes that ranks the judged dev queries best, ties by the order given; how such a
     choice compares with the student; and what each mix reached. Own queries choose nothing: those that copy words would
     choose the most lexical."""
+    if config.teacher.kind == "ensemble" and config.teacher.choose_weights and asked.judged == "human":
+        return weighed(cast("teachers.Ensemble", scorer), asked, config.teacher)
     mixes = config.teacher.choices
     if config.teacher.kind != "fusion" or not mixes or asked.judged != "human":
         return scorer, qualification(scorer, asked), {}
@@ -163,6 +165,32 @@ def mixed(
     figures = [{**mix, PRIMARY: round(float(mean), 6)} for mix, mean in zip(named, means, strict=True)]
     found = compared(asked, scores[best], cross_fitted(choices))
     return fusion.mixed(mixes[best]), found, {"mix": named[best], "mixes": figures}
+
+
+def weighed(
+    ensemble: "teachers.Ensemble", asked: Asked, teacher: Teacher
+) -> tuple["teachers.Scorer", Qualification, dict[str, Any]]:
+    """The ensemble with those weights that rank the judged dev queries best, ties by fewer members; how such a choice
+    compares with the student; what each choice reached; and which member adds nothing: without it, what the others
+    reach on queries that had no part in the choice is as good."""
+    ensemble.calibrate(asked.texts, asked.places)
+    given = tuple(float(weight) for weight in ensemble.weights)
+    weights = list(dict.fromkeys([*teachers.divisions(len(given)), given]))
+    scores = ensemble.by_weights(asked.texts, asked.places, weights)
+    choices = np.array([reached(asked.doc_ids, one, asked.relevant) for one in scores])
+    means, unseen = choices.mean(axis=1), cross_fitted(choices)
+    best = int(means.argmax())
+    names = teacher.member_names
+    idle: list[str] = []
+    for at, name in enumerate(names if len(names) > 1 else ()):
+        without = choices[[way[at] == 0 for way in weights]]
+        if cross_fitted(without).mean() >= unseen.mean():
+            idle.append(name)
+    figures = [{"weights": list(way), PRIMARY: round(float(mean), 6)} for way, mean in zip(weights, means, strict=True)]
+    said = f"on queries that had no part in the choice these members add nothing to the others: {', '.join(idle)}"
+    cautioned = replace(asked, caution="; ".join(filter(None, (asked.caution, said if idle else ""))))
+    facts = {"weights": dict(zip(names, weights[best], strict=True)), "weighings": figures, "adds_nothing": idle}
+    return ensemble.weighted(weights[best]), compared(cautioned, scores[best], unseen), facts
 
 
 def qualification(scorer: "teachers.Scorer", asked: Asked) -> Qualification:

@@ -5,6 +5,7 @@ length, and its rows are filled up to a multiple of four, since matrix products 
 rows. Without it the lists would depend on shards, on early exit and on what a killed run had already scored.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +41,7 @@ class Reader(Protocol):
     tokenizer: Any
     limit: int
     instruction: str
+    settings: OneTeacher
 
 
 @dataclass(frozen=True)
@@ -176,18 +178,21 @@ def _encode_pair(model: Reader, queries: Sequence[str], docs: Sequence[str]) -> 
 
 
 def _encode_text(
-    model: Reader, queries: Sequence[str], docs: Sequence[str], render: Callable[[str, str], str]
-) -> list[Row]:
-    """Query and document in one text; where that is too long, the document is cut until all fits."""
+    model: Reader, queries: Sequence[str], docs: Sequence[str], render: Callable[[str, str], str], *,
+    special: bool = True,
+) -> list[Row]:  # fmt: skip
+    """Query and document in one text; where that is too long, the document is cut until all fits. `special`: the
+    tokenizer adds the tokens that begin and end a text."""
     texts = [render(query, doc) for query, doc in zip(queries, docs, strict=True)]
-    tokens = model.tokenizer(texts, return_attention_mask=False)["input_ids"]
+    read = partial(model.tokenizer, add_special_tokens=special)
+    tokens = read(texts, return_attention_mask=False)["input_ids"]
     for at, ids in enumerate(tokens):
         if len(ids) > model.limit:
             query = _cut(model, queries[at], model.limit // 2)
-            bare = len(model.tokenizer(render(query, ""))["input_ids"])
+            bare = len(read(render(query, ""))["input_ids"])
             doc = _cut(model, docs[at], max(0, model.limit - bare - 1))
             text = render(query, doc)
-            tokens[at] = model.tokenizer(text, truncation=True, max_length=model.limit)["input_ids"]
+            tokens[at] = read(text, truncation=True, max_length=model.limit)["input_ids"]
     return [{"input_ids": ids} for ids in tokens]
 
 
@@ -214,8 +219,25 @@ def _encode_rankt5(model: Reader, queries: Sequence[str], docs: Sequence[str]) -
 
 
 def _encode_yes_no(model: Reader, queries: Sequence[str], docs: Sequence[str]) -> list[Row]:
-    """The form that Qwen3-Reranker was trained with; the answer follows an empty thought."""
+    """The form that Qwen3-Reranker was trained with, where the answer follows an empty thought; or a prompt of the
+    settings in the model's own chat."""
+    if model.settings.prompt:
+        return _encode_text(model, queries, docs, partial(_in_chat, model), special=False)
     return _encode_text(model, queries, docs, partial(yes_no_prompt, model.instruction))
+
+
+def _in_chat(model: Reader, query: str, doc: str) -> str:
+    values = {"instruction": model.instruction, "query": query, "document": doc}
+    said = re.sub(r"\{(instruction|query|document)\}", lambda found: values[found[1]], model.settings.prompt)
+    return chat_turn(model.tokenizer, said)
+
+
+def chat_turn(tokenizer: Any, said: str) -> str:
+    """What a model reads that is asked this, up to its answer. Raises UserError if it has no chat template."""
+    if not tokenizer.chat_template:
+        raise UserError(f"{tokenizer.name_or_path} has no chat template, so it cannot be asked by teacher.prompt")
+    turn = [{"role": "user", "content": said}]
+    return tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, enable_thinking=False)
 
 
 def yes_no_prompt(instruction: str, query: str, doc: str) -> str:
@@ -274,10 +296,11 @@ def _first_step(model: PairModel, batch: dict[str, Tensor]) -> Tensor:
 
 
 def _yes_logit(model: PairModel, batch: dict[str, Tensor]) -> Tensor:
-    """The log-odds of "yes" against "no" as the next token: their probability's logit."""
+    """The log-odds of "yes" against "no", or of the settings' answers, as the next token: their probability's logit."""
     positions = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
     logits = model.model(**batch, position_ids=positions, logits_to_keep=1, use_cache=False).logits[:, -1]
-    return logits[:, model.token("yes")] - logits[:, model.token("no")]
+    yes, no = map(model.token, model.settings.answers)
+    return logits[:, yes] - logits[:, no]
 
 
 def _lightweight_logit(model: PairModel, batch: dict[str, Tensor]) -> Tensor:

@@ -22,10 +22,52 @@ from hone.errors import UserError
 from hone.inputs.references import content_digest
 
 INSTRUCTION = "Please write a question based on this passage."
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 QUERY_TOKENS = 64
 """Longer queries are judged by their beginning, so that the room for the document depends on the document alone."""
 ROWS = 32
 """Queries of a document at once: every one of their tokens has a row of the vocabulary's logits."""
+
+
+class Texts:
+    """The tokens that stand before a query, and those of the query, for whichever engine."""
+
+    def __init__(self, settings: OneTeacher, folder: Path) -> None:
+        """Raises UserError if the folder is not a model, or brings code of its own; no weights are read."""
+        self.instruction = settings.instruction or INSTRUCTION
+        read_declared(folder, "teacher.model")
+        check_code(folder, "", "teacher.trust_code", content_digest)
+        with named_faults(folder):
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **LOCAL)
+            config: Any = transformers.AutoConfig.from_pretrained(folder, **LOCAL)
+        self.limit = min(settings.max_tokens, self.tokenizer.model_max_length, positions(config))
+        self.query_tokens = min(QUERY_TOKENS, self.limit // 2)
+
+    def prefix(self, doc: str) -> list[int]:
+        """All that stands before the query; the document is cut so that the longest query fits."""
+        bare = len(self._rendered(""))
+        room = self.limit - self.query_tokens - bare
+        if room <= 0:
+            raise UserError(f"teacher.max_tokens of {self.limit} leaves no room for a document beside the instruction")
+        found = self.tokenizer(
+            doc, add_special_tokens=False, truncation=True, max_length=room, return_offsets_mapping=True
+        )  # fmt: skip
+        ends = found["offset_mapping"]
+        return self._rendered(doc[: ends[-1][1]] if ends else "")
+
+    def _rendered(self, doc: str) -> list[int]:
+        said = f"Passage: {doc}\n{self.instruction}"
+        if not self.tokenizer.chat_template:
+            return self.tokenizer(f"{said}\n")["input_ids"]
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": said}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def query(self, query: str) -> list[int]:
+        """Its tokens, of which there is always one."""
+        ids = self.tokenizer(query, add_special_tokens=False)["input_ids"][: self.query_tokens]
+        return ids or [int(self.tokenizer.eos_token_id)]
 
 
 class QueryLikelihood:
@@ -40,19 +82,14 @@ class QueryLikelihood:
 
     def __init__(self, settings: OneTeacher, folder: Path, token_budget: int) -> None:
         """Raises UserError if the folder is not a causal language model, or brings code of its own."""
-        self.settings, self.folder = settings, folder
-        self.instruction = settings.instruction or INSTRUCTION
-        read_declared(folder, "teacher.model")
-        check_code(folder, "", "teacher.trust_code", content_digest)
+        self.texts = Texts(settings, folder)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.budget = Budget(tokens_at_once(token_budget, self.device))
-        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         with named_faults(folder):
-            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **options)
             dtype = PRECISIONS[settings.precision]
             loader: Any = transformers.AutoModelForCausalLM
             model, loading = loader.from_pretrained(
-                folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **options
+                folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **LOCAL
             )
         if loading["missing_keys"]:
             raise UserError(
@@ -60,9 +97,7 @@ class QueryLikelihood:
             )
         self.model: Any = model.to(self.device).eval()
         self.shares = can_share(self.model)
-        self.beginnings = Beginnings(self.model, int(self.tokenizer.pad_token_id or 0))
-        self.limit = min(settings.max_tokens, self.tokenizer.model_max_length, positions(self.model.config))
-        self.query_tokens = min(QUERY_TOKENS, self.limit // 2)
+        self.beginnings = Beginnings(self.model, int(self.texts.tokenizer.pad_token_id or 0))
 
     @torch.no_grad()
     def score_pairs(self, queries: Sequence[str], docs: Sequence[str]) -> np.ndarray:
@@ -71,9 +106,9 @@ class QueryLikelihood:
         by_doc: dict[str, list[int]] = {}
         for row, doc in enumerate(docs):
             by_doc.setdefault(doc, []).append(row)
-        texts = [self._query(query) for query in queries]
+        texts = [self.texts.query(query) for query in queries]
         for doc, rows in by_doc.items():
-            prefix = self._prefix(doc)
+            prefix = self.texts.prefix(doc)
             for width in sorted({padded_length(len(texts[row])) for row in rows}):
                 alike = [row for row in rows if padded_length(len(texts[row])) == width]
                 for start in range(0, len(alike), ROWS):
@@ -104,28 +139,3 @@ class QueryLikelihood:
             known = torch.log_softmax(logits[row, longest - len(query) :].float(), dim=-1)
             found[row] = known.gather(1, torch.tensor(query, device=self.device)[:, None]).mean().item()
         return found
-
-    def _prefix(self, doc: str) -> list[int]:
-        """All that stands before the query; the document is cut so that the longest query fits."""
-        bare = len(self._rendered(""))
-        room = self.limit - self.query_tokens - bare
-        if room <= 0:
-            raise UserError(f"teacher.max_tokens of {self.limit} leaves no room for a document beside the instruction")
-        found = self.tokenizer(
-            doc, add_special_tokens=False, truncation=True, max_length=room, return_offsets_mapping=True
-        )  # fmt: skip
-        ends = found["offset_mapping"]
-        return self._rendered(doc[: ends[-1][1]] if ends else "")
-
-    def _rendered(self, doc: str) -> list[int]:
-        said = f"Passage: {doc}\n{self.instruction}"
-        if not self.tokenizer.chat_template:
-            return self.tokenizer(f"{said}\n")["input_ids"]
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": said}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    def _query(self, query: str) -> list[int]:
-        ids = self.tokenizer(query, add_special_tokens=False)["input_ids"][: self.query_tokens]
-        return ids or [int(self.tokenizer.eos_token_id)]

@@ -55,6 +55,7 @@ class OneTeacher(Settings):
     language model in the form of Qwen3-Reranker. vllm, vllm_yes_no: the first and the last of these in vLLM, which is
     faster on a GPU. bge_lightweight: BGE gemma2-lightweight, which runs its own code. query_likelihood: any causal
     language model, by how likely it finds the query after the document; it need not be trained to rank.
+    vllm_query_likelihood: the same in vLLM.
     endpoint: a served reranker, see teacher.server. fusion: BM25 + student, needs no weights, and can take further
     encoders, see teacher.encoders. ensemble: the weighted
     mean of teacher.members."""
@@ -68,13 +69,19 @@ class OneTeacher(Settings):
     """Weights and matrix products of the model."""
     instruction: str = ""
     """yes_no and bge_lightweight: what the model is asked to judge by; empty takes what it was trained with.
-    query_likelihood: what stands between document and query."""
+    query_likelihood and vllm_query_likelihood: what stands between document and query."""
+    prompt: str = ""
+    """yes_no and vllm_yes_no: what a model that is not trained to rerank is asked, with {query}, {document} and perhaps
+    {instruction}; it becomes the user's turn of the model's own chat. Empty takes the form of Qwen3-Reranker."""
+    answers: tuple[str, str] = ("yes", "no")
+    """yes_no and vllm_yes_no: the model's words for relevant and not relevant, one token each; their log-odds are the
+    score."""
     trust_code: str = ""
     """A model that brings its own code is run only if this is the sha256 of its folder, which the refusal tells."""
     tensor_parallel: Annotated[int, Resource()] = Field(default=1, ge=1)
-    """vllm and vllm_yes_no: GPUs over which the model is spread."""
+    """The kinds in vLLM: GPUs over which the model is spread."""
     gpu_memory: Annotated[float, Resource()] = Field(default=0.8, gt=0, le=1)
-    """vllm and vllm_yes_no: share of the GPU's memory that vLLM takes; the student needs some of it too."""
+    """The kinds in vLLM: share of the GPU's memory that vLLM takes; the student needs some of it too."""
     weight: float = Field(default=1.0, gt=0)
     """As a member of an ensemble: its share beside the others'."""
     lexical_weight: float = Field(default=0.3, ge=0, le=1)
@@ -94,6 +101,19 @@ class OneTeacher(Settings):
     pool: int = 100
     """fusion: the student's and BM25's best so many form the pool over which scores are standardised."""
 
+    @field_validator("prompt")
+    @classmethod
+    def _asks_about_both(cls, value: str) -> str:
+        if value and not ("{query}" in value and "{document}" in value):
+            raise ValueError("the prompt has to hold {query} and {document}")
+        return value
+
+    @property
+    def name(self) -> str:
+        """What facts and messages call it."""
+        folder = self.model.rstrip("/").rpartition("/")[2]
+        return f"{self.kind} {folder}" if folder else self.kind
+
     @field_validator("kind")
     @classmethod
     def _known(cls, value: str) -> str:
@@ -107,6 +127,9 @@ class Teacher(OneTeacher):
 
     members: tuple[OneTeacher, ...] = ()
     """ensemble: the teachers it is made of. Each one's scores are standardised over the queries that qualify it."""
+    choose_weights: bool = True
+    """ensemble: the judged dev queries choose the members' weights, in quarters and those that the settings give; one
+    that gets none is not asked for the bulk. Without judged queries the members' own weights stand."""
     mixes: tuple[Mix, ...] = ()
     """fusion: ways of mixing of which the judged dev queries choose the best; without any, teacher's own stands."""
     encoder_weights: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.5, 1.0)
@@ -118,6 +141,13 @@ class Teacher(OneTeacher):
     def pairwise(self) -> bool:
         """Whether its opinion of a document does not depend on the others; so it is with all kinds but fusion."""
         return "fusion" not in (self.kind, *(member.kind for member in self.members))
+
+    @property
+    def member_names(self) -> list[str]:
+        """The members of the ensemble, equal ones numbered."""
+        names = [member.name for member in self.members]
+        before = [names[:at].count(name) for at, name in enumerate(names)]
+        return [f"{name} ({count + 1})" if count else name for name, count in zip(names, before, strict=True)]
 
     @property
     def choices(self) -> tuple[Mix, ...]:

@@ -1,7 +1,8 @@
 """A teacher over the documents of a job: pairs are paid for once, whole lists scored where a teacher needs them."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +16,9 @@ from hone.context import Job
 from hone.errors import UserError
 from hone.results.content_cache import ContentCache
 
-SHAPES_SCORES = {"kind", "max_tokens", "precision", "instruction"}
+SHAPES_SCORES = {"kind", "max_tokens", "precision", "instruction", "prompt", "answers"}
+
+QUARTERS = 4
 
 SERVED = {"shape", "model", "revision", "probabilities"}
 
@@ -101,28 +104,49 @@ class ListScorer:
 class Ensemble:
     """The weighted mean of several teachers, each brought to mean 0 and deviation 1 over the same lists first."""
 
-    def __init__(self, members: Sequence[Scorer], weights: Sequence[float]) -> None:
-        self.members, self.weights = members, np.array(weights) / sum(weights)
+    def __init__(
+        self, members: Sequence[Scorer], weights: Sequence[float], scales: Sequence[tuple[float, float]] = ()
+    ) -> None:
+        """`scales`: mean and deviation of each member, or none before it is calibrated."""
+        self.members, self.weights, self.scales = members, np.array(weights) / sum(weights), list(scales)
         self.pairwise = all(member.pairwise for member in members)
-        self.scales: list[tuple[float, float]] = []
 
     def pairs(self, queries: Sequence[str], places: np.ndarray) -> np.ndarray:
-        return self._mean(member.pairs(queries, places) for member in self.members)
+        return self._mean([member.pairs(queries, places) for member in self.members], self.weights)
 
     def lists(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return self.by_weights(queries, places, [self.weights])[0]
+
+    def by_weights(
+        self, queries: Sequence[str], places: Sequence[np.ndarray], choices: Sequence[Sequence[float]]
+    ) -> list[list[np.ndarray]]:
+        """What `lists` of the same members gives with each of these weights, which add up to 1."""
         opinions = [member.lists(queries, places) for member in self.members]
-        return [self._mean(scores) for scores in zip(*opinions, strict=True)]
+        return [[self._mean(scores, weights) for scores in zip(*opinions, strict=True)] for weights in choices]
+
+    def weighted(self, weights: Sequence[float]) -> "Ensemble":
+        """The same with other weights, and without the members that have none."""
+        kept = [at for at, weight in enumerate(weights) if weight]
+        return Ensemble(*([row[at] for at in kept] for row in (self.members, weights, self.scales)))
 
     def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None:
+        self.scales = []
         for member in self.members:
             scores = np.concatenate([np.zeros(0), *member.lists(queries, places)])
             finite = scores[np.isfinite(scores)]
             self.scales.append((float(finite.mean()), float(finite.std()) or 1.0) if len(finite) else (0.0, 1.0))
 
-    def _mean(self, opinions: Iterable[np.ndarray]) -> np.ndarray:
-        parts = zip(opinions, self.weights, self.scales, strict=True)
-        total = sum(weight * (scores.astype(np.float64) - mean) / spread for scores, weight, (mean, spread) in parts)
-        return np.asarray(total, dtype=np.float32)
+    def _mean(self, opinions: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+        parts = zip(opinions, weights, self.scales, strict=True)
+        standard = [w * ((scores.astype(np.float64) - mean) / spread) for scores, w, (mean, spread) in parts if w]
+        return np.asarray(sum(standard), dtype=np.float32)
+
+
+def divisions(members: int) -> list[tuple[float, ...]]:
+    """All ways of dividing 1 among members in quarters, those that need the fewest members first."""
+    ways = [way for way in product(range(QUARTERS + 1), repeat=members) if sum(way) == QUARTERS]
+    ways.sort(key=lambda way: (members - way.count(0), [-part for part in way]))
+    return [tuple(part / QUARTERS for part in way) for way in ways]
 
 
 def scorer_of(teacher: Teacher, job: Job, corpus: Corpus, encode: EncodeQueries, token_budget: int) -> Scorer:

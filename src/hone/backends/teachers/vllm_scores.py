@@ -18,8 +18,6 @@ from hone.inputs.references import content_digest
 
 FORMS = {"vllm": "cross_encoder", "vllm_yes_no": "yes_no"}
 """A kind of teacher here and the kind of `pair_models` that reads and scores as it does."""
-YES_NO: dict[str, Any] = {"classifier_from_token": ["no", "yes"], "is_original_qwen3_reranker": True}
-"""How vLLM learns that the score is the logit of "yes" less that of "no"."""
 
 
 class VLLMScores:
@@ -84,7 +82,9 @@ class VLLMScores:
             raise UserError(f"{self.folder} holds a {named or 'model without a name'}: it is no {ending[3:]} model")
         if ending == "ForSequenceClassification":
             return {}
-        return {"architectures": [f"{named.removesuffix(ending)}ForSequenceClassification"], **YES_NO}
+        # The score is the logit of "yes" less that of "no".
+        marks = {"classifier_from_token": list(self.settings.answers)[::-1], "is_original_qwen3_reranker": True}
+        return {"architectures": [f"{named.removesuffix(ending)}ForSequenceClassification"], **marks}
 
 
 def _parameters(row: Row) -> Any:
