@@ -1,6 +1,6 @@
 """A query log through generate: rows per second, against every row looked at by itself.
 
-    OMP_NUM_THREADS=1 python benchmarks/query_log.py FOLDER [--rows 1000000] [--each 5000]
+    OMP_NUM_THREADS=1 python benchmarks/query_log.py FOLDER [--rows 1000000] [--each 5000] [--only Zipf]
 
 FOLDER is a collection in BEIR layout; its test queries must not be trained with. Three logs are drawn from its other
 queries: one asked a million times, all of them as often as in a Zipf distribution, and a million different ones (each
@@ -40,6 +40,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--each", type=int, default=5_000)
+    parser.add_argument("--only", help="the log of this name")
     options = parser.parse_args()
     found = Table("log", "rows", "kept", "rows a second", "row by row", "ratio", "same queries kept")
     all_equal = True
@@ -47,6 +48,8 @@ def main() -> int:
         scratch = Path(folder)
         prepared, tests = prepare(options.folder, scratch)
         for name, rows in logs(options.folder, tests, options.rows):
+            if options.only not in (None, name):
+                continue
             log, start = scratch / f"{name}.txt", scratch / f"{name}-start.txt"
             log.write_text("\n".join(rows) + "\n", "utf-8")
             start.write_text("\n".join(rows[: options.each]) + "\n", "utf-8")

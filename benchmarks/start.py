@@ -1,10 +1,11 @@
 """How long a task of a pipeline takes until it starts to work: `hone launch`, for the stages that need no model.
 
-    OMP_NUM_THREADS=1 python benchmarks/start.py [--rounds 7]
+    OMP_NUM_THREADS=1 python benchmarks/start.py [--rounds 7] [--against OTHER/src]
 
 Each round starts a new Python for either side, in turn: everything that `hone launch STAGE` imports and works out up to
 its first event (settings checked, code fingerprinted, store opened). The other side imports first what readers of
-formats and pretty printing need and no such start does. Medians, in seconds of the clock and of the processor.
+formats and pretty printing need and no such start does; or it is the code of another checkout. Medians, in seconds of
+the clock and of the processor.
 """
 
 import argparse
@@ -14,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+SRC = Path(__file__).parents[1] / "src"
 STAGES = ("prepare", "curate", "gate", "publish")
 UNNEEDED = "import rich.console, rich.traceback, markdown_it, docutils.core, dateutil.parser, chardet, asyncio\n"
 STARTED = """
@@ -42,11 +45,16 @@ log.info("started", fingerprint=code_digest(name, config))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
-    found = Table("stage", "to the first line, s", "processor, s", "with all imported, s", "processor, s ", "ratio")
+    parser.add_argument("--against", type=Path, help="the folder src of another checkout")
+    arguments = parser.parse_args()
+    other, code = (arguments.against, STARTED) if arguments.against else (SRC, UNNEEDED + STARTED)
+    found = Table("stage", "to the first line, s", "processor, s", "the other side, s", "processor, s ", "ratio")
     with tempfile.TemporaryDirectory() as folder:
         for name in STAGES:
-            both = [(started(STARTED, name, folder), started(UNNEEDED + STARTED, name, folder)) for _ in range(rounds)]
+            both = [
+                (started(STARTED, name, folder, SRC), started(code, name, folder, other))
+                for _ in range(arguments.rounds)
+            ]
             ours, theirs = (
                 [statistics.median(seconds) for seconds in zip(*side, strict=True)] for side in zip(*both, strict=True)
             )
@@ -55,10 +63,10 @@ def main() -> None:
     Console(width=120).print(found)
 
 
-def started(code: str, name: str, folder: str) -> tuple[float, float]:
+def started(code: str, name: str, folder: str, source: Path) -> tuple[float, float]:
     """Seconds of the clock until a new Python has said its first line, and of the processor."""
     before, clock = os.times(), time.monotonic()
-    environment = {**os.environ, "HONE_LOG": "json"}
+    environment = {**os.environ, "HONE_LOG": "json", "PYTHONPATH": str(source)}
     ran = subprocess.run([sys.executable, "-c", code, name, folder], env=environment, capture_output=True, text=True)
     seconds, after = time.monotonic() - clock, os.times()
     assert '"started"' in ran.stderr, ran.stderr
