@@ -330,6 +330,27 @@ def test_topics_of_every_form_are_queries_where_there_are_judgements(tmp_path: P
     assert [(row["query_id"], row["text"]) for row in found] == [("q1", "hot kilns"), ("q2", "thin glaze")]
 
 
+def test_init_says_how_judgements_are_read_and_what_is_wrong_with_them(tmp_path: Path) -> None:
+    corpora.beir(tmp_path / "c", [{"_id": "d1", "text": TEXTS[0]}], {"q1": "kiln"}, test=[("q1", "d1", 1)])
+    file_of(tmp_path / "c", "qrels/dev.txt", "q1 0 d1 1\n")
+    file_of(tmp_path / "c", "qrels/odd.txt", "q1 d1\n")
+    said = "\n".join(readers.look(tmp_path / "c").understood)
+    assert "qrels/dev.txt: query, iteration, document, relevance (TREC), spaces between" in said
+    assert "qrels/test.tsv: columns query-id, corpus-id, score, tab between" in said
+    assert "qrels/odd.txt: not readable" in said
+
+
+def test_what_prepare_drops_keeps_no_address(tmp_path: Path) -> None:
+    path = corpora.jsonl(
+        tmp_path / "c.jsonl", [{"_id": "1", "text": "to ann@example.org"}, {"_id": "2", "text": "x " * 30}]
+    )
+    store = LocalStore(tmp_path / "s")
+    manifest = given.run(store, "prepare", {}, corpus=str(path), min_chars=40)
+    (row,) = given.rows(store, manifest, "dropped_by_prepare")
+    assert (row["id"], row["reason"]) == ("1", "too short")
+    assert "example.org" not in row["detail"]
+
+
 def test_a_log_of_queries_beside_judged_ones_is_no_topic_file(tmp_path: Path) -> None:
     corpora.beir(tmp_path / "c", [{"_id": "d1", "text": "x"}], {"q1": "kiln"}, test=[("q1", "d1", 1)])
     file_of(tmp_path / "c", "queries.txt", "words without any id\n")

@@ -302,7 +302,7 @@ class Planner:
         if "log" in config.sources:
             asked = Asked(self.fetch(config.query_log), config.query_field, config.log.time_field)
             counts["log"] = float(len(QueryLog.read(asked, config.log).keys))
-            self.notes.append(f"query log: {'; '.join(f'{name}: {value}' for name, value in asked.facts.items())}")
+            self.notes.append(f"query log {asked.file.name}: {'; '.join(asked.facts.values())}")
         if "human" in config.sources:
             counts["human"] = float(sum(1 for _ in known(self.fetch(config.human.file), config.human)))
         shares = generate.shares_of(config.mix, counts)

@@ -103,6 +103,8 @@ def open_table(file: File, fields: Fields, dialect: Dialect) -> Table:
     header = dialect.header == "present" or (dialect.header == "auto" and _is_header(first, fields, form.delimiter))
     names = [flat(name) for name in first[0]] if header and first else _assigned(first, fields)
     facts = {"fields": str(form), "names": _told_names(names, header), "encoding": str(encoding)}
+    if named:
+        facts["separator"] = "the first line names what stands between"
     if above:
         facts["above"] = (
             f"{above} lines above the names passed over" if above > 1 else "the line above the names passed over"

@@ -10,7 +10,8 @@ from hone.core import scripts
 from hone.core.segmentation import count_words
 from hone.core.text import flat
 from hone.errors import UserError
-from hone.inputs.readers.corpus import Corpus, field_names, guess
+from hone.inputs.readers.corpus import Corpus, field_names, guess, read_qrels
+from hone.inputs.readers.files import File
 from hone.inputs.readers.formats import FORMATS, Format, Tables
 from hone.inputs.readers.layouts import Layout, layout
 from hone.inputs.readers.table import Dialect, Fields, Row
@@ -44,7 +45,9 @@ class Look:
     def __str__(self) -> str:
         count = f"{self.docs:,}" if self.whole else f"{self.docs:,} or more"
         judged = f"judgements: {', '.join(self.splits)}" if self.splits else "no judgements"
-        size = f"{count} documents" + (f", {self.mean_words:.0f} words on average" if self.text_field else "")
+        size = f"{count} document{'' if count == '1' else 's'}" + (
+            f", {self.mean_words:.0f} words on average" if self.text_field else ""
+        )
         return f"{self.format} format, {size}, language: {self.language}, {judged}"
 
 
@@ -73,7 +76,11 @@ def look(path: Path, most: int = 5_000) -> Look:
         text_field=fields.text,
         tables=isinstance(FORMATS[found.format], Tables),
         splits=tuple(found.qrels),
-        understood=(*(f"{name}: {value}" for name, value in found.facts().items()), *(seen.said() if seen else ())),
+        understood=(
+            *(f"{name}: {value}" for name, value in found.facts().items()),
+            *(seen.said() if seen else ()),
+            *(f"{files[0].name}: {_judged(files[0])}" for files in found.qrels.values()),
+        ),
     )
 
 
@@ -83,6 +90,14 @@ def _rows(found: Layout) -> Iterator[Row]:
         yield from row.open(found.corpus[0], Fields("", "", ""), Dialect()).rows
     else:
         yield from Corpus(found).documents()
+
+
+def _judged(file: File) -> str:
+    """How judgements are read, or why they cannot be; whoever uses them refuses them."""
+    try:
+        return read_qrels(file)[1]
+    except UserError as error:
+        return f"not readable ({error})"
 
 
 def _inside(name: str, row: Mapping[str, Any]) -> str:
