@@ -11,13 +11,19 @@ from typing import Any
 
 import jsonschema
 import pytest
+from typer.testing import CliRunner
 
+import chain
 import ir
+from hone.commands.cli import app
+from hone.engine import runner
 from hone.errors import TransientError, UserError
-from hone.kubeflow import trainjob
+from hone.kubeflow import launcher, settings_text, trainjob
 from hone.kubeflow.compile import compile
 from hone.kubeflow.profile import load
 from hone.kubeflow.trainjob import Cluster, Machines
+from hone.storage.local import LocalStore
+from test_components import call as launched
 
 ROOT = Path(__file__).parents[1]
 JOBS = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team/trainjobs"
@@ -278,3 +284,40 @@ def test_the_profile_tells_the_task_what_each_machine_has_and_lets_it_wait_on_li
     wrong = profile.model_copy(update={"by_task": {"mine": {"nodes": 2}}})
     with pytest.raises(UserError, match="nodes of mine: only distill"):
         wrong.machines("mine")
+
+
+def test_what_the_machines_run_is_the_result_that_the_task_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = chain.home(tmp_path / "home")
+    store = LocalStore(tmp_path / "store")
+    text = chain.settings_file(home).read_text("utf-8")
+    text = text.replace("corpus: corpus", f"corpus: {home}/corpus").replace("model: student", f"model: {home}/student")
+    done = runner.run(settings_text.check(text), store, last="curate")
+    ran: list[str] = []
+
+    def train(cluster: Cluster, name: str, command: list[str], machines: Machines) -> None:
+        ran.append(name)
+        result = CliRunner().invoke(app, command, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+
+    monkeypatch.setattr(trainjob, "train", train)
+    monkeypatch.setattr(trainjob, "in_cluster", lambda: Cluster("", "", ""))
+    given = {
+        "settings": text, "store": store.uri, "machines": MACHINES.model_dump_json(),
+        "prepare": done["prepare"].prefix, "curate": done["curate"].prefix,
+    }  # fmt: skip
+    prefixes = {launched("distill", tmp_path / f"task-{number}", **given)["prefix"] for number in range(2)}
+    [prefix] = prefixes
+    assert ran == [f"hone-distill-{prefix.partition('/')[2]}"], "the second finds it finished"
+    assert runner.run(settings_text.check(text), store, last="distill")["distill"].prefix == prefix
+
+    monkeypatch.setattr(trainjob, "train", lambda *given: None)
+    with pytest.raises(TransientError, match="left no distill/"):
+        launcher._train_together(  # pyright: ignore[reportPrivateUsage]
+            "distill",
+            settings_text.check(text.replace("max_steps: 3", "max_steps: 2")).stages["distill"],
+            runner.outputs_of(done),
+            store,
+            MACHINES,
+        )
