@@ -23,9 +23,11 @@ from transformers import (
 )
 
 import tiny
+from hone import settings
+from hone.backends import BACKENDS
 from hone.backends.teachers.pair_models import PairModel, yes_no_prompt
 from hone.backends.teachers.query_likelihood import QueryLikelihood
-from hone.backends.teachers.settings import OneTeacher, Teacher
+from hone.backends.teachers.settings import FIELDS, OneTeacher, Teacher
 from hone.backends.teachers.teacher import Ensemble, divisions
 from hone.errors import UserError
 from hone.inputs.references import content_digest
@@ -364,3 +366,37 @@ def test_weights_are_tried_in_quarters_those_of_few_members_first() -> None:
     assert len(set(ways)) == len(ways) == 15
     assert all(sum(way) == 1 for way in ways)
     assert [len(way) - way.count(0) for way in ways] == [1] * 3 + [2] * 9 + [3] * 3
+
+
+def test_the_settings_of_every_kind_are_named_and_those_of_another_are_refused() -> None:
+    assert FIELDS.keys() == BACKENDS["teacher"].keys()
+    everywhere = {"kind", "weight", "force"}
+    assert set(Teacher.model_fields) == everywhere.union(*FIELDS.values())
+    with pytest.raises(ValidationError, match="lexical_weight is not a setting of a teacher of the kind monot5"):
+        Teacher.model_validate({"kind": "monot5", "lexical_weight": 0.5})
+    # A default that is written out says nothing else than leaving it out.
+    assert Teacher.model_validate(Teacher(kind="monot5").model_dump()) == Teacher(kind="monot5")
+
+
+def test_every_setting_of_a_kind_that_is_no_resource_tells_scores_apart() -> None:
+    others: dict[str, Any] = {
+        "max_tokens": 64, "precision": "bf16", "instruction": "x", "trust_code": "c", "answers": ("a", "b"),
+        "prompt": "{query} {document}", "model": "other",
+    }  # fmt: skip
+    found = {"": "", "m": "1", "other": "2"}
+    for kind in ("cross_encoder", "yes_no", "query_likelihood", "vllm_yes_no"):
+        plain = Teacher(kind=kind, model="m")
+        for name in FIELDS[kind]:
+            changed = Teacher.model_validate(
+                {**plain.model_dump(), name: others.get(name, 0.5 if "gpu" in name else 2)}
+            )
+            assert (changed.identity(found) == plain.identity(found)) == (name in ("gpu_memory", "tensor_parallel")), (
+                name
+            )
+
+
+def test_a_preset_says_nothing_of_a_kind_that_the_settings_do_not_choose() -> None:
+    data = {"name": "a", "student": {"model": "m"}, "prepare": {"corpus": "c"}, "preset": "cpu"}
+    data |= {"teacher": {"kind": "endpoint", "server": {"url": "http://127.0.0.1:1/rerank"}}}
+    data |= {"score": {"early_exit": False}}
+    assert settings.check(data, "f.yaml", Path()).stages["score"].model_dump()["teacher"]["mixes"] == ()

@@ -154,7 +154,7 @@ def check(data: dict[str, Any], file: str, base: Path) -> RunSettings:
     """Settings as a mapping to checked settings; relative paths are beside `base`. Raises UserError."""
     refuse_secrets(data, file)
     if preset := data.get("preset"):
-        data = overlay(load_preset(str(preset), file), data)
+        data = overlay(_without_other_kinds(load_preset(str(preset), file), data), data)
     data = _known_elsewhere(data)
     name = data.get("name")
     if not isinstance(name, str) or not is_run_name(name):
@@ -213,6 +213,18 @@ def load_preset(name: str, file: str) -> dict[str, Any]:
     data = cast(dict[str, Any], yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text("utf-8")))
     below = data.pop("preset", "")
     return overlay(load_preset(below, file), data) if below else data
+
+
+def _without_other_kinds(preset: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """The preset without what it says of one kind of backend where the settings choose another."""
+    kept = dict(preset)
+    for key, value in above.items():
+        old = kept.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            below, chosen = cast(dict[str, Any], old), cast(dict[str, Any], value)
+            other = "kind" in below and chosen.get("kind", below["kind"]) != below["kind"]
+            kept[key] = {} if other else _without_other_kinds(below, chosen)
+    return kept
 
 
 def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -279,7 +291,8 @@ def _sentence(error: ValidationError, name: str, file: str, shared: Set[str]) ->
     where = ".".join(map(str, place))
     if first["type"] == "extra_forbidden":
         return f"{file}: {where}: unknown setting{_hint(str(first['loc'][-1]), _fields_at(name, first['loc']))}"
-    got = "" if first["type"] == "missing" else f", not {reprlib.repr(first['input'])}"
+    whole = first["type"] == "missing" or isinstance(first["input"], (dict, BaseModel))
+    got = "" if whole else f", not {reprlib.repr(first['input'])}"
     problem = first["msg"].removeprefix("Value error, ")
     return f"{file}: {where}: {problem}{got}; `hone describe {name}` lists the settings"
 

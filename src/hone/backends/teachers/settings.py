@@ -1,12 +1,13 @@
 """The settings of the teacher."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping, Set
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from hone.backends import BACKENDS
 from hone.backends.encoders.families import Student
-from hone.config import Address, Backend, ModelSource, Resource, Settings
+from hone.config import Address, Backend, ModelSource, Resource, Settings, identity
 
 
 class RerankServer(Settings):
@@ -45,6 +46,29 @@ class Mix(Settings):
     """As teacher.centred."""
     encoder_weight: float = Field(default=0.5, ge=0, le=1)
     """As teacher.encoder_weight."""
+
+
+_MODEL = frozenset({"model", "max_tokens"})
+_PAIRS = _MODEL | {"precision", "trust_code"}
+_VLLM = _MODEL | {"tensor_parallel", "gpu_memory"}
+FIELDS: Mapping[str, Set[str]] = {
+    "fusion": frozenset(
+        {"lexical_weight", "centred", "encoders", "encoder_weight", "feedback_docs", "feedback_weight", "pool"}
+        | {"mixes", "encoder_weights"}
+    ),
+    "ensemble": frozenset({"members", "choose_weights"}),
+    "cross_encoder": _PAIRS,
+    "monot5": _PAIRS,
+    "rankt5": _PAIRS,
+    "yes_no": _PAIRS | {"instruction", "prompt", "answers"},
+    "bge_lightweight": _PAIRS | {"instruction"},
+    "query_likelihood": _MODEL | {"precision", "instruction"},
+    "vllm": _VLLM,
+    "vllm_yes_no": _VLLM | {"instruction", "prompt", "answers"},
+    "vllm_query_likelihood": _VLLM | {"instruction"},
+    "endpoint": frozenset({"server"}),
+}
+"""The settings that each kind reads, beside those that all have: kind, weight and force."""
 
 
 class OneTeacher(Settings):
@@ -120,6 +144,21 @@ class OneTeacher(Settings):
         if value not in BACKENDS["teacher"]:
             raise ValueError(f"no such teacher; the kinds are {', '.join(sorted(BACKENDS['teacher']))}")
         return value
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        """A setting that the kind does not read would change nothing, and whoever wrote it expects that it does."""
+        known = {"kind", "weight", "force"} | FIELDS[self.kind]
+        for name in sorted(self.model_fields_set - known):
+            if getattr(self, name) != type(self).model_fields[name].get_default():
+                kinds = ", ".join(kind for kind, fields in FIELDS.items() if name in fields)
+                raise ValueError(f"{name} is not a setting of a teacher of the kind {self.kind}, but of {kinds}")
+        return self
+
+    def identity(self, found: Mapping[str, str]) -> Any:
+        """What a score of this teacher depends on: all settings of its kind that shape scores; models by content."""
+        shaping: dict[str, Any] = identity(self, found)
+        return {name: value for name, value in shaping.items() if name == "kind" or name in FIELDS[self.kind]}
 
 
 class Teacher(OneTeacher):

@@ -12,15 +12,13 @@ from hone.backends import load
 from hone.backends.encoders.corpus import Corpus
 from hone.backends.encoders.vectors import View
 from hone.backends.teachers.settings import Mix, OneTeacher, Teacher
+from hone.config import identity
 from hone.context import Job
 from hone.errors import UserError
 from hone.results.content_cache import ContentCache
 
-SHAPES_SCORES = {"kind", "max_tokens", "precision", "instruction", "prompt", "answers"}
-
 QUARTERS = 4
 
-SERVED = {"shape", "model", "revision", "probabilities"}
 
 EncodeQueries = Callable[[Sequence[str]], np.ndarray]
 
@@ -108,7 +106,7 @@ class Ensemble:
         self, members: Sequence[Scorer], weights: Sequence[float], scales: Sequence[tuple[float, float]] = ()
     ) -> None:
         """`scales`: mean and deviation of each member, or none before it is calibrated."""
-        self.members, self.weights, self.scales = members, np.array(weights) / sum(weights), list(scales)
+        self.members, self.weights, self.scales = members, [one / sum(weights) for one in weights], list(scales)
         self.pairwise = all(member.pairwise for member in members)
 
     def pairs(self, queries: Sequence[str], places: np.ndarray) -> np.ndarray:
@@ -127,7 +125,9 @@ class Ensemble:
     def weighted(self, weights: Sequence[float]) -> "Ensemble":
         """The same with other weights, and without the members that have none."""
         kept = [at for at, weight in enumerate(weights) if weight]
-        return Ensemble(*([row[at] for at in kept] for row in (self.members, weights, self.scales)))
+        return Ensemble(
+            [self.members[at] for at in kept], [weights[at] for at in kept], [self.scales[at] for at in kept]
+        )
 
     def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None:
         self.scales = []
@@ -166,13 +166,16 @@ def _one(teacher: OneTeacher, job: Job, corpus: Corpus, encode: EncodeQueries, t
         views = [corpus.vectors, *(view.vectors for view in others)]
         return ListScorer(make(teacher, corpus.texts, views), [encode, *(view.encoder.queries for view in others)])
     if teacher.kind == "endpoint":
-        served = teacher.server.model_dump_json(include=SERVED)
-        return PairScorer(make(teacher), job.cache("scores", f"endpoint {served}", pa.float32()), corpus, job)
+        # Where the server stands shapes no score: one that moved is not asked again.
+        served = {name: value for name, value in identity(teacher.server, {}).items() if name != "url"}
+        return PairScorer(
+            make(teacher), job.cache("scores", f"endpoint {json.dumps(served)}", pa.float32()), corpus, job
+        )
     if not teacher.model:
         raise UserError(f"teacher.model is empty: name the folder of the {teacher.kind}")
     model = make(teacher, job.source(teacher.model), token_budget)
-    identity = json.dumps([job.digest(teacher.model), teacher.model_dump(mode="json", include=SHAPES_SCORES)])
-    return PairScorer(model, job.cache("scores", identity, pa.float32()), corpus, job)
+    known = json.dumps(teacher.identity({teacher.model: job.digest(teacher.model)}))
+    return PairScorer(model, job.cache("scores", known, pa.float32()), corpus, job)
 
 
 def _lists_by_pairs(scorer: Scorer, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
