@@ -29,7 +29,8 @@ from hone.storage.addresses import open_store
 
 ENVIRONMENT = (
     "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "OPENAI_API_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD",
-    "RERANKER_KEY", "HONE_WEBHOOK_SECRET",
+    "RERANKER_KEY", "HONE_WEBHOOK_SECRET", "HTTPS_PROXY_PASSWORD", "KF_PIPELINES_TOKEN", "PIP_INDEX_TOKEN",
+    "GITHUB_TOKEN", "WANDB_API_KEY", "MODEL_REGISTRY_TOKEN", "COHERE_API_KEY",
 )  # fmt: skip
 PLANTED = {name: f"planted/{name.lower()}+{number:04x}==" for number, name in enumerate(ENVIRONMENT, 40_000)}
 
@@ -104,6 +105,9 @@ def test_no_key_is_found_in_a_whole_run_over_s3(home: Path, aws: pytest.MonkeyPa
         path = chain.settings_file(home, generate=endpoint.sections(server, key_file=str(key_file)))
         assert watch.call("run", str(path), "--store", store) == 0, watch.said[-2_000:]
         assert watch.call("gate", "tiny", "--store", store) == 0
+        ir = home / "specialize.yaml"
+        assert watch.call("compile", "specialize", "--profile", "dev-cpu", "--out", str(ir)) == 0, watch.said[-2_000:]
+        _render_the_chart(home / "chart.yaml", watch)
         assert watch.call("store", "verify", "--store", store) == 0
         stored = [open_store(store).fetch(one.key, home / "stored").path for one in open_store(store).objects()]
     assert {"manifest.json", "report.html", "tiny.json"} <= {path.name for path in stored}
@@ -111,7 +115,23 @@ def test_no_key_is_found_in_a_whole_run_over_s3(home: Path, aws: pytest.MonkeyPa
     assert b"chat.completion" not in watch.said
     assert any(b"hone" in line for line in watch.seen)
     assert sum(server.answered.values()) > 0
+    assert len(PLANTED) + 1 == 15
+    assert ir.stat().st_size > 5_000
     assert watch.leaks({**PLANTED, "the mounted key": endpoint.KEY}, key_file) == []
+
+
+def _render_the_chart(out: Path, watch: Watch) -> None:
+    """The chart with the values of an example, by a process that knows every key."""
+    root = Path(__file__).parents[1]
+    work = (
+        "import sys, yaml, helm_python as helm; from pathlib import Path\n"
+        "with helm.Chart.load(sys.argv[1]) as chart:\n"
+        "    found = chart.render(yaml.safe_load(Path(sys.argv[2]).read_text()), name='hone', namespace='search')\n"
+        "Path(sys.argv[3]).write_text('\\n---\\n'.join(found.values()))"
+    )
+    command = [sys.executable, "-c", work, str(root / "helm/hone"), str(root / "tests/charts/dev.yaml"), str(out)]
+    watch.said += subprocess.check_output(command, env={**os.environ, **PLANTED}, stderr=subprocess.STDOUT)
+    assert out.stat().st_size > 5_000
 
 
 def test_no_key_is_told_when_a_server_sends_it_back(home: Path) -> None:
