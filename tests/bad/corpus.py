@@ -75,7 +75,7 @@ CASES: dict[str, Case] = {
         lambda h: h.settings(prepare={"corpus": "student"}),
         r"student holds no corpus: nothing of \.jsonl, .*; correct prepare\.corpus",
     ),
-    "a file of unknown kind": (lambda h: h.corpus("c.xls", "x"), r"c\.xls is none of \.jsonl, .*; set prepare\.format"),
+    "a file of unknown kind": (lambda h: h.corpus("c.xyz", "x"), r"c\.xyz is none of \.jsonl, .*; set prepare\.format"),
     "an empty corpus": (lambda h: h.docs(), r"corpus holds no documents; nothing can be learned from an empty corpus"),
     "wrong columns": (
         lambda h: h.docs({"id": "1", "body": "x"}),
@@ -116,8 +116,8 @@ CASES: dict[str, Case] = {
         r"c\.jsonl, item 1: not valid JSON \(.*\); correct",
     ),
     "a JSON line that is not an object": (
-        lambda h: h.corpus("c.jsonl", "7\n"),
-        r"c\.jsonl, item 1: not a JSON object but '7'",
+        lambda h: h.corpus("c.jsonl", '{"_id": "1", "text": "wing"}\n7\n'),
+        r"c\.jsonl, (item|line) 2: not a JSON object but '7'",
     ),
     "JSON that nests too deep": (lambda h: h.corpus("c.jsonl", "[" * 99_999), r"c\.jsonl, item 1: not valid JSON"),
     "a ragged CSV": (
