@@ -39,7 +39,7 @@ class Qualification:
     """Of the difference between the two: how sure it is, on queries of this kind."""
 
     def as_fact(self) -> dict[str, object]:
-        return asdict(self)
+        return {**asdict(self), "ci95": list(self.ci95)}  # as JSON gives it back
 
 
 def qualify(

@@ -194,7 +194,8 @@ def caveats(metrics: Mapping[str, Any]) -> list[str]:
 
 def points(difference: float) -> str:
     """A difference of a measure in hundredths, with its sign."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
+    # Adding 0.0 makes a negative zero a plain one.
+    return f"{round(100 * difference, 1) + 0.0:+.1f}".replace("-", "−")
 
 
 def interval(bounds: tuple[float, float]) -> str:
