@@ -330,7 +330,7 @@ def test_the_registrar_uploads_the_pipelines_for_the_chart_s_profile_and_makes_t
     platform: kfp_server.Platform, tmp_path: Path
 ) -> None:
     told = reconciled(platform, values("enterprise"), tmp_path)
-    assert [sentence.partition(":")[2].strip().partition(",")[0] for sentence in told] == ["uploaded"] * 2 + [
+    assert [sentence.partition(":")[2].strip().partition(",")[0] for sentence in told] == ["uploaded"] * 3 + [
         "made"
     ] * 2
     nightly, weekly = platform.held["recurringRuns"]
