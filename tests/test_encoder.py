@@ -1,7 +1,6 @@
 """The student's vectors, where they are saved and read again, and the search over them."""
 
 import json
-import multiprocessing
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 import encoding_together
 import tiny
+from forking import forks
 from hone import tables
 from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student, doc_text, family
@@ -142,8 +142,7 @@ def test_two_processes_share_the_documents_and_find_what_one_finds(tmp_path: Pat
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["encoding_together", "hone.stages.mine"])
+    context = forks()
     ranks = [context.Process(target=encoding_together.joined, args=(together, rank, port)) for rank in range(2)]
     processes = [*ranks, context.Process(target=encoding_together.mined, args=(one,))]
     for process in processes:

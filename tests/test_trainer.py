@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import multiprocessing
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 import killed
 import tiny
 import twin
+from forking import forks
 from hone.backends.encoders.encoder import Encoder
 from hone.backends.training.batches import Example
 from hone.backends.training.embedders import LowRank, WholeModel, embed_all, make_embedder
@@ -179,8 +179,7 @@ def test_a_training_killed_at_random_steps_ends_with_the_bytes_of_an_uninterrupt
         (tmp_path / home).mkdir()
     killed.training(folder, tmp_path / "whole", top)
     random = np.random.default_rng(top)
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["hone.backends.training.loop"])
+    processes = forks()
     for life in range(lives):
         fate = {"die_at_save": 1} if life == 3 else {"die_at_step": int(random.integers(1, 6))}
         child = processes.Process(target=killed.training, args=(folder, tmp_path / "torn", top), kwargs=fate)

@@ -1,6 +1,5 @@
 """generate as its own process, to be killed: light enough to start twenty times."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from forking import forks
 from hone.context import Shard
 from hone.engine.execute import execute
 from hone.engine.plan import plan
@@ -17,15 +17,6 @@ from hone.results.manifest import Manifest
 from hone.scratch import scratch_folder
 from hone.stages.generate.settings import Config
 from hone.storage.local import LocalStore
-
-HEAVY = [
-    "hone.stages.generate",
-    "hone.backends.generators.openai_api",
-    "hone.backends.generators.causal_lm",
-    "datasketch",
-    "py3langid",
-]
-"""What every process needs: imported once, by the server that forks them."""
 
 
 def generate(
@@ -58,9 +49,7 @@ def kill(
 ) -> None:
     """Starts the stage and ends it by SIGKILL, up to so many seconds after it has done a random number of steps up to
     `most`."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(HEAVY)
-    process = context.Process(target=generate, args=arguments)
+    process = forks().Process(target=generate, args=arguments)
     target = seen() + draw.randint(1, most)
     process.start()
     while seen() < target and process.is_alive():
