@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import resource
 import shutil
 import signal
@@ -32,6 +33,21 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def folders(place: Path) -> list[str]:
     return sorted(path.name for path in place.iterdir())
+
+
+def test_an_empty_folder_of_a_process_killed_before_it_had_the_lock_is_swept(place: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    ours, theirs = (f"{scratch.PREFIX}{node}-{ended.pid}-x" for node in (platform.node(), "elsewhere"))
+    living, kept = (f"{scratch.PREFIX}{platform.node()}-{pid}-y" for pid in (os.getpid(), ended.pid))
+    for name in (ours, theirs, living, kept):
+        (place / name).mkdir()
+        (place / name / f"{scratch.OWNER}-new").touch()
+    (place / kept / "work").touch()
+    scratch._sweep.cache_clear()
+    with scratch_folder():
+        pass
+    assert folders(place) == sorted([theirs, living, kept])
 
 
 def test_what_a_killed_process_left_is_swept_and_what_a_living_one_uses_is_not(place: Path) -> None:

@@ -1,7 +1,8 @@
 """Temporary folders that go with the process that made them, however it ended.
 
 Each holds a file that its process keeps locked for as long as it lives. A folder whose lock is free was left by a
-killed process, and the next one that needs a folder removes it.
+killed process, and the next one that needs a folder removes it. A process killed before it had the lock leaves an empty
+folder, whose name says which process of which machine made it.
 """
 
 import errno
@@ -32,7 +33,9 @@ def scratch_folder() -> Generator[Path]:
     with suppress(OSError):
         _sweep(tempfile.gettempdir())
     try:
-        made = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+        made = tempfile.TemporaryDirectory(
+            prefix=f"{PREFIX}{platform.node()}-{os.getpid()}-", ignore_cleanup_errors=True
+        )
     except OSError as error:
         raise UserError(f"cannot make a scratch folder ({error}); set TMPDIR to a folder with free space") from error
     with made as name:
@@ -93,3 +96,20 @@ def _sweep(place: str) -> None:
             if file.read() == platform.node():
                 shutil.rmtree(owner.parent, ignore_errors=True)
                 log.info("swept", folder=str(owner.parent))
+    here = f"{PREFIX}{platform.node()}-"
+    for folder in sorted(Path(place).glob(f"{PREFIX}*")):
+        maker = re.match(rf"{re.escape(here)}(\d+)-", folder.name)
+        with suppress(OSError):  # what is not empty is not removed
+            if maker and not _lives(int(maker[1])):
+                (folder / f"{OWNER}-new").unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
