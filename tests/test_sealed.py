@@ -19,7 +19,7 @@ from hone.storage.sealed import SCHEMA, NewerError, SealError, read_sealed, seal
 RELEASED = sorted((Path(__file__).parent / "stores").glob("*.tar.gz"))
 FIELDS = {
     Manifest: "code config cost facts fingerprint history input_digests inputs outputs seconds sources stage version",
-    Release: "domain finding model parts verdict version",
+    Release: "domain finding lists model parts start tests verdict version",
     Move: "action at by number version",
 }
 
