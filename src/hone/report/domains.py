@@ -3,14 +3,15 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from rich.markup import escape
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from hone.report.findings import interval, p_cell, points
 from hone.report.html import element, join, section, table
 from hone.report.markdown_text import escaped
 from hone.report.style import CSS
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 HEADINGS = ("domain", "documents", "points nDCG@10", "95% interval", "p", "p (Holm)", "verdict", "cost", "age")
 NUMERIC = "|".join((*HEADINGS[1:6], *HEADINGS[7:]))
@@ -64,8 +65,11 @@ def rows(domains: Sequence[Domain], now: float | None = None) -> list[tuple[str,
     ]
 
 
-def terminal(domains: Sequence[Domain]) -> Table:
+def terminal(domains: Sequence[Domain]) -> "Table":
     """The table for a terminal."""
+    from rich.markup import escape
+    from rich.table import Table
+
     grid = Table()
     for heading in HEADINGS:
         grid.add_column(heading, justify="right" if heading in NUMERIC.split("|") else "left")
