@@ -44,7 +44,7 @@ REMEMBERED = 256
 EXCERPT = 320
 PROPOSED = 8
 """Queries that are proposed at once."""
-PROPOSED = (
+WHY_THESE = (
     "Judge these: base and tuned differ most on them. Few such queries show which of the two is better; how much, "
     "they overstate."
 )
@@ -294,7 +294,7 @@ def _next_up(agenda: Agenda, judged: set[str], query: str) -> Html:
     progress = element("p", so_far if count < agenda.wanted else enough, bar, Html("</progress>"), class_="progress")
     left = [text for text in agenda.left(judged) if text != query][: 1 if query else PROPOSED]
     links = [element("li", element("a", text, href=f"/?q={quote(text)}")) for text in left]
-    says = "Judge next" if query else PROPOSED
+    says = "Judge next" if query else WHY_THESE
     proposed = element("div", element("p", says, class_="soft"), element("ul", *links)) if links else Html()
     return element("section", progress, proposed, class_="agenda", aria_label="what to judge")
 
