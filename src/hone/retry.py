@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -27,19 +28,32 @@ class Backoff:
         return random.uniform(0, whole) if self.jitter else whole
 
 
-def retried(
-    call: Callable[[], T], backoff: Backoff, failed: Callable[[Exception, int], None], *kinds: type[Exception]
-) -> T:
-    """What `call` returns in the end.
+def steady(attempts: int, pause: float) -> Backoff:
+    """The same pause after every try, as for something that is polled."""
+    return Backoff(attempts, pause, pause, jitter=False)
 
-    After a failure of one of `kinds`, `failed` is given it with the number of the try: it raises what ends the tries,
-    and must do so after the last.
+
+def retried(
+    call: Callable[[], T],
+    backoff: Backoff,
+    *kinds: type[Exception],
+    lasting: Callable[[Exception, int], Exception] | None = None,
+    failed: Callable[[Exception, int], None] | None = None,
+) -> T:
+    """What `call` returns in the end; an error of another kind than `kinds` passes through at once.
+
+    `failed` sees every failure with the number of its try, and ends the tries by raising. After the last try the error
+    itself is raised, or what `lasting` makes of it and of the number of tries.
     """
-    attempt = 0
-    while True:
-        attempt += 1
+    for attempt in count(1):
         try:
             return call()
         except kinds as error:
-            failed(error, attempt)
+            if failed:
+                failed(error, attempt)
+            if attempt >= backoff.attempts:
+                if lasting is None:
+                    raise
+                raise lasting(error, attempt) from error
         time.sleep(backoff.wait(attempt))
+    raise AssertionError("counting does not end")

@@ -98,12 +98,11 @@ def launch(name: str, text: str) -> None:
     with noting(store, attempt, name, _share(call), about) as note:
 
         def failed(error: Exception, attempt: int) -> None:
-            if attempt >= PATIENCE.attempts:
-                raise error
-            pause = PATIENCE.wait(attempt)
-            print(f"{name}: {without_secrets(str(error))}; tried again in {pause:.0f} s", flush=True)
+            if attempt < PATIENCE.attempts:
+                pause = PATIENCE.wait(attempt)
+                print(f"{name}: {without_secrets(str(error))}; tried again in {pause:.0f} s", flush=True)
 
-        retried(lambda: _run(call, store, note), PATIENCE, failed, TransientError)
+        retried(lambda: _run(call, store, note), PATIENCE, TransientError, failed=failed)
 
 
 def _run(call: Call, store: Store, note: Note) -> None:

@@ -70,8 +70,7 @@ def _post(address: str, body: bytes) -> None:
         raise UserError("the webhook's address is neither http:// nor https://")
     request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
 
-    def failed(error: Exception, attempt: int) -> None:
-        if attempt >= TRIES.attempts:
-            raise TransientError(f"the webhook did not take the message: {error}") from error
+    def lasting(error: Exception, _: int) -> TransientError:
+        return TransientError(f"the webhook did not take the message: {error}")
 
-    retried(lambda: urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER).close(), TRIES, failed, OSError)
+    retried(lambda: urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER).close(), TRIES, OSError, lasting=lasting)

@@ -27,7 +27,7 @@ from hone.kubeflow.platform import asking
 from hone.kubeflow.profile import Profile
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
-from hone.retry import Backoff, retried
+from hone.retry import retried, steady
 from hone.scratch import scratch_folder
 from hone.settings import overlay, parse_yaml
 from hone.storage.addresses import is_remote, open_store
@@ -243,12 +243,8 @@ def follow(client: "Client", run_id: str, pause: float, say: Callable[[str], Non
         with asking(f"following the run {run_id}"):
             return client.get_run(run_id)
 
-    def failed(error: Exception, attempt: int) -> None:
-        if attempt > MOST_FAULTS:
-            raise error
-
     while True:
-        run = retried(asked, Backoff(MOST_FAULTS + 1, pause, pause, jitter=False), failed, TransientError)
+        run = retried(asked, steady(MOST_FAULTS + 1, pause), TransientError)
         line = _progress(run)
         if line != last:
             say(line)

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from hone.config import Settings
 from hone.errors import TransientError, UserError
+from hone.retry import retried, steady
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 JOBS = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/{}/trainjobs"
@@ -151,18 +152,13 @@ def train(
 
 def _followed(cluster: Cluster, name: str, path: str, pause: float, say: Callable[[str], None]) -> str:
     """Why the job failed; empty if it is complete."""
-    last, since, faults = "", "", 0
+    last, since = "", ""
+
+    def asked() -> tuple[dict[str, Any] | None, str]:
+        return cluster.find(path), _tell(cluster, name, since, say)
+
     while True:
-        try:
-            job = cluster.find(path)
-            since = _tell(cluster, name, since, say)
-            faults = 0
-        except TransientError:
-            faults += 1
-            if faults > MOST_FAULTS:
-                raise
-            time.sleep(pause)
-            continue
+        job, since = retried(asked, steady(MOST_FAULTS + 1, pause), TransientError)
         if job is None:
             return "it was removed from outside"
         conditions = cast(list[dict[str, str]], job.get("status", {}).get("conditions", []))

@@ -145,12 +145,13 @@ class Endpoint:
     def _sent(self, method: str, url: str, body: Mapping[str, Any] | None, count: int = 1) -> Any:
         """The answer; a fault that passes is tried again."""
 
-        def failed(error: Exception, attempt: int) -> None:
-            if attempt >= BACKOFF.attempts:
-                raise TransientError(f"{self.shown} kept failing ({error}); start it and run again") from error
+        def once() -> Any:
+            return self._once(method, url, body, count)
 
-        call = lambda: self._once(method, url, body, count)  # noqa: E731
-        return retried(call, BACKOFF, failed, _Passing, urllib3.exceptions.HTTPError)
+        def lasting(error: Exception, _: int) -> TransientError:
+            return TransientError(f"{self.shown} kept failing ({error}); start it and run again")
+
+        return retried(once, BACKOFF, _Passing, urllib3.exceptions.HTTPError, lasting=lasting)
 
     def _once(self, method: str, url: str, body: Mapping[str, Any] | None, count: int) -> Any:
         key = secret(os.environ.get(self.key_variable, ""))

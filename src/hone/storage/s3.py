@@ -67,6 +67,15 @@ class _ForeignError(Exception):
     """An answer with the status of success that no S3 server gives."""
 
 
+def _fault(error: Exception) -> str:
+    """The name of a fault: the server's code, or what broke."""
+    from botocore.exceptions import ClientError
+
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", ""))
+    return str(error) if isinstance(error, _ForeignError) else type(error).__name__
+
+
 class _Bounded:
     """The way of requests to the server, on which no body takes longer than its size allows."""
 
@@ -395,27 +404,29 @@ class S3Store:
         from urllib3.exceptions import HTTPError
 
         def failed(error: Exception, attempt: int) -> None:
-            fault = self._refused(error) if isinstance(error, ClientError) else self._broken(error)
-            self._note(fault, attempt)
-            if attempt >= (self._attempts if self._answered else min(self._attempts, FIRST_ATTEMPTS)):
-                raise self._lasting(error, fault, attempt) from error
+            if isinstance(error, ClientError):
+                self._refused(error)
+            else:
+                self._broken(error)
+            self._note(_fault(error), attempt)
+            if not self._answered and attempt >= FIRST_ATTEMPTS:
+                raise self._lasting(error, attempt) from error
 
         backoff = Backoff(self._attempts, 2 * FIRST_WAIT, LONGEST_WAIT)
         kinds = (ClientError, BotoCoreError, ResponseParserError, HTTPError, _ForeignError)
-        answer = retried(request, backoff, failed, *kinds)
+        answer = retried(request, backoff, *kinds, lasting=self._lasting, failed=failed)
         self._answered = True
         return answer
 
-    def _refused(self, error: Any) -> str:
-        """The name of a passing fault that the server reported. Raises what any other one means."""
-        code = str(error.response.get("Error", {}).get("Code", ""))
+    def _refused(self, error: Any) -> None:
+        """Raises what a fault means that the server reported, unless it passes."""
+        code = _fault(error)
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         self._answered = True
         if code in EXPIRED:
-            self._renew()
-            return code
+            return self._renew()
         if code in TRANSIENT or status >= 500 or status == 429:
-            return code
+            return None
         if code in MISSING:
             raise FileNotFoundError(code) from error
         if code in EXISTS:
@@ -426,8 +437,8 @@ class S3Store:
             raise UserError(f"there is no bucket {self.bucket!r} for the store {self.uri}; make it first") from error
         raise UserError(f"the store {self.uri} refused the request ({code}); check the bucket, region and credentials")
 
-    def _broken(self, error: Exception) -> str:
-        """The name of a passing fault of the connection. Raises what any other one means."""
+    def _broken(self, error: Exception) -> None:
+        """Raises what a fault of the connection means, unless it passes."""
         from botocore import exceptions as boto
 
         if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
@@ -438,9 +449,10 @@ class S3Store:
             raise UserError(f"the certificate of {self._endpoint} is not trusted; {mend}") from error
         if isinstance(error, boto.ParamValidationError):
             raise UserError(f"{self.uri} cannot be asked for: {error}") from error
-        return str(error) if isinstance(error, _ForeignError) else type(error).__name__
 
-    def _lasting(self, error: Exception, fault: str, attempts: int) -> Exception:
+    def _lasting(self, error: Exception, attempts: int) -> Exception:
+        """What a fault that outlasted all tries means for the user."""
+        fault = _fault(error)
         if fault in EXPIRED:
             return UserError(f"the credentials for {self.uri} have expired; log in again and run the command again")
         if isinstance(error, _ForeignError):

@@ -121,13 +121,12 @@ class OpenAIServer:
         long as the server's Retry-After says."""
         backoff = Backoff(self.endpoint.attempts, FIRST_WAIT, LONGEST_WAIT, jitter=False)
 
-        def failed(error: Exception, attempt: int) -> None:
-            if attempt >= backoff.attempts:
-                problem = str(error) if isinstance(error, Malformed) else "no JSON"
-                raise Malformed(f"{attempt} answers in a row were no completion: {problem}") from error
+        def lasting(error: Exception, attempts: int) -> Malformed:
+            problem = str(error) if isinstance(error, Malformed) else "no JSON"
+            return Malformed(f"{attempts} answers in a row were no completion: {problem}")
 
         kinds = (Malformed, json.JSONDecodeError, UnicodeDecodeError)
-        return retried(lambda: self._timed(prompt, seed), backoff, failed, *kinds)
+        return retried(lambda: self._timed(prompt, seed), backoff, *kinds, lasting=lasting)
 
     def _timed(self, prompt: str, seed: int) -> Answer:
         started = time.monotonic()

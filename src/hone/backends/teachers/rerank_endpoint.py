@@ -111,18 +111,14 @@ class RerankEndpoint:
         def scores() -> list[float]:
             return self._scores(self._post(self.shape.body(self.server, query, docs), len(docs)), len(docs))
 
-        def failed(error: Exception, attempt: int) -> None:
-            if attempt >= backoff.attempts:
-                raise self._lasting(error) from error
-
         try:
-            return retried(scores, backoff, failed, urllib3.exceptions.HTTPError, Malformed)
+            return retried(scores, backoff, urllib3.exceptions.HTTPError, Malformed, lasting=self._lasting)
         except TooMany as most:
             self.docs_per_request = most.limit
             parts = (docs[at : at + most.limit] for at in range(0, len(docs), most.limit))
             return [score for part in parts for score in self._ask(query, part)]
 
-    def _lasting(self, error: Exception) -> Exception:
+    def _lasting(self, error: Exception, _: int) -> Exception:
         """What a fault that outlasted all tries means for the user."""
         where, problem = f"the reranker at {self.server.url}", str(error) or type(error).__name__
         if isinstance(error, WebPage):
