@@ -3,18 +3,40 @@
 The settings file is read in `hone.settings`; what a stage can be set to is in its module.
 """
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, cast
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
+
+from hone.errors import UserError
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class Settings(BaseModel):
     """The base of everything a user sets: immutable, unknown keys refused, a docstring under each field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def checked(model: type[Checked], data: object, origin: str, *above: str) -> Checked:
+    """`data` as settings. Raises UserError naming `origin`, such as the file, and the key, whose section is `above`."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        where = ".".join(map(str, (*above, *error.errors()[0]["loc"])))
+        raise UserError(f"{origin}: {where}: {flaw(error)}") from error
+
+
+def flaw(error: ValidationError) -> str:
+    """The first thing that is wrong, with the value that is there unless that is a whole section."""
+    first = error.errors()[0]
+    whole = first["type"] == "missing" or isinstance(first["input"], (dict, BaseModel))
+    got = "" if whole else f", not {reprlib.repr(first['input'])}"
+    return first["msg"].removeprefix("Value error, ") + got
 
 
 class StageConfig(Settings):

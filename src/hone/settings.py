@@ -17,7 +17,7 @@ from typing import Any, cast
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from hone.config import Settings, StageConfig
+from hone.config import Settings, StageConfig, checked, flaw
 from hone.errors import UserError
 from hone.secrets import INSTEAD, secrets_in
 from hone.stages import STAGES, stage
@@ -164,7 +164,10 @@ def check(data: dict[str, Any], file: str, base: Path) -> RunSettings:
     configs = {stage_name: _stage_config(stage_name, data, shared, file, base) for stage_name in STAGES}
     _refuse_contradictions(configs, file)
     store = _store(data.get("store"), file, base)
-    return RunSettings(name, configs, _retrain(data.get("retrain"), file), store, str(preset or ""))
+    retrain = data.get("retrain")
+    return RunSettings(
+        name, configs, checked(Retrain, {} if retrain is None else retrain, file, "retrain"), store, str(preset or "")
+    )
 
 
 def _store(value: object, file: str, base: Path) -> str:
@@ -174,15 +177,6 @@ def _store(value: object, file: str, base: Path) -> str:
     if not isinstance(value, str):
         raise UserError(f"{file}: store: write a folder or s3://bucket/prefix, not {reprlib.repr(value)}")
     return value if "://" in value else str((base / Path(value).expanduser()).resolve())
-
-
-def _retrain(found: object, file: str) -> Retrain:
-    try:
-        return Retrain.model_validate({} if found is None else found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, ("retrain", *first["loc"])))
-        raise UserError(f"{file}: {where}: {first['msg']}, not {reprlib.repr(first['input'])}") from error
 
 
 def is_run_name(name: str) -> bool:
@@ -291,10 +285,7 @@ def _sentence(error: ValidationError, name: str, file: str, shared: Set[str]) ->
     where = ".".join(map(str, place))
     if first["type"] == "extra_forbidden":
         return f"{file}: {where}: unknown setting{_hint(str(first['loc'][-1]), _fields_at(name, first['loc']))}"
-    whole = first["type"] == "missing" or isinstance(first["input"], (dict, BaseModel))
-    got = "" if whole else f", not {reprlib.repr(first['input'])}"
-    problem = first["msg"].removeprefix("Value error, ")
-    return f"{file}: {where}: {problem}{got}; `hone describe {name}` lists the settings"
+    return f"{file}: {where}: {flaw(error)}; `hone describe {name}` lists the settings"
 
 
 def _fields_at(name: str, location: tuple[int | str, ...]) -> list[str]:

@@ -6,6 +6,7 @@ size or a number of shards. On disk a table is a list of Parquet parts named by 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import pyarrow as pa
 
@@ -199,6 +200,14 @@ OUTPUTS: dict[str, Table | Folder] = {
         QUALIFICATION, MODEL, START, FINDINGS, VERDICT, REPORT, CARD, PUBLISHED,
     )
 }  # fmt: skip
+
+
+def dropped(stage: str, rows: Iterable[tuple[str, str, str]]) -> pa.Table:
+    """Rows of the table dropped_by_STAGE, each from what was dropped (its id), the reason and the detail."""
+    listed = list(rows)
+    ids, reasons, details = zip(*listed, strict=True) if listed else ((), (), ())
+    return cast(Table, OUTPUTS[f"dropped_by_{stage}"]).of(ids, [stage] * len(listed), reasons, details)
+
 
 RETIRED = frozenset({"full_report"})
 """Folders that older versions wrote and this one no longer does."""

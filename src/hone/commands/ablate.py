@@ -14,6 +14,7 @@ from hone.commands.options import DEFAULT_STORE, Settings, StoreOption, duration
 from hone.commands.output import console
 from hone.engine import ablation
 from hone.report.ablation import HEADINGS, ablation_markdown, ablation_page, cells, finding
+from hone.report.files import write_pages
 from hone.storage.addresses import open_store
 
 app = verbs()
@@ -42,8 +43,6 @@ def ablate(
     for row in found.rows:
         table.add_row(row.group, *map(escape, cells(row)))
     console.print(table)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.html").write_text(ablation_page(found), "utf-8")
-    (folder / "report.md").write_text(ablation_markdown(found), "utf-8")
+    write_pages(folder, ablation_page(found), ablation_markdown(found))
     (folder / "ablation.json").write_text(json.dumps(asdict(found), indent=1), "utf-8")
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True)

@@ -7,10 +7,10 @@ import typer
 
 from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
 from hone.commands.output import console
+from hone.report.files import write_report
 from hone.report.terminal_table import before_after
 from hone.scratch import scratch_folder
 from hone.serving.compare import compare as compared
-from hone.serving.compare import write_report
 from hone.storage.addresses import open_store
 
 app = verbs()
@@ -31,4 +31,5 @@ def compare(
     for setting, before, after in findings.changes:
         console.print(f"{setting}: {before} -> {after}", soft_wrap=True, markup=False)
     write_report(findings, folder)
+    (folder / "metrics.json").write_text(findings.metrics_json(), "utf-8")
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True)

@@ -13,6 +13,7 @@ from hone.commands.options import DEFAULT_STORE, Settings, StoreOption, duration
 from hone.commands.output import console
 from hone.engine import ablation
 from hone.report.ablation import saturation_markdown, saturation_page, sentence
+from hone.report.files import write_pages
 from hone.report.findings import points
 from hone.storage.addresses import open_store
 
@@ -39,8 +40,6 @@ def saturate(
         console.print(f"[bold]{escape(sentence(curve))}[/]", soft_wrap=True)
         measured = ", ".join(f"{x:,.0f}: {points(gain)}" for x, gain in curve.measured)
         console.print(f"  measured, {curve.axis} to points: {measured}", soft_wrap=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.html").write_text(saturation_page(found), "utf-8")
-    (folder / "report.md").write_text(saturation_markdown(found), "utf-8")
+    write_pages(folder, saturation_page(found), saturation_markdown(found))
     (folder / "saturation.json").write_text(json.dumps(asdict(found), indent=1), "utf-8")
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True)

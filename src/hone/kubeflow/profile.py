@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
-from hone.config import Settings
+from hone.config import Settings, checked
 from hone.errors import UserError
 from hone.kubeflow.components import COMPONENTS, component
 from hone.kubeflow.trainjob import Machines
@@ -155,14 +155,7 @@ class Profile(Settings):
         own = self.by_task.get(name, {})
         image = str(own.get("image") or ("cpu" if name == JOIN else component(name).image))
         merged = overlay(overlay(base, self.by_image.get(image, {})), {**own, "image": image})
-        try:
-            return Place.model_validate(merged)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UserError(
-                f"profile {self.name}: {where} of {name}: {first['msg']}, not {first['input']!r}"
-            ) from error
+        return checked(Place, merged, f"profile {self.name}", name)
 
     def machines(self, name: str) -> str:
         """What a task is told of the machines that train together, as JSON; empty where one does."""
@@ -210,12 +203,7 @@ def load(name: str, images: Path | None = None) -> Profile:
     data = {"name": path.stem, **_read(path)}
     if images:
         data = overlay(data, {"images": read_yaml(images)})
-    try:
-        profile = Profile.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: {where}: {first['msg']}, not {first['input']!r}") from error
+    profile = checked(Profile, data, str(path))
     _refuse_secrets(profile, path)
     unknown = [key for key in profile.by_task if key not in (*COMPONENTS, JOIN)]
     if unknown:
@@ -226,12 +214,7 @@ def load(name: str, images: Path | None = None) -> Profile:
 def laid_over(profile: Profile, overrides: dict[str, Any], name: str) -> Profile:
     """A profile of another name, with these settings over its own. Raises UserError."""
     data = overlay(profile.model_dump(exclude_unset=True), {**overrides, "name": name})
-    try:
-        found = Profile.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"profile {name}: {where}: {first['msg']}, not {first['input']!r}") from error
+    found = checked(Profile, data, f"profile {name}")
     _refuse_secrets(found, Path(name))
     return found
 

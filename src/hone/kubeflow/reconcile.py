@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from hone.config import Settings
+from hone.config import Settings, checked
 from hone.errors import UserError
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.platform import asking
@@ -73,12 +73,7 @@ class Plan(Settings):
 
 def load_plan(path: Path) -> Plan:
     """A plan from its file; the profile's path is relative to it. Raises UserError."""
-    try:
-        plan = Plan.model_validate(read_yaml(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: {where}: {first['msg']}, not {first['input']!r}") from error
+    plan = checked(Plan, read_yaml(path), str(path))
     for run in plan.recurring:
         _check_run(path, plan, run)
     beside = path.parent / plan.profile

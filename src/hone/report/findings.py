@@ -1,5 +1,6 @@
 """What a report is made from, and its first line."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,6 +97,10 @@ class Findings:
     """verdict.json; empty before gate."""
     sides: tuple["Findings", ...] = ()
     """Where two runs are compared, what either one found of itself."""
+
+    def metrics_json(self) -> str:
+        """The text of metrics.json, for programs."""
+        return json.dumps(self.metrics, indent=1, allow_nan=False)
 
     def to_json(self) -> bytes:
         return _JSON.dump_json(self)

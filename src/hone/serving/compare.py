@@ -1,6 +1,5 @@
 """The tuned models of two runs against each other, on every test set that both measured."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +18,6 @@ from hone.evaluation.summary import SIDES, Draws, Measured, main_set, summarise
 from hone.evaluation.test_collections import OWN, Judged, read_judged
 from hone.report.collect import queries_of
 from hone.report.findings import Findings
-from hone.report.markdown import markdown
-from hone.report.page import page
 from hone.results.manifest import Manifest
 from hone.results.table_io import TableReader, fetch_folder
 from hone.stages import evaluate, stage
@@ -42,14 +39,6 @@ class Run:
     findings: Findings
     values: dict[str, dict[str, PerQuery]]
     """Set to measure to query_id to value."""
-
-
-def write_report(findings: Findings, folder: Path) -> None:
-    """The report of a comparison: report.html, report.md and metrics.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.html").write_text(page(findings), "utf-8")
-    (folder / "report.md").write_text(markdown(findings), "utf-8")
-    (folder / "metrics.json").write_text(json.dumps(findings.metrics, indent=1, allow_nan=False), "utf-8")
 
 
 def compare(store: Store, one: str, other: str, scratch: Path) -> Findings:

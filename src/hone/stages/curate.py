@@ -74,16 +74,11 @@ def run(config: Config, job: Job) -> None:
             reasons = [refusal(config, row) or weakness(row, cuts[_group(config, row)]) for row in _heads(rows)]
             kept = pa.array([reason is None for reason in reasons], pa.bool_())
             made = [training_list(config, row, cuts[_group(config, row)]) for row in _bodies(rows.filter(kept), config)]
-            lost = [
-                (row["query_id"], "curate", *reason)
-                for row, reason in zip(_heads(rows), reasons, strict=True)
-                if reason
-            ]
-            lost += [(row["query_id"], "curate", *ONLY_ANSWERS) for row in made if _is_bare(config, row)]
+            lost = [(row["query_id"], *reason) for row, reason in zip(_heads(rows), reasons, strict=True) if reason]
+            lost += [(row["query_id"], *ONLY_ANSWERS) for row in made if _is_bare(config, row)]
             made = [row for row in made if not _is_bare(config, row)]
             lists.write(tables.LISTS.build(made))
-            if lost:
-                dropped.write(tables.DROPPED_BY_CURATE.of(*zip(*lost, strict=True)))
+            dropped.write(tables.dropped("curate", lost))
             counts.update(row["split"] for row in made)
             progress.advance(rows.num_rows)
     job.facts["percentiles"] = {style: list(cut) for style, cut in cuts.items()}

@@ -1,6 +1,5 @@
 """evaluate: the student before and after, beside other systems, on every test set, query by query."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +24,8 @@ from hone.evaluation.summary import SIDES, Draws, Way, main_set, summarise
 from hone.evaluation.test_collections import Judged, JudgedSet, SameIds, last_tests, read_judged
 from hone.progress import task
 from hone.report.collect import DROPPED, gather
+from hone.report.files import write_report
 from hone.report.findings import STUDENTS, Findings, headline
-from hone.report.markdown import markdown
-from hone.report.page import page
 from hone.results import registry
 from hone.results.registry import Start
 
@@ -308,7 +306,6 @@ def measure_rows(result: Result, system: str) -> pa.Table:
 def write_findings(findings: Findings, folder: Path) -> None:
     """metrics.json for programs, findings.json, from which the report is drawn, and the report as it is before the
     verdict and without what earlier stages tell, for a run that ends here."""
-    (folder / "metrics.json").write_text(json.dumps(findings.metrics, indent=1, allow_nan=False), "utf-8")
+    (folder / "metrics.json").write_text(findings.metrics_json(), "utf-8")
     (folder / "findings.json").write_bytes(findings.to_json())
-    (folder / "report.html").write_text(page(findings), "utf-8")
-    (folder / "report.md").write_text(markdown(findings), "utf-8")
+    write_report(findings, folder)

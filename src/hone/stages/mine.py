@@ -121,8 +121,8 @@ def _without(rows: pa.Table, repeated: Mapping[str, Rejection], job: Job) -> tup
     gone = rows.filter(pa.array(~chosen)).select(["query_id", "source", "style"]).to_pylist()
     for row in gone:
         note_drop(job.facts, row["source"], row["style"], repeated[row["query_id"]])
-    lost = [(row["query_id"], repeated[row["query_id"]]) for row in gone]
-    drops = tables.DROPPED_BY_MINE.build(_drop(query_id, fault.reason, fault.detail) for query_id, fault in lost)
+    lost = ((query_id, repeated[query_id]) for query_id in (row["query_id"] for row in gone))
+    drops = tables.dropped("mine", ((query_id, fault.reason, fault.detail) for query_id, fault in lost))
     return rows.filter(pa.array(chosen)), drops
 
 
@@ -158,18 +158,18 @@ class Miner:
     def held_out(self) -> pa.Table:
         """Rows of dropped_by_mine: the documents that no list may hold."""
         ids = [self.ids[place] for place in np.flatnonzero(~self.allowed)]
-        return tables.DROPPED_BY_MINE.build(_drop(doc_id, HELD_OUT, "in no list") for doc_id in ids)
+        return tables.dropped("mine", ((doc_id, HELD_OUT, "in no list") for doc_id in ids))
 
     def mine(self, rows: pa.Table, found: Sequence[Found], cosines: Cosines) -> tuple[pa.Table, pa.Table]:
         """Queries [q] with what each retriever found, the student first, to rows of candidates and dropped_by_mine."""
         kept: list[dict[str, object]] = []
-        lost: list[dict[str, object]] = []
+        lost: list[tuple[str, str, str]] = []
         columns = (rows[name].to_pylist() for name in ("query_id", "text", "doc_id"))
         for at, (query_id, text, doc_id) in enumerate(zip(*columns, strict=True)):
             ranking, values = self._ranking(text, at, found)
             source = self.place.get(doc_id, -1)
             if source >= 0 and not self.allowed[source]:
-                lost.append(_drop(query_id, HELD_OUT_SOURCE, doc_id))
+                lost.append((query_id, HELD_OUT_SOURCE, doc_id))
             elif self._comes_back(text, doc_id, source, [positions[at].tolist() for positions, _ in found]):
                 chosen = self._chosen(ranking, source, partial(cosines, at))
                 within = set(chosen)
@@ -178,8 +178,8 @@ class Miner:
                 likely = [names[place] for place in range(len(names)) if place not in within]
                 kept.append({"query_id": query_id, **row, "likely": likely})
             else:
-                lost.append(_drop(query_id, NOT_RETRIEVED, _said(rank_of(source, ranking), self.config.top_k)))
-        return tables.CANDIDATES.build(kept), tables.DROPPED_BY_MINE.build(lost)
+                lost.append((query_id, NOT_RETRIEVED, _said(rank_of(source, ranking), self.config.top_k)))
+        return tables.CANDIDATES.build(kept), tables.dropped("mine", lost)
 
     def _comes_back(self, text: str, doc_id: str, source: int, rankings: Sequence[list[int]]) -> bool:
         """Whether a retriever, or BM25, finds the source near the top. A query without a source has no such test."""
@@ -221,10 +221,6 @@ def rank_of(position: int, ranking: Sequence[int]) -> int:
 
 def _said(rank: int, top: int) -> str:
     return f"rank {rank}" if rank else f"not in the top {top}"
-
-
-def _drop(name: str, reason: str, detail: str) -> dict[str, object]:
-    return {"id": name, "stage": "mine", "reason": reason, "detail": detail}
 
 
 def _bm25(job: Job) -> "search.BM25":

@@ -366,14 +366,13 @@ def _write_docs(job: Job, database: sqlite3.Connection) -> None:
     with job.writer("docs") as docs, job.writer("dropped_by_prepare") as dropped:
         while rows := cursor.fetchmany(ROWS_AT_ONCE):
             kept = [(doc_id, title, text, bool(held)) for doc_id, title, text, held, reason, _ in rows if not reason]
-            lost = [(doc_id, "prepare", reason, masked(detail)) for doc_id, _, _, _, reason, detail in rows if reason]
+            lost = [(doc_id, reason, masked(detail)) for doc_id, _, _, _, reason, detail in rows if reason]
             if kept:
                 docs.write(tables.DOCS.of(*zip(*kept, strict=True)))
-            if lost:
-                dropped.write(tables.DROPPED_BY_PREPARE.of(*zip(*lost, strict=True)))
+            dropped.write(tables.dropped("prepare", lost))
             held_out = sum(held for _, _, _, held in kept)
             counts.update({"docs": len(kept), "dropped": len(lost), "held_out": held_out})
-            for doc_id, _, reason, detail in lost:
+            for doc_id, reason, detail in lost:
                 found = left_out.setdefault(reason, {"count": 0, "examples": []})
                 found["count"] += 1
                 if len(found["examples"]) < EXAMPLES_KEPT:

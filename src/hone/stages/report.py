@@ -6,9 +6,9 @@ from typing import ClassVar
 from hone.config import StageConfig
 from hone.context import Job
 from hone.report.collect import with_history
+from hone.report.files import write_report
 from hone.report.findings import Findings
-from hone.report.markdown import card, markdown
-from hone.report.page import page
+from hone.report.markdown import card
 
 IMAGE = "cpu"
 READS = ("findings", "verdict")
@@ -25,7 +25,5 @@ def run(config: Config, job: Job) -> None:
     """Draws the report and the card. A change of either recomputes nothing else."""
     findings = Findings.from_json((job.folder("findings") / "findings.json").read_bytes())
     whole = with_history(replace(findings, verdict=job.read_json("verdict")), job.ancestors)
-    report = job.new_folder("report")
-    (report / "report.html").write_text(page(whole), "utf-8")
-    (report / "report.md").write_text(markdown(whole), "utf-8")
+    write_report(whole, job.new_folder("report"))
     (job.new_folder("card") / "README.md").write_text(card(whole), "utf-8")

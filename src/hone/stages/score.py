@@ -217,11 +217,11 @@ def _write(
     job: Job, bucket: int, rows: Rows, doc_ids: Sequence[Sequence[str]], scores: Sequence[np.ndarray | None]
 ) -> None:
     kept: Rows = []
-    lost: Rows = []
+    lost: list[tuple[str, str, str]] = []
     for row, ids, values in zip(rows, doc_ids, scores, strict=True):
         reason = _fault(row, ids, values)
         if reason or values is None:
-            lost.append({"id": row["query_id"], "stage": "score", "reason": reason, "detail": row["doc_id"]})
+            lost.append((row["query_id"], reason, row["doc_id"]))
             continue
         order = best_first(values, ids)
         ordered = {"doc_ids": [ids[at] for at in order], "scores": values[order].tolist()}
@@ -229,7 +229,7 @@ def _write(
     with job.writer("teacher_scores", bucket) as writer:
         writer.write(tables.TEACHER_SCORES.build(kept))
     with job.writer("dropped_by_score", bucket) as writer:
-        writer.write(tables.DROPPED_BY_SCORE.build(lost))
+        writer.write(tables.dropped("score", lost))
 
 
 def _fault(row: dict[str, Any], doc_ids: Sequence[str], scores: np.ndarray | None) -> str:

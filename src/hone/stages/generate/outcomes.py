@@ -1,11 +1,9 @@
 """From drafts to rows: every one is judged, and written as kept or as dropped with its reason."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
-
-import pyarrow as pa
 
 from hone import tables
 from hone.context import Job
@@ -43,8 +41,8 @@ def write(job: Job, number: int, cleaner: Cleaner, drafts: Iterable[Draft]) -> N
                 _note(job, draft, fault)
             kept = [_query(draft) for draft, fault in judged if fault is None]
             queries.write(tables.QUERIES.build(kept))
-            lost = [(draft.query_id, fault) for draft, fault in judged if fault is not None]
-            dropped.write(_drops(lost))
+            lost = [(draft.query_id, fault.reason, fault.detail) for draft, fault in judged if fault is not None]
+            dropped.write(tables.dropped("generate", lost))
             job.cost["queries"] += len(kept)
 
 
@@ -56,12 +54,6 @@ def _query(draft: Draft) -> dict[str, object]:
         "source": draft.source,
         "style": draft.style,
     }
-
-
-def _drops(lost: Sequence[tuple[str, Rejection]]) -> pa.Table:
-    ids, faults = [query_id for query_id, _ in lost], [fault for _, fault in lost]
-    why = [fault.reason for fault in faults], [fault.detail for fault in faults]
-    return tables.DROPPED_BY_GENERATE.of(ids, ["generate"] * len(lost), *why)
 
 
 def _note(job: Job, draft: Draft, fault: Rejection | None) -> None:
