@@ -1,7 +1,6 @@
 """What `hone serve` proposes to judge, how far one is, which runs there are, and when `hone run` uses the clicks."""
 
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import HTTPError
@@ -20,6 +19,7 @@ from hone.serving.agenda import agenda, difference
 from hone.serving.page import Judgements, Server, query_id
 from hone.serving.search import Searcher
 from hone.storage.local import LocalStore
+from loopback import running
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +41,8 @@ def served(home: Path, tmp_path: Path) -> Iterator[Server]:
     with scratch_folder() as scratch:
         searcher, todo = Searcher(store, "tiny", scratch), agenda(store, "tiny", scratch)
         server = Server(("127.0.0.1", 0), searcher, Judgements(tmp_path / "judged"), "tiny", todo, store)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        with running(server):
+            yield server
 
 
 def got(server: Server, path: str) -> str:

@@ -3,7 +3,6 @@
 import http.client
 import json
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain
 from hone.report.page import page as report_page
 from hone.serving.page import Judgements, Server, query_id
 from hone.serving.search import Hit
+from loopback import running
 from story import EVIL, VERDICT, measured, story
 
 ATTACK = '<script>document.title = "owned"</script><img src=x onerror="document.title=\'owned\'">'
@@ -95,12 +95,8 @@ class Answers:
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Server]:
     server = Server(("127.0.0.1", 0), Answers(), Judgements(tmp_path / "judged"), "demo")  # type: ignore[arg-type]
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running(server):
+        yield server
 
 
 def ask(server: Server, method: str, path: str, body: str = "", **headers: str) -> tuple[int, str]:

@@ -1,6 +1,5 @@
 """A language model in this process: what it is shown, what it is refused for, and that its answers are its own."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,9 +56,7 @@ def test_a_configuration_of_another_shape_than_the_weights_is_one_sentence(
 ) -> None:
     from hone.backends.generators.causal_lm import CausalLM
 
-    folder = tiny.llama(tmp_path / "model")
-    config = folder / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text("utf-8")), **change}), "utf-8")
+    folder = tiny.reconfigured(tiny.llama(tmp_path / "model"), **change)
     model = CausalLM(folder, LanguageModel(max_new_tokens=12, precision="fp32"))
     with pytest.raises(UserError, match=said):
         told(model, [model.prompt(request) for request in requests(1)], [1])

@@ -293,7 +293,7 @@ def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[kfp_server.Platform]:
 
 def reconciled(platform: kfp_server.Platform, given: dict[str, Any], folder: Path) -> list[str]:
     plan = load_plan(written(objects(render(CHART, given)), folder))
-    return list(reconcile(connect(platform.host), plan, "search"))
+    return list(reconcile(connect(platform.address), plan, "search"))
 
 
 def test_no_pod_of_the_chart_gets_a_sidecar_that_would_keep_it_from_ending(
@@ -362,7 +362,7 @@ def test_a_domain_s_runs_go_by_an_account_of_its_own_which_may_what_the_runner_s
     assert named(found, "ServiceAccount", "hone-support")["metadata"]["annotations"] == role
     bound = {one["name"] for one in named(found, "RoleBinding", "hone-runner")["subjects"]}
     assert bound == {"hone-runner", "hone-support"}
-    list(reconcile(connect(platform.host), load_plan(written(found, tmp_path)), "search"))
+    list(reconcile(connect(platform.address), load_plan(written(found, tmp_path)), "search"))
     assert [run["service_account"] for run in platform.held["recurringRuns"]] == ["hone-support", "hone-runner"]
 
 
@@ -387,7 +387,7 @@ def test_a_domain_has_its_own_queue_quotas_secret_and_recurring_run(
     assert named(found, "LocalQueue", "support")["spec"] == {"clusterQueue": "support-gpus"}
     [group] = named(found, "ClusterQueue", "support-gpus")["spec"]["resourceGroups"]
     assert {one["name"]: one["nominalQuota"] for one in group["flavors"][0]["resources"]} == quotas
-    list(reconcile(connect(platform.host), load_plan(written(found, tmp_path)), "search"))
+    list(reconcile(connect(platform.address), load_plan(written(found, tmp_path)), "search"))
     first, second = (run["pipeline_version_reference"] for run in platform.held["recurringRuns"])
     assert first != second
     texts = [upload.decode("utf-8", "replace") for upload in platform.uploads]

@@ -175,7 +175,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     boto3.Session().client("s3").create_bucket(Bucket="team-hone")
     with kfp_server.running() as platform:
         env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src"), "OUT": "out"}
-        env |= {"KFP_HOST": platform.host, "PROFILE": "dev-cpu", "IMAGES": "", "GITHUB_ENV": str(tmp_path / "env")}
+        env |= {"KFP_HOST": platform.address, "PROFILE": "dev-cpu", "IMAGES": "", "GITHUB_ENV": str(tmp_path / "env")}
         found = Desk(folder, platform, env)
         platform.begins = found.begin
         found.git("init", "-q")

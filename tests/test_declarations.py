@@ -41,17 +41,13 @@ def made(folder: Path, *tail: Any, pooling: Any = "mean", weights: Callable[[Pat
     pooled = Pooling(32, pooling_mode=tuple(pooling) if isinstance(pooling, list) else pooling)
     modules = [Transformer(str(weights(folder))), pooled, *tail]
     SentenceTransformer(modules=modules, device="cpu").save(str(folder), create_model_card=False)
-    change(folder / "config_sentence_transformers.json", **says)
+    tiny.reconfigured(folder, "config_sentence_transformers.json", **says)
     return folder
-
-
-def change(path: Path, **says: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | says))
 
 
 def without_prompt(folder: Path, pooling: str) -> Path:
     made(folder, Normalize(), pooling=pooling, prompts=PROMPTS)
-    change(folder / "1_Pooling/config.json", include_prompt=False)
+    tiny.reconfigured(folder, "1_Pooling/config.json", include_prompt=False)
     return folder
 
 
@@ -89,7 +85,7 @@ def roberta(folder: Path) -> Path:
 
 def cut_short(folder: Path, **says: Any) -> Path:
     made(folder, Normalize())
-    change(folder / "sentence_bert_config.json", **says)
+    tiny.reconfigured(folder, "sentence_bert_config.json", **says)
     return folder
 
 
@@ -188,12 +184,12 @@ def test_texts_are_put_in_lower_case_where_the_folder_says_so(tmp_path: Path) ->
         path = bert(folder)
         text = (path / "tokenizer.json").read_text()
         (path / "tokenizer.json").write_text(text.replace('"lowercase": true', '"lowercase": false'))
-        change(path / "tokenizer_config.json", do_lower_case=False)
+        tiny.reconfigured(path, "tokenizer_config.json", do_lower_case=False)
         return path
 
     folder = made(tmp_path / "made", Normalize(), weights=cased)
     plain = encoder(folder).docs(["HEAT flow"])
-    change(folder / "sentence_bert_config.json", do_lower_case=True)
+    tiny.reconfigured(folder, "sentence_bert_config.json", do_lower_case=True)
     ours = encoder(folder)
     ours.save(tmp_path / "saved")
     assert not np.allclose(ours.docs(["HEAT flow"]), plain, atol=1e-3)
@@ -232,7 +228,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
 def test_what_would_give_other_vectors_is_refused_by_name(name: str, tmp_path: Path) -> None:
     file, says, told = REFUSED[name]
     folder = made(tmp_path / "made", dense(24), Normalize())
-    change(folder / file, **says)
+    tiny.reconfigured(folder, file, **says)
     with pytest.raises(UserError, match=told):
         encoder(folder)
 

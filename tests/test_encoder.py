@@ -254,9 +254,7 @@ def test_weights_of_another_model_are_refused_instead_of_made_up(tmp_path: Path)
 def test_a_configuration_of_another_shape_than_the_weights_is_one_sentence(
     tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
-    folder = tiny.bert(tmp_path / "harmed")
-    config = folder / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text("utf-8")), **change}), "utf-8")
+    folder = tiny.reconfigured(tiny.bert(tmp_path / "harmed"), **change)
     sentence = rf"harmed cannot be loaded \(.*{said}.*\); copy the model folder again$"
     with pytest.raises(UserError, match=sentence) as refused:
         encoder(folder)

@@ -2,9 +2,7 @@
 
 import json
 import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
 from hone.kubeflow.preflight import Needs
 from hone.storage.local import LocalStore
+from loopback import Handler, Server, running
 
 ROOT = Path(__file__).parents[1]
 
@@ -152,18 +151,12 @@ def test_too_little_scratch_space_is_told(data: dict[str, Any], tmp_path: Path) 
 def server() -> Iterator[str]:
     """A server that refuses everything: it is there."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Refusing(Handler):
         def do_GET(self) -> None:
             self.send_error(401)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{running.server_port}"
-    running.shutdown()
-    running.server_close()
+    with running(Server(Refusing)) as server:
+        yield server.address
 
 
 def test_an_endpoint_must_answer_and_any_answer_will_do(data: dict[str, Any], tmp_path: Path, server: str) -> None:

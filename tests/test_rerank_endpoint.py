@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,19 @@ from hone.backends.teachers.rerank_endpoint import RerankEndpoint
 from hone.backends.teachers.settings import OneTeacher
 from hone.errors import TransientError, UserError
 from hone.storage.local import LocalStore
+from loopback import Handler, Server, running
 from scoring import world
 
 QUERIES = ["heat flow", "a wing", "shock waves in nozzles", "heat flow", "stall"]
 DOCS = ["heat", "a wing in a slip stream " * 9, "shock waves and flow", "", "the stall of wings " * 3]
 
 
-class Reranker(BaseHTTPRequestHandler):
+class Reranker(Handler):
     """Scores a document by the letters it shares with the query, in one of three shapes, and misbehaves as asked."""
 
     def do_POST(self) -> None:
         server: Any = self.server
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.body())
         with server.lock:
             server.seen.append({**body, "authorization": self.headers.get("Authorization")})
             fault = server.fault(len(server.seen))
@@ -48,12 +48,7 @@ class Reranker(BaseHTTPRequestHandler):
         if fault == "null":
             rows[0][name] = None
         text = json.dumps(rows if "texts" in body else {"results": rows}).encode()
-        self.send_response(fault if isinstance(fault, int) else 200)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(b"<oops>" + text[6:] if fault == "html" else text)
-
-    def log_message(self, format: str, *args: Any) -> None: ...
+        self.answer(b"<oops>" + text[6:] if fault == "html" else text, fault if isinstance(fault, int) else 200)
 
 
 def shared(query: str, doc: str) -> float:
@@ -62,15 +57,11 @@ def shared(query: str, doc: str) -> float:
 
 @contextmanager
 def serving(fault: Callable[[int], Any] = lambda count: None) -> Iterator[Any]:
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Reranker)
+    server: Any = Server(Reranker)
     server.seen, server.fault, server.lock = [], fault, threading.Lock()
-    server.handle_error = lambda *_: None
-    server.url = f"http://127.0.0.1:{server.server_port}/rerank"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    server.url = f"{server.address}/rerank"
+    with running(server):
+        yield server
 
 
 def endpoint(url: str, **settings: Any) -> RerankEndpoint:

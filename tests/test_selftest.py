@@ -1,11 +1,8 @@
 """What `helm test` and the prefetch job run inside a cluster: what does not answer is told in one sentence."""
 
 import hashlib
-import json
 import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from hone.errors import UserError
 from hone.inputs import references
 from hone.kubeflow.preflight import Needs, tell
 from hone.kubeflow.selftest import checks
+from loopback import Handler, Server, running
 
 
 def told(host: str = "", store: str = "", queue: str = "", needs: Needs = Needs()) -> None:  # noqa: B008
@@ -25,7 +23,7 @@ def told(host: str = "", store: str = "", queue: str = "", needs: Needs = Needs(
 
 def test_a_platform_that_lets_the_account_in_is_all_right(capsys: pytest.CaptureFixture[str]) -> None:
     with kfp_server.running() as platform:
-        told(host=platform.host)
+        told(host=platform.address)
     assert "lets this account in: all right" in capsys.readouterr().out
 
 
@@ -33,7 +31,7 @@ def test_a_platform_that_refuses_the_account_or_does_not_answer_is_told() -> Non
     with kfp_server.running() as platform:
         platform.refuses = 403
         with pytest.raises(UserError, match=r"answers 403 .*; give the submitter's account the rights of its Role"):
-            told(host=platform.host)
+            told(host=platform.address)
     with pytest.raises(UserError, match="does not answer"):
         told(host="http://127.0.0.1:9")
 
@@ -44,7 +42,7 @@ def test_the_token_of_the_service_account_is_what_the_platform_sees(
     (tmp_path / "token").write_text("of-the-submitter", "utf-8")
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
     with kfp_server.running() as platform:
-        told(host=platform.host)
+        told(host=platform.address)
         assert "Bearer of-the-submitter" in platform.tokens
 
 
@@ -67,24 +65,15 @@ def kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict
     """An API server of Kubernetes that knows LocalQueues, by name."""
     queues: dict[str, Any] = {}
 
-    class Handler(BaseHTTPRequestHandler):
+    class Cluster(Handler):
         def do_GET(self) -> None:
             version, _, name = self.path.removeprefix("/apis/kueue.x-k8s.io/").partition("/")
             name = name.removeprefix("namespaces/search/localqueues/")
             found = queues.get(name) if version == queues.get("version", "v1beta2") else None
-            data = json.dumps(found or {"kind": "Status", "code": 404}).encode()
-            self.send_response(200 if found else 404)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.answer(found or {"kind": "Status", "code": 404}, 200 if found else 404)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
+    server = Server(Cluster)
+    cluster = {"name": "c", "cluster": {"server": server.address}}
     context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
     config = {
         "clusters": [cluster],
@@ -97,11 +86,8 @@ def kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict
 
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
-    try:
+    with running(server):
         yield queues
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_a_queue_must_be_there_and_active(kubernetes: dict[str, Any]) -> None:

@@ -1,10 +1,8 @@
 """Servers that speak the language of others with an accent: what they mean is understood, or said in one sentence."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from hone.backends.server_errors import lower_limit, reason
 from hone.backends.teachers.rerank_endpoint import RerankEndpoint
 from hone.backends.teachers.settings import OneTeacher
 from hone.errors import TransientError, UserError
+from loopback import Handler, Server, running
 
 Body = dict[str, Any]
 Reply = tuple[int, Any]
@@ -28,24 +27,15 @@ def serving(reply: Callable[[Body], Reply]) -> Iterator[tuple[str, list[Body]]]:
     """A server that answers every request by `reply`; its address, and what was sent."""
     seen: list[Body] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Replying(Handler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.loads(self.body())
             seen.append(body)
             status, content = reply(body)
-            data = (content if isinstance(content, str) else json.dumps(content)).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "text/html" if isinstance(content, str) else "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.answer(content, status, "text/html" if isinstance(content, str) else "application/json")
 
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", seen
-        server.shutdown()
+    with running(Server(Replying)) as server:
+        yield server.address, seen
 
 
 def said(content: Any) -> Body:

@@ -17,6 +17,7 @@ import pytest
 from hone.serving import front
 from hone.serving.page import Judgements, Server
 from hone.serving.search import Hit
+from loopback import running
 
 SECONDS = 2.0
 
@@ -33,12 +34,8 @@ class Answers:
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
     server = Server(("127.0.0.1", 0), Answers(), Judgements(folder), "demo")  # type: ignore[arg-type]
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with running(server):
+        yield server
 
 
 def asked(server: Server, path: str) -> tuple[float, str]:

@@ -2,15 +2,12 @@
 
 import errno
 import hashlib
-import json
 import os
 import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -31,6 +28,7 @@ from hone.storage.addresses import open_store
 from hone.storage.base import Object, Store, checked_key, sha256_of
 from hone.storage.local import LocalStore
 from hone.storage.s3 import S3Store
+from loopback import Handler, Server, running
 
 BUCKET = "results"
 PIECE = 5 << 20
@@ -521,31 +519,18 @@ def test_a_server_is_trusted_by_its_own_authority_and_by_no_other(aws: pytest.Mo
 def test_credentials_that_run_out_are_fetched_anew(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     handed: list[str] = []
 
-    class Role(BaseHTTPRequestHandler):
+    class Role(Handler):
         def do_GET(self) -> None:
             handed.append(f"key-{len(handed)}")
             until = datetime.now(UTC) + timedelta(seconds=60)
             body = {"AccessKeyId": handed[-1], "SecretAccessKey": "s", "Token": "t", "Expiration": until.isoformat()}
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
-
-        def log_message(self, format: str, *args: Any) -> None: ...
+            self.answer(body)
 
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with serving(Role) as role:
-        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{role}/role")
+    with running(Server(Role)) as role:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{role.address}/role")
         made = open_store(f"s3://{BUCKET}/role")
         for _ in range(3):
             made.replace("a", b"")
     assert len(handed) >= 3
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()

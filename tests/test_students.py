@@ -1,6 +1,5 @@
 """Students of every family: trained, saved, and read by sentence-transformers with the same vectors."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,11 +49,9 @@ def modernbert(folder: Path) -> Path:
 def decoder(folder: Path) -> Path:
     weights = tiny.embedding_qwen3(folder / "weights")
     found = tiny.sentence_transformer(folder / "student", weights, pooling="lasttoken", prompts={"query": "Query:"})
-    says = found / "sentence_bert_config.json"
     # Published models of this kind say nothing of chats; a folder that does puts every text into a chat template.
     text = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
-    says.write_text(json.dumps(json.loads(says.read_text()) | {"modality_config": text}))
-    return found
+    return tiny.reconfigured(found, "sentence_bert_config.json", modality_config=text)
 
 
 def decoder_that_cannot_pad(folder: Path) -> Path:
@@ -167,11 +164,8 @@ def own(tmp_path: Path) -> Path:
     """A student that brings its own code."""
     folder = tiny.bert(tmp_path / "own", vocab_texts=twin.WORDS)
     (folder / "modeling_own.py").write_text(OWN_CODE)
-    config = json.loads((folder / "config.json").read_text())
     names = {"AutoConfig": "modeling_own.OwnConfig", "AutoModel": "modeling_own.OwnModel"}
-    config |= {"model_type": "tiny_own", "auto_map": names, "architectures": ["OwnModel"]}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    return tiny.reconfigured(folder, model_type="tiny_own", auto_map=names, architectures=["OwnModel"])
 
 
 def test_a_student_s_own_code_runs_only_if_the_settings_name_just_that_code(own: Path, tmp_path: Path) -> None:

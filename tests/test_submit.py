@@ -50,7 +50,7 @@ def submitted(served: kfp_server.Platform, tmp_path: Path, **how: Any) -> submit
     given = {"store": str(tmp_path / "store"), **({"model": how["model"]} if "model" in how else {})}
     following = submit.Following(how.get("wait", True), how.get("retries", 0), 0, how.get("report"))
     return submit.main(
-        platform.connect(served.host),
+        platform.connect(served.address),
         (how.get("pipeline", "specialize"), load("dev-cpu")),
         how.get("text", SETTINGS),
         given,
@@ -257,7 +257,7 @@ def test_what_ci_needs_of_a_run_is_one_json_object_on_stdout(
     served.begins = deciding(tmp_path, "hold")
     (tmp_path / "settings.yaml").write_text(SETTINGS, "utf-8")
     store, path = str(tmp_path / "store"), str(tmp_path / "settings.yaml")
-    given = ["submit", "specialize", path, "--store", store, "--profile", "dev-cpu", "--host", served.host, "--json"]
+    given = ["submit", "specialize", path, "--store", store, "--profile", "dev-cpu", "--host", served.address, "--json"]
     given += ["--report", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as ended:
         kubeflow.app(given)
@@ -399,7 +399,7 @@ def test_all_domains_of_a_folder_are_one_run_and_each_is_told_apart(
 
     served.begins, served.ends = begin, "FAILED"
     ended = submit_many.main(
-        platform.connect(served.host), load("dev-cpu"), folder, store.uri, submit.Place(),
+        platform.connect(served.address), load("dev-cpu"), folder, store.uri, submit.Place(),
         submit.Following(pause=0, report=tmp_path / "reports"),
     )  # fmt: skip
     assert [(one.domain, one.outcome, one.version, one.error) for one in ended.domains] == [
@@ -414,6 +414,6 @@ def test_all_domains_of_a_folder_are_one_run_and_each_is_told_apart(
     assert json.loads(submit_many.as_json(ended))["domains"][0]["verdict"] == "promote"
     with pytest.raises(UserError, match="is not a folder"):
         submit_many.main(
-            platform.connect(served.host), load("dev-cpu"), folder / "base.yaml", store.uri, submit.Place(),
+            platform.connect(served.address), load("dev-cpu"), folder / "base.yaml", store.uri, submit.Place(),
             submit.Following(),
         )  # fmt: skip

@@ -66,8 +66,7 @@ def test_a_decoder_that_classifies_needs_no_padding_token(
     folder = tiny.bert(tmp_path / "m", labels=1, vocab_texts=DOCS)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if not has_pad_token:
-        path = folder / "tokenizer_config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token": None}))
+        tiny.reconfigured(folder, "tokenizer_config.json", pad_token=None)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
         intermediate_size=64, num_labels=1, pad_token_id=pads, initializer_range=0.5,

@@ -3,9 +3,7 @@ much of the Kubernetes API as is asked here."""
 
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from typer.testing import CliRunner
 
 import chain
 import ir
+import loopback
 from hone.commands.cli import app
 from hone.engine import runner
 from hone.errors import TransientError, UserError
@@ -127,11 +126,11 @@ SCHEMA = closed(
 rest."""
 
 
-class Kubernetes(ThreadingHTTPServer):
+class Kubernetes(loopback.Server):
     """Jobs, and every request that came. A job ends after it was looked at a few times."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.jobs: dict[str, dict[str, Any]] = {}
         self.seen: list[str] = []
         self.ends = "Complete"
@@ -140,10 +139,10 @@ class Kubernetes(ThreadingHTTPServer):
 
     @property
     def cluster(self) -> Cluster:
-        return Cluster(f"http://127.0.0.1:{self.server_port}", "team", "task-1", "token")
+        return Cluster(self.address, "team", "task-1", "token")
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(loopback.Handler):
     server: Kubernetes
 
     def do_GET(self) -> None:
@@ -165,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         path = self.noted()
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = json.loads(self.body())
         if path in self.server.refuses:
             return self.answer({"message": "no"}, self.server.refuses[path])
         jsonschema.validate(body, SCHEMA)
@@ -183,24 +182,11 @@ class Handler(BaseHTTPRequestHandler):
         self.server.seen.append(f"{self.command} {path}")
         return path
 
-    def answer(self, body: Any, status: int = 200) -> None:
-        data = (body if isinstance(body, str) else json.dumps(body)).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
 
 @pytest.fixture
 def served() -> Iterator[Kubernetes]:
-    server = Kubernetes()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with loopback.running(Kubernetes()) as server:
+        yield server
 
 
 def train(served: Kubernetes) -> list[str]:

@@ -5,21 +5,22 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
+from loopback import Handler, Server, running
+
 Texts = Sequence[str]
 
 
-class Served(ThreadingHTTPServer):
+class Served(Server):
     """`add` is put before every text; `round` is done to the vectors; `module` are changes of the model."""
 
     def __init__(self, folder: Path, paths: Sequence[str], **how: Any) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Embedding)
         self.model = SentenceTransformer(str(folder), device="cpu")
         self.prompts = {name: text or "" for name, text in self.model.prompts.items()}
         self.paths = paths
@@ -30,59 +31,39 @@ class Served(ThreadingHTTPServer):
         how.get("change", lambda model: None)(self.model)
         self.lock = threading.Lock()
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
     def encode(self, texts: Texts) -> list[list[float]]:
         with self.lock:  # one model, several requests at once
             found = self.model.encode(list(map(self.add, texts)), prompt="", normalize_embeddings=False)
         return self.round(np.asarray(found)).tolist()
 
 
-class Handler(BaseHTTPRequestHandler):
+class Embedding(Handler):
     server: Served  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_GET(self) -> None:
         there = self.path == "/v1/models" and "/v1/embeddings" in self.server.paths
-        self._answer(200 if there else 404, {"data": [{"id": "tuned"}]} if there else {"error": "not found"})
+        self.answer({"data": [{"id": "tuned"}]} if there else {"error": "not found"}, 200 if there else 404)
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.body())
         if self.path not in self.server.paths:
-            return self._answer(404, {"error": "not found"})
+            return self.answer({"error": "not found"}, 404)
         if self.server.key and self.headers.get("Authorization") != f"Bearer {self.server.key}":
-            return self._answer(401, {"error": "who are you"})
+            return self.answer({"error": "who are you"}, 401)
         texts = body["input"] if self.path == "/v1/embeddings" else body["inputs"]
         if len(texts) > self.server.most:
-            return self._answer(422, {"error": f"batch size {len(texts)} > maximum {self.server.most}"})
+            return self.answer({"error": f"batch size {len(texts)} > maximum {self.server.most}"}, 422)
         if self.path == "/v1/embeddings" and body["model"] != "tuned":
-            return self._answer(404, {"error": {"message": "no such model"}})
+            return self.answer({"error": {"message": "no such model"}}, 404)
         prompt = self.server.prompts[body["prompt_name"]] if "prompt_name" in body else ""
         vectors = self.server.encode([prompt + text for text in texts])
         if self.path == "/embed":
-            return self._answer(200, vectors)
+            return self.answer(vectors)
         rows = [{"index": at, "embedding": vector} for at, vector in enumerate(vectors)]
-        return self._answer(200, {"data": rows[::-1]})
-
-    def _answer(self, status: int, found: Any) -> None:
-        data = json.dumps(found).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+        return self.answer({"data": rows[::-1]})
 
 
 @contextmanager
 def serving(folder: Path, *paths: str, **how: Any) -> Iterator[Served]:
-    server = Served(folder, paths or ("/v1/embeddings", "/embed"), **how)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running(Served(folder, paths or ("/v1/embeddings", "/embed"), **how)) as server:
+        yield server

@@ -5,23 +5,23 @@ Pipelines, versions, experiments and runs are kept in memory; a run ends after i
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+import loopback
 
 LOOKS = 3
 LONGEST_PARAMETERS = 10_000
 """MAX_PARAMETER_BYTES of Kubeflow Pipelines 2.17."""
 
 
-class Platform(ThreadingHTTPServer):
+class Platform(loopback.Server):
     """What the platform holds, and every request that came."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.held: dict[str, list[dict[str, Any]]] = {
             key: [] for key in ("pipelines", "versions", "experiments", "runs", "recurringRuns")
         }
@@ -38,17 +38,13 @@ class Platform(ThreadingHTTPServer):
         """Called with every run that is started: what its tasks would do."""
         self.tokens: list[str] = []
 
-    @property
-    def host(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
     def add(self, kind: str, key: str, item: dict[str, Any]) -> dict[str, Any]:
         item = {**item, key: f"{kind}-{len(self.held[kind])}", "created_at": "2026-01-01T00:00:00Z"}
         self.held[kind].append(item)
         return item
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(loopback.Handler):
     server: Platform
 
     def do_GET(self) -> None:
@@ -77,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         path = url.path.removeprefix("/apis/v2beta1")
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = self.body()
         if self.is_refused(path):
             pass
         elif path == "/pipelines/upload":
@@ -126,17 +122,6 @@ class Handler(BaseHTTPRequestHandler):
         tasks = [{"display_name": "prepare", "state": "SUCCEEDED"}, {"display_name": "mine", "state": run["state"]}]
         return {**run, "run_details": {"task_details": tasks}}
 
-    def answer(self, body: Any, status: int = 200) -> None:
-        data = (body if isinstance(body, str) else json.dumps(body)).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
 
 def _matching(items: list[dict[str, Any]], wanted: str) -> list[dict[str, Any]]:
     predicates = json.loads(wanted)["predicates"] if wanted else []
@@ -146,11 +131,5 @@ def _matching(items: list[dict[str, Any]], wanted: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def running() -> Iterator[Platform]:
-    server = Platform()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with loopback.running(Platform()) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()

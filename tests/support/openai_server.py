@@ -9,21 +9,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import loopback
 
 KEY = "sk-right"
 FAULTS = ("429", "500", "silence", "half a body", "garbage", "no choices")
 
 
-class Server(ThreadingHTTPServer):
+class Server(loopback.Server):
     """Answers with words drawn by the prompt; a share of the requests meets a fault, drawn by a seed."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, faulty: float) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.faulty, self.draw, self.lock = faulty, random.Random(5), threading.Lock()
         self.answered: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
@@ -35,7 +33,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+        return f"{self.address}/v1"
 
     def fault(self) -> str:
         with self.lock:
@@ -43,16 +41,13 @@ class Server(ThreadingHTTPServer):
                 return "500"
             return self.draw.choice(FAULTS) if self.draw.random() < self.faulty else ""
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is expected here."""
 
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(loopback.Handler):
     server: Server
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.body())
         with self.server.lock:
             self.server.open += 1
             self.server.most_open = max(self.server.most_open, self.server.open)
@@ -96,16 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.send(200, answer)
 
     def send(self, status: int, body: bytes | dict[str, Any]) -> None:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("Retry-After", "0.02")
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Requests are counted, not printed."""
+        self.answer(body, status, headers={"Retry-After": "0.02"})
 
 
 def completion(prompt: str, seed: int) -> dict[str, Any]:
@@ -118,12 +104,8 @@ def completion(prompt: str, seed: int) -> dict[str, Any]:
 
 @contextmanager
 def serving(faulty: float = 0.0) -> Iterator[Server]:
-    with Server(faulty) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with loopback.running(Server(faulty)) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def sections(server: Server, **endpoint: Any) -> dict[str, Any]:

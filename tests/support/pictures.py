@@ -5,7 +5,6 @@ python tests/pictures.py STORE RUN FOLDER QUERY
 
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from hone.serving.page import Judgements, Server
 from hone.serving.search import Searcher
 from hone.storage.addresses import open_store
 from hone.storage.base import Store
+from loopback import running
 
 HEIGHT = 1500
 
@@ -50,12 +50,8 @@ def serving(store: Store, run: str, judged: Path) -> Iterator[str]:
     """The address of a run's page, served on a free port while the block runs."""
     with scratch_folder() as scratch:
         server = Server(("127.0.0.1", 0), Searcher(store, run, scratch), Judgements(judged), run)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        with running(server):
+            yield f"http://127.0.0.1:{server.server_address[1]}/"
 
 
 def main(place: str, run: str, folder: str, query: str) -> None:

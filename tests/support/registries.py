@@ -4,21 +4,21 @@ and Kubeflow's Model Registry. What was sent is kept in memory."""
 import base64
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+import loopback
 
 Answer = tuple[int, Any]
 
 
-class Registries(ThreadingHTTPServer):
+class Registries(loopback.Server):
     """Both servers in one; `refuses` is the status with which everything is refused, 0 for none."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.refuses = 0
         self.breaks = ""
         """What is answered with 503: a pattern of method and path."""
@@ -29,11 +29,7 @@ class Registries(ThreadingHTTPServer):
         self.tokens: set[str] = set()
         self.held: dict[str, list[dict[str, Any]]] = {"model": [], "version": [], "artifact": []}
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def answer(self, method: str, target: str, body: bytes) -> Answer:
+    def reply(self, method: str, target: str, body: bytes) -> Answer:
         place = urlsplit(target)
         asked = {key: values[0] for key, values in parse_qs(place.query).items()}
         for pattern, answer in (*HUB, *REGISTRY):
@@ -42,28 +38,20 @@ class Registries(ThreadingHTTPServer):
         return 404, {"message": f"{method} {place.path} is not spoken here"}
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(loopback.Handler):
     server: Registries  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def _do(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.body()
         self.server.tokens.add(self.headers.get("Authorization", ""))
         broken = self.server.breaks and re.search(self.server.breaks, f"{self.command} {self.path}")
         refused = 503 if broken else self.server.refuses
-        status, found = (
-            (refused, {"message": "refused"}) if refused else self.server.answer(self.command, self.path, body)
-        )
-        data = json.dumps(found).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        if refused:
+            return self.answer({"message": "refused"}, refused)
+        status, content = self.server.reply(self.command, self.path, body)
+        return self.answer(content, status)
 
     do_GET = do_POST = do_PUT = _do
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
 
 def create_repository(server: Registries, body: bytes, asked: dict[str, str]) -> Answer:
@@ -170,10 +158,5 @@ REGISTRY = (
 
 @contextmanager
 def serving() -> Iterator[Registries]:
-    server = Registries()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with loopback.running(Registries()) as server:
+        yield server

@@ -67,12 +67,7 @@ def bert(
         initializer_range=0.2,
         pad_token_id=tokenizer.pad_token_id,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = BertForSequenceClassification(config) if labels else BertModel(config)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return _saved(folder, BertForSequenceClassification if labels else BertModel, config, tokenizer, seed)
 
 
 def student(
@@ -135,18 +130,8 @@ def bidirectional_qwen2(folder: Path, *, dim: int = 32, layers: int = 2) -> Path
         num_key_value_heads=2, intermediate_size=2 * dim, max_position_embeddings=LONGEST, initializer_range=0.2,
         eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
-    _saved(folder, Qwen2Model, config, tokenizer)
-    named = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModel": "modeling_qwen.Qwen2Model"}}
-    (folder / "config.json").write_text(json.dumps(named))
-    return folder
-
-
-def _saved(folder: Path, kind: Any, config: Any, tokenizer: PreTrainedTokenizerFast) -> Path:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        kind(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    made = _saved(folder, Qwen2Model, config, tokenizer)
+    return reconfigured(made, auto_map={"AutoModel": "modeling_qwen.Qwen2Model"})
 
 
 def llama(folder: Path, *, dim: int = 32, layers: int = 2, words: Sequence[str] = (), seed: int = 0) -> Path:
@@ -166,12 +151,7 @@ def llama(folder: Path, *, dim: int = 32, layers: int = 2, words: Sequence[str] 
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return _saved(folder, LlamaForCausalLM, config, tokenizer, seed)
 
 
 def qwen3(folder: Path, *, dim: int = 128, layers: int = 2, words: Sequence[str] = (), seed: int = 0) -> Path:
@@ -193,12 +173,7 @@ def qwen3(folder: Path, *, dim: int = 128, layers: int = 2, words: Sequence[str]
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Qwen3ForCausalLM(config)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return _saved(folder, Qwen3ForCausalLM, config, tokenizer, seed)
 
 
 def t5(folder: Path, *, dim: int = 32, layers: int = 2, words: Sequence[str] = (), seed: int = 0) -> Path:
@@ -217,11 +192,21 @@ def t5(folder: Path, *, dim: int = 32, layers: int = 2, words: Sequence[str] = (
         tie_word_embeddings=False,
         initializer_factor=0.5,
     )
+    return _saved(folder, T5ForConditionalGeneration, config, tokenizer, seed)
+
+
+def _saved(folder: Path, kind: Any, config: Any, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = T5ForConditionalGeneration(config)
-    model.save_pretrained(folder)
+        kind(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def reconfigured(folder: Path, file: str = "config.json", **changes: Any) -> Path:
+    """The same folder, with these values in its configuration or another JSON file."""
+    path = folder / file
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
     return folder
 
 
