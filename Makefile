@@ -59,7 +59,7 @@ quick: $(VENV)/.dev ## style, types, the order of the rooms, and the tests that 
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q .
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports
 	@$(BIN)/pyright
-	@$(BIN)/pytest -m "not slow"
+	@$(BIN)/pytest -m "not slow and not long"
 
 test: SELECTED := -m "not long"
 test: test-all ## style, types and what README promises; without the long attacks: hundreds of kills, fuzzing, every flipped byte

@@ -21,33 +21,6 @@ settings.register_profile("hone", deadline=None)
 settings.load_profile("hone")
 
 
-_SLOW_FILES = """
-    kubernetes_docs
-    ablate api audit bad_input browser causal_lm chain chaos chart ci_examples demo_corpus distill domains encoder
-    evaluate flips forecast fuzz gate gc gradients guard handover images install killed_generation killed_together
-    leases losses mixed_sources openai_api pictures pipelines preflight publishers registry rerank_endpoint
-    s3_chain score sealed secrets selftest server_accents store submit terminal together trainer upkeep
-    agenda check_endpoint first_hour gallery gpu_benchmark site store_policy trainjob vectors vllm_engine
-"""
-SLOW = frozenset(_SLOW_FILES.split())
-"""Test files, without test_, that start servers or processes or run the whole chain: `make quick` leaves them out."""
-
-
-_LONG_FILES = """
-    ablate chaos ci_examples flips fuzz gc killed_generation killed_together s3_chain
-"""
-LONG = frozenset(_LONG_FILES.split())
-"""Test files, without test_, that take minutes: `make test` leaves them out, `make test-all` and CI run them."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.stem.removeprefix("test_") in LONG:
-            item.add_marker(pytest.mark.long)
-        if item.path.stem.removeprefix("test_") in SLOW:
-            item.add_marker(pytest.mark.slow)
-
-
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The usual AWS settings, empty: what the machine has of its own is out of the way."""

@@ -11,6 +11,8 @@ from hone.evaluation.saturation import fit
 from hone.report.ablation import ablation_markdown, ablation_page, saturation_page, sentence
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> ablation.Study:

@@ -21,6 +21,8 @@ from hone.serving.search import Searcher
 from hone.storage.local import LocalStore
 from loopback import running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:

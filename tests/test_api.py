@@ -9,6 +9,8 @@ import pytest
 import chain
 import hone
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> hone.Run:

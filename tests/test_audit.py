@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 IMAGES = Path(__file__).parents[1] / "images"
 sys.path.insert(0, str(IMAGES))
 

@@ -28,6 +28,8 @@ from hone.commands import cli
 from hone.engine import runner
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 ROOT = os.geteuid() == 0
 CASES = bad.settings.CASES | bad.models.CASES | bad.store.CASES | bad.corpus.CASES
 

@@ -20,6 +20,8 @@ from hone.serving.search import Hit
 from loopback import running
 from story import EVIL, VERDICT, measured, story
 
+pytestmark = pytest.mark.slow
+
 ATTACK = '<script>document.title = "owned"</script><img src=x onerror="document.title=\'owned\'">'
 
 

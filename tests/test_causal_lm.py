@@ -15,6 +15,8 @@ from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.requests import Prompts
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:

@@ -28,6 +28,8 @@ from hone.serving.search import top_tens
 from hone.stages import STAGES, stage
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 TOPICS = ("wing lift drag stall flap slat", "engine thrust fan core inlet nozzle", "sea wave tide reef shore foam")
 RUN = tuple(name for name in STAGES if name != "publish")
 """What runs of itself: nothing is published but where the settings say so."""

@@ -14,6 +14,8 @@ import pytest
 
 import chaos
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Generator[Path]:

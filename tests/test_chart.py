@@ -28,6 +28,8 @@ from hone.kubeflow.derive import commented
 from hone.kubeflow.platform import connect
 from hone.kubeflow.reconcile import Recurring, load_plan, reconcile
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm/hone"
 VALUES = {path.stem: path for path in sorted((Path(__file__).parent / "charts").glob("*.yaml"))}

@@ -20,6 +20,8 @@ from hone.results.table_io import fetch_folder
 from hone.serving import embedding_endpoint
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 PROMPT = "find: "
 
 

@@ -25,6 +25,8 @@ from hone.kubeflow import attempts, settings_text
 from hone.results.manifest import Manifest
 from hone.storage.addresses import open_store
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs/ci"
 AWS = """

@@ -15,6 +15,8 @@ import pytest
 from hone.demo import JUDGED_FILES
 from hone.demo.corpus import MIN_WORDS, Document
 
+pytestmark = pytest.mark.slow
+
 DATA = resources.files("hone.demo") / "data"
 SPLITS = ("dev", "test")
 

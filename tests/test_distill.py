@@ -23,6 +23,8 @@ from hone.scratch import scratch_folder
 from hone.stages.distill import Config, read_examples, training_record
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 TEXTS = twin.texts(12)
 SETTINGS: dict[str, Any] = {"max_epochs": 1, "learning_rate": 1e-3}
 

@@ -14,6 +14,8 @@ from hone.evaluation.statistics import holm
 from hone.report.domains import Domain, markdown, page, rows
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 
 def folder(home: Path) -> Path:
     """Three domains of one company on one corpus, each with its own seed; the second has lost its corpus."""

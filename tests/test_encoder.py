@@ -23,6 +23,8 @@ from hone.errors import UserError
 from hone.results.content_cache import ContentCache
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["heat flow", "", "a wing in a slip stream", "shock waves", "an experimental study" + " of flow" * 25]
 QUESTION = {"query": "query: ", "document": "passage: "}
 

@@ -31,6 +31,8 @@ from hone.tables import Table
 from story import EVIL
 from tiny import student as tiny_student
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["apple pie recipe", "bake bread at home", "car engine repair", f"{EVIL} title", "swim in the sea"]
 QUALIFIED = {"teacher": 0.5, "qualified": True}
 CHAIN = {

@@ -18,6 +18,8 @@ import tiny
 from browser import needs_browser, opened
 from hone.commands.cli import app
 
+pytestmark = pytest.mark.slow
+
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 QUICK = (
     "mine.top_k=10", "score.depth=10", "teacher.force=true", "curate.list_size=4", "curate.min_docs=4",

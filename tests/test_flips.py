@@ -23,6 +23,8 @@ from hone.storage import leases
 from hone.storage.local import LocalStore
 from hone.storage.sealed import seal
 
+pytestmark = pytest.mark.long
+
 KEPT = sorted((Path(__file__).parent / "stores").glob("*.tar.gz"))[-1]
 KINDS = ("attempts", "leases", "memo", "models", "runs", "settings")
 EVERY_BYTE = 400

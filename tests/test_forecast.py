@@ -21,6 +21,8 @@ from hone.errors import UserError
 from hone.settings import RunSettings
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -24,6 +24,8 @@ from hone.results.manifest import Manifest, Part, load_manifest, output_of
 from hone.settings import check, parse_yaml
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = 150
 JUNK = (b"\0", b"\xff", b"\n", b"\t", b'"', b"{", b"[", b"]", b"%2e", b"../", b"&a", b"*a", b"!!", b"9" * 40, b"e999")
 Edit = tuple[str, int, bytes]

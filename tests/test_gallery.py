@@ -15,6 +15,8 @@ from hone import settings
 from hone.engine import runner
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 GALLERY = Path(__file__).parents[1] / "docs/gallery"
 TOY = (
     "generate.max_docs=20", "mine.top_k=10", "score.depth=10", "teacher.force=true", "curate.list_size=4",

@@ -31,6 +31,8 @@ from hone.stages import stage
 from hone.storage.local import LocalStore
 from tiny import student as tiny_student
 
+pytestmark = pytest.mark.slow
+
 SHAPE = {"dimension": 32, "parameters": 1000, "layers": 2, "max_doc_tokens": 512}
 
 

@@ -23,6 +23,8 @@ from hone.storage import leases
 from hone.storage.base import Fetched, Object, Store, sha256_of
 from hone.storage.leases import leased
 
+pytestmark = pytest.mark.long
+
 SCHEDULES = 1_000
 DAY = 86_400.0
 

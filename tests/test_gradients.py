@@ -19,6 +19,8 @@ from hone.backends.training.settings import LossSettings, TrainingSettings
 from hone.errors import UserError
 from twin import encoder, lists, texts
 
+pytestmark = pytest.mark.slow
+
 LOSS = LossSettings(margin_mse_weight=0.5)
 PLENTY, NOTHING = 1e12, 0.0
 

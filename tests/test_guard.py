@@ -23,6 +23,8 @@ from hone.report.markdown import markdown
 from hone.settings import check
 from story import measured, story
 
+pytestmark = pytest.mark.slow
+
 KEPT = [0.0, 0.25, 0.5, 0.75, 1.0]
 
 

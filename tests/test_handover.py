@@ -25,6 +25,8 @@ from registries import Registries, serving
 from released import add, put, results
 from released import published as published_stage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server() -> Iterator[Registries]:

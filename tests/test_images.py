@@ -14,6 +14,8 @@ from packaging.version import Version
 
 from image_pins import IMAGES, ROOT, pins
 
+pytestmark = pytest.mark.slow
+
 EXTRAS = dict(
     re.findall(r"\[(\w+)\]=([\w,-]*)", (IMAGES / "images.sh").read_text("utf-8").split("declare -A extras=")[1])
 )

@@ -16,6 +16,8 @@ import chain
 from hone import __version__
 from hone.commands.cli import VERBS, app
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 UV = Path(sys.executable).with_name("uv")
 TRAIN = "which the extra train brings: pip install 'hone-retrieval[train]'"

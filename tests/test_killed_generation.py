@@ -4,11 +4,15 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import tiny
 from drafting import corpus, generated, prepared
 from generating import kill
 from hone.storage.local import LocalStore
 from openai_server import KEY, sections, serving
+
+pytestmark = pytest.mark.long
 
 KILLS = 20
 

@@ -4,9 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import killed
 import tiny
 import twin
+
+pytestmark = pytest.mark.long
 
 
 def test_a_rank_that_is_killed_leaves_checkpoints_from_which_the_launch_ends_with_the_same_bytes(

@@ -16,6 +16,8 @@ from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import load_pipeline
 from test_chart import CHART, named, objects, render
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/kubernetes.md").read_text("utf-8")
 OTHERS = ("kubectl", "helm", "aws", "export", "make", "bash")

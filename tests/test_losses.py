@@ -14,6 +14,8 @@ import twin
 from hone.backends.training.losses import Lists, infonce, kl, likely_relevant, margin_mse
 from hone.backends.training.settings import LossSettings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

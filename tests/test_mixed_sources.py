@@ -15,6 +15,8 @@ from hone.results.table_io import fetch_folder
 from hone.scratch import scratch_folder
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 LOGGED, LATE = 60, 20
 WORDS = " ".join(chain.TOPICS).split()
 

@@ -23,6 +23,8 @@ from hone.stages.generate.prompts import EXAMPLE, Request
 from hone.storage.local import LocalStore
 from openai_server import FAULTS, KEY, completion, sections, serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:

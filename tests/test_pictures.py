@@ -3,12 +3,16 @@
 import re
 from pathlib import Path
 
+import pytest
+
 import chain
 import pictures
 from browser import needs_browser
 from hone.serving.page import query_id
 from hone.serving.search import top_tens
 from hone.storage.local import LocalStore
+
+pytestmark = pytest.mark.slow
 
 
 @needs_browser

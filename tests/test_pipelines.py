@@ -26,6 +26,8 @@ from hone.stages import STAGES
 from hone.storage.local import LocalStore
 from kfp_task import call as launched
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 PIPELINES = sorted(path.stem for path in (ROOT / "pipelines").glob("*.py"))

@@ -21,6 +21,8 @@ from hone.kubeflow.preflight import Needs
 from hone.storage.local import LocalStore
 from loopback import Handler, Server, running
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -15,6 +15,8 @@ from hone.commands.cli import app
 from hone.results import registry
 from hone.storage.addresses import open_store
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 RACERS = 3
 

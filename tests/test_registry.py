@@ -11,6 +11,8 @@ from hone.results import registry
 from hone.storage.local import LocalStore
 from released import add, published, put, results
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:

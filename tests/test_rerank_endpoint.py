@@ -20,6 +20,8 @@ from hone.storage.local import LocalStore
 from loopback import Handler, Server, running
 from scoring import world
 
+pytestmark = pytest.mark.slow
+
 QUERIES = ["heat flow", "a wing", "shock waves in nozzles", "heat flow", "stall"]
 DOCS = ["heat", "a wing in a slip stream " * 9, "shock waves and flow", "", "the stall of wings " * 3]
 

@@ -20,6 +20,8 @@ from hone.storage.addresses import open_store
 from hone.storage.base import Store
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -29,6 +29,8 @@ from hone.results.manifest import Manifest
 from hone.storage.local import LocalStore
 from scoring import DEPTH, DOCS, QUERIES, WORDS, world
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,8 @@ from hone.results.registry import Move, Release
 from hone.storage.local import LocalStore
 from hone.storage.sealed import SCHEMA, NewerError, SealError, read_sealed, seal, unseal
 
+pytestmark = pytest.mark.slow
+
 RELEASED = sorted((Path(__file__).parent / "stores").glob("*.tar.gz"))
 FIELDS = {
     Manifest: "code config cost facts fingerprint history input_digests inputs outputs seconds sources stage version",

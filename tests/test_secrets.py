@@ -27,6 +27,8 @@ from hone.secrets import SECRET_NAME, secret, without_secrets
 from hone.stages.generate.prompts import checked_template
 from hone.storage.addresses import open_store
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = (
     "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "OPENAI_API_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD",
     "RERANKER_KEY", "HONE_WEBHOOK_SECRET", "HTTPS_PROXY_PASSWORD", "KF_PIPELINES_TOKEN", "PIP_INDEX_TOKEN",

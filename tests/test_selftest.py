@@ -16,6 +16,8 @@ from hone.kubeflow.preflight import Needs, tell
 from hone.kubeflow.selftest import checks
 from loopback import Handler, Server, running
 
+pytestmark = pytest.mark.slow
+
 
 def told(host: str = "", store: str = "", queue: str = "", needs: Needs = Needs()) -> None:  # noqa: B008
     tell("selftest", checks(host, "search", store, queue, needs))

@@ -17,6 +17,8 @@ from hone.backends.teachers.settings import OneTeacher
 from hone.errors import TransientError, UserError
 from loopback import Handler, Server, running
 
+pytestmark = pytest.mark.slow
+
 Body = dict[str, Any]
 Reply = tuple[int, Any]
 PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>please</body></html>"

@@ -30,6 +30,8 @@ from hone.storage.local import LocalStore
 from hone.storage.s3 import S3Store
 from loopback import Handler, Server, running
 
+pytestmark = pytest.mark.slow
+
 BUCKET = "results"
 PIECE = 5 << 20
 UNSAFE = [

@@ -18,6 +18,8 @@ from hone.storage.addresses import open_store
 from hone.storage.base import Store
 from hone.storage.policy import document
 
+pytestmark = pytest.mark.slow
+
 STORE = "s3://runs/store"
 LARGE = 9 << 20
 

@@ -19,6 +19,8 @@ from hone.results.manifest import Manifest
 from hone.results.table_io import upload
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SETTINGS = "name: handbook\npreset: cpu\nstudent: {model: /models/student}\nprepare: {corpus: s3://hone/handbook}\n"
 FINDING = "Tuned is better: nDCG@10 0.400 → 0.450"

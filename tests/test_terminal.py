@@ -14,6 +14,8 @@ import chain
 from hone.report.next_step import next_step, queries_for
 from hone.stages import STAGES
 
+pytestmark = pytest.mark.slow
+
 COMMAND = (sys.executable, "-m", "hone")
 
 

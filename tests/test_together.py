@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 
 import chain
@@ -16,6 +17,8 @@ from hone.results.manifest import Manifest, load_manifest
 from hone.results.table_io import fetch_folder
 from hone.settings import load
 from hone.storage.local import LocalStore
+
+pytestmark = pytest.mark.slow
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 JOINING = """

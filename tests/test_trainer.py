@@ -29,6 +29,8 @@ from hone.errors import UserError
 from hone.progress import Task
 from twin import encoder, lists, texts
 
+pytestmark = pytest.mark.slow
+
 PLENTY = 1e12
 
 

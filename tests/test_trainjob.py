@@ -24,6 +24,8 @@ from hone.kubeflow.trainjob import Cluster, Machines
 from hone.storage.local import LocalStore
 from test_components import call as launched
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 JOBS = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team/trainjobs"
 NAME = "hone-distill-0123456789abcdef"

@@ -19,6 +19,8 @@ from hone.kubeflow import attempts, settings_text
 from hone.results.manifest import Manifest
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 Done = dict[str, Manifest]
 
 

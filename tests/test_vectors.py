@@ -17,6 +17,8 @@ from hone.commands.cli import app
 from hone.results.table_io import fetch_folder
 from hone.storage.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 DOCS = (Path(__file__).parents[1] / "docs/vectors.md").read_text("utf-8")
 
 

@@ -17,6 +17,8 @@ from hone.backends.teachers.settings import OneTeacher
 from hone.backends.teachers.vllm_scores import VLLMScores
 from hone.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 
