@@ -16,7 +16,7 @@ from hone.commands.changed_text import with_changes
 from hone.commands.options import SetOption, verbs
 from hone.core.text import flat
 from hone.errors import UserError
-from hone.inputs.readers import Look, look, told_names
+from hone.inputs.readers import Look, first_names, look
 from hone.settings import LONGEST_NAME, check, is_run_name, parse_changes, parse_yaml
 
 app = verbs()
@@ -195,7 +195,7 @@ def _fields(seen: Look) -> str:
     usual = {"id_field": "_id", "title_field": "title", "text_field": "text"}
     found = {name: value for name in usual if (value := getattr(seen, name)) and value != usual[name]}
     lines = [
-        f"  # Fields seen: {told_names(seen.fields)}",
+        f"  # Fields seen: {first_names(seen.fields)}",
         *(f"  {name}: {_scalar(value)}" for name, value in found.items()),
     ]
     if seen.tables and not seen.id_field:

@@ -8,7 +8,7 @@ from hone.context import Plan, Shard
 from hone.engine.fingerprint import code_digest
 from hone.errors import UserError
 from hone.log import log
-from hone.results.manifest import Manifest, Output, damaged, digest_of, load_manifest, mend, missing_parts
+from hone.results.manifest import Manifest, Output, damaged, digest_of, load_manifest, missing_parts, remedy
 from hone.stages import stage
 from hone.storage.base import Store
 
@@ -23,7 +23,7 @@ def finished(store: Store, todo: Plan, shard: Shard | None = None) -> Manifest |
         raise damaged(store, manifest_key(todo, shard or Shard()), wanted)
     sizes = {found.key: found.size for found in store.objects(todo.prefix)}
     for key in missing_parts(manifest, sizes):
-        raise UserError(f"{key} in {store.uri} is missing or cut short; {mend(todo.prefix)}")
+        raise UserError(f"{key} in {store.uri} is missing or cut short; {remedy(todo.prefix)}")
     return manifest
 
 

@@ -46,7 +46,7 @@ def parts_of(manifest: Manifest) -> Iterator[tuple[str, Part]]:
 
 
 def repair(store: Store, name: str) -> Iterator[tuple[str, str]]:
-    """Mends a run, or one result, stage by stage; yields each prefix with what was done. Raises UserError."""
+    """Repairs a run, or one result, stage by stage; yields each prefix with what was done. Raises UserError."""
     with about(run=name):
         for prefix in prefixes_of(store, name):
             found = flaws(store, prefix)

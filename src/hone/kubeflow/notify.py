@@ -30,39 +30,39 @@ class Notice(Settings):
     """The settings of every domain, where the run has several: one message tells how each of them ended."""
 
 
-def notify(found: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def notify(news: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Prints a message as one line of JSON and posts it. Raises TransientError if the webhook keeps refusing it."""
-    text = json.dumps(found)
+    text = json.dumps(news)
     print(text, flush=True)
     if address := os.environ.get(str(given.get("webhook", ""))):
         _post(address, text.encode())
 
 
 def message(settings: RunSettings, store: Store, given: Mapping[str, Any]) -> dict[str, Any]:
-    """How the run ended, what was found, and the result of every stage: as Hone's own tasks noted it, since the
+    """How the run ended, what it measured, and the result of every stage: as Hone's own tasks noted it, since the
     platform's own status of a run is right for none but failed ones."""
-    found = outcome(store, str(given.get("attempt") or ""))
-    facts = {key: value for key in ("verdict", "finding") if (value := found.fact(key)) is not None}
-    results = {name: manifest.prefix for name, manifest in found.done.items()}
-    head = {"run": settings.name, "outcome": found.word, **facts}
-    return {**head, "error": found.error, "results": results, "store": store.uri}
+    ended = outcome(store, str(given.get("attempt") or ""))
+    facts = {key: value for key in ("verdict", "finding") if (value := ended.fact(key)) is not None}
+    results = {name: manifest.prefix for name, manifest in ended.done.items()}
+    head = {"run": settings.name, "outcome": ended.word, **facts}
+    return {**head, "error": ended.error, "results": results, "store": store.uri}
 
 
 def summary(domains: Sequence[str], store: Store, given: Mapping[str, Any]) -> dict[str, Any]:
-    """How every domain of a run ended, and how many ended how; one whose settings cannot be read is told by their
+    """How every domain of a run ended, and how many ended how; one whose settings cannot be read is named by their
     address."""
     rows: list[dict[str, Any]] = []
     for address in domains:
-        found = outcome(store, str(given.get("attempt") or ""), of(address))
+        ended = outcome(store, str(given.get("attempt") or ""), of(address))
         try:
             name = settings_text.check(settings_text.fetch(address)).name
         except (UserError, TransientError):
             name = address
-        facts = {key: value for key in ("verdict", "finding", "version") if (value := found.fact(key)) is not None}
-        rows.append({"domain": name, "outcome": found.word, **facts, "error": found.error})
+        facts = {key: value for key in ("verdict", "finding", "version") if (value := ended.fact(key)) is not None}
+        rows.append({"domain": name, "outcome": ended.word, **facts, "error": ended.error})
     counts = Counter(row["outcome"] for row in rows)
-    told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
-    return {"outcome": told, "domains": rows, "store": store.uri}
+    outcomes = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+    return {"outcome": outcomes, "domains": rows, "store": store.uri}
 
 
 def _post(address: str, body: bytes) -> None:

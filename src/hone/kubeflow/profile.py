@@ -158,7 +158,7 @@ class Profile(Settings):
         return checked(Place, merged, f"profile {self.name}", name)
 
     def machines(self, name: str) -> str:
-        """What a task is told of the machines that train together, as JSON; empty where one does."""
+        """The machines that train together, as JSON for the task; empty where one does."""
         place = self.place(name)
         if place.nodes == 1:
             return ""

@@ -36,7 +36,7 @@ PATIENCE = (429, 500, 502, 503, 504)
 
 
 class Machines(Settings):
-    """What each machine of a training asks for: a profile's place, as the task is told it."""
+    """What each machine of a training asks for: a profile's place, as the task reads it."""
 
     nodes: int
     """How many machines."""
@@ -155,7 +155,7 @@ def _followed(cluster: Cluster, name: str, path: str, pause: float, say: Callabl
     last, since = "", ""
 
     def asked() -> tuple[dict[str, Any] | None, str]:
-        return cluster.find(path), _tell(cluster, name, since, say)
+        return cluster.find(path), _follow_log(cluster, name, since, say)
 
     while True:
         job, since = retried(asked, steady(MOST_FAULTS + 1, pause), TransientError)
@@ -174,7 +174,7 @@ def _followed(cluster: Cluster, name: str, path: str, pause: float, say: Callabl
         time.sleep(pause)
 
 
-def _tell(cluster: Cluster, name: str, since: str, say: Callable[[str], None]) -> str:
+def _follow_log(cluster: Cluster, name: str, since: str, say: Callable[[str], None]) -> str:
     """Prints what the first machine's log says after a moment; returns the moment of its last line."""
     chosen = quote(f"jobset.sigs.k8s.io/jobset-name={name},batch.kubernetes.io/job-completion-index=0")
     pods = cluster.find(f"/api/v1/namespaces/{cluster.namespace}/pods?labelSelector={chosen}") or {}

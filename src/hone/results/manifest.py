@@ -89,7 +89,7 @@ def load_manifest(store: Store, key: str) -> Manifest | None:
 def damaged(store: Store, key: str, flaw: str) -> UserError:
     """The error that a manifest is not as it was written."""
     log.error("manifest damaged", manifest=key, flaw=flaw)
-    return UserError(f"{key} in {store.uri} is damaged ({flaw}); {mend(key.rpartition('/')[0])}")
+    return UserError(f"{key} in {store.uri} is damaged ({flaw}); {remedy(key.rpartition('/')[0])}")
 
 
 def _flaw(manifest: Manifest, prefix: str) -> str:
@@ -135,7 +135,7 @@ def lineage(store: Store, inputs: Mapping[str, Manifest]) -> dict[str, Manifest]
     return found
 
 
-def mend(prefix: str) -> str:
+def remedy(prefix: str) -> str:
     """What to do about a damaged result."""
     return f"`hone repair {prefix}` makes it again"
 

@@ -6,8 +6,6 @@
 A move is one conditional write of the next number: of two publishers one gets it and the other learns who did.
 """
 
-import getpass
-import platform
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,6 +19,7 @@ from hone.errors import UserError
 from hone.results.manifest import Part
 from hone.results.table_io import fetch_parts, refuse_unstored, verify_stored
 from hone.storage.base import Store, checked_key, sha256_of
+from hone.storage.leases import who
 from hone.storage.sealed import SealError, read_sealed, seal
 
 T = TypeVar("T", bound=Settings)
@@ -70,7 +69,7 @@ class Move(Settings):
     version: str
     action: str
     """publish, promote or rollback."""
-    by: str = Field(default_factory=lambda: _who())
+    by: str = Field(default_factory=who)
     at: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
 
@@ -245,11 +244,3 @@ def _damaged(store: Store, key: str, flaw: str) -> UserError:
     return UserError(
         f"{key} in {store.uri} is damaged ({flaw}); bring it back from a copy of the store, or publish again"
     )
-
-
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        user = "unknown"
-    return f"{user}@{platform.node()}"

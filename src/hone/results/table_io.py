@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from hone import tables
 from hone.errors import TransientError, UserError
 from hone.log import log
-from hone.results.manifest import Manifest, Output, Part, digest_of, mend, output_of
+from hone.results.manifest import Manifest, Output, Part, digest_of, output_of, remedy
 from hone.scratch import scratch_folder
 from hone.storage.base import Store, sha256_of
 from hone.tables import Table
@@ -108,7 +108,7 @@ def fetch_part(store: Store, prefix: str, part: Part, scratch: Path) -> Path:
             if sha256 == part.sha256:
                 return path
     log.error("part damaged", part=key, missing=not sha256)
-    raise UserError(f"{key} in {store.uri} is missing or damaged; {mend(prefix)}")
+    raise UserError(f"{key} in {store.uri} is missing or damaged; {remedy(prefix)}")
 
 
 def verify_stored(store: Store, prefix: str, parts: Sequence[Part]) -> list[str]:

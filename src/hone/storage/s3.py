@@ -442,11 +442,11 @@ class S3Store:
         from botocore import exceptions as boto
 
         if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
-            mend = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
-            raise UserError(f"no credentials for {self.uri}; {mend}") from error
+            cure = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
+            raise UserError(f"no credentials for {self.uri}; {cure}") from error
         if isinstance(error, boto.SSLError):
-            mend = "if its CA is your own, set AWS_CA_BUNDLE"
-            raise UserError(f"the certificate of {self._endpoint} is not trusted; {mend}") from error
+            cure = "if its CA is your own, set AWS_CA_BUNDLE"
+            raise UserError(f"the certificate of {self._endpoint} is not trusted; {cure}") from error
         if isinstance(error, boto.ParamValidationError):
             raise UserError(f"{self.uri} cannot be asked for: {error}") from error
 

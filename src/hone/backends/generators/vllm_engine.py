@@ -124,8 +124,8 @@ def engine_of(folder: Path, placing: Placing, limit: int, **options: Any) -> Any
     except ValueError as error:
         said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).splitlines()[0]
         said = said.removeprefix("Value error, ").rstrip(".")
-        mend = "change its gpu_memory, precision or tensor_parallel in the settings"
-        raise UserError(f"vLLM does not start with {folder}: {said}; {mend}") from error
+        cure = "change its gpu_memory, precision or tensor_parallel in the settings"
+        raise UserError(f"vLLM does not start with {folder}: {said}; {cure}") from error
 
 
 def _answer(output: Any) -> Answer:

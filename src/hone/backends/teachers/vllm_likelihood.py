@@ -51,5 +51,5 @@ class VLLMLikelihood:
 
 def _mean(output: Any, count: int) -> float:
     """Of the last `count` tokens of a prompt."""
-    ids, told = output.prompt_token_ids[-count:], output.prompt_logprobs[-count:]
-    return float(np.mean([at[number].logprob for number, at in zip(ids, told, strict=True)]))
+    ids, logprobs = output.prompt_token_ids[-count:], output.prompt_logprobs[-count:]
+    return float(np.mean([at[number].logprob for number, at in zip(ids, logprobs, strict=True)]))

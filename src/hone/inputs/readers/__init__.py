@@ -25,13 +25,41 @@ from hone.inputs.readers.files import File, one_file
 from hone.inputs.readers.first_look import Look, look
 from hone.inputs.readers.formats import FORMATS, Format, Tables, format_of, opener
 from hone.inputs.readers.layouts import Layout, layout
-from hone.inputs.readers.table import Dialect, Fields, Row, Table, told_names
+from hone.inputs.readers.table import Dialect, Fields, Row, Table, first_names
 from hone.inputs.readers.values import has, id_of, pick, text_of
 
 __all__ = [
-    "FORMATS", "USUAL_CHUNKS", "Corpus", "Dialect", "Fields", "File", "Format", "Layout", "Look", "Row", "Table",
-    "Tables", "count_documents", "document", "file_lines", "format_of", "has", "id_of", "layout", "lines", "look",
-    "one_file", "open_table", "opener", "pick", "qrels", "queries", "read_qrels", "rows", "text_of", "told_names",
+    "FORMATS",
+    "USUAL_CHUNKS",
+    "Corpus",
+    "Dialect",
+    "Fields",
+    "File",
+    "Format",
+    "Layout",
+    "Look",
+    "Row",
+    "Table",
+    "Tables",
+    "count_documents",
+    "document",
+    "file_lines",
+    "first_names",
+    "format_of",
+    "has",
+    "id_of",
+    "layout",
+    "lines",
+    "look",
+    "one_file",
+    "open_table",
+    "opener",
+    "pick",
+    "qrels",
+    "queries",
+    "read_qrels",
+    "rows",
+    "text_of",
     "usual_fields",
 ]  # fmt: skip
 

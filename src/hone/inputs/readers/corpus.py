@@ -16,7 +16,7 @@ from hone.inputs.readers.files import File, one_file
 from hone.inputs.readers.formats import FORMATS, Format, Tables, Texts, format_of, opener
 from hone.inputs.readers.layouts import ASKED, Layout
 from hone.inputs.readers.sections import documents_of
-from hone.inputs.readers.table import Dialect, Fields, Row, Table, told_names
+from hone.inputs.readers.table import Dialect, Fields, Row, Table, first_names
 from hone.inputs.readers.values import has, id_of, pick, plain_name, text_of
 
 USUAL_CHUNKS = Chunking(words=200, overlap=40, chars=2_048)
@@ -188,7 +188,7 @@ def _with_fields(rows: Iterator[Row], fields: Fields) -> Iterator[Row]:
 
 
 def _no_field(where: str, name: str, names: Iterable[object], setting: str) -> str:
-    have = told_names([flat(str(one)) for one in names]) or "none"
+    have = first_names([flat(str(one)) for one in names]) or "none"
     hint = f"set prepare.{setting}" + (", or leave it empty if no field holds ids" if setting == "id_field" else "")
     return f"{where}: no field {name!r} (it has {have}); {hint}"
 

@@ -19,7 +19,7 @@ from hone.errors import UserError
 from hone.inputs.readers.decoding import LARGEST_FIELD, LOOKED_AT, Encoding, encoding_of, lines
 from hone.inputs.readers.files import File
 from hone.inputs.readers.foreign import refuse_pages
-from hone.inputs.readers.table import Dialect, Fields, Row, Table, told_names
+from hone.inputs.readers.table import Dialect, Fields, Row, Table, first_names
 
 SAMPLE_LINES = 2_000
 SAMPLE_CHARS = 4 << 20
@@ -117,7 +117,7 @@ def open_table(file: File, fields: Fields, dialect: Dialect) -> Table:
 
 
 def _told_names(names: Sequence[str], header: bool) -> str:
-    known = told_names([name for name in names if name])
+    known = first_names([name for name in names if name])
     unnamed = sum(not name for name in names)
     columns = "a column" if unnamed == 1 else f"{unnamed} columns"
     more = f" (and {columns} without a name, not read)" if unnamed else ""

@@ -27,7 +27,7 @@ class Dialect(Settings):
 MOST_NAMES = 12
 
 
-def told_names(names: Sequence[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
     """Names of fields for people: the first ones, and how many more there are."""
     more = len(names) - MOST_NAMES
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
