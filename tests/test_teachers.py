@@ -232,9 +232,9 @@ def test_a_long_document_is_cut_and_neither_the_query_nor_what_follows_the_docum
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="3 labels; a teacher gives one score a pair"):
         teacher("cross_encoder", tiny.bert(tmp_path / "three", labels=3)).score_pairs(["a"], ["b"])
-    with pytest.raises(UserError, match=r"the weights in .*plain lack .*: it is no cross_encoder model"):
+    with pytest.raises(UserError, match=r"the weights in .*plain lack .*: it is not a cross_encoder model"):
         teacher("cross_encoder", tiny.bert(tmp_path / "plain"))
-    with pytest.raises(UserError, match="has no token 'false': it is no monot5 model"):
+    with pytest.raises(UserError, match="has no token 'false': it is not a monot5 model"):
         teacher("monot5", tiny.t5(tmp_path / "t5")).score_pairs(["a"], ["b"])
     with pytest.raises(
         ValidationError, match="the kinds are bge_lightweight, cross_encoder, endpoint, ensemble, fusion"

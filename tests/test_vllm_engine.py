@@ -84,5 +84,5 @@ def test_a_folder_of_another_architecture_is_refused_before_vllm_reads_it(tmp_pa
         ("vllm", tiny.llama(tmp_path / "llama")),
         ("vllm_yes_no", tiny.bert(tmp_path / "bert", labels=1)),
     ):
-        with pytest.raises(UserError, match=r"holds a .*: it is no .* model"):
+        with pytest.raises(UserError, match=r"holds a .*: it is not a .* model"):
             VLLMScores(OneTeacher(kind=kind, model=str(folder)), folder, 1_024)

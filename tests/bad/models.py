@@ -37,12 +37,15 @@ CASES: dict[str, Case] = {
         lambda h: h.settings(student={"model": "package:no_such"}),
         r"package:no_such is not an installed Python package",
     ),
-    "a folder that is no model": (
+    "a folder that is not a model": (
         lambda h: (h.folder / "student" / "config.json").unlink(),
         r"student has no config\.json; name a transformers model folder",
     ),
-    "a configuration that is no JSON": (student("config.json", "{"), r"config\.json is not valid JSON .*; copy the"),
-    "a configuration that is a list": (student("config.json", "[]"), r"config\.json is no JSON object; copy the model"),
+    "a configuration that is not JSON": (student("config.json", "{"), r"config\.json is not valid JSON .*; copy the"),
+    "a configuration that is a list": (
+        student("config.json", "[]"),
+        r"config\.json is not a JSON object; copy the model",
+    ),
     "a configuration of bytes": (student("config.json", b"\xff"), r"config\.json is not valid JSON"),
     "a model without tokenizer": (no_tokenizer, r"student has no tokenizer \(tokenizer\.json, .*\); copy the model"),
     "a pickled model": (pickled, r"student has no \.safetensors weights; convert the model to safetensors"),
@@ -56,7 +59,7 @@ CASES: dict[str, Case] = {
         weights(lambda d: b"\xff" * 8 + d[8:]),
         r"is damaged \(of .* bytes, fewer than its header needs\); copy the model folder again",
     ),
-    "weights whose header is no JSON": (
+    "weights whose header is not JSON": (
         weights(lambda d: d[:8] + b"\x80" + d[9:]),
         r"is damaged \(its header is not readable\)",
     ),
@@ -69,7 +72,7 @@ CASES: dict[str, Case] = {
         r"model-00002-of-00002\.safetensors is missing, which model\.safetensors\.index\.json names",
     ),
     "an index that names nothing": (student("model.safetensors.index.json", "{}"), r"names no files of weights; copy"),
-    "modules that are no list": (student("modules.json", "{}"), r"modules\.json is not a list of modules; copy"),
+    "modules that are not a list": (student("modules.json", "{}"), r"modules\.json is not a list of modules; copy"),
     "a module of another kind": (
         student("modules.json", '[{"type": "evil.Code", "path": ""}]'),
         r"modules\.json lists evil\.Code; Hone knows Transformer",
@@ -78,7 +81,7 @@ CASES: dict[str, Case] = {
         student("modules.json", '[{"type": "sentence_transformers.models.Transformer", "path": "../../etc"}]'),
         r"modules\.json lists '\.\./\.\./etc', which is outside the folder",
     ),
-    "a teacher that is no model": (
+    "a teacher that is not a model": (
         lambda h: h.settings(teacher={"kind": "cross_encoder", "model": "corpus"}, curate={}),
         r"corpus has no config\.json; name a transformers model folder",
     ),

@@ -18,7 +18,7 @@ CASES: dict[str, Case] = {
         lambda h: h.call("run", h.folder / "corpus"),
         r"corpus holds no domains; write one YAML file for each",
     ),
-    "settings are no YAML": (
+    "settings are not YAML": (
         lambda h: h.write("s.yaml", "name: r\nprepare: [\n"),
         r"s\.yaml, line 3 is not valid YAML",
     ),
@@ -88,7 +88,7 @@ CASES: dict[str, Case] = {
         lambda h: h.call("stage", "prepare", "--config", h.folder / "s.yaml", "--shard", "0/3"),
         r"prepare is not sharded",
     ),
-    "settings that are no JSON": (
+    "settings that are not JSON": (
         lambda h: h.call("stage", "mine", "--config", "{x"),
         r"--config is not valid JSON .*; write an object",
     ),

@@ -111,7 +111,7 @@ CASES: dict[str, Case] = {
     ),
     "a part that is gone": (stored("mine/*/candidates/*", Path.unlink), r"is missing or cut short; `hone repair mine/"),
     "a part that is cut": (stored("mine/*/candidates/*", lambda p: p.write_bytes(b"")), r"is missing or cut short"),
-    "a run whose record is no JSON": (
+    "a run whose record is not JSON": (
         record("{"),
         r"runs/r\.json in .* is damaged \(it is not valid JSON\); delete it",
     ),

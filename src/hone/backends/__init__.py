@@ -60,7 +60,7 @@ def load(kind: str, name: str) -> Any:
     """The class or function behind a name, imported now. Raises UserError listing the names there are."""
     known = BACKENDS[kind]
     if name not in known:
-        raise UserError(f"{name!r} is no {kind}; the {kind}s are {', '.join(sorted(known))}")
+        raise UserError(f"there is no {kind} {name!r}; the {kind}s are {', '.join(sorted(known))}")
     module, _, attribute = known[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 

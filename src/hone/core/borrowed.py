@@ -20,7 +20,7 @@ RUN = 4
 MOST = 0.5
 """The share of a query's telling words that may come from the examples alone."""
 SCATTERED = 3
-"""So many words, each of another example, are no accident."""
+"""So many words, each of another example, are not an accident."""
 STEM = 5
 """Words with this beginning in common are taken for forms of one word."""
 COMMON = frozenset({

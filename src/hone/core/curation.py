@@ -30,7 +30,7 @@ def shifted(scores: np.ndarray) -> np.ndarray:
 def likely(scores: np.ndarray, margin: float) -> np.ndarray:
     """Positions of what scores more than `margin` times what the positive, which is the first, scores.
 
-    Scores [n], best first and not below 0. These documents are probably answers too: they are no negatives.
+    Scores [n], best first and not below 0. These documents are probably answers too: they are not negatives.
     """
     return np.flatnonzero((np.arange(len(scores)) > 0) & (scores > margin * scores[:1]))
 

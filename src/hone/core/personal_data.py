@@ -38,5 +38,5 @@ def _number(found: re.Match[str]) -> str:
 
 
 def _iban(found: re.Match[str]) -> str:
-    """Words of four letters in a row are none."""
+    """Words of four letters in a row are not an IBAN."""
     return IBAN if sum(map(str.isdigit, found[0])) >= LEAST_DIGITS else found[0]

@@ -10,7 +10,7 @@ _WORDS = re.compile(f"(?:[^\\W_]|[{MARKS}])+")
 def comparable(text: str) -> str:
     """Lower case, without accents and punctuation, single spaces: queries that read alike become equal.
 
-    Vowel signs are no accents and stay; letters of scripts without spaces stand apart, each as a word.
+    Vowel signs are not accents and stay; letters of scripts without spaces stand apart, each as a word.
     """
     if text.isascii():
         return " ".join(re.findall(r"[^\W_]+", text.casefold()))

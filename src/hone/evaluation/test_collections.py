@@ -83,7 +83,7 @@ class Judged:
     judged_by: JudgedBy = "people"
 
     itself: frozenset[str] = frozenset()
-    """Queries, by id, that are documents themselves (as in ArguAna), which are no answers to themselves."""
+    """Queries, by id, that are documents themselves (as in ArguAna), which do not answer themselves."""
 
     def of(self, name: str) -> list[int]:
         """Positions of the queries of one set."""

@@ -123,7 +123,7 @@ def json_object(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); {COPY}") from error
     if not isinstance(found, dict):
-        raise UserError(f"{path} is no JSON object; {COPY}")
+        raise UserError(f"{path} is not a JSON object; {COPY}")
     return cast(dict[str, Any], found)
 
 

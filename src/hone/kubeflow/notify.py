@@ -27,7 +27,7 @@ class Notice(Settings):
     webhook: str = "HONE_WEBHOOK"
     """The environment variable that holds the address to which the message is posted as JSON; unset: none is."""
     domains: list[str] = Field(default=[])
-    """The settings of every domain, where the run has several: one message tells how each of them ended."""
+    """The settings of every domain, where the run has several: one message says how each of them ended."""
 
 
 def notify(news: Mapping[str, Any], given: Mapping[str, Any]) -> None:

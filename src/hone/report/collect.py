@@ -74,7 +74,7 @@ def queries_of(
 ) -> dict[str, tuple[QueryGain, ...]]:
     """The gain of every query, best first, and the examples won and lost with where their documents went.
 
-    A report is passed on: what it shows of texts has no personal data.
+    A report is passed on: the texts it shows are free of personal data.
     """
     base, tuned = (values[system][PRIMARY] for system in sides)
     won, lost = extremes(base, tuned, examples)

@@ -72,7 +72,7 @@ def _costs(facts: Counts) -> Html:
 
 
 def _per_query(spent: Counts, kept: int) -> list[str]:
-    """Tokens, seconds and GPU seconds for each kept query; cached tokens that the server does not tell are no zero."""
+    """Tokens, seconds and GPU seconds for each kept query; cached tokens that are not reported are not 0."""
     if not kept:
         return ["–"] * 5
     reported = not spent["without_cached_tokens"]

@@ -26,7 +26,7 @@ GAIN = GAINS[0]
 
 @dataclass(frozen=True)
 class Agenda:
-    """Queries to judge, those that tell most first, and how many judged queries show a gain of GAIN."""
+    """Queries to judge, the most informative first, and how many judged queries show a gain of GAIN."""
 
     queries: tuple[str, ...] = ()
     wanted: int = 0

@@ -170,7 +170,7 @@ class Endpoint:
         try:
             return json.loads(answer.data)
         except ValueError:
-            raise UserError(f"{self.shown} answers with no JSON; correct the address") from None
+            raise UserError(f"{self.shown} answers with something that is not JSON; correct the address") from None
 
     def _refused(self, status: int, said: str, url: str, body: Mapping[str, Any] | None, count: int) -> Any:
         """The answer to the same texts, cut by the server. Raises _TooMany where it wants fewer, else UserError."""

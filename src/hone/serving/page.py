@@ -284,7 +284,7 @@ def document(name: str, heading: str, below: Html, content: Html) -> str:
 
 
 def _next_up(agenda: Agenda, judged: set[str], query: str) -> Html:
-    """How many queries are judged of how many are wanted, and which tell most among the others."""
+    """How many queries are judged of how many are wanted, and which of the others would show most."""
     if not agenda.queries:
         return Html()
     count = len(judged)

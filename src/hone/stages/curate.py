@@ -39,7 +39,7 @@ class Config(StageConfig):
     scores (and the best of the rest, where parts are empty), so that poor documents are in it too."""
     false_negative_margin: float = Field(0.0, ge=0, le=1)
     """Documents beside the positive whose normalised score is above this share of the positive's are left out as
-    likely answers, and are no negatives in training either; 0 leaves out none."""
+    likely answers, and are not negatives in training either; 0 leaves out none."""
     min_docs: int = Field(20, ge=1)
     """A query with fewer scored documents is dropped."""
     outscored: Literal["drop", "relabel"] = "drop"

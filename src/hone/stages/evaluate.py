@@ -305,7 +305,7 @@ def measure_rows(result: Result, system: str) -> pa.Table:
 
 def write_findings(findings: Findings, folder: Path) -> None:
     """metrics.json for programs, findings.json, from which the report is drawn, and the report as it is before the
-    verdict and without what earlier stages tell, for a run that ends here."""
+    verdict and without the history of earlier stages, for a run that ends here."""
     (folder / "metrics.json").write_text(findings.metrics_json(), "utf-8")
     (folder / "findings.json").write_bytes(findings.to_json())
     write_report(findings, folder)

@@ -62,11 +62,11 @@ class Config(StageConfig):
     bm25_weight: float = Field(default=1.0, gt=0)
     """BM25's share in reciprocal rank fusion."""
     first_rank: int = Field(default=1, ge=1)
-    """Documents ranked before this are left out, the source excepted, and are no negatives in training either: the
+    """Documents ranked before this are left out, the source excepted, and are not negatives in training either: the
     nearest may be unmarked answers."""
     positive_margin: float = Field(default=0.0, ge=0, le=1)
     """Documents whose cosine with the query is above this share of the source's are left out as likely answers (0.95
-    is usual), and are no negatives in training either; 0 leaves out none. Queries without a source keep all."""
+    is usual), and are not negatives in training either; 0 leaves out none. Queries without a source keep all."""
     near_duplicate: float = Field(default=0.8, ge=0, le=1)
     """A language model's query is dropped if it shares this much of its letter sequences (Jaccard) with another of
     its; 0 drops none. Of queries that read alike, whatever made them, one is kept in any case, people's first."""

@@ -66,7 +66,7 @@ def _place(address: str) -> tuple[str, str]:
     scheme, mark, rest = address.partition("://")
     bucket, _, prefix = rest.partition("/")
     if not mark or scheme != "s3" or not bucket or set(rest) & set("*?$"):
-        raise UserError(f"{address!r} is no place at S3 that a policy can name; write s3://bucket/prefix")
+        raise UserError(f"{address!r} is not a place at S3 that a policy can name; write s3://bucket/prefix")
     return bucket, prefix.strip("/")
 
 

@@ -349,7 +349,7 @@ class S3Store:
             raise TransientError(f"{key} in {self.uri} has {stored} bytes instead of {size} after its upload")
 
     def _pages(self, operation: str, most: str, marks: dict[str, str], prefix: str) -> Iterator[dict[str, Any]]:
-        """All pages of a listing; `marks` names what a page tells and the next request hands back."""
+        """All pages of a listing; `marks` names what a page holds and the next request hands back."""
         given: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix, most: PAGE}
         while True:
             page = self._call(lambda: self._proved(operation, given))

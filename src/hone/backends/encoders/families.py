@@ -24,7 +24,7 @@ class BiEncoder(Settings):
     doc_prefix: str = "auto"
     """Put before every document; auto as above."""
     trust_code: str = ""
-    """A model that brings its own code is run only if this is the sha256 of that code, which the refusal tells."""
+    """A model that brings its own code is run only if this is the sha256 of that code, which the refusal names."""
     max_query_tokens: int = 64
     """Queries are cut to this many tokens."""
     max_doc_tokens: int = 512

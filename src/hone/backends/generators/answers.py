@@ -36,7 +36,7 @@ class Request(Protocol):
 @dataclass(frozen=True)
 class Answer:
     """A sampled text, and what it cost. `cut`: it ended at the limit of new tokens. `cached_tokens` are those of the
-    prompt that the server had computed before. A count that the server does not tell is None. `seconds` and
+    prompt that the server had computed before. A count that the server does not report is None. `seconds` and
     `gpu_seconds` are the answer's share of its batch's."""
 
     text: str

@@ -123,7 +123,7 @@ class OpenAIServer:
 
         def lasting(error: Exception, attempts: int) -> Malformed:
             problem = str(error) if isinstance(error, Malformed) else "no JSON"
-            return Malformed(f"{attempts} answers in a row were no completion: {problem}")
+            return Malformed(f"{attempts} answers in a row were not completions: {problem}")
 
         kinds = (Malformed, json.JSONDecodeError, UnicodeDecodeError)
         return retried(lambda: self._timed(prompt, seed), backoff, *kinds, lasting=lasting)

@@ -1,4 +1,4 @@
-"""What a model folder tells without any weights being loaded: how it counts tokens, and how large it is."""
+"""What is known of a model from its folder without loading any weights: how it counts tokens, and how large it is."""
 
 import json
 import math

@@ -63,7 +63,7 @@ class PairModel:
     pairs_at_once = 4_096
 
     def __init__(self, settings: OneTeacher, folder: Path, token_budget: int) -> None:
-        """Raises UserError if the folder is no model of this kind, or brings code that the settings do not trust."""
+        """Raises UserError if the folder is not a model of this kind, or brings code that the settings do not trust."""
         self.kind, self.settings, self.folder = KINDS[settings.kind], settings, folder
         self.instruction = settings.instruction or self.kind.instruction
         usable_folder(folder, "teacher.model")
@@ -100,7 +100,7 @@ class PairModel:
         """The id of a word that is one token. Raises UserError if it is not, as then the model is of another kind."""
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) != 1 or ids[0] == self.tokenizer.unk_token_id:
-            raise UserError(f"{self.folder} has no token {text!r}: it is no {self.settings.kind} model")
+            raise UserError(f"{self.folder} has no token {text!r}: it is not a {self.settings.kind} model")
         return ids[0]
 
     def _load(self) -> Any:
@@ -111,7 +111,7 @@ class PairModel:
         )
         if loading["missing_keys"]:
             missing = min(loading["missing_keys"])
-            raise UserError(f"the weights in {self.folder} lack {missing}: it is no {self.settings.kind} model")
+            raise UserError(f"the weights in {self.folder} lack {missing}: it is not a {self.settings.kind} model")
         return model.to(self.device).eval()
 
     @torch.no_grad()

@@ -142,7 +142,7 @@ class RerankEndpoint:
         try:
             found: Any = json.loads(answer.data)
         except ValueError as error:
-            raise Malformed("an answer that is no JSON") from error
+            raise Malformed("an answer that is not JSON") from error
         if (
             isinstance(found, dict)
             and not found.get("results")

@@ -101,7 +101,7 @@ class OneTeacher(Settings):
     """yes_no and vllm_yes_no: the model's words for relevant and not relevant, one token each; their log-odds are the
     score."""
     trust_code: str = ""
-    """A model that brings its own code is run only if this is the sha256 of its folder, which the refusal tells."""
+    """A model that brings its own code is run only if this is the sha256 of its folder, which the refusal names."""
     tensor_parallel: Annotated[int, Resource()] = Field(default=1, ge=1)
     """The kinds in vLLM: GPUs over which the model is spread."""
     gpu_memory: Annotated[float, Resource()] = Field(default=0.8, gt=0, le=1)

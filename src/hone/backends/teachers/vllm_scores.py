@@ -31,7 +31,7 @@ class VLLMScores:
     pairs_at_once = 4_096
 
     def __init__(self, settings: OneTeacher, folder: Path, token_budget: int) -> None:
-        """Raises UserError if the folder is no model of this kind, before any weights are read."""
+        """Raises UserError if the folder is not a model of this kind, before any weights are read."""
         import transformers
 
         self.settings, self.folder, self.token_budget = settings, folder, token_budget
@@ -79,7 +79,7 @@ class VLLMScores:
         named = next(iter(self.config.get("architectures") or [""]))
         ending = "ForCausalLM" if self.settings.kind == "vllm_yes_no" else "ForSequenceClassification"
         if not named.endswith(ending):
-            raise UserError(f"{self.folder} holds a {named or 'model without a name'}: it is no {ending[3:]} model")
+            raise UserError(f"{self.folder} holds a {named or 'model without a name'}: it is not a {ending[3:]} model")
         if ending == "ForSequenceClassification":
             return {}
         # The score is the logit of "yes" less that of "no".

@@ -20,7 +20,7 @@ class Example:
     scores: np.ndarray
     """[l] float32 in [0, 1]."""
     likely: tuple[int, ...] = ()
-    """Passages, listed or not, that are no negatives whatever they score: what the query was made from, and what was
+    """Passages, listed or not, that are not negatives whatever they score: what the query was made from, and what was
     left out of its list as a likely answer."""
 
 
@@ -37,7 +37,7 @@ class Batch:
     mask: Tensor
     """[q, l] bool, False where a list is shorter than l."""
     likely: Tensor
-    """[q, m] int64: the places in `texts` of the passages that are no negatives of each query; -1 where the batch does
+    """[q, m] int64: the places in `texts` of the passages that are not negatives of each query; -1 where the batch does
     not hold one, or there is none."""
 
     @property

@@ -110,7 +110,7 @@ class Watch:
 def take_step(
     gradients: Gradients, batch: Batch, state: State, settings: TrainingSettings, rate_factor: float
 ) -> dict[str, float]:
-    """One step of the optimiser; returns the losses before it. Raises UserError if they are no numbers."""
+    """One step of the optimiser; returns the losses before it. Raises UserError if they are not numbers."""
     for group in state.optimiser.param_groups:
         group["lr"] = settings.learning_rate * rate_factor
     losses = gradients.of(batch)

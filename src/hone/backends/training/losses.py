@@ -20,7 +20,7 @@ class Lists:
     similarities [q, p] float: cosine of each query with each distinct passage of the batch;
     slots [q, l] int64: the passage (column) of each list place, the first is the positive;
     teacher [q, l] float in [0, 1]; mask [q, l] bool: False where a list is shorter than l;
-    likely [q, m] int64: passages that are no negatives, whether its list holds them or not; -1 fills up.
+    likely [q, m] int64: passages that are not negatives, whether its list holds them or not; -1 fills up.
     """
 
     similarities: Tensor
@@ -93,7 +93,7 @@ def masked_infonce(similarities: Tensor, positive: Tensor, excluded: Tensor, tau
     """[q]: InfoNCE over every passage of the batch.
 
     similarities [q, p] of each query with each listed passage; positive [q] the column of its positive;
-    excluded [q, p] bool: passages that may be relevant, which are no negatives. The positive itself always counts.
+    excluded [q, p] bool: passages that may be relevant, which are not negatives. The positive itself always counts.
     """
     rows = torch.arange(len(similarities), device=similarities.device)
     excluded = excluded.clone()

@@ -28,7 +28,7 @@ class LossSettings(Settings):
     infonce_tau: float = 0.01
     """Temperature of the cosines in InfoNCE."""
     mask_share: float = 0.6
-    """Passages of a query's own list above this share of its top score are no negatives."""
+    """Passages of a query's own list above this share of its top score are not negatives."""
 
     @model_validator(mode="after")
     def _some_loss(self) -> Self:

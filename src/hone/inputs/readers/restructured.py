@@ -58,8 +58,8 @@ def _tree(source: str, depth: int = 0) -> "nodes.document":
     for message in list(tree.findall(nodes.system_message)):
         block = next((child for child in message.children if isinstance(child, nodes.literal_block)), None)
         unknown = DIRECTIVE.match(block.astext()) if block is not None else None
-        told = _of_unknown(unknown, depth) if unknown and depth < DEEPEST else []
-        message.parent.replace(message, told)
+        instead = _of_unknown(unknown, depth) if unknown and depth < DEEPEST else []
+        message.parent.replace(message, instead)
     for node in list(tree.findall(lambda one: isinstance(one, unseen))):
         if node.parent is not None:
             node.parent.remove(node)

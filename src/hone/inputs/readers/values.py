@@ -48,7 +48,7 @@ def has(row: Mapping[str, Any], field: str) -> bool:
 
 
 def text_of(value: object, where: str, field: str, between: str = " ") -> str:
-    """A value as text; the items of a list are joined. Raises UserError on an object, and on bytes that are no text."""
+    """A value as text, the items of a list joined. Raises UserError on an object, and on bytes that are not text."""
     if value is None:
         return ""
     if isinstance(value, str):

@@ -129,7 +129,7 @@ class ModelAsks:
         )
 
     def _paid(self, found: list[Answer]) -> pa.Array:
-        """Adds answers to what this run cost; what a server does not tell counts as nothing."""
+        """Adds answers to what this run cost; what a server does not report counts as nothing."""
         rows = [vars(answer) for answer in found]
         spent: dict[str, Any] = {key: sum(row[key] or 0 for row in rows) for key in (*answers.TOKENS, "gpu_seconds")}
         spent["model_seconds"] = sum(answer.seconds for answer in found)

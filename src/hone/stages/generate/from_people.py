@@ -86,7 +86,7 @@ class Asked:
         if not self.plain and not isinstance(readers.opener(self.file.suffix), readers.Tables):
             tables = (row.suffixes for row in readers.FORMATS.values() if isinstance(row, readers.Tables))
             kinds = ", ".join((*(() if also else (".txt",)), *(suffix for some in tables for suffix in some)))
-            raise UserError(f"the queries in {self.file} are none of {kinds}; save them as one")
+            raise UserError(f"the queries in {self.file} are in none of {kinds}; save them as one of these")
 
     @property
     def facts(self) -> dict[str, str]:

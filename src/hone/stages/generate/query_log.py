@@ -19,7 +19,7 @@ REMEMBERED = 20_000
 
 @dataclass(frozen=True)
 class QueryLog:
-    """What one pass over a log tells, in 24 bytes per distinct query.
+    """What one pass over a log yields, in 24 bytes per distinct query.
 
     `keys` [n] float64, sorted, are hashes of the comparable queries; `counts` [n] int64 how often each was asked;
     `firsts` [n] int64 its first place in the order of time; `rows` all queries of the log.
@@ -33,7 +33,7 @@ class QueryLog:
     @classmethod
     def read(cls, rows: Iterable[tuple[str, str, Any]], settings: Log) -> "QueryLog":
         """From (where, query, time) in any order; equal times, and none at all, keep the order of the log. Raises
-        UserError naming the line of what is no time."""
+        UserError naming the line of what is not a time."""
         hashes: list[float] = []
         key = lru_cache(REMEMBERED)(_key)
         moments: list[Moment] = []
