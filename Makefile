@@ -8,7 +8,7 @@ LINKS := $(foreach wheel,$(WHEELS),--find-links $(wheel))
 DEMO := build/demo
 ENGINE ?= $(CURDIR)/build/engine
 
-.PHONY: quick test-all demo pictures site derive pins images e2e audit test check clean
+.PHONY: quick style types fast test-all demo pictures site derive pins images e2e audit test check clean
 
 $(BIN)/uv:
 	@command -v $(PYTHON) >/dev/null || (apt-get update -q && apt-get install -qy python3.11 python3.11-venv)
@@ -56,9 +56,16 @@ audit: $(VENV)/.dev ## what the images hold, as CycloneDX, and what is known to 
 	@$(BIN)/python images/audit.py build/audit
 
 quick: $(VENV)/.dev ## style, types, the order of the rooms, and the tests that start no server and no process
+	@$(MAKE) -s -j -O style types fast
+
+style:
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q .
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports
+
+types:
 	@$(BIN)/pyright
+
+fast:
 	@$(BIN)/pytest -m "not slow and not long"
 
 test: SELECTED := -m "not long"
@@ -67,8 +74,7 @@ test: test-all ## style, types and what README promises; without the long attack
 test-all: $(VENV)/.dev ## style, types and all tests, as CI runs them
 	@(command -v chromium && command -v docker-registry) >/dev/null || [ "$$(id -u)" != 0 ] \
 		|| (apt-get update -q && apt-get install -qy chromium docker-registry)
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q .
-	@$(BIN)/pyright
+	@$(MAKE) -s style types
 	@$(BIN)/pytest --durations 25 $(SELECTED)
 
 clean:

@@ -3,11 +3,11 @@
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-import boto3
 import pytest
 from hypothesis import settings
 
@@ -19,6 +19,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test is timed: a busy machine would make it fail.
 settings.register_profile("hone", deadline=None)
 settings.load_profile("hone")
+
+MARK = re.compile(r"^pytestmark = pytest\.mark\.(slow|long)$", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files that `-m` leaves out are not read either: importing all that they need takes longer than a quick test."""
+    if not collection_path.name.startswith("test_"):
+        return None
+    mark = MARK.search(collection_path.read_text("utf-8"))
+    return True if mark and f"not {mark[1]}" in config.option.markexpr else None
 
 
 @pytest.fixture
@@ -54,6 +64,8 @@ def bucket(gateway: Gateway, aws: pytest.MonkeyPatch) -> str:
     aws.setenv("AWS_ENDPOINT_URL", gateway.address)
     aws.setenv("AWS_ACCESS_KEY_ID", gateway.access_key)
     aws.setenv("AWS_SECRET_ACCESS_KEY", gateway.secret_key)
+    import boto3
+
     # Its own session: the default one keeps the keys it saw first, whatever test set them.
     boto3.Session().client("s3", region_name="default").create_bucket(Bucket="runs")
     return "s3://runs"
