@@ -60,7 +60,6 @@ quick: $(VENV)/.dev ## style, types, the order of the rooms, and the tests that 
 
 style:
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q .
-	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports
 
 types:
 	@$(BIN)/pyright

@@ -36,27 +36,37 @@ EDITS: list[tuple[str, str, str, tuple[str, ...]]] = [
 """A file, what is edited in it, and the stages that run again for it with the preset cpu."""
 
 
-@pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the package, from which digests are taken."""
-    root = tmp_path / "hone"
+    root = tmp_path_factory.mktemp("source") / "hone"
     shutil.copytree("src/hone", root, ignore=shutil.ignore_patterns("__pycache__", "data"))
-    monkeypatch.setattr(fingerprint, "ROOT", root)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fingerprint, "ROOT", root)
+        _forget()
+        yield root
     _forget()
-    yield root
-    _forget()
+
+
+@pytest.fixture(scope="module")
+def before(source: Path) -> dict[str, str]:
+    """The digests of the code as it is."""
+    return _digests()
 
 
 @pytest.mark.parametrize(("file", "old", "new", "stages"), EDITS, ids=[f"{row[0]}: {row[2][-18:]}" for row in EDITS])
 def test_an_edit_recomputes_just_the_stages_that_it_shapes(
-    source: Path, file: str, old: str, new: str, stages: tuple[str, ...]
+    source: Path, before: dict[str, str], file: str, old: str, new: str, stages: tuple[str, ...]
 ) -> None:
-    before = _digests()
     text = (source / file).read_text("utf-8")
     assert old in text
     (source / file).write_text(text.replace(old, new, 1), "utf-8")
-    _forget()
-    after = _digests()
+    try:
+        _forget()
+        after = _digests()
+    finally:
+        (source / file).write_text(text, "utf-8")
+        _forget()
     assert tuple(name for name in STAGES if before[name] != after[name]) == stages
 
 
