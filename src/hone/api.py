@@ -74,9 +74,9 @@ class Run:
         """Every measure of every test set, before and after: the columns of `METRICS`. Raises UserError."""
         sets = json.loads((self._folder("evaluate", "findings") / "metrics.json").read_text("utf-8"))["sets"]
         rows = [
-            {"set": name, "measure": measure, "queries": found["queries"], **_figures(values)}
-            for name, found in sets.items()
-            for measure, values in found["measures"].items()
+            {"set": name, "measure": measure, "queries": facts["queries"], **_figures(values)}
+            for name, facts in sets.items()
+            for measure, values in facts["measures"].items()
         ]
         return pa.Table.from_pylist(rows, schema=METRICS)
 
@@ -188,9 +188,9 @@ def plan(
 
 def search(run: str | Run, query: str, store: str = "") -> tuple[list[Hit], list[Hit]]:
     """The ten best documents of the base and of the tuned model of a run. Raises UserError."""
-    found = load(run, store) if isinstance(run, str) else run
+    loaded = load(run, store) if isinstance(run, str) else run
     with named_extras():
-        return top_tens(found.store, found.name, query)
+        return top_tens(loaded.store, loaded.name, query)
 
 
 def evaluate(model: Any, collection: str | Path, split: str = "test") -> Measured:
@@ -212,8 +212,8 @@ def evaluate(model: Any, collection: str | Path, split: str = "test") -> Measure
         for _, row in readers.rows(folder / "corpus.jsonl")
     }
     ids = [query_id for query_id in judgements if query_id in texts]
-    found = _retrieved(model, [texts[query_id] for query_id in ids], docs)
-    runs = [ranking([doc_id for doc_id, _ in hits], [score for _, score in hits], DEPTH).doc_ids for hits in found]
+    retrieved = _retrieved(model, [texts[query_id] for query_id in ids], docs)
+    runs = [ranking([doc_id for doc_id, _ in hits], [score for _, score in hits], DEPTH).doc_ids for hits in retrieved]
     values = effectiveness(runs, [judgements[query_id] for query_id in ids])
     table = pa.table({"query_id": ids, **{name: values[name] for name in MEASURES}})
     return Measured({name: float(np.mean(values[name])) for name in MEASURES}, table)

@@ -127,23 +127,23 @@ def ablate(study: Study, over: Sequence[str], seeds: Sequence[int], hours: float
     """
     started = time.monotonic()
     wanted = [Variant("", FULL), *of_groups(study, over, seeds[0], out, tell)]
-    found: dict[str, dict[int, Outcome]] = {variant.name: {} for variant in wanted}
+    outcomes: dict[str, dict[int, Outcome]] = {variant.name: {} for variant in wanted}
     notes: dict[str, str] = {}
     for seed in seeds:
         for variant in wanted:
             if variant.name in notes:
                 continue
-            if found[FULL].keys() & {seeds[0]} and time.monotonic() - started > 3600 * hours:
+            if outcomes[FULL].keys() & {seeds[0]} and time.monotonic() - started > 3600 * hours:
                 notes.setdefault(variant.name, "not run: the budget was spent")
                 continue
             tell(f"{variant.name}, seed {seed}")
             try:
-                found[variant.name][seed] = _outcome(study, variant, seed)
+                outcomes[variant.name][seed] = _outcome(study, variant, seed)
             except UserError as refusal:
                 if variant.name == FULL:
                     raise
                 notes[variant.name] = f"refused: {refusal}"
-    return table(study, wanted, found, notes, seeds)
+    return table(study, wanted, outcomes, notes, seeds)
 
 
 def of_groups(
@@ -155,20 +155,20 @@ def of_groups(
     if unknown:
         raise UserError(f"--over {unknown[0]}: no such group; choose from {', '.join(GROUPS)} or all")
     chosen = GROUPS if "all" in over else [group for group in GROUPS if group in over]
-    found: list[Variant] = []
+    variants: list[Variant] = []
     for group in chosen:
-        found += of_queries(study, seed, out, tell) if group == "queries" else ()
-        found += [variant for variant in VARIANTS if variant.group == group]
-    return found
+        variants += of_queries(study, seed, out, tell) if group == "queries" else ()
+        variants += [variant for variant in VARIANTS if variant.group == group]
+    return variants
 
 
 def of_queries(study: Study, seed: int, out: Path | None, tell: Tell) -> list[Variant]:
     """Each style alone, and people's queries beside as many synthetic ones, where dev has queries."""
     config = cast(generate.Config, study.checked({}, seed).stages["generate"])
-    found = [Variant("queries", f"style {name} alone", overlay) for name, overlay in _styles(config)]
+    variants = [Variant("queries", f"style {name} alone", overlay) for name, overlay in _styles(config)]
     log = _human_queries(study, seed, out) if out else None
     if log is None:
-        return found
+        return variants
     people = {"generate": {"sources": ["log"], "query_log": str(log), "mix": {}}}
     tell("how many lists people's queries make")
     runs = [study.checked({}, seed), study.checked(people, seed, "-people")]
@@ -176,7 +176,7 @@ def of_queries(study: Study, seed: int, out: Path | None, tell: Tell) -> list[Va
     counts = [int(manifest.facts["lists"].get("train", 0)) for manifest in curated]
     same = {"distill": {"max_lists": min(counts)}}
     return [
-        *found,
+        *variants,
         Variant("queries", f"people's queries, {min(counts):,} lists", settings.overlay(people, same)),
         Variant("queries", f"as many synthetic ones, {min(counts):,} lists", same),
     ]
@@ -241,16 +241,16 @@ def _slug(variant: Variant) -> str:
 
 
 def table(
-    study: Study, wanted: Sequence[Variant], found: Mapping[str, Mapping[int, Outcome]], notes: Mapping[str, str],
+    study: Study, wanted: Sequence[Variant], outcomes: Mapping[str, Mapping[int, Outcome]], notes: Mapping[str, str],
     seeds: Sequence[int],
 ) -> Ablation:  # fmt: skip
     """Every variant against the full recipe. `found` has what each came to with each seed that ran, `notes` why there
     is nothing, or less."""
-    full = found[FULL]
+    full = outcomes[FULL]
     first = next(iter(full.values()))
     rows: list[Row] = []
     for variant in wanted:
-        ran = found[variant.name]
+        ran = outcomes[variant.name]
         row = Row(variant.group or "recipe", variant.name, _written(variant.overlay), note=notes.get(variant.name, ""))
         rows.append(_filled(row, ran, full) if ran else row)
     facts = first.done["evaluate"].facts

@@ -21,7 +21,7 @@ def finished(store: Store, todo: Plan, shard: Shard | None = None) -> Manifest |
     if set(manifest.outputs) != set(stage(todo.stage).WRITES):
         wanted = f"it must hold {', '.join(stage(todo.stage).WRITES)}"
         raise damaged(store, manifest_key(todo, shard or Shard()), wanted)
-    sizes = {found.key: found.size for found in store.objects(todo.prefix)}
+    sizes = {stored.key: stored.size for stored in store.objects(todo.prefix)}
     for key in missing_parts(manifest, sizes):
         raise UserError(f"{key} in {store.uri} is missing or cut short; {remedy(todo.prefix)}")
     return manifest

@@ -52,11 +52,11 @@ def load(folder: Path) -> list[Member]:
     if not files:
         raise UserError(f"{folder} holds no domains; write one YAML file for each, beside {BASE}, which lies below all")
     below = read_yaml(folder / BASE) if (folder / BASE).is_file() else {}
-    found = [_member(path, below) for path in files]
-    twice = [one.name for at, one in enumerate(found) if one.name in {other.name for other in found[:at]}]
+    members = [_member(path, below) for path in files]
+    twice = [one.name for at, one in enumerate(members) if one.name in {other.name for other in members[:at]}]
     if twice:
         raise UserError(f"{folder}: two domains are called {twice[0]}; give each file its own name")
-    return found
+    return members
 
 
 def _member(path: Path, below: dict[str, Any]) -> Member:
@@ -167,7 +167,7 @@ def _metrics(store: Store, done: dict[str, Manifest]) -> dict[str, Any]:
 def _finished(store: Store, done: dict[str, Manifest]) -> float:
     """When the last of its results was written, in seconds since the epoch; 0 if there is none."""
     last = next((done[name] for name in reversed(done)), None)
-    times = [found.modified for found in store.objects(last.prefix)] if last else []
+    times = [stored.modified for stored in store.objects(last.prefix)] if last else []
     return max(times, default=0.0)
 
 

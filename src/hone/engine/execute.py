@@ -98,7 +98,7 @@ def _made(todo: Plan, store: Store, job: Job) -> Manifest:
 
 def _keep_whole(todo: Plan, store: Store, job: Job, manifest: Manifest) -> None:
     """Uploads again what a gc that took this run for dead removed before the manifest said that it is needed."""
-    if missing_parts(manifest, {found.key: found.size for found in store.objects(todo.prefix)}):
+    if missing_parts(manifest, {stored.key: stored.size for stored in store.objects(todo.prefix)}):
         for name in manifest.outputs:
             job.publish(name)
 

@@ -47,5 +47,5 @@ def differing(path: str, before: Any, after: Any) -> list[tuple[str, Any, Any]]:
     if isinstance(before, dict) and isinstance(after, dict):
         old, new = cast(dict[str, Any], before), cast(dict[str, Any], after)
         keys = sorted({*old, *new})
-        return [found for key in keys for found in differing(f"{path}.{key}", old.get(key), new.get(key))]
+        return [change for key in keys for change in differing(f"{path}.{key}", old.get(key), new.get(key))]
     return [] if before == after else [(path.lstrip("."), before, after)]

@@ -68,26 +68,26 @@ def _read(name: str) -> _Module:
 
 def _imported(tree: ast.Module) -> tuple[str, ...]:
     """The modules that a module imports, also by the doors of backends."""
-    found: set[str] = set()
+    names: set[str] = set()
     doors: dict[str, str] = {}
     nodes = list(ast.walk(tree))
     for node in nodes:
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names if alias.name.startswith("hone."))
+            names.update(alias.name for alias in node.names if alias.name.startswith("hone."))
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "hone":
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 if _file(inner) is None:
-                    found.add(node.module)
+                    names.add(node.module)
                 elif _door(inner):
                     doors[alias.asname or alias.name] = inner
                 else:
-                    found.add(inner)
+                    names.add(inner)
     for node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in doors:
             door = doors[node.value.id]
-            found.add(_door(door)[node.attr])
-    return tuple(sorted(found))
+            names.add(_door(door)[node.attr])
+    return tuple(sorted(names))
 
 
 @cache
@@ -97,12 +97,12 @@ def _door(package: str) -> dict[str, str]:
     stub = file.with_suffix(".pyi") if file else None
     if stub is None or not stub.is_file():
         return {}
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for node in ast.walk(ast.parse(stub.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                found[alias.name] = f"{package}.{node.module or alias.name}"
-    return found
+                sources[alias.name] = f"{package}.{node.module or alias.name}"
+    return sources
 
 
 def _say(node: object, lines: list[str]) -> None:

@@ -62,10 +62,10 @@ class Sample:
     notes: tuple[str, ...]
 
     @classmethod
-    def draw(cls, config: prepare.Config, found: readers.Layout, fields: readers.Fields, seed: int) -> "Sample":
+    def draw(cls, config: prepare.Config, layout: readers.Layout, fields: readers.Fields, seed: int) -> "Sample":
         """One pass over the corpus as it lies there."""
         count = 0
-        corpus = _corpus(config, found, fields)
+        corpus = _corpus(config, layout, fields)
 
         def texts() -> Iterator[tuple[float, str, str]]:
             nonlocal count
@@ -75,7 +75,7 @@ class Sample:
 
         chosen = heapq.nsmallest(SAMPLE, texts())
         if not chosen:
-            raise UserError(f"{found.root} holds no documents; there is nothing to forecast")
+            raise UserError(f"{layout.root} holds no documents; there is nothing to forecast")
         return cls(count, tuple((doc_id, text) for _, doc_id, text in chosen), tuple(corpus.said()))
 
     def mean(self, size: Callable[[str], float]) -> float:
@@ -89,9 +89,9 @@ def corpus_texts(config: prepare.Config, corpus: Path) -> Iterator[tuple[str, st
     yield from _texts(config, _corpus(config, readers.layout(corpus, config.format), fields))
 
 
-def _corpus(config: prepare.Config, found: readers.Layout, fields: readers.Fields) -> readers.Corpus:
+def _corpus(config: prepare.Config, layout: readers.Layout, fields: readers.Fields) -> readers.Corpus:
     chunking = Chunking(config.chunk_words, config.overlap_words, config.max_chars)
-    return readers.Corpus(found, fields, chunking, config.dialect)
+    return readers.Corpus(layout, fields, chunking, config.dialect)
 
 
 def _texts(config: prepare.Config, corpus: readers.Corpus) -> Iterator[tuple[str, str]]:
@@ -115,11 +115,11 @@ def forecast(settings: RunSettings, store: Store, device: str, per_hour: float, 
     planner = Planner(settings, before, scratch)
     works = planner.works()
     name = settings.name if before else last_run(store)
-    found = rates(before or (record.results(store, name) if name else {}), name, settings)
-    rows = tuple(priced(work, DEVICES[device], found, per_hour) for work in works)
+    rates_of = rates(before or (record.results(store, name) if name else {}), name, settings)
+    rows = tuple(priced(work, DEVICES[device], rates_of, per_hour) for work in works)
     if any(row.source == "estimate" for row in rows):
         planner.notes.append(DEVICES[device].assumed)
-    if any(row.stage in found for row in rows):
+    if any(row.stage in rates_of for row in rows):
         planner.notes.append(
             f"times that rest on a run are of the machine it ran on, not of one {DEVICES[device].name}"
         )
@@ -128,7 +128,7 @@ def forecast(settings: RunSettings, store: Store, device: str, per_hour: float, 
 
 def last_run(store: Store) -> str:
     """The name of the run that was noted last, empty if there is none."""
-    newest = max(store.objects("runs"), key=lambda found: found.modified, default=None)
+    newest = max(store.objects("runs"), key=lambda one: one.modified, default=None)
     return PurePosixPath(newest.key).stem if newest else ""
 
 
@@ -185,8 +185,8 @@ class Planner:
         tokens = 0.0
         for one in distinct(sets):
             plain = prepare.Config.model_validate({"corpus": one.folder})
-            found = readers.layout(self.fetch(one.folder))
-            sample = Sample.draw(plain, found, readers.usual_fields(found), self.generate.seed)
+            layout = readers.layout(self.fetch(one.folder))
+            sample = Sample.draw(plain, layout, readers.usual_fields(layout), self.generate.seed)
             tokens += sample.docs * self.tokens_of_a_doc(sample)
         return tokens
 
@@ -196,11 +196,11 @@ class Planner:
 
     def kept(self, stage: str, table: str) -> float:
         """The share that a stage of the earlier run kept; all, as a bound, without one."""
-        found = self.before.get(stage)
-        if found is None:
+        manifest = self.before.get(stage)
+        if manifest is None:
             self.notes.append(f"bound: {stage} drops nothing")
             return 1.0
-        rows, lost = (found.outputs[name].rows for name in (table, f"dropped_by_{stage}"))
+        rows, lost = (manifest.outputs[name].rows for name in (table, f"dropped_by_{stage}"))
         return rows / max(1, rows + lost)
 
     def works(self) -> list[Work]:

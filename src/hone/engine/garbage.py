@@ -43,7 +43,7 @@ class Garbage:
 
 def runs(store: Store) -> list[str]:
     """The names of all runs, sorted."""
-    keys = [found.key for found in store.objects(RUNS)]
+    keys = [stored.key for stored in store.objects(RUNS)]
     return [key.removeprefix(f"{RUNS}/").removesuffix(".json") for key in keys if key.endswith(".json")]
 
 
@@ -106,7 +106,7 @@ class _Look:
             marked = {prefix for key in lately for prefix in leases.prefixes_of(self.store, key)}
             recorded = {prefix for name in runs(self.store) for prefix in record.needed(self.store, name)}
             served = (registry.current(self.store, domain) for domain in registry.domains(self.store))
-            tested = {found.tests for found in served if found and found.tests}
+            tested = {release.tests for release in served if release and release.tests}
             self.used = self._with_sources({*self.held, *marked, *recorded, *tested})
 
     def everything(self) -> Iterator[Garbage]:
@@ -204,8 +204,8 @@ def _prefix(key: str) -> str:
     return "/".join(place[:2]) if whole else ""
 
 
-def _grouped(found: Iterable[Garbage]) -> dict[str, list[Garbage]]:
+def _grouped(garbage: Iterable[Garbage]) -> dict[str, list[Garbage]]:
     groups: dict[str, list[Garbage]] = {}
-    for one in found:
+    for one in garbage:
         groups.setdefault(_prefix(one.found.key), []).append(one)
     return groups

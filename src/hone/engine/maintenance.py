@@ -49,10 +49,10 @@ def repair(store: Store, name: str) -> Iterator[tuple[str, str]]:
     """Repairs a run, or one result, stage by stage; yields each prefix with what was done. Raises UserError."""
     with about(run=name):
         for prefix in prefixes_of(store, name):
-            found = flaws(store, prefix)
-            outcome = _mended(store, prefix) if found else "whole"
-            if found:
-                log.info("repaired", result=prefix, outcome=outcome, flaws=len(found))
+            faults = flaws(store, prefix)
+            outcome = _mended(store, prefix) if faults else "whole"
+            if faults:
+                log.info("repaired", result=prefix, outcome=outcome, flaws=len(faults))
             yield prefix, outcome
 
 

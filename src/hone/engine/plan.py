@@ -24,23 +24,23 @@ def plan(name: str, config: StageConfig, inputs: Mapping[str, Manifest], scratch
         raise UserError(f"{name} reads {', '.join(missing)}: run the stages before it first")
     chosen = {table: inputs[table] for table in module.READS if table in inputs}
     corpora = set(marked(config, CorpusMark))
-    found: dict[str, str] = {}
+    contents: dict[str, str] = {}
     for reference in marked(config, SourceMark):
         path = references.local_path(reference, scratch)
         read = readers.layout(path, _format(config, reference)) if reference in corpora else None
-        found[reference] = references.corpus_digest(read) if read else references.content_digest(path)
+        contents[reference] = references.corpus_digest(read) if read else references.content_digest(path)
     for reference in marked(config, ModelMark):
         model_folder.check(references.local_path(reference, scratch))
     shaping: dict[str, object] = {
         "stage": name,
         "code": code_digest(name, config),
         "schema": {output: str(_schema(output)) for output in module.WRITES},
-        "config": identity(config, found),
+        "config": identity(config, contents),
         "inputs": {table: manifest.outputs[table].digest for table, manifest in chosen.items()},
     }
     if config.reads_history:
         shaping["history"] = sorted({manifest.history for manifest in chosen.values()})
-    return Plan(name, config, chosen, found, digest_of(shaping)[:16])
+    return Plan(name, config, chosen, contents, digest_of(shaping)[:16])
 
 
 def _format(config: StageConfig, reference: str) -> readers.Format:

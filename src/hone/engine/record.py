@@ -80,12 +80,12 @@ def results(store: Store, run_name: str) -> dict[str, Manifest]:
     prefixes = recorded(store, run_name)
     if not prefixes:
         raise UserError(f"there is no run called {run_name!r} in {store.uri}; `hone run` makes one")
-    found: dict[str, Manifest] = {}
+    done: dict[str, Manifest] = {}
     for name in STAGES:
         manifest = _loaded(store, prefixes.get(name))
-        if manifest and _follows(manifest, {name: one.prefix for name, one in found.items()}):
-            found[name] = manifest
-    return found
+        if manifest and _follows(manifest, {name: one.prefix for name, one in done.items()}):
+            done[name] = manifest
+    return done
 
 
 def _follows(manifest: Manifest, kept: Mapping[str, str]) -> bool:
@@ -109,12 +109,12 @@ def _loaded(store: Store, prefix: str | None) -> Manifest | None:
 
 def _known(store: Store, run_name: str) -> dict[str, Any]:
     try:
-        found = read_sealed(store, _record_key(run_name))
+        record = read_sealed(store, _record_key(run_name))
     except SealError as error:
         raise _damaged(store, run_name, str(error)) from error
-    if found is None:
+    if record is None:
         return {"stages": {}, "at": "", "before": {}}
-    known = found if "stages" in found else {"stages": found, "at": "", "before": {}}
+    known = record if "stages" in record else {"stages": record, "at": "", "before": {}}
     for name, prefix in known["stages"].items() if isinstance(known["stages"], dict) else (("stages", None),):
         if not isinstance(prefix, str) or not re.fullmatch(rf"{re.escape(name)}/[0-9a-f]{{16}}", prefix):
             raise _damaged(store, run_name, f"{name[:40]!r} is not a result")

@@ -100,10 +100,10 @@ def _look_for_sources(settings: RunSettings, last: str) -> None:
     stage."""
     for name in _until(last):
         here = [one for one in marked(settings.stages[name], SourceMark) if not is_remote(one)]
-        found = {reference: local_path(reference, Path()) for reference in here}
+        paths = {reference: local_path(reference, Path()) for reference in here}
         for reference in marked(settings.stages[name], ModelMark):
-            if reference in found:
-                model_folder.check(found[reference])
+            if reference in paths:
+                model_folder.check(paths[reference])
 
 
 def _refuse_without_queries(name: str, inputs: Mapping[str, Manifest]) -> None:

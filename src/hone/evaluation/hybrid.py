@@ -19,11 +19,11 @@ def fused(dense: Ranking, lexical: Ranking, depth: int, weight: float | None = N
     each list's scaled to [0, 1]."""
     ids = sorted({*dense.doc_ids, *lexical.doc_ids})
     places = {doc_id: place for place, doc_id in enumerate(ids)}
-    found = [[places[doc_id] for doc_id in of.doc_ids] for of in (dense, lexical)]
+    rankings = [[places[doc_id] for doc_id in of.doc_ids] for of in (dense, lexical)]
     if weight is None:
-        pairs = reciprocal_rank_fusion(found, RRF_K)
+        pairs = reciprocal_rank_fusion(rankings, RRF_K)
     else:
-        pairs = min_max_sum(found, [dense.scores, lexical.scores], [1 - weight, weight])
+        pairs = min_max_sum(rankings, [dense.scores, lexical.scores], [1 - weight, weight])
     ordered = trec_order([ids[place] for place, _ in pairs], [score for _, score in pairs])
     return Ranking(ordered[0][:depth], ordered[1][:depth])
 

@@ -47,8 +47,8 @@ def ndcg(gains: np.ndarray, ideal: np.ndarray) -> np.ndarray:
 
 def recall(gains: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Recall@100 from gains [q, k] and the number of relevant documents [q]; 0 if there are none."""
-    found = (gains[:, :DEEP] > 0).sum(axis=1).astype(np.float64)
-    return np.divide(found, relevant, out=np.zeros_like(relevant), where=relevant > 0)
+    hits = (gains[:, :DEEP] > 0).sum(axis=1).astype(np.float64)
+    return np.divide(hits, relevant, out=np.zeros_like(relevant), where=relevant > 0)
 
 
 def reciprocal_rank(gains: np.ndarray) -> np.ndarray:
@@ -75,8 +75,8 @@ def _dcg(gains: np.ndarray) -> np.ndarray:
 def _gains(rankings: Sequence[Sequence[str]], judgements: Sequence[Mapping[str, int]]) -> np.ndarray:
     gains = np.zeros((len(judgements), DEEP))
     for row, (ranking, judged) in enumerate(zip(rankings, judgements, strict=True)):
-        found = [max(0, judged.get(doc_id, 0)) for doc_id in ranking[:DEEP]]
-        gains[row, : len(found)] = found
+        gained = [max(0, judged.get(doc_id, 0)) for doc_id in ranking[:DEEP]]
+        gains[row, : len(gained)] = gained
     return gains
 
 

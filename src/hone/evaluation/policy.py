@@ -114,7 +114,7 @@ def decide(evidence: Evidence, policy: Policy) -> tuple[str, list[Criterion]]:
 
 def sets_of(metrics: Mapping[str, Any], role: str) -> dict[str, Any]:
     """The measured sets of one role: domain, dev or guard."""
-    return {name: found for name, found in metrics["sets"].items() if found["role"] == role}
+    return {name: facts for name, facts in metrics["sets"].items() if facts["role"] == role}
 
 
 def _gains(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criterion]:
@@ -125,22 +125,22 @@ def _gains(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criterion]:
         none = "there are no judged queries"
         least = 100 * policy.min_gain
         yield Criterion(f"gain in {PRIMARY}", "not measured", least, "hold", none, "at least", "points")
-    for name, found in measured.items():
-        values = found["measures"][PRIMARY]
+    for name, facts in measured.items():
+        values = facts["measures"][PRIMARY]
         delta, p = values["delta"], values["p_value"]
         low = "reject" if delta < 0 and p <= policy.max_p else "hold"
         gained = _pass(delta >= policy.min_gain, low)
         yield Criterion(
             f"gain in {PRIMARY} on {name}", 100 * delta, 100 * policy.min_gain, gained, searched, "at least", "points"
         )
-        yield Criterion(f"p-value on {name}", p, policy.max_p, _pass(p <= policy.max_p), _detectable(found), "at most")
+        yield Criterion(f"p-value on {name}", p, policy.max_p, _pass(p <= policy.max_p), _detectable(facts), "at most")
 
 
 def _beside_free(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criterion]:
     """What a user could have without any training must not be better."""
-    for name, found in (sets_of(metrics, "domain") or sets_of(metrics, "dev")).items():
+    for name, facts in (sets_of(metrics, "domain") or sets_of(metrics, "dev")).items():
         asked = policy.beat == "free"
-        title, free = f"best without training on {name}", found["free"]
+        title, free = f"best without training on {name}", facts["free"]
         if free is None:
             note = "evaluate.lexical: false leaves out BM25" if asked else ""
             yield Criterion(title, "not measured", "not better", _pass(not asked), note)
@@ -154,8 +154,8 @@ def _beside_free(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criteri
 
 
 def _guards(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Criterion]:
-    for name, found in sets_of(metrics, "guard").items():
-        low, high = found["measures"][PRIMARY]["ci95"]
+    for name, facts in sets_of(metrics, "guard").items():
+        low, high = facts["measures"][PRIMARY]["ci95"]
         outcome = _pass(low >= -policy.guard_margin, "reject" if high < -policy.guard_margin else "hold")
         note = f"95% interval {shown(100 * low, 'points')} to {shown(100 * high, 'points')}"
         margin = -100 * policy.guard_margin
@@ -168,8 +168,8 @@ def _beside_published(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Cr
         return
     dev = {} if sets_of(metrics, "domain") else sets_of(metrics, "dev")
     last = sets_of(metrics, "last")
-    for name, found in (sets_of(metrics, "domain") | dev | sets_of(metrics, "guard") | last).items():
-        low, high = found["published"]["ci95"]
+    for name, facts in (sets_of(metrics, "domain") | dev | sets_of(metrics, "guard") | last).items():
+        low, high = facts["published"]["ci95"]
         outcome = _pass(low >= -policy.published_margin, "reject" if high < -policy.published_margin else "hold")
         note = f"95% interval {shown(100 * low, 'points')} to {shown(100 * high, 'points')} against the published model"
         title = f"{name} not forgotten" if name in last else f"{name} no worse than published"
@@ -181,8 +181,8 @@ def _beside_published(metrics: Mapping[str, Any], policy: Policy) -> Iterator[Cr
 
 def _independent(metrics: Mapping[str, Any], policy: Policy) -> Criterion:
     measured = sets_of(metrics, "domain")
-    synthetic = any(found["synthetic"] for found in measured.values())
-    by_model = any(found["judged_by"] == "model" for found in measured.values())
+    synthetic = any(facts["synthetic"] for facts in measured.values())
+    by_model = any(facts["judged_by"] == "model" for facts in measured.values())
     kind = "synthetic" if synthetic else "judged by a model" if by_model else "human"
     value = kind if measured else "dev" if metrics["sets"] else "none"
     refused = {"dev": policy.test_split, "human": False, "none": True}
@@ -194,13 +194,13 @@ def _independent(metrics: Mapping[str, Any], policy: Policy) -> Criterion:
 def _documents(metrics: Mapping[str, Any]) -> Iterator[Criterion]:
     """What was kept out of training, and what of the judged documents cannot be found: named, never held against a
     model, since either is the same before and after."""
-    for name, found in sets_of(metrics, "domain").items():
-        if found["held_out"]:
-            note = QUERIES_ONLY if found["held_out"] == "queries" else ""
+    for name, facts in sets_of(metrics, "domain").items():
+        if facts["held_out"]:
+            note = QUERIES_ONLY if facts["held_out"] == "queries" else ""
             value = {"queries": "the queries", "documents": "the queries and the documents that answer them"}
-            yield Criterion(f"kept out of training of {name}", value[found["held_out"]], "any", "pass", note)
-        if found["judged_docs_dropped"]:
-            value = f"{found['judged_docs_dropped']:,} of {found['judged_docs']:,}"
+            yield Criterion(f"kept out of training of {name}", value[facts["held_out"]], "any", "pass", note)
+        if facts["judged_docs_dropped"]:
+            value = f"{facts['judged_docs_dropped']:,} of {facts['judged_docs']:,}"
             note = "they count as relevant, and no system can find them"
             yield Criterion(f"judged documents dropped of {name}", value, "any", "pass", note)
 
@@ -267,13 +267,13 @@ def _pass(passed: bool, otherwise: Outcome = "hold") -> Outcome:
     return "pass" if passed else otherwise
 
 
-def _detectable(found: Mapping[str, Any]) -> str:
-    effect = found["minimal_detectable_effect"]
+def _detectable(facts: Mapping[str, Any]) -> str:
+    effect = facts["minimal_detectable_effect"]
     if effect is None:
         return "a single query shows nothing"
     if effect == 0:
         return "no query changed"
-    return f"with {found['queries']:,} queries a gain under {100 * effect:.1f} points cannot be seen"
+    return f"with {facts['queries']:,} queries a gain under {100 * effect:.1f} points cannot be seen"
 
 
 def reasons(criteria: Sequence[Criterion]) -> list[str]:
@@ -296,5 +296,5 @@ def shown(value: float | str, unit: str = "") -> str:
 
 def read_verdict(text: str) -> tuple[dict[str, Any], list[Criterion]]:
     """verdict.json, and its criteria as they were judged."""
-    found: dict[str, Any] = json.loads(text)
-    return found, [Criterion(**row) for row in found["criteria"]]
+    verdict: dict[str, Any] = json.loads(text)
+    return verdict, [Criterion(**row) for row in verdict["criteria"]]

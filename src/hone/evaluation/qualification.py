@@ -96,12 +96,12 @@ def cross_fitted(choices: np.ndarray) -> np.ndarray:
     measured with: the queries are halved at random, each half is measured with what the other half chose, and so on a
     hundred times, of which this is the mean: repeated two-fold cross-validation.
     """
-    random, found = np.random.default_rng(SEED), np.zeros(choices.shape[1])
+    random, reached = np.random.default_rng(SEED), np.zeros(choices.shape[1])
     for _ in range(HALVINGS):
         halves = np.array_split(random.permutation(choices.shape[1]), 2)
         for chosen_by, measured in (halves, halves[::-1]):
-            found[measured] += choices[choices[:, chosen_by].sum(axis=1).argmax(), measured]
-    return found / HALVINGS
+            reached[measured] += choices[choices[:, chosen_by].sum(axis=1).argmax(), measured]
+    return reached / HALVINGS
 
 
 def flaw_of(scores: Sequence[np.ndarray]) -> str:

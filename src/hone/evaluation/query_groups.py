@@ -31,8 +31,8 @@ GROUPINGS: Mapping[str, Callable[[str], str]] = {"style": style_of, "length": le
 
 def grouped(texts: Sequence[str], by: str) -> dict[str, list[int]]:
     """Group to the positions of its queries, groups in alphabetical order, lengths by number."""
-    found: dict[str, list[int]] = {}
+    groups: dict[str, list[int]] = {}
     for at, text in enumerate(texts):
-        found.setdefault(GROUPINGS[by](text), []).append(at)
+        groups.setdefault(GROUPINGS[by](text), []).append(at)
     order = [name for _, name in LENGTHS] + [LONGEST]
-    return dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else item[0]))
+    return dict(sorted(groups.items(), key=lambda item: order.index(item[0]) if item[0] in order else item[0]))

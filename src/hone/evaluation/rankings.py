@@ -40,7 +40,7 @@ class Result:
     @cached_property
     def values(self) -> Values:
         """System to measure to values [q], nan where a system was not asked."""
-        return {system: self._measured(found) for system, found in self.answers.items()}
+        return {system: self._measured(answers) for system, answers in self.answers.items()}
 
     def measured(self) -> Measured:
         """The set as the summary wants it."""
@@ -53,8 +53,8 @@ class Result:
     def _documents(self) -> dict[str, Any]:
         """How many documents are judged and how many of them are not in what is searched; for the corpus itself, the
         test design: whether training went without the test queries alone or without the relevant documents too."""
-        judged = {doc_id for found in self.judged.judgements for doc_id in found}
-        relevant = {doc_id for found in self.judged.judgements for doc_id, grade in found.items() if grade > 0}
+        judged = {doc_id for grades in self.judged.judgements for doc_id in grades}
+        relevant = {doc_id for grades in self.judged.judgements for doc_id, grade in grades.items() if grade > 0}
         there = trained_on = 0
         for batch in self.judged.docs.batches(["doc_id", "held_out"]):
             for doc_id, held_out in zip(*(column.to_pylist() for column in batch.columns), strict=True):
@@ -63,9 +63,9 @@ class Result:
         design = "" if not self.judged.own else "queries" if trained_on else "documents"
         return dict(zip(DOCUMENT_FACTS, (len(judged), len(judged) - there, design), strict=True))
 
-    def _measured(self, found: Mapping[int, Ranking]) -> dict[str, np.ndarray]:
-        asked = sorted(found)
-        values = effectiveness([found[at].doc_ids for at in asked], [self.judged.judgements[at] for at in asked])
+    def _measured(self, answers: Mapping[int, Ranking]) -> dict[str, np.ndarray]:
+        asked = sorted(answers)
+        values = effectiveness([answers[at].doc_ids for at in asked], [self.judged.judgements[at] for at in asked])
         whole = {name: np.full(len(self.judged.ids), np.nan) for name in values}
         for name, column in values.items():
             whole[name][asked] = column
@@ -98,8 +98,8 @@ def by_set(judged: Judged, answers: Answers, opinions: Mapping[int, Ranking]) ->
     for name in judged.roles:
         places = judged.of(name)
         parts = {
-            system: {new: found[old] for new, old in enumerate(places) if old in found}
-            for system, found in answers.items()
+            system: {new: rankings[old] for new, old in enumerate(places) if old in rankings}
+            for system, rankings in answers.items()
         }
         own = replace(
             judged,

@@ -61,23 +61,23 @@ class Draws:
 
 def summarise(sets: Sequence[Measured], models: Mapping[str, Any], draws: Draws, way: Way = "dense") -> dict[str, Any]:
     """The figures of the set that the finding rests on, and those of all sets, searched in the declared way."""
-    found = {tested.name: compare_set(tested, draws, way) for tested in sets}
+    compared = {tested.name: compare_set(tested, draws, way) for tested in sets}
     head = {"search_as": way, "queries": 0, "split": "", "synthetic": False, "significant": False}
-    if not found:
+    if not compared:
         return {**head, "sets": {}, "models": {}}
-    adjust(found)
+    adjust(compared)
     name = main_set(sets)
-    main = found[name]["measures"]
+    main = compared[name]["measures"]
     return {
         **head,
         **{key: {measure: main[measure][key] for measure in MEASURES} for key in ("base", "tuned", "delta")},
         "p_value": main[PRIMARY]["p_value"],
         "ci95": main[PRIMARY]["ci95"],
-        "queries": found[name]["queries"],
+        "queries": compared[name]["queries"],
         "split": name,
-        "synthetic": found[name]["synthetic"],
+        "synthetic": compared[name]["synthetic"],
         "significant": main[PRIMARY]["p_value"] <= ALPHA,
-        "sets": found,
+        "sets": compared,
         "models": dict(models),
     }
 
@@ -123,10 +123,10 @@ def free_alternative(values: Values, way: Way, draws: Draws) -> dict[str, Any] |
     if there == ["base"] or SIDES[way][1] not in values:
         return None
     best = max(there, key=lambda name: values[name][PRIMARY].mean())
-    found: dict[str, Any] = {"best": best, **_of_two(values, best, SIDES[way][1], draws)}
+    facts: dict[str, Any] = {"best": best, **_of_two(values, best, SIDES[way][1], draws)}
     if way == "dense" and all(name in values for name in SIDES["hybrid"]):
-        found["hybrid"] = _of_two(values, *SIDES["hybrid"], draws)
-    return found
+        facts["hybrid"] = _of_two(values, *SIDES["hybrid"], draws)
+    return facts
 
 
 def _beside_published(values: Values, way: Way, draws: Draws) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def ceiling(values: Values) -> dict[str, Any] | None:
 
 def adjust(sets: Mapping[str, dict[str, Any]]) -> None:
     """Adds p_holm to every comparison: its p-value among those of all sets and measures."""
-    every = [values for found in sets.values() for values in found["measures"].values()]
+    every = [values for facts in sets.values() for values in facts["measures"].values()]
     for values, adjusted in zip(every, holm([values["p_value"] for values in every]), strict=True):
         values["p_holm"] = adjusted
 

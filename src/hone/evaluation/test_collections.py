@@ -111,8 +111,8 @@ def read_judged(
     if own.ids:
         yield replace(themselves(own, same_ids), judged_by=judged_by)
     for other in distinct(others):
-        found = themselves(read_collection(other, other.role, job), same_ids)
-        yield replace(found, judged_by=other.judged_by)
+        collection = themselves(read_collection(other, other.role, job), same_ids)
+        yield replace(collection, judged_by=other.judged_by)
 
 
 def themselves(judged: Judged, same_ids: SameIds = "same text") -> Judged:
@@ -170,14 +170,14 @@ def last_tests(job: Job, prefix: str, same_ids: SameIds = "same text") -> Iterat
     if last is None:
         return
     rows = {name: _rows_of(last, name, job) for name in ("judged_queries", "qrels")}
-    found, now = _own(job.table("docs"), *rows.values()), _own(job.table("docs"), *_judged_now(job))
-    there = {doc_id for batch in found.docs.batches(["doc_id"]) for doc_id in batch[0].to_pylist()}
-    chosen = [at for at in found.of("test") if any(grade and d in there for d, grade in found.judgements[at].items())]
-    if not chosen or _asked(found, found.of("test")) == _asked(now, now.of("test")):
+    before, now = _own(job.table("docs"), *rows.values()), _own(job.table("docs"), *_judged_now(job))
+    there = {doc_id for batch in before.docs.batches(["doc_id"]) for doc_id in batch[0].to_pylist()}
+    chosen = [at for at in before.of("test") if any(grade and d in there for d, grade in before.judgements[at].items())]
+    if not chosen or _asked(before, before.of("test")) == _asked(now, now.of("test")):
         return
-    ids, texts = ([column[at] for at in chosen] for column in (found.ids, found.texts))
-    judged = [found.judgements[at] for at in chosen]
-    yield themselves(Judged(found.docs, {LAST: "last"}, ids, texts, [LAST] * len(ids), judged, own=False), same_ids)
+    ids, texts = ([column[at] for at in chosen] for column in (before.ids, before.texts))
+    judged = [before.judgements[at] for at in chosen]
+    yield themselves(Judged(before.docs, {LAST: "last"}, ids, texts, [LAST] * len(ids), judged, own=False), same_ids)
 
 
 def _asked(judged: Judged, places: Sequence[int]) -> dict[str, tuple[str, dict[str, int]]]:
@@ -217,14 +217,16 @@ class Answered:
     @property
     def relevant_texts(self) -> Iterator[str]:
         """The body of each document that is judged relevant."""
-        wanted = {doc_id for found in self.judgements.values() for doc_id, relevance in found.items() if relevance > 0}
+        wanted = {
+            doc_id for grades in self.judgements.values() for doc_id, relevance in grades.items() if relevance > 0
+        }
         yield from (text for doc_id, _, text in _documents(self.found) if doc_id in wanted)
 
 
-def _documents(found: readers.Layout) -> Iterator[tuple[str, str, str]]:
+def _documents(layout: readers.Layout) -> Iterator[tuple[str, str, str]]:
     """Id, title and text of every document of a collection."""
-    fields = readers.usual_fields(found)
-    for where, row in readers.Corpus(found, fields).documents():
+    fields = readers.usual_fields(layout)
+    for where, row in readers.Corpus(layout, fields).documents():
         doc_id, title, text = readers.document(where, row, fields)
         yield doc_id, flat(title), flat(text)
 
@@ -232,24 +234,24 @@ def _documents(found: readers.Layout) -> Iterator[tuple[str, str, str]]:
 def read_set(wanted: Collection, job: Job) -> Answered:
     """A collection without its documents. Judgements of queries that are not there are left out. Raises UserError
     naming what it lacks."""
-    found = readers.layout(job.source(wanted.folder))
-    files, here = found.qrels.get(wanted.split, ()), f"{wanted.setting}: {wanted.name}: {found.root}"
+    layout = readers.layout(job.source(wanted.folder))
+    files, here = layout.qrels.get(wanted.split, ()), f"{wanted.setting}: {wanted.name}: {layout.root}"
     if not files:
-        there = ", ".join(found.qrels) or "none"
+        there = ", ".join(layout.qrels) or "none"
         raise UserError(f"{here} holds no judgements called {wanted.split!r}, but {there}; correct folder or split")
-    if not found.queries:
+    if not layout.queries:
         raise UserError(f"{here} holds no queries, such as queries.jsonl; correct folder")
     judgements: dict[str, dict[str, int]] = defaultdict(dict)
     for file in files:
         for _, query_id, doc_id, relevance in readers.qrels(file):
             judgements[query_id][doc_id] = relevance
-    texts = {query_id: text for _, query_id, text in readers.queries(found.queries) if text and query_id in judgements}
+    texts = {query_id: text for _, query_id, text in readers.queries(layout.queries) if text and query_id in judgements}
     if not texts:
         fault = f"unknown query {next(iter(judgements))!r}, as all others" if judgements else "no judgements"
         raise UserError(f"{wanted.setting}: {wanted.name}: {files[0]}: {fault}; correct the queries or the judgements")
     if absent := len(judgements) - len(texts):
         job.facts[f"absent of {wanted.name}"] = {"queries": absent}
-    return Answered(found, texts, {query_id: judgements[query_id] for query_id in texts})
+    return Answered(layout, texts, {query_id: judgements[query_id] for query_id in texts})
 
 
 def test_queries(job: Job, others: Iterable[Collection]) -> Set[str]:
@@ -266,27 +268,33 @@ def test_queries(job: Job, others: Iterable[Collection]) -> Set[str]:
 def relevant_elsewhere(others: Iterable[Collection], job: Job, max_chars: int) -> Set[str]:
     """The texts of the documents that are judged relevant in these collections, cut as the corpus's are and as
     deduplication compares them. Raises UserError."""
-    found = (text for other in others for text in read_set(other, job).relevant_texts)
-    return {dedup_key(text[:max_chars]) for text in found} - {""}
+    texts = (text for other in others for text in read_set(other, job).relevant_texts)
+    return {dedup_key(text[:max_chars]) for text in texts} - {""}
 
 
 def read_collection(wanted: Collection, role: Role, job: Job) -> Judged:
     """A collection with its documents. Raises UserError naming what it lacks."""
-    found = read_set(wanted, job)
-    docs = _ScratchDocs(found.found, job.scratch / f"test-set-{wanted.name}")
-    ids, texts = list(found.texts), list(found.texts.values())
+    answered = read_set(wanted, job)
+    docs = _ScratchDocs(answered.found, job.scratch / f"test-set-{wanted.name}")
+    ids, texts = list(answered.texts), list(answered.texts.values())
     return Judged(
-        docs, {wanted.name: role}, ids, texts, [wanted.name] * len(ids), [found.judgements[q] for q in ids], own=False
+        docs,
+        {wanted.name: role},
+        ids,
+        texts,
+        [wanted.name] * len(ids),
+        [answered.judgements[q] for q in ids],
+        own=False,
     )
 
 
 class _ScratchDocs:
     """The documents of a collection, as the table docs, on local disk."""
 
-    def __init__(self, found: readers.Layout, folder: Path) -> None:
+    def __init__(self, layout: readers.Layout, folder: Path) -> None:
         folder.mkdir(parents=True)
         writer = TableWriter(tables.DOCS, folder, 0)
-        documents = _documents(found)
+        documents = _documents(layout)
         while some := list(islice(documents, ROWS_AT_ONCE)):
             writer.write(tables.DOCS.of(*zip(*some, strict=True), [False] * len(some)))
         writer.close()

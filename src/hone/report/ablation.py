@@ -85,10 +85,10 @@ def cells(row: Row) -> list[str]:
     """A row of the table as text."""
     if not row.gains:
         return [row.name, "", row.note, "", "", "", "", ""]
-    found = row.against
+    against = row.against
     beside = ["", "", ""]
-    if found:
-        beside = [points(found.delta), interval(found.ci95), p_cell(found.p_value)]
+    if against:
+        beside = [points(against.delta), interval(against.ci95), p_cell(against.p_value)]
     seeds = ", ".join(points(gain) for gain in row.gains)
     return [row.name, f"{row.lists:,}", points(row.tuned - row.base), seeds, *beside, duration(row.seconds)]
 
@@ -100,11 +100,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
-def finding(found: Ablation) -> str:
+def finding(study: Ablation) -> str:
     """The first line: how many changes differ from the recipe by more than chance, and which matter most."""
-    sure = [row for row in found.rows if row.against and row.against.p_value <= ALPHA]
+    sure = [row for row in study.rows if row.against and row.against.p_value <= ALPHA]
     worse = sum(row.against.delta < 0 for row in sure if row.against)
-    measured = sum(row.against is not None for row in found.rows)
+    measured = sum(row.against is not None for row in study.rows)
     counts = f"Of {measured} variants {worse} are worse than the full recipe beyond chance"
     parts = [f"{counts} and {len(sure) - worse} better"]
     largest = sorted(((row.against.delta, row.name) for row in sure if row.against), key=lambda one: -abs(one[0]))
@@ -120,26 +120,26 @@ def sentence(curve: Curve) -> str:
     return f"{amount} would bring {low} to {high} points for {cost}."
 
 
-def _about(found: "Ablation | Saturation") -> str:
-    seeds = f"seed{'s' if len(found.seeds) > 1 else ''} {', '.join(map(str, found.seeds))}"
-    return f"{found.queries:,} {found.split} queries, {seeds}, searched {found.way}"
+def _about(study: "Ablation | Saturation") -> str:
+    seeds = f"seed{'s' if len(study.seeds) > 1 else ''} {', '.join(map(str, study.seeds))}"
+    return f"{study.queries:,} {study.split} queries, {seeds}, searched {study.way}"
 
 
-def ablation_page(found: Ablation) -> str:
+def ablation_page(study: Ablation) -> str:
     """The table and its plot as one HTML file that needs nothing else."""
-    about = f"Ablation of {found.name}: {_about(found)}"
-    parts = [section("Against the full recipe", _plot(found), element("p", METHOD, class_="soft"))]
-    body = [cells(row) for row in found.rows if row.gains]
+    about = f"Ablation of {study.name}: {_about(study)}"
+    parts = [section("Against the full recipe", _plot(study), element("p", METHOD, class_="soft"))]
+    body = [cells(row) for row in study.rows if row.gains]
     parts.append(section("Every variant", table(POINTS, HEADINGS, body, NUMERIC)))
-    missing = [[row.group, row.name, row.note] for row in found.rows if row.note]
+    missing = [[row.group, row.name, row.note] for row in study.rows if row.note]
     if missing:
         parts.append(
             section("Not measured, or not with every seed", table(MISSING, ("group", "variant", "why"), missing))
         )
-    changed = [[row.group, row.name, element("code", row.changes)] for row in found.rows if row.changes]
+    changed = [[row.group, row.name, element("code", row.changes)] for row in study.rows if row.changes]
     if changed:
         parts.append(section("What each changes", table(CHANGES, ("group", "variant", "settings"), changed)))
-    return _page(finding(found), about, parts)
+    return _page(finding(study), about, parts)
 
 
 POINTS = "Gains and differences in points: hundredths of nDCG@10"
@@ -155,18 +155,18 @@ METHOD = (
 )
 
 
-def _plot(found: Ablation) -> Html:
-    rows = [(row.name, row.against) for row in found.rows if row.against]
+def _plot(study: Ablation) -> Html:
+    rows = [(row.name, row.against) for row in study.rows if row.against]
     title = "Difference to the full recipe in nDCG@10, in points, with 95% intervals"
     bars = [(name, one.delta, *one.ci95) for name, one in rows]
     return figure(charts.whiskers(bars, title), f"{title}. Left of 0: the full recipe is better.") if bars else Html()
 
 
-def saturation_page(found: Saturation) -> str:
+def saturation_page(study: Saturation) -> str:
     """The curves as one HTML file."""
-    about = f"Saturation of {found.name}: {_about(found)}"
-    parts = [section(f"Gain against {curve.axis}", _curve(curve)) for curve in found.curves]
-    return _page(" ".join(sentence(curve) for curve in found.curves), about, parts)
+    about = f"Saturation of {study.name}: {_about(study)}"
+    parts = [section(f"Gain against {curve.axis}", _curve(curve)) for curve in study.curves]
+    return _page(" ".join(sentence(curve) for curve in study.curves), about, parts)
 
 
 def _curve(curve: Curve) -> Html:
@@ -179,7 +179,8 @@ def _curve(curve: Curve) -> Html:
         "95% high": (start, *curve.high),
     }
     lines = [
-        charts.Line(name, [(x, 100 * gain) for x, gain in found], name == "measured") for name, found in drawn.items()
+        charts.Line(name, [(x, 100 * gain) for x, gain in measured], name == "measured")
+        for name, measured in drawn.items()
     ]
     body = [[f"{x:,.0f}", points(gain)] for x, gain in curve.measured]
     return join(
@@ -206,18 +207,18 @@ def _page(headline: str, about: str, parts: Sequence[Html]) -> str:
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
-def ablation_markdown(found: Ablation) -> str:
+def ablation_markdown(study: Ablation) -> str:
     """The same table for a pull request or a page of documentation."""
-    lines = [f"**{escaped(finding(found))}.** {_about(found)}.", ""]
+    lines = [f"**{escaped(finding(study))}.** {_about(study)}.", ""]
     lines += [f"| | {' | '.join(HEADINGS)} |", f"|---|---|{'--:|' * (len(HEADINGS) - 1)}"]
-    lines += [f"| {' | '.join(escaped(cell) for cell in (row.group, *cells(row)))} |" for row in found.rows]
+    lines += [f"| {' | '.join(escaped(cell) for cell in (row.group, *cells(row)))} |" for row in study.rows]
     return "\n".join([*lines, "", METHOD]) + "\n"
 
 
-def saturation_markdown(found: Saturation) -> str:
+def saturation_markdown(study: Saturation) -> str:
     """The same as Markdown."""
-    lines = [f"{_about(found)}.", ""]
-    for curve in found.curves:
+    lines = [f"{_about(study)}.", ""]
+    for curve in study.curves:
         lines += [f"**{escaped(sentence(curve))}**", "", f"| {curve.axis} | gain in points |", "|--:|--:|"]
         lines += [f"| {x:,.0f} | {points(gain)} |" for x, gain in curve.measured] + [""]
     return "\n".join([*lines, FIT]) + "\n"

@@ -25,8 +25,8 @@ def curves(
 
 def of_both(findings: Findings, read: Callable[[Findings], Points]) -> list[charts.Line]:
     """The curve of each of two compared runs."""
-    found = [read(side) for side in findings.sides]
-    return [charts.Line(name, points, len(points) < 20) for name, points in zip(findings.names, found, strict=True)]
+    lists = [read(side) for side in findings.sides]
+    return [charts.Line(name, points, len(points) < 20) for name, points in zip(findings.names, lists, strict=True)]
 
 
 def lines(items: Sequence[object]) -> Html:

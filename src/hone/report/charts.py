@@ -69,10 +69,10 @@ def _round_ticks(low: float, high: float) -> list[float]:
     return [step * place for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def histogram(found: Histogram) -> Html:
+def histogram(drawn_from: Histogram) -> Html:
     """Two distributions as stepped outlines over one axis, each named in its colour."""
     height, bottom, top = 170, 34, 26
-    most = max((share for row in found.shares.values() for share in row), default=1.0) or 1.0
+    most = max((share for row in drawn_from.shares.values() for share in row), default=1.0) or 1.0
     width = WIDTH - LEFT - RIGHT
 
     def outline(shares: Sequence[float]) -> str:
@@ -89,13 +89,13 @@ def histogram(found: Histogram) -> Html:
             _text(LEFT + 8 + 150 * number, 14, f"■ {name}", "start"),
             class_=f"shape shape{number}",
         )
-        for number, (name, shares) in enumerate(found.shares.items())
+        for number, (name, shares) in enumerate(drawn_from.shares.items())
     ]
-    ticks = [(LEFT, found.low, "start"), (LEFT + width / 2, (found.low + found.high) / 2, "middle")]
-    ticks.append((WIDTH - RIGHT, found.high, "end"))
+    ticks = [(LEFT, drawn_from.low, "start"), (LEFT + width / 2, (drawn_from.low + drawn_from.high) / 2, "middle")]
+    ticks.append((WIDTH - RIGHT, drawn_from.high, "end"))
     axis = [_text(x, height - 14, f"{value:.2f}", where) for x, value, where in ticks]
     grid = [_grid(height - bottom, "0%"), _grid(top, f"{most:.0%}")]
-    return _svg(height, found.title, *grid, *axis, *drawn)
+    return _svg(height, drawn_from.title, *grid, *axis, *drawn)
 
 
 def interval_mark(value: float, low: float, high: float, reach: float) -> Html:

@@ -55,17 +55,17 @@ def _started(metrics: Mapping[str, Any]) -> Iterator[str]:
             f"Training started from what is published: version {start['version']} of {start['domain']}. The model is "
             "judged against the base and against that version, also on the test queries of the run that it came from."
         )
-        for name, found in metrics["sets"].items():
-            gained, test = points(found["published"]["delta"]), p_value(found["published"]["p_value"])
+        for name, facts in metrics["sets"].items():
+            gained, test = points(facts["published"]["delta"]), p_value(facts["published"]["p_value"])
             yield f"Against the published version on {name}: {gained} points in {PRIMARY} ({test})."
 
 
-def _notes(found: Mapping[str, int]) -> tuple[str, ...]:
+def _notes(counts: Mapping[str, int]) -> tuple[str, ...]:
     """What the rankings leave out."""
     return tuple(
         f"{count:,} of the {name} queries are documents themselves, which are left out of their own rankings "
         "(evaluate.same_ids)."
-        for name, count in found.items()
+        for name, count in counts.items()
     )
 
 
@@ -163,12 +163,12 @@ def _teacher_scores(job: Job) -> Iterator[Histogram]:
 
 def _student_scores(main: Result) -> Iterator[Histogram]:
     """Cosines of what either student retrieved: relevant documents against all others."""
-    found = {system: _cosines(main, system) for system in ("base", "tuned")}
-    every = np.concatenate([scores for scores, _ in found.values()] or [np.zeros(0)])
+    scores_of = {system: _cosines(main, system) for system in ("base", "tuned")}
+    every = np.concatenate([scores for scores, _ in scores_of.values()] or [np.zeros(0)])
     if not len(every):
         return
     low, high = float(every.min()), float(every.max())
-    for system, (scores, relevant) in found.items():
+    for system, (scores, relevant) in scores_of.items():
         counts = np.array([np.histogram(scores[chosen], BINS, (low, high))[0] for chosen in (relevant, ~relevant)])
         title = f"Cosine of what the {system} model retrieved for {main.name} queries"
         yield _histogram(title, low, high, ("relevant", "not judged relevant"), counts)
@@ -190,16 +190,16 @@ def _histogram(title: str, low: float, high: float, names: tuple[str, str], coun
 
 def with_history(findings: Findings, ancestors: Mapping[str, Manifest]) -> Findings:
     """The findings with the manifests of the stages before, and the licences that those found in what they read."""
-    found = dict(findings.licences)
+    owners = dict(findings.licences)
     for name, stage in (("generator", "generate"), ("corpus", "prepare")):
-        if found.get(name) == UNDECLARED and stage in ancestors:
-            found[name] = str(ancestors[stage].facts.get("licence", "")) or UNDECLARED
-    return replace(findings, history=tuple(ancestors.values()), licences=found)
+        if owners.get(name) == UNDECLARED and stage in ancestors:
+            owners[name] = str(ancestors[stage].facts.get("licence", "")) or UNDECLARED
+    return replace(findings, history=tuple(ancestors.values()), licences=owners)
 
 
 def licences(job: Job, config: Mapping[str, Any]) -> dict[str, str]:
     """What the settings declare, else what the README of a model or corpus folder does; never a guess."""
     stated: dict[str, str] = config["licences"]
     models = {"model": config["student"]["model"], "teacher": config["teacher"]["model"]}
-    found = {name: declared_licence(job.source(reference)) for name, reference in models.items() if reference}
-    return {name: stated[name] or found.get(name) or UNDECLARED for name in stated}
+    declared = {name: declared_licence(job.source(reference)) for name, reference in models.items() if reference}
+    return {name: stated[name] or declared.get(name) or UNDECLARED for name in stated}

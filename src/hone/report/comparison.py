@@ -16,16 +16,16 @@ DRAWN = element("span", "interval, drawn", class_="hidden")
 def before_after(findings: Findings) -> Html:
     """Every measure on every set, with intervals."""
     sets: dict[str, Any] = findings.metrics["sets"]
-    every = [values for found in sets.values() for values in found["measures"].values()]
+    every = [values for facts in sets.values() for values in facts["measures"].values()]
     reach = max((abs(bound) for values in every for bound in values["ci95"]), default=1.0)
     tables = [
         table(
-            _set_name(name, found),
+            _set_name(name, facts),
             ("measure", *findings.names, "points", "95% interval", DRAWN, "p", "p (Holm)"),
-            [_measure_row(measure, values, reach) for measure, values in found["measures"].items()],
+            [_measure_row(measure, values, reach) for measure, values in facts["measures"].items()],
             numeric="|".join((*findings.names, "points|95% interval|p|p (Holm)")),
         )
-        for name, found in sorted(sets.items(), key=lambda item: item[0] != findings.metrics["split"])
+        for name, facts in sorted(sets.items(), key=lambda item: item[0] != findings.metrics["split"])
     ]
     method = (
         f"Means over queries, as trec_eval computes them. The first line rests on {PRIMARY} alone. Intervals are "
@@ -35,15 +35,15 @@ def before_after(findings: Findings) -> Html:
     return join([*tables, element("p", method, class_="soft")]) if tables else Html()
 
 
-def _set_name(name: str, found: Mapping[str, Any]) -> str:
+def _set_name(name: str, facts: Mapping[str, Any]) -> str:
     role = {
         "domain": "in-domain",
         "dev": "in-domain, dev",
         "guard": "guard: must not degrade",
         "last": "of the run before: must not be forgotten",
-    }[found["role"]]
-    kind = "synthetic queries" if found["synthetic"] else "queries"
-    return f"{name} ({role}), {found['queries']:,} {kind}; points are hundredths"
+    }[facts["role"]]
+    kind = "synthetic queries" if facts["synthetic"] else "queries"
+    return f"{name} ({role}), {facts['queries']:,} {kind}; points are hundredths"
 
 
 def systems(findings: Findings) -> Html:
@@ -54,12 +54,12 @@ def systems(findings: Findings) -> Html:
 def _systems(findings: Findings) -> Html:
     parts: list[object] = []
     several = [item for item in findings.metrics["sets"].items() if len(item[1]["systems"]) > len(findings.names)]
-    for name, found in several:
-        body = [[SYSTEMS.get(system, system), *_means(values)] for system, values in found["systems"].items()]
-        measures = tuple(next(iter(found["systems"].values()), {}))
+    for name, facts in several:
+        body = [[SYSTEMS.get(system, system), *_means(values)] for system, values in facts["systems"].items()]
+        measures = tuple(next(iter(facts["systems"].values()), {}))
         parts.append(table(f"{name}: means of every system", ("system", *measures), body, "|".join(measures)))
-        if found["ceiling"]:
-            parts.append(element("p", _ceiling(found["ceiling"]), class_="soft"))
+        if facts["ceiling"]:
+            parts.append(element("p", _ceiling(facts["ceiling"]), class_="soft"))
     return join(parts)
 
 
@@ -67,20 +67,20 @@ def _means(values: Mapping[str, float]) -> list[str]:
     return [f"{value:.3f}" for value in values.values()]
 
 
-def _ceiling(found: Mapping[str, Any]) -> str:
-    gap = found["gap_closed"]
+def _ceiling(facts: Mapping[str, Any]) -> str:
+    gap = facts["gap_closed"]
     way = "the teacher is no better than the base here" if gap is None else f"{gap:.0%} of that gap is closed"
     return (
-        f"The ceiling, on {_sampled(found)}: the base has {PRIMARY} {found['base']:.3f}, the teacher "
-        f"that re-ranks its documents {found['teacher']:.3f}, and the tuned student {found['tuned']:.3f}: {way}."
+        f"The ceiling, on {_sampled(facts)}: the base has {PRIMARY} {facts['base']:.3f}, the teacher "
+        f"that re-ranks its documents {facts['teacher']:.3f}, and the tuned student {facts['tuned']:.3f}: {way}."
     )
 
 
-def _sampled(found: Mapping[str, Any]) -> str:
+def _sampled(facts: Mapping[str, Any]) -> str:
     """A part of the queries is named as one: its figures stand beside those of all."""
-    if found["queries"] == found["of"]:
-        return f"all {found['of']:,} queries"
-    return f"a random sample of {found['queries']:,} of {found['of']:,} queries"
+    if facts["queries"] == facts["of"]:
+        return f"all {facts['of']:,} queries"
+    return f"a random sample of {facts['queries']:,} of {facts['of']:,} queries"
 
 
 def groups(findings: Findings) -> Html:

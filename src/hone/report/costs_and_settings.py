@@ -34,7 +34,11 @@ def _costs(seconds: float, cost: Mapping[str, float]) -> list[str]:
         if name != GPU:
             what = name.replace(kind, "").strip("_") if kind else name
             units[kind].append(f"{amount:,.0f} {what.replace('_', ' ')}".strip())
-    return [f"{seconds:,.1f}", f"{cost.get(GPU, 0):,.1f}", *(", ".join(found) or NOTHING for found in units.values())]
+    return [
+        f"{seconds:,.1f}",
+        f"{cost.get(GPU, 0):,.1f}",
+        *(", ".join(amounts) or NOTHING for amounts in units.values()),
+    ]
 
 
 def changes(findings: Findings) -> Html:
@@ -83,18 +87,18 @@ def lineage(findings: Findings) -> Html:
 def _inputs(findings: Findings) -> dict[str, str]:
     """What prepare understood of the files of the corpus, its queries and judgements, in words."""
     known = next((manifest.facts for manifest in findings.history if manifest.stage == "prepare"), {})
-    found = cast(dict[str, str], dict(known.get("inputs", {})))
+    shown = cast(dict[str, str], dict(known.get("inputs", {})))
     for one in known.get("read", []):
         more = f" and {one['files'] - 1:,} more" if one["files"] > 1 else ""
-        found[f"{one['first']}{more}"] = "; ".join([*one["how"].values(), f"{one['rows']:,} documents"])
+        shown[f"{one['first']}{more}"] = "; ".join([*one["how"].values(), f"{one['rows']:,} documents"])
     for name, absent in known.items():
         if name.startswith("absent of "):
             queries, docs = absent.get("queries", 0), absent.get("docs", 0)
             counts = f"{queries:,} queries, left out; {docs:,} documents, which count as not found"
-            found[name.replace("absent of", "judged but absent in")] = f"{counts} ({absent.get('such as', '')})"
+            shown[name.replace("absent of", "judged but absent in")] = f"{counts} ({absent.get('such as', '')})"
     if "alike ids" in known:
-        found["ids that differ in how accents are composed only"] = f"{known['alike ids']:,}"
-    return found
+        shown["ids that differ in how accents are composed only"] = f"{known['alike ids']:,}"
+    return shown
 
 
 def _lineage(findings: Findings) -> Html:
@@ -106,8 +110,8 @@ def _lineage(findings: Findings) -> Html:
 
 
 def _digests(manifest: Manifest) -> Html:
-    found = [
+    shown = [
         join([name, " ", element("code", output.digest[:DIGITS], title=output.digest)])
         for name, output in manifest.outputs.items()
     ]
-    return lines(found)
+    return lines(shown)

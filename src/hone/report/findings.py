@@ -160,9 +160,9 @@ def beside_free(metrics: Mapping[str, Any]) -> str:
     return f", but {name} has {free['base']:.3f} without training{fused}"
 
 
-def dropped_documents(found: Mapping[str, Any]) -> str:
+def dropped_documents(facts: Mapping[str, Any]) -> str:
     """How many judged documents are not in what was searched; empty without any."""
-    dropped, judged = found["judged_docs_dropped"], found["judged_docs"]
+    dropped, judged = facts["judged_docs_dropped"], facts["judged_docs"]
     return f"Judged documents dropped: {dropped:,} of {judged:,}" if dropped else ""
 
 

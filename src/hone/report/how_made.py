@@ -21,15 +21,15 @@ LOSS = "Listwise loss (KL to the teacher) against training step"
 
 def training(findings: Findings) -> Html:
     """Curves of one run, or of two on common axes, and what training did."""
-    found = facts("What training did", "fact", columns(findings, lambda run: run.training.get("summary", {})))
+    summary = facts("What training did", "fact", columns(findings, lambda run: run.training.get("summary", {})))
     if not findings.sides:
         own = [charts.Line("train", _train(findings)), charts.Line("dev", _dev(findings), dots=True)]
-        return join([curves(own, LOSS, "step"), alphas(findings), found])
+        return join([curves(own, LOSS, "step"), alphas(findings), summary])
     drawn = [
         curves(of_both(findings, _train), f"{LOSS}: train lists", "step"),
         curves(of_both(findings, _dev), f"{LOSS}: dev lists, which each run has of its own", "step"),
     ]
-    return join([*drawn, alphas(findings), found])
+    return join([*drawn, alphas(findings), summary])
 
 
 def _train(findings: Findings) -> Points:
@@ -49,19 +49,19 @@ def teacher(findings: Findings) -> Html:
 
 def _qualified(findings: Findings) -> Mapping[str, Any]:
     score = next((manifest for manifest in findings.history if manifest.stage == "score"), None)
-    found = cast(dict[str, Any], score.facts.get("qualification", {})) if score else {}
-    if found.get("qualified") and found.get("judged") == "synthetic":
-        return {**found, "qualified": "better on queries that nobody judged"}
-    return found
+    facts = cast(dict[str, Any], score.facts.get("qualification", {})) if score else {}
+    if facts.get("qualified") and facts.get("judged") == "synthetic":
+        return {**facts, "qualified": "better on queries that nobody judged"}
+    return facts
 
 
 def _histograms(findings: Findings) -> Html:
     return join([figure(charts.histogram(part), _shares(part)) for part in findings.histograms])
 
 
-def _shares(found: Histogram) -> str:
-    names = " and ".join(found.shares)
-    return f"{found.title}: share of documents by score, for {names}. The further apart, the better they are separated."
+def _shares(histogram: Histogram) -> str:
+    title, names = histogram.title, " and ".join(histogram.shares)
+    return f"{title}: share of documents by score, for {names}. The further apart, the better they are separated."
 
 
 def funnel(findings: Findings) -> Html:

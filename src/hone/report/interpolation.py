@@ -30,11 +30,11 @@ def _tried(findings: Findings) -> list[dict[str, Any]]:
 
 
 def _dev(findings: Findings) -> Points:
-    return [(found["alpha"], found["dev_loss"]) for found in _tried(findings) if found["dev_loss"] is not None]
+    return [(point["alpha"], point["dev_loss"]) for point in _tried(findings) if point["dev_loss"] is not None]
 
 
 def _on(guard: str) -> Callable[[Findings], Points]:
-    return lambda run: [(found["alpha"], _guards(found)[guard]) for found in _tried(run) if guard in _guards(found)]
+    return lambda run: [(point["alpha"], _guards(point)[guard]) for point in _tried(run) if guard in _guards(point)]
 
 
 def _drawn(findings: Findings, name: str, read: Callable[[Findings], Points], title: str, least: float = 0.0) -> Html:
@@ -50,18 +50,18 @@ def _table(findings: Findings) -> Html:
     headings = ("alpha", "dev loss", f"dev {PRIMARY}", *guards, "outcome")
     summary = findings.training.get("summary", {})
     on = f": chosen on {summary['alpha_chosen_on']}" if "alpha_chosen_on" in summary else ""
-    rows = [_row(found, tried[0], found["alpha"] == summary.get("alpha")) for found in tried]
+    rows = [_row(point, tried[0], point["alpha"] == summary.get("alpha")) for point in tried]
     return table(f"What each alpha came to{on}", headings, rows, "|".join(headings[:-1]))
 
 
-def _row(found: dict[str, Any], base: dict[str, Any], kept: bool) -> list[str]:
-    guards = (f"{value:.4f} ({points(value - _guards(base)[name])})" for name, value in _guards(found).items())
-    state = "kept" if kept else "" if found.get("allowed", True) else "loses too much"
-    return [f"{found['alpha']:g}", _figure(found["dev_loss"]), _figure(found.get("dev_ndcg")), *guards, state]
+def _row(point: dict[str, Any], base: dict[str, Any], kept: bool) -> list[str]:
+    guards = (f"{value:.4f} ({points(value - _guards(base)[name])})" for name, value in _guards(point).items())
+    state = "kept" if kept else "" if point.get("allowed", True) else "loses too much"
+    return [f"{point['alpha']:g}", _figure(point["dev_loss"]), _figure(point.get("dev_ndcg")), *guards, state]
 
 
-def _guards(found: dict[str, Any]) -> dict[str, float]:
-    return found.get("guards", {})
+def _guards(point: dict[str, Any]) -> dict[str, float]:
+    return point.get("guards", {})
 
 
 def _figure(value: float | None) -> str:

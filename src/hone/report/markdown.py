@@ -81,13 +81,13 @@ def _for_hubs(findings: Findings) -> str:
     results = [
         {
             "task": {"type": "information-retrieval"},
-            "dataset": {"type": "own-corpus", "name": f"{name} ({found['queries']:,} queries)"},
+            "dataset": {"type": "own-corpus", "name": f"{name} ({facts['queries']:,} queries)"},
             "metrics": [
                 {"type": measure.lower().replace("@", "_at_"), "value": round(float(values["tuned"]), 4)}
-                for measure, values in found["measures"].items()
+                for measure, values in facts["measures"].items()
             ],
         }
-        for name, found in findings.metrics["sets"].items()
+        for name, facts in findings.metrics["sets"].items()
     ]
     block: dict[str, Any] = {"base_model": base}
     if results:

@@ -39,8 +39,8 @@ def _yields(findings: Findings, facts: Counts) -> Html:
 
 def _reasons(facts: Counts, dropped: Counts, stage: str) -> Html:
     body = [
-        [source, style, reason, f"{found['count']:,}", _rate(found["count"], drafts), join([*found["examples"]], " · ")]
-        for source, style, drafts, reason, found in _dropped(facts, dropped)
+        [source, style, reason, f"{rule['count']:,}", _rate(rule["count"], drafts), join([*rule["examples"]], " · ")]
+        for source, style, drafts, reason, rule in _dropped(facts, dropped)
     ]
     columns = ("source", "style", "reason", "drafts", "of its drafts", "for example")
     return table(f"What {stage} dropped of the drafts, and why", columns, body, "drafts|of its drafts")
@@ -51,9 +51,9 @@ def _dropped(facts: Counts, dropped: Counts) -> Iterator[tuple[str, str, int, st
     for source, styles in sorted(dropped.items()):
         for style, reasons in sorted(styles.items()):
             kept, lost = (facts.get(part, {}).get(source, {}).get(style) for part in ("kept", "dropped"))
-            drafts = (kept or 0) + sum(found["count"] for found in (lost or {}).values())
-            for reason, found in sorted(reasons.items(), key=lambda item: (-item[1]["count"], item[0])):
-                yield source, style, drafts, reason, found
+            drafts = (kept or 0) + sum(rule["count"] for rule in (lost or {}).values())
+            for reason, rule in sorted(reasons.items(), key=lambda item: (-item[1]["count"], item[0])):
+                yield source, style, drafts, reason, rule
 
 
 def _costs(facts: Counts) -> Html:

@@ -38,7 +38,7 @@ def rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Set with queries, measure, base, tuned, difference in points, interval, p and adjusted p, as text."""
     return [
         (
-            f"{name} ({found['queries']:,})",
+            f"{name} ({facts['queries']:,})",
             measure,
             f"{values['base']:.3f}",
             f"{values['tuned']:.3f}",
@@ -47,6 +47,6 @@ def rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
             p_cell(values["p_value"]),
             p_cell(values["p_holm"]),
         )
-        for name, found in metrics["sets"].items()
-        for measure, values in found["measures"].items()
+        for name, facts in metrics["sets"].items()
+        for measure, values in facts["measures"].items()
     ]

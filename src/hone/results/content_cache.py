@@ -39,7 +39,7 @@ class ContentCache:
 
     def refresh(self) -> None:
         """Takes over what others have added since this cache was opened."""
-        new = [found.key for found in self.store.objects(self.folder) if found.key not in self._seen]
+        new = [stored.key for stored in self.store.objects(self.folder) if stored.key not in self._seen]
         self._seen.update(new)
         with ThreadPoolExecutor(FETCHES) as pool:
             for part in pool.map(self._fetch, new):
@@ -142,11 +142,11 @@ class Index:
 
     def find(self, hashes: np.ndarray) -> np.ndarray:
         """[n] uint64 to [n] int64 places, -1 where there is none."""
-        found = np.full(len(hashes), -1, dtype=np.int64)
+        rows = np.full(len(hashes), -1, dtype=np.int64)
         for known, places in self._runs:
             at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-            found = np.where(known[at] == hashes, places[at], found)
-        return found
+            rows = np.where(known[at] == hashes, places[at], rows)
+        return rows
 
 
 def _sorted(hashes: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -120,19 +120,19 @@ def missing_parts(manifest: Manifest, sizes: Mapping[str, int]) -> list[str]:
 
 def lineage(store: Store, inputs: Mapping[str, Manifest]) -> dict[str, Manifest]:
     """The manifests of every stage that `inputs` come from, by stage, each after those that it was made from."""
-    found: dict[str, Manifest] = {}
+    ancestors: dict[str, Manifest] = {}
 
     def add(manifest: Manifest) -> None:
-        if manifest.stage in found:
+        if manifest.stage in ancestors:
             return
         for prefix in sorted(set(manifest.inputs.values())):
             if parent := load_manifest(store, f"{prefix}/manifest.json"):
                 add(parent)
-        found[manifest.stage] = manifest
+        ancestors[manifest.stage] = manifest
 
     for manifest in inputs.values():
         add(manifest)
-    return found
+    return ancestors
 
 
 def remedy(prefix: str) -> str:

@@ -75,7 +75,7 @@ class Move(Settings):
 
 def domains(store: Store) -> list[str]:
     """Every domain that has been published to."""
-    places = (found.key.split("/") for found in store.objects("models"))
+    places = (listed.key.split("/") for listed in store.objects("models"))
     return sorted({place[1] for place in places if len(place) == 4 and place[2] == "current"})
 
 
@@ -84,13 +84,13 @@ def moves(store: Store, domain: str) -> list[Move]:
 
     They are numbered without a gap, and the next is always looked for: a listing may be some seconds behind.
     """
-    listed = [Path(found.key).stem for found in store.objects(f"models/{domain}/current")]
+    listed = [Path(one.key).stem for one in store.objects(f"models/{domain}/current")]
     last = max((int(name) for name in listed if name.isdecimal()), default=0)
     made: list[Move] = []
-    while (found := _read(store, key := _pointer(domain, len(made) + 1), Move)) or len(made) < last:
-        if found is None or found.number != len(made) + 1:
-            raise _damaged(store, key, f"it says that it is move {found.number}" if found else "it is missing")
-        made.append(found)
+    while (step := _read(store, key := _pointer(domain, len(made) + 1), Move)) or len(made) < last:
+        if step is None or step.number != len(made) + 1:
+            raise _damaged(store, key, f"it says that it is move {step.number}" if step else "it is missing")
+        made.append(step)
     return made
 
 
@@ -103,27 +103,27 @@ def current(store: Store, domain: str) -> Release | None:
 def start_after(store: Store, domain: str, lists: str) -> Start:
     """What a training on these lists starts from: the current model of a domain, or where that was trained on these
     very lists, what it was started from itself; an unchanged night then finds its results. Raises UserError."""
-    found = current(store, domain)
-    if found is None:
+    published = current(store, domain)
+    if published is None:
         return Start()
-    if found.lists == lists:
-        return found.start
-    return Start(domain=domain, version=found.version, model=found.model, tests=found.tests)
+    if published.lists == lists:
+        return published.start
+    return Start(domain=domain, version=published.version, model=published.model, tests=published.tests)
 
 
 def fetch(store: Store, domain: str, version: str, scratch: Path) -> Path:
     """A version as a local folder, every file verified. Raises UserError if there is none or it is damaged."""
-    found = _release(store, domain, version)
-    if found is None:
+    chosen = _release(store, domain, version)
+    if chosen is None:
         raise UserError(f"{domain} has no version {version!r} in {store.uri}; run again, from what is current now")
-    paths = list(fetch_parts(store, f"models/{domain}/{version}", found.parts, scratch))
-    return paths[0].parents[len(Path(found.parts[0].path).parts) - 1]
+    paths = list(fetch_parts(store, f"models/{domain}/{version}", chosen.parts, scratch))
+    return paths[0].parents[len(Path(chosen.parts[0].path).parts) - 1]
 
 
 def releases(store: Store, domain: str) -> Iterator[Release]:
     """Every whole version of a domain. Raises UserError on damage."""
-    for found in list(store.objects(f"models/{domain}")):
-        place = found.key.split("/")
+    for listed in list(store.objects(f"models/{domain}")):
+        place = listed.key.split("/")
         if len(place) == 4 and place[3] == "release.json" and (known := _release(store, domain, place[2])):
             yield known
 
@@ -133,19 +133,19 @@ def release(store: Store, domain: str, version: str) -> Release:
     for name in (domain, version):
         if not re.fullmatch(NAME, name):
             raise UserError(f"{name!r} is not a name of the registry; use lower-case letters, digits, - and _")
-    found = _release(store, domain, version)
-    if found is None:
-        known = ", ".join(sorted(found.version for found in releases(store, domain))) or "none"
+    chosen = _release(store, domain, version)
+    if chosen is None:
+        known = ", ".join(sorted(chosen.version for chosen in releases(store, domain))) or "none"
         raise UserError(f"{domain} has no version {version!r} in {store.uri}; the versions are {known}")
-    for flaw in flaws_of(store, found):
+    for flaw in flaws_of(store, chosen):
         raise UserError(flaw)
-    return found
+    return chosen
 
 
-def flaws_of(store: Store, found: Release) -> Iterator[str]:
+def flaws_of(store: Store, one: Release) -> Iterator[str]:
     """What is wrong with the files of a version, one line each; every byte is read."""
-    prefix = f"models/{found.domain}/{found.version}"
-    for key in verify_stored(store, prefix, found.parts):
+    prefix = f"models/{one.domain}/{one.version}"
+    for key in verify_stored(store, prefix, one.parts):
         yield f"{key} in {store.uri} is missing or damaged; publish again"
 
 
@@ -174,14 +174,14 @@ def parts_of(folder: Path) -> tuple[Part, ...]:
     )
 
 
-def add(store: Store, found: Release, folder: Path) -> None:
+def add(store: Store, new: Release, folder: Path) -> None:
     """Uploads a version: its files first, release.json last. The same version again changes nothing."""
-    prefix = f"models/{found.domain}/{found.version}"
+    prefix = f"models/{new.domain}/{new.version}"
     if store.read(f"{prefix}/release.json") is None:
-        for part in found.parts:
+        for part in new.parts:
             store.put(f"{prefix}/{part.path}", folder / part.path)
-        refuse_unstored(store, prefix, found.parts)
-        store.create(f"{prefix}/release.json", seal(found.model_dump(mode="json")))
+        refuse_unstored(store, prefix, new.parts)
+        store.create(f"{prefix}/release.json", seal(new.model_dump(mode="json")))
 
 
 def move(store: Store, domain: str, version: str, action: str, seen: list[Move]) -> Move:
@@ -224,12 +224,12 @@ def _pointer(domain: str, number: int) -> str:
 
 def _release(store: Store, domain: str, version: str) -> Release | None:
     key = f"models/{domain}/{version}/release.json"
-    found = _read(store, key, Release)
-    if found and (found.domain, found.version) != (domain, version):
-        raise _damaged(store, key, f"it belongs to {found.domain[:40]!r}, {found.version[:40]!r}")
-    for part in found.parts if found else ():
+    stored = _read(store, key, Release)
+    if stored and (stored.domain, stored.version) != (domain, version):
+        raise _damaged(store, key, f"it belongs to {stored.domain[:40]!r}, {stored.version[:40]!r}")
+    for part in stored.parts if stored else ():
         checked_key(part.path)
-    return found
+    return stored
 
 
 def _read(store: Store, key: str, kind: type[T]) -> T | None:

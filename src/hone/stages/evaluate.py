@@ -140,8 +140,8 @@ def run(config: Config, job: Job) -> None:
 
 def count_itself(judged: Judged) -> dict[str, int]:
     """For each set, how many of its queries are documents themselves and left out of their own ranking."""
-    found = {name: sum(judged.ids[at] in judged.itself for at in judged.of(name)) for name in judged.roles}
-    return {name: count for name, count in found.items() if count}
+    counts = {name: sum(judged.ids[at] in judged.itself for at in judged.of(name)) for name in judged.roles}
+    return {name: count for name, count in counts.items() if count}
 
 
 def dev_queries(job: Job) -> bool:
@@ -157,24 +157,24 @@ def retrieve(
     `weights` are BM25's shares for each student, which the corpus's own dev queries choose if a weighted sum is wanted.
     The ceiling rests on a random sample; the teacher is also asked about the examples that the report shows.
     """
-    found = {
+    rankings_of = {
         system: search.dense(job, model, judged, config.depth, f"evaluate: encode {{}} ({system})")
         for system, model in models.items()
     }
     if config.lexical:
-        found["bm25"] = lexical(judged, config.depth)
+        rankings_of["bm25"] = lexical(judged, config.depth)
         for student in models:
             if config.fusion == "weights" and judged.own:
-                weights[student] = weight_on_dev(judged, found[student], found["bm25"], config.depth)
-            pairs = zip(found[student], found["bm25"], strict=True)
-            found[f"{student}+bm25"] = [fused(*pair, config.depth, weights.get(student)) for pair in pairs]
-    answers = {system: dict(enumerate(rankings)) for system, rankings in found.items()}
+                weights[student] = weight_on_dev(judged, rankings_of[student], rankings_of["bm25"], config.depth)
+            pairs = zip(rankings_of[student], rankings_of["bm25"], strict=True)
+            rankings_of[f"{student}+bm25"] = [fused(*pair, config.depth, weights.get(student)) for pair in pairs]
+    answers = {system: dict(enumerate(rankings)) for system, rankings in rankings_of.items()}
     if judged.own and has_teacher(config.teacher) and config.ceiling_queries:
         draw = np.random.default_rng(config.seed)
         sample = [at for name in judged.roles for at in draw.permutation(judged.of(name))[: config.ceiling_queries]]
         before, after = SIDES[config.search_as]
-        shown = shown_queries(judged, found[before], found[after], config.examples)
-        opinions = reranked(judged, sorted({*map(int, sample), *shown}), found["base"], config, job)
+        shown = shown_queries(judged, rankings_of[before], rankings_of[after], config.examples)
+        opinions = reranked(judged, sorted({*map(int, sample), *shown}), rankings_of["base"], config, job)
         answers["teacher"] = {int(at): opinions[at] for at in sample}
         return answers, opinions
     return answers, {}
@@ -183,7 +183,7 @@ def retrieve(
 def shown_queries(judged: Judged, base: Sequence[Ranking], tuned: Sequence[Ranking], most: int) -> list[int]:
     """The queries of each set that gained most and lost most: the examples of the report."""
     values = [
-        effectiveness([found.doc_ids for found in answers], judged.judgements)[PRIMARY] for answers in (base, tuned)
+        effectiveness([ranking.doc_ids for ranking in answers], judged.judgements)[PRIMARY] for answers in (base, tuned)
     ]
     shown: list[int] = []
     for name in judged.roles:
@@ -215,7 +215,7 @@ def latency(models: Models, texts: Sequence[str]) -> dict[str, float]:
         times = [[_milliseconds(model, text) for model in models.values()] for text in texts]
         for system, column in zip(models, zip(*times, strict=True), strict=True):
             rounds[system].append(list(column))
-    return {system: float(np.min(found, axis=0).mean()) for system, found in rounds.items()}
+    return {system: float(np.min(seconds, axis=0).mean()) for system, seconds in rounds.items()}
 
 
 def _milliseconds(encoder: "encoders.Encoder", text: str) -> float:
@@ -238,14 +238,14 @@ def shape(encoder: "encoders.Encoder") -> dict[str, int]:
 def lexical(judged: Judged, depth: int) -> list[Ranking]:
     """What BM25 retrieves."""
     ids, index = search.index_of(judged.docs)
-    found: list[Ranking] = []
+    rankings: list[Ranking] = []
     with task("evaluate: BM25", len(judged.ids), "queries") as progress:
         for at, text in enumerate(judged.texts):
             places = index.top_k(text, depth + 1)
             scores = index.scores(text)[places].tolist()
-            found.append(answer(judged, at, [ids[place] for place in places], scores, depth))
+            rankings.append(answer(judged, at, [ids[place] for place in places], scores, depth))
             progress.advance()
-    return found
+    return rankings
 
 
 def weight_on_dev(judged: Judged, dense: Sequence[Ranking], lexical: Sequence[Ranking], depth: int) -> float:
@@ -287,9 +287,9 @@ def reranked(
 
 def run_rows(result: Result, system: str) -> pa.Table:
     """Rows of the table runs, query by query."""
-    found = sorted(result.answers[system].items())
-    ids = [result.judged.ids[at] for at, _ in found]
-    rankings = [answer for _, answer in found]
+    answers = sorted(result.answers[system].items())
+    ids = [result.judged.ids[at] for at, _ in answers]
+    rankings = [answer for _, answer in answers]
     columns = [r.doc_ids for r in rankings], [r.scores for r in rankings]
     return tables.RUNS.of([result.name] * len(ids), [system] * len(ids), ids, *columns)
 

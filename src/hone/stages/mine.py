@@ -98,8 +98,8 @@ def run(config: Config, job: Job) -> None:
             dropped.write(gone)
             texts = rows["text"].to_pylist()
             embedded = [view.encoder.queries(texts) for view in views]
-            found = [index.top_k(vectors, config.top_k) for vectors, index in zip(embedded, indexes, strict=True)]
-            kept, lost = miner.mine(rows, found, partial(_cosines, views[0].vectors, embedded[0]))
+            nearest = [index.top_k(vectors, config.top_k) for vectors, index in zip(embedded, indexes, strict=True)]
+            kept, lost = miner.mine(rows, nearest, partial(_cosines, views[0].vectors, embedded[0]))
             _note_lost(rows, lost, job)
             candidates.write(kept)
             dropped.write(lost)
@@ -160,17 +160,17 @@ class Miner:
         ids = [self.ids[place] for place in np.flatnonzero(~self.allowed)]
         return tables.dropped("mine", ((doc_id, HELD_OUT, "in no list") for doc_id in ids))
 
-    def mine(self, rows: pa.Table, found: Sequence[Found], cosines: Cosines) -> tuple[pa.Table, pa.Table]:
+    def mine(self, rows: pa.Table, nearest: Sequence[Found], cosines: Cosines) -> tuple[pa.Table, pa.Table]:
         """Queries [q] with what each retriever found, the student first, to rows of candidates and dropped_by_mine."""
         kept: list[dict[str, object]] = []
         lost: list[tuple[str, str, str]] = []
         columns = (rows[name].to_pylist() for name in ("query_id", "text", "doc_id"))
         for at, (query_id, text, doc_id) in enumerate(zip(*columns, strict=True)):
-            ranking, values = self._ranking(text, at, found)
+            ranking, values = self._ranking(text, at, nearest)
             source = self.place.get(doc_id, -1)
             if source >= 0 and not self.allowed[source]:
                 lost.append((query_id, HELD_OUT_SOURCE, doc_id))
-            elif self._comes_back(text, doc_id, source, [positions[at].tolist() for positions, _ in found]):
+            elif self._comes_back(text, doc_id, source, [positions[at].tolist() for positions, _ in nearest]):
                 chosen = self._chosen(ranking, source, partial(cosines, at))
                 within = set(chosen)
                 names = [self.ids[position] for position in ranking]
@@ -188,14 +188,14 @@ class Miner:
             return True
         return self.config.consistency_bm25 and source in self.bm25.top_k(text, limit, self.allowed)
 
-    def _ranking(self, text: str, at: int, found: Sequence[Found]) -> tuple[list[int], list[float]]:
-        rankings = [positions[at].tolist() for positions, _ in found]
+    def _ranking(self, text: str, at: int, nearest: Sequence[Found]) -> tuple[list[int], list[float]]:
+        rankings = [positions[at].tolist() for positions, _ in nearest]
         weights = [self.config.student_weight, *(retriever.weight for retriever in self.config.retrievers)]
         if self.config.fuse_bm25:
             rankings.append(self.bm25.top_k(text, self.config.top_k, self.allowed).tolist())
             weights.append(self.config.bm25_weight)
         if len(rankings) == 1:
-            return rankings[0], found[0][1][at].tolist()
+            return rankings[0], nearest[0][1][at].tolist()
         fused = reciprocal_rank_fusion(rankings, self.config.rrf_k, weights)[: self.config.top_k]
         return [position for position, _ in fused], [score for _, score in fused]
 

@@ -112,14 +112,14 @@ def run(config: Config, job: Job) -> None:
     corpus = job.source(config.corpus)
     if licence := declared_licence(corpus):
         job.facts["licence"] = licence
-    found = readers.layout(corpus, config.format)
+    layout = readers.layout(corpus, config.format)
     if config.judgements:
-        found = _judged_apart(found, job.source(config.judgements))
-    job.facts["inputs"] = found.facts()
+        layout = _judged_apart(layout, job.source(config.judgements))
+    job.facts["inputs"] = layout.facts()
     with _database(job.scratch / "corpus.sqlite") as database:
-        _read(config, found, database, job)
-        if found.qrels:
-            _judgements(config, found, database, job)
+        _read(config, layout, database, job)
+        if layout.qrels:
+            _judgements(config, layout, database, job)
         if config.exclude_judged:
             _judged_elsewhere(config, database, job)
         _drop(config, database)
@@ -142,12 +142,12 @@ def _database(path: Path) -> Generator[sqlite3.Connection]:
             raise OSError(errno.ENOSPC, str(error), str(path)) from error
 
 
-def _read(config: Config, found: readers.Layout, database: sqlite3.Connection, job: Job) -> None:
+def _read(config: Config, layout: readers.Layout, database: sqlite3.Connection, job: Job) -> None:
     chunking = Chunking(config.chunk_words, config.overlap_words, config.max_chars)
     fields = readers.Fields(config.id_field, config.title_field, config.text_field)
-    corpus = readers.Corpus(found, fields, chunking, config.dialect)
+    corpus = readers.Corpus(layout, fields, chunking, config.dialect)
     key_of, total, written, equal = _key(config), 0, False, Counter[str]()
-    with task("prepare: read", readers.count_documents(found), "docs") as progress:
+    with task("prepare: read", readers.count_documents(layout), "docs") as progress:
         documents = (_document(row, fields, config.max_chars, key_of) for row in corpus.documents())
         while batch := list(islice(documents, ROWS_AT_ONCE)):
             if database.executemany(INSERT, batch).rowcount < len(batch):
@@ -159,9 +159,9 @@ def _read(config: Config, found: readers.Layout, database: sqlite3.Connection, j
             progress.advance(len(batch))
     job.facts["read"] = corpus.understood
     if not total:
-        raise UserError(f"{found.root} holds no documents; nothing can be learned from an empty corpus")
+        raise UserError(f"{layout.root} holds no documents; nothing can be learned from an empty corpus")
     if not written:
-        empty = f"{found.root}: field {config.text_field!r} is empty in all {total} documents"
+        empty = f"{layout.root}: field {config.text_field!r} is empty in all {total} documents"
         raise UserError(f"{empty}; set prepare.text_field")
     if alike := _composed_alike(database):
         job.facts["alike ids"] = alike
@@ -198,30 +198,30 @@ def _used_before(database: sqlite3.Connection, table: str, rows: Iterable[tuple[
     raise AssertionError(table)
 
 
-def _judged_apart(found: readers.Layout, folder: Path) -> readers.Layout:
+def _judged_apart(layout: readers.Layout, folder: Path) -> readers.Layout:
     """The corpus with the queries and judgements of another folder. Raises UserError if there are none."""
     qrels = {
         file.stem: (readers.File(file, f"qrels/{file.name}"),) for file in sorted((folder / "qrels").glob("*.tsv"))
     }
     if not qrels or not (folder / "queries.jsonl").is_file():
         raise UserError(f"prepare.judgements: {folder} has no queries.jsonl and qrels/test.tsv; name such a folder")
-    return replace(found, queries=(readers.File(folder / "queries.jsonl", "queries.jsonl"),), qrels=qrels)
+    return replace(layout, queries=(readers.File(folder / "queries.jsonl", "queries.jsonl"),), qrels=qrels)
 
 
-def _judgements(config: Config, found: readers.Layout, database: sqlite3.Connection, job: Job) -> None:
+def _judgements(config: Config, layout: readers.Layout, database: sqlite3.Connection, job: Job) -> None:
     """Writes judged queries and qrels, and marks the judged documents."""
-    unread = [name for name in found.qrels if name.lower() != "train"]
-    if unread and not any(_split_files(found, name) for name in (config.dev_split, config.test_split)):
+    unread = [name for name in layout.qrels if name.lower() != "train"]
+    if unread and not any(_split_files(layout, name) for name in (config.dev_split, config.test_split)):
         names = ", ".join(unread[:EXAMPLES])
         log.warning(f"judgements of {names} are not used; set prepare.test_split or prepare.dev_split to use them")
-    judged = [file.name for name in (config.dev_split, config.test_split) for file in _split_files(found, name)]
-    if judged and not found.queries:
-        fault = f"{found.root} holds judgements ({', '.join(judged)}) but no queries"
+    judged = [file.name for name in (config.dev_split, config.test_split) for file in _split_files(layout, name)]
+    if judged and not layout.queries:
+        fault = f"{layout.root} holds judgements ({', '.join(judged)}) but no queries"
         raise UserError(f"{fault}; add them, such as queries.jsonl")
-    _read_queries(found, database)
+    _read_queries(layout, database)
     with job.writer("judged_queries") as queries, job.writer("qrels") as qrels:
         for split, name in (("dev", config.dev_split), ("test", config.test_split)):
-            rows = _qrels(found, name, split, database, job)
+            rows = _qrels(layout, name, split, database, job)
             marks = [(split == "test" and relevance > 0, doc_id) for _, doc_id, relevance in rows]
             database.executemany("update docs set judged = 1, relevant = max(relevant, ?) where id = ?", marks)
             seen = list(dict.fromkeys(query_id for query_id, _, _ in rows))
@@ -231,9 +231,9 @@ def _judgements(config: Config, found: readers.Layout, database: sqlite3.Connect
             job.facts[f"{split}_queries"] = len(seen)
 
 
-def _read_queries(found: readers.Layout, database: sqlite3.Connection) -> None:
+def _read_queries(layout: readers.Layout, database: sqlite3.Connection) -> None:
     """All queries with text; the same one may stand in several files."""
-    for where, query_id, text in readers.queries(found.queries):
+    for where, query_id, text in readers.queries(layout.queries):
         known = database.execute("select text from queries where id = ?", (query_id,)).fetchone()
         if known and known[0] != text:
             raise _used_before(database, "queries", [(query_id, where)])
@@ -241,19 +241,19 @@ def _read_queries(found: readers.Layout, database: sqlite3.Connection) -> None:
             database.execute("insert into queries values (?, ?, ?)", (query_id, where, text))
 
 
-def _split_files(found: readers.Layout, name: str) -> Sequence[readers.File]:
+def _split_files(layout: readers.Layout, name: str) -> Sequence[readers.File]:
     """The files of one split, under the name that Hugging Face gives dev too. Raises UserError if a split that somebody
     named is not there."""
     names = (name, *({"dev": VALIDATION}.get(name, ())))
-    chosen = next((found.qrels[one] for one in names if one in found.qrels), ())
+    chosen = next((layout.qrels[one] for one in names if one in layout.qrels), ())
     if chosen or name in ("", "dev", "test"):
         return chosen if name else ()
-    there = ", ".join(found.qrels) or "none"
-    raise UserError(f"{found.root} holds no judgements called {name!r}; those there are {there}")
+    there = ", ".join(layout.qrels) or "none"
+    raise UserError(f"{layout.root} holds no judgements called {name!r}; those there are {there}")
 
 
 def _qrels(
-    found: readers.Layout, name: str, split: str, database: sqlite3.Connection, job: Job
+    layout: readers.Layout, name: str, split: str, database: sqlite3.Connection, job: Job
 ) -> list[tuple[str, str, int]]:
     """The judgements of one split, each once. Of a query that is not there nothing can be measured: its judgements are
     left out. A document that is not there stays judged, and is not found. Both are counted. Raises UserError naming the
@@ -261,7 +261,7 @@ def _qrels(
     judged: dict[tuple[str, str], int] = {}
     queries, docs = dict[str, str](), dict[str, str]()
     known = 0
-    for file in _split_files(found, name):
+    for file in _split_files(layout, name):
         rows, description = readers.read_qrels(file)
         job.facts["inputs"][f"judgements of {split}"] = f"{file.name}: {description}"
         for where, query_id, doc_id, relevance in rows:
@@ -373,10 +373,10 @@ def _write_docs(job: Job, database: sqlite3.Connection) -> None:
             held_out = sum(held for _, _, _, held in kept)
             counts.update({"docs": len(kept), "dropped": len(lost), "held_out": held_out})
             for doc_id, reason, detail in lost:
-                found = left_out.setdefault(reason, {"count": 0, "examples": []})
-                found["count"] += 1
-                if len(found["examples"]) < EXAMPLES_KEPT:
-                    found["examples"].append(f"{doc_id}: {detail}" if detail else doc_id)
+                rule = left_out.setdefault(reason, {"count": 0, "examples": []})
+                rule["count"] += 1
+                if len(rule["examples"]) < EXAMPLES_KEPT:
+                    rule["examples"].append(f"{doc_id}: {detail}" if detail else doc_id)
             for title, text in ((title, text) for _, title, text, _ in kept[:SAMPLED]):
                 scripts |= segmentation.scripts(f"{title} {text}")
     judged, lost_judged = database.execute(

@@ -52,26 +52,28 @@ def run(config: Config, job: Job) -> None:
     seen = registry.moves(job.store, config.domain)
     check_verdict(job)
     folder = hand_over(config, job)
-    found = describe(config, job, folder)
-    registry.add(job.store, found, folder)
+    release = describe(config, job, folder)
+    registry.add(job.store, release, folder)
     # A version that was current once was moved away from by someone: only `hone registry` brings it back.
-    before = next((step for step in seen if step.version == found.version), None)
-    moved = before or registry.move(job.store, config.domain, found.version, "publish", seen)
-    prefix = f"models/{config.domain}/{found.version}"
+    before = next((step for step in seen if step.version == release.version), None)
+    moved = before or registry.move(job.store, config.domain, release.version, "publish", seen)
+    prefix = f"models/{config.domain}/{release.version}"
     # Last: the store's registry says what is current, and whatever fails from here on is done again by the next run.
-    parcel = Parcel(found, folder, f"{job.store.uri}/{prefix}", figures(job))
+    parcel = Parcel(release, folder, f"{job.store.uri}/{prefix}", figures(job))
     pushed = {name: load("handover", name)(settings, parcel) for name, settings in config.places.items()}
-    record = {"domain": config.domain, "version": found.version, "prefix": prefix, **pushed}
+    record = {"domain": config.domain, "version": release.version, "prefix": prefix, **pushed}
     (job.new_folder("published") / "published.json").write_text(json.dumps(record, indent=1), "utf-8")
     job.facts.update(record, number=moved.number)
 
 
 def check_verdict(job: Job) -> None:
     """Raises UserError unless the verdict is promote and about this very model."""
-    found, _ = read_verdict((job.folder("verdict") / "verdict.json").read_text("utf-8"))
-    if found["verdict"] != PROMOTE:
-        raise UserError(f"the verdict is {found['verdict']}: {'; '.join(found['reasons'])}; only promote is published")
-    if found["model"] != job.plan.inputs["model"].outputs["model"].digest:
+    verdict, _ = read_verdict((job.folder("verdict") / "verdict.json").read_text("utf-8"))
+    if verdict["verdict"] != PROMOTE:
+        raise UserError(
+            f"the verdict is {verdict['verdict']}: {'; '.join(verdict['reasons'])}; only promote is published"
+        )
+    if verdict["model"] != job.plan.inputs["model"].outputs["model"].digest:
         raise UserError("the verdict is about another model; run evaluate and gate on this one first")
 
 
@@ -91,10 +93,10 @@ def figures(job: Job) -> dict[str, float]:
     """The means of base and tuned on the set that the finding rests on, such as tuned_nDCG_at_10."""
     evaluate = job.ancestors.get("evaluate")
     facts: dict[str, Any] = evaluate.facts if evaluate else {}
-    found: dict[str, dict[str, float]] = {system: facts.get(system, {}) for system in ("base", "tuned")}
+    means_of: dict[str, dict[str, float]] = {system: facts.get(system, {}) for system in ("base", "tuned")}
     return {
         f"{system}_{measure.replace('@', '_at_')}": value
-        for system, means in found.items()
+        for system, means in means_of.items()
         for measure, value in means.items()
     }
 
@@ -103,16 +105,16 @@ def describe(config: Config, job: Job, folder: Path) -> registry.Release:
     """The release: a version is named by what it holds, so that two publishers never write to the same place."""
     digests = [job.plan.inputs[name].outputs[name].digest for name in READS]
     held = [*digests, *(["onnx"] if config.onnx else [])]
-    found = job.ancestors
-    evaluate = found.get("evaluate")
+    ancestors = job.ancestors
+    evaluate, distill = ancestors.get("evaluate"), ancestors.get("distill")
     return registry.Release(
         domain=config.domain,
         version=hashlib.sha256("\0".join(held).encode()).hexdigest()[:12],
         model=digests[0],
         verdict=digests[1],
         finding=str(evaluate.facts.get("finding", "")) if evaluate else "",
-        lists=found["curate"].outputs["lists"].digest if "curate" in found else "",
-        tests=found["prepare"].prefix if "prepare" in found else "",
-        start=registry.Start.model_validate(found["distill"].config.get("start", {}) if "distill" in found else {}),
+        lists=ancestors["curate"].outputs["lists"].digest if "curate" in ancestors else "",
+        tests=ancestors["prepare"].prefix if "prepare" in ancestors else "",
+        start=registry.Start.model_validate(distill.config.get("start", {}) if distill else {}),
         parts=registry.parts_of(folder),
     )

@@ -67,7 +67,7 @@ class Lease:
 
     def now(self) -> float:
         """The time of the last renewal by the store's own clock."""
-        times = [found.modified for found in self.store.objects(FOLDER) if found.key == self.key]
+        times = [stored.modified for stored in self.store.objects(FOLDER) if stored.key == self.key]
         return times[0] if times else time.time()
 
     def end(self) -> None:
@@ -106,14 +106,14 @@ class Watched:
 
     def alive(self, kind: str, now: float) -> list[str]:
         """The keys of the leases of a kind whose processes are alive, as far as anyone can tell."""
-        found = self._listed(kind)
-        doubtful = {key: at for key, at in found.items() if now - at > LIFE[kind] and self._dead.get(key) != at}
+        renewed = self._listed(kind)
+        doubtful = {key: at for key, at in renewed.items() if now - at > LIFE[kind] and self._dead.get(key) != at}
         if doubtful:
             time.sleep(WATCH)
             again = self._listed(kind)
             self._dead |= {key: at for key, at in doubtful.items() if again.get(key, at) == at}
-            found = again
-        return [key for key, at in found.items() if self._dead.get(key) != at]
+            renewed = again
+        return [key for key, at in renewed.items() if self._dead.get(key) != at]
 
     def _listed(self, kind: str) -> dict[str, float]:
         start = f"{FOLDER}/{kind}-"
@@ -123,11 +123,11 @@ class Watched:
 def prefixes_of(store: Store, key: str) -> set[str]:
     """The results that a lease names. One that is gone names none; one that cannot be read might name any."""
     try:
-        found = read_sealed(store, key)
+        content = read_sealed(store, key)
     except SealError as error:
         what = f"{key} in {store.uri} is damaged ({error})"
         raise UserError(f"{what}; remove it if no run and no gc is at work there") from error
-    return set(found.get("prefixes", ())) if found else set()
+    return set(content.get("prefixes", ())) if content else set()
 
 
 @contextmanager

@@ -85,11 +85,11 @@ class LocalStore:
             if bool(TEMPORARY.fullmatch(path.name)) != temporary:
                 continue
             try:
-                found = path.stat()
+                stat = path.stat()
             except FileNotFoundError:  # gone since it was listed: an upload that has ended, an object deleted
                 continue
             if path.is_file():
-                yield Object(path.relative_to(self.root).as_posix(), found.st_size, found.st_mtime)
+                yield Object(path.relative_to(self.root).as_posix(), stat.st_size, stat.st_mtime)
 
     def _publish(self, key: str, write: Callable[[Path], object], place: Callable[[Path, Path], None]) -> None:
         target = self._path(key)

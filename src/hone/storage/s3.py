@@ -111,9 +111,9 @@ class _BoundedBody:
         if time.monotonic() - self._started > GRACE + self._read / SLOWEST:
             self._raw.close()
             raise ReadTimeoutError(endpoint_url=self._url)
-        found = self._raw.read1(amount) or b""
-        self._read += len(found)
-        return found
+        data = self._raw.read1(amount) or b""
+        self._read += len(data)
+        return data
 
     def stream(self) -> Iterator[bytes]:
         """All that is left, in pieces."""
@@ -376,10 +376,10 @@ class S3Store:
 
         asked = {"Bucket": self.bucket, "Prefix": self._key(key), "MaxKeys": 1}
         try:
-            found = self._proved("list_objects_v2", asked).get("Contents", [])
+            contents = self._proved("list_objects_v2", asked).get("Contents", [])
         except ClientError:
             return False
-        return all(entry["Key"] != self._key(key) for entry in found)
+        return all(entry["Key"] != self._key(key) for entry in contents)
 
     def _proved(self, operation: str, arguments: dict[str, Any]) -> Any:
         """The answer to a request. Raises _ForeignError if no S3 server gave it."""

@@ -55,12 +55,12 @@ def read_sealed(store: Store, key: str) -> dict[str, Any] | None:
 def unseal(data: bytes, what: str = "it") -> dict[str, Any]:
     """The content of a stored object. Raises SealError if it is damaged, NewerError if this Hone cannot know it."""
     try:
-        found: object = json.loads(data)
+        content: object = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise SealError("it is not valid JSON") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise SealError("it is not a JSON object")
-    body = cast(dict[str, Any], found)
+    body = cast(dict[str, Any], content)
     if not any(name in body for name in OWN):
         return body
     if body.pop("digest", "") != _digest(body):
