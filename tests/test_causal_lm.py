@@ -4,12 +4,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tiny
 from drafting import corpus, generated, prepared, requests, rows, together
 from hone import tables
 from hone.backends.generators.answers import Answer
+from hone.backends.shared_prefix import LEAST_ROWS, batches
 from hone.errors import UserError
 from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.requests import Prompts
@@ -67,7 +71,6 @@ def test_a_configuration_of_another_shape_than_the_weights_is_one_sentence(
 @pytest.mark.parametrize("layout", ["guide", "document", "examples"])
 def test_prompts_that_share_their_beginnings_are_answered_as_each_alone(llama: Path, layout: Any) -> None:
     from hone.backends.generators.causal_lm import CausalLM
-    from hone.backends.shared_prefix import batches
 
     llm = LanguageModel(layout=layout, max_new_tokens=12, temperature=0, precision="fp32", token_budget=20_000)
     model = CausalLM(llama, llm)
@@ -86,6 +89,46 @@ def test_prompts_that_share_their_beginnings_are_answered_as_each_alone(llama: P
     assert [model.tokenizer.decode(new, skip_special_tokens=True) for new in alone] == [
         answer.text for answer in told(model, prompts, list(range(len(prompts))))
     ]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(1, 40)), min_size=1, max_size=60),
+    st.integers(50, 3_000),
+    st.integers(50, 3_000),
+)
+@hypothesis.settings(deadline=None, max_examples=60)
+def test_a_batch_keeps_to_its_memory_and_to_its_work_unless_it_is_one_group(
+    shapes: list[tuple[int, int, int]], budget: int, work: int
+) -> None:
+    room = 5
+    tokens = [[*range(60 * doc), *range(500, 500 + style), *range(900, 900 + end)] for doc, style, end in shapes]
+    found = list(batches(tokens, budget, room, work))
+    assert sorted(row for batch in found for row in batch.rows) == list(range(len(tokens)))
+    for batch in found:
+        longest = max(len(tokens[row]) for row in batch.rows)
+        assert len(batch.rows) * (longest + room) <= budget or len(batch.rows) == 1
+        computed = batch.branched + room * len(batch.rows)
+        assert computed <= work or (len(batch.branches) == 1 and len(batch.rows) <= LEAST_ROWS)
+
+
+def test_a_processor_takes_few_prompts_at_once_and_gives_the_same_answers(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hone.backends.generators import causal_lm
+
+    def parts(prompts: list[str]) -> list[dict[int, Answer]]:
+        model = causal_lm.CausalLM(llama, llm)
+        return list(model.generate(prompts, list(range(len(prompts)))))
+
+    llm = LanguageModel(max_new_tokens=12, precision="fp32", layout="document", token_budget=100_000)
+    asked = [request for n in range(6) for _, request in Prompts(llm, 17).requests(f"d{n}", f"wing {n} stalls")]
+    prompts = [causal_lm.CausalLM(llama, llm).prompt(request) for request in asked]
+    whole = parts(prompts)
+    assert len(whole) == 1
+    monkeypatch.setattr(causal_lm, "OPERATIONS_PER_THREAD", 1.0)
+    small = parts(prompts)
+    assert [len(part) for part in small] == [6] * 6  # the styles of a document stay together
+    assert together(small) == together(whole)
 
 
 def test_only_batches_with_a_wanted_answer_are_computed_and_those_whole(llama: Path) -> None:

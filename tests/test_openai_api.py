@@ -4,6 +4,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -169,8 +170,13 @@ def test_no_more_is_asked_than_answers_are_taken(monkeypatch: pytest.MonkeyPatch
         assert list(next(part for part in parts if part)) == [0]
 
 
-def test_answers_are_kept_after_half_a_minute_also_while_none_come(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [(0.0, 31.0, 1), (16.0, 0.0, 1), (9.0, 0.0, 3)],
+    ids=["while none come", "before the next one would be too late", "as many as come in half a minute"],
+)
+def test_answers_are_kept_every_half_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: float, after: float, expected: int
 ) -> None:
     from hone.backends.generators.openai_api import OpenAIServer
     from hone.stages.generate import from_model
@@ -181,8 +187,9 @@ def test_answers_are_kept_after_half_a_minute_also_while_none_come(
     def one_by_one(self: Any, *asked: Any) -> Iterator[dict[int, Answer]]:
         for part in plain(self, *asked):
             for at, answer in part.items():
+                now[0] += before
                 yield {at: answer}
-                now[0] += 31.0
+                now[0] += after
                 yield {}
                 kept.append(len(list(store.objects("memo/answers"))))
 
@@ -195,7 +202,27 @@ def test_answers_are_kept_after_half_a_minute_also_while_none_come(
     monkeypatch.setattr(from_model, "time", SimpleNamespace(monotonic=clock))
     with serving() as server:
         generated(store, prepared(store, corpus(5)), **sections(server))
-    assert kept == list(range(1, 9))
+    assert kept == [at // expected for at in range(1, 9)]
+
+
+def test_answers_of_an_earlier_run_do_not_count_in_the_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hone import stages
+    from hone.progress import Task, task
+
+    shown = list[Task]()
+
+    @contextmanager
+    def noted(*asked: Any) -> Iterator[Task]:
+        with task(*asked) as running:
+            shown.append(running)
+            yield running
+
+    monkeypatch.setattr(stages.stage("generate"), "task", noted)
+    store, docs = LocalStore(tmp_path / "store"), corpus(10)
+    with serving() as server:
+        generated(store, prepared(store, docs.slice(0, 5)), **sections(server))
+        generated(store, prepared(store, docs, fingerprint="e" * 16), **sections(server))
+    assert [(running.done, running.skipped) for running in shown] == [(8, 0), (16, 8)]
 
 
 def test_a_server_that_is_slow_with_many_requests_is_sent_fewer() -> None:

@@ -7,6 +7,7 @@ every token gets its true position, so a row's keys and values are those it has 
 """
 
 import inspect
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +25,9 @@ LEAST = 16
 """Fewer tokens in common are not worth a separate pass."""
 LEAST_TRUNK = 64
 """Groups of which some share so many tokens less are divided among batches."""
+LEAST_ROWS = 8
+"""A group is not divided into fewer rows to save time: one more token costs a processor about the same for all of them.
+"""
 
 ROOM = 64
 """Tokens for which keys and values get room at once."""
@@ -46,7 +50,12 @@ class Batch:
     @property
     def computed(self) -> int:
         """Tokens that are computed, padding left out."""
-        return len(self.trunk) + sum(map(len, self.branches)) + sum(map(len, self.tails))
+        return len(self.trunk) + self.branched
+
+    @property
+    def branched(self) -> int:
+        """Those after the trunk, which is computed once for several batches."""
+        return sum(map(len, self.branches)) + sum(map(len, self.tails))
 
 
 def can_share(model: Any) -> bool:
@@ -59,9 +68,9 @@ def can_share(model: Any) -> bool:
     return whole and accepts and not getattr(model, "_is_stateful", False)
 
 
-def batches(tokens: Sequence[Sequence[int]], budget: int, room: int = 0) -> Iterator[Batch]:
+def batches(tokens: Sequence[Sequence[int]], budget: int, room: int = 0, work: float = math.inf) -> Iterator[Batch]:
     """All rows, none of them empty, in batches of at most `budget` tokens, padding and `room` for new ones included, or
-    of one row."""
+    of one row; and of at most `work` tokens that are computed, or of one group."""
     order = sorted(range(len(tokens)), key=lambda row: (list(tokens[row]), row))
     links = [in_common(tokens[one], tokens[two]) for one, two in pairwise(order)]
     groups = _divided(order, _weak(links, LEAST))
@@ -69,15 +78,30 @@ def batches(tokens: Sequence[Sequence[int]], budget: int, room: int = 0) -> Iter
     for family in _divided(groups, _weak(outer, LEAST_TRUNK)):
         trunk = _beginning([tokens[row] for group in family for row in group])
         held: list[list[int]] = []
-        for group in family:
-            step = max(1, budget // (max(len(tokens[row]) for row in group) + room))
-            for part in (group[start : start + step] for start in range(0, len(group), step)):
-                rows = [row for one in (*held, part) for row in one]
-                if held and len(rows) * (max(len(tokens[row]) for row in rows) + room) > budget:
-                    yield _batch(held, trunk, tokens)
-                    held = []
-                held.append(part)
+        for part in (part for group in family for part in _parts(group, tokens, budget, room, work)):
+            joined = _batch([*held, part], trunk, tokens)
+            if held and (_held(joined, tokens, room) > budget or joined.branched + len(joined.rows) * room > work):
+                yield _batch(held, trunk, tokens)
+                held = []
+            held.append(part)
         yield _batch(held, trunk, tokens)
+
+
+def _parts(
+    group: list[int], tokens: Sequence[Sequence[int]], budget: int, room: int, work: float
+) -> Iterator[list[int]]:
+    """A group as it fits into a batch."""
+    whole = [tokens[row] for row in group]
+    longest, begins = max(map(len, whole)), len(_beginning(whole))
+    step = max(1, budget // (longest + room))
+    if begins + len(group) * (longest - begins + room) > work:
+        step = min(step, max(LEAST_ROWS, int((work - begins) // (longest - begins + room))))
+    return (group[start : start + step] for start in range(0, len(group), step))
+
+
+def _held(batch: Batch, tokens: Sequence[Sequence[int]], room: int) -> int:
+    """Tokens, padding included, that are remembered at the end of a batch."""
+    return len(batch.rows) * (max(len(tokens[row]) for row in batch.rows) + room)
 
 
 def _weak(links: Sequence[int], least: int) -> list[int]:

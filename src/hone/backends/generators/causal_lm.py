@@ -5,6 +5,7 @@ never takes those of its neighbours. What prompts begin with alike is computed o
 done leave the batch.
 """
 
+import math
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from functools import cached_property, partial
@@ -34,6 +35,9 @@ from hone.backends.shared_prefix import Batch, Beginnings, batches, can_share
 from hone.errors import UserError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+OPERATIONS_PER_THREAD = 4e12
+"""A batch on a processor is at most so much work for each of its threads, ten to twenty seconds: that much is lost with
+a kill. It follows from the model and the machine and not from a clock: a run that goes on makes the same batches."""
 
 
 class CausalLM:
@@ -82,6 +86,14 @@ class CausalLM:
         )
         return model.to(self.device).eval()
 
+    @cached_property
+    def work(self) -> float:
+        """Tokens that a batch may compute."""
+        if self.device.type != "cpu":
+            return math.inf
+        weights = self.model.num_parameters(exclude_embeddings=True)
+        return OPERATIONS_PER_THREAD * torch.get_num_threads() / (2 * weights)
+
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], wanted: Set[int] | None = None
     ) -> Iterator[dict[int, Answer]]:
@@ -120,8 +132,8 @@ class CausalLM:
         """Batches of prompts that begin alike, or of prompts of one length where nothing can be shared."""
         room = self.settings.max_new_tokens
         if can_share(self.model):
-            return batches(tokens, budget, room)
-        cut = token_batches([len(ids) + room for ids in tokens], budget)
+            return batches(tokens, budget, room, self.work)
+        cut = token_batches([len(ids) + room for ids in tokens], int(min(budget, self.work)))
         return (Batch(rows, [], [[]], [0] * len(rows), [tokens[row] for row in rows]) for rows in cut)
 
     def _answer(self, prompt: list[int], new: list[int]) -> Answer:

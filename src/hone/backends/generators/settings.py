@@ -51,7 +51,8 @@ class Sampling(Settings):
     """The precision of weights and computation; bf16 halves the memory. auto takes bf16 where the GPU or the processor
     computes in it, else fp32."""
     token_budget: Annotated[int, Resource()] = 16_384
-    """Tokens sampled at once by the source transformers, padding and answers included."""
+    """Tokens held at once by the source transformers, padding and answers included; a processor takes fewer, so that
+    little is lost with a kill."""
     tensor_parallel: Annotated[int, Resource()] = Field(default=1, ge=1)
     """GPUs that the source vllm divides the model among."""
     gpu_memory: Annotated[float, Resource()] = Field(default=0.9, gt=0, le=1)

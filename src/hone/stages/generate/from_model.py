@@ -30,7 +30,8 @@ from hone.stages.generate.sample import Doc
 from hone.stages.generate.settings import Config
 
 KEPT_EVERY = 30.0
-"""Seconds of a model's work after which its answers are kept: a kill loses these, and what is under way."""
+"""Seconds of a model's work after which its answers are kept, or earlier if the next ones are likely to come later: a
+kill loses these, and what is under way."""
 
 Asked = tuple[Doc, int, Request]
 """A document, the number that tells equal requests apart, and what is asked about it."""
@@ -44,7 +45,7 @@ class ModelAsks:
         they come."""
         self.source, self.config, self.job = source, config, job
         self.first = FirstAnswers(source, cleaner, config.clean.most_dropped)
-        self.new_tokens, self.started = 0, time.monotonic()
+        self.new_tokens, self.seconds = 0, 0.0
         left_out = examples_left_out(config.llm, job, cleaner.tests)
         self.prompts = Prompts(config.llm, config.seed, share, frozenset(left_out))
         self.generator = open_generator(source, self.prompts, job.source)
@@ -68,7 +69,7 @@ class ModelAsks:
         missing = frozenset(self.answers.missing(keys))
         known = [at for at in range(len(keys)) if at not in missing]
         absent = {keys[at] for at in missing}
-        progress.advance(len(known))
+        progress.skip(len(known))
         if not self.first.settled:
             paid = [at for at in known if keys[at] not in absent]
             self._see(asked, paid, self.answers.values([keys[at] for at in paid]).to_pylist(), progress)
@@ -83,15 +84,17 @@ class ModelAsks:
         """Has the missing answers written. What is finished is kept every half minute, and whatever ends the run."""
         seeds = [hashed(self.config.seed, key) for key in keys]
         waiting: dict[int, Answer] = {}
-        kept = time.monotonic()
+        kept = came = time.monotonic()
         try:
             for part in self.generator.generate(prompts, seeds, missing):
                 new = {at: answer for at, answer in part.items() if at in missing}
                 waiting |= new
+                before, came = came, time.monotonic()
+                self.seconds += came - before
                 self.new_tokens += sum(answer.new_tokens or 0 for answer in new.values())
                 progress.advance(len(new), self._pace())
                 self._see(asked, list(new), [vars(answer) for answer in new.values()], progress)
-                if time.monotonic() - kept >= KEPT_EVERY:
+                if came - kept + (came - before) >= KEPT_EVERY:
                     kept = self._keep(keys, waiting, kept)
                     waiting = {}
         finally:
@@ -115,7 +118,7 @@ class ModelAsks:
 
     def _pace(self) -> str:
         """How fast the model writes."""
-        return f"{self.new_tokens / (time.monotonic() - self.started):,.0f} new tokens/s"
+        return f"{self.new_tokens / max(self.seconds, 1e-9):,.0f} new tokens/s"
 
     def _draft(self, doc: Doc, request: Request, answer: Answer) -> Draft:
         """The query of an answer, put right where that is safe."""
