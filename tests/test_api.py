@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from sentence_transformers import SentenceTransformer
 
 import chain
 import hone
@@ -38,6 +40,21 @@ def test_a_run_gives_verdict_figures_tables_model_and_report(done: hone.Run) -> 
 def test_a_run_is_loaded_again_by_its_name(done: hone.Run) -> None:
     again = hone.load("tiny", done.store.uri)
     assert (again.verdict, again.metrics) == (done.verdict, done.metrics)
+
+
+def test_a_model_is_saved_with_the_card_that_says_what_was_found(done: hone.Run, tmp_path: Path) -> None:
+    folder = done.save_model(tmp_path / "tuned")
+    front = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
+    assert front["base_model"] == "student"
+    tuned = {row["measure"]: row["tuned"] for row in done.metrics.to_pylist() if row["set"] == "test"}
+    results = {one["dataset"]["name"]: one["metrics"] for one in front["model-index"][0]["results"]}
+    assert {"type": "ndcg_at_10", "value": round(tuned["nDCG@10"], 4)} in results["test (6 queries)"]
+    assert (
+        SentenceTransformer(str(folder), device="cpu").encode(["wing"]).tolist()
+        == done.model().encode(["wing"]).tolist()
+    )
+    with pytest.raises(Exception, match="exists already"):
+        done.save_model(folder)
 
 
 def test_evaluate_measures_a_model_as_the_run_does(done: hone.Run, tmp_path: Path) -> None:

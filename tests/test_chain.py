@@ -254,6 +254,7 @@ def test_the_model_loads_with_sentence_transformers_and_gives_the_same_vectors(h
 
     store, done = first
     folder = fetch_folder(store, done["distill"], "model", home)
+    assert "base_model: student" in (folder / "README.md").read_text()
     texts = [doc["text"] for doc in documents(20)]
     tuned, base = (Encoder(at, Student(model=str(at))).docs(texts) for at in (folder, home / "student"))
     loaded = SentenceTransformer(str(folder), device="cpu").encode(texts)

@@ -140,8 +140,10 @@ def test_init_writes_what_set_says_into_its_sections_and_keeps_the_comments(tmp_
 @pytest.mark.parametrize(
     ("reference", "command"),
     [
-        ("BAAI/bge-small-en-v1.5", "hf download BAAI/bge-small-en-v1.5 --local-dir {}"),
-        ("hf://datasets/BeIR/scifact", "hf download BeIR/scifact --repo-type dataset --local-dir BeIR/scifact"),
+        (
+            "BAAI/bge-small-en-v1.5",
+            "hf://BAAI/bge-small-en-v1.5, or: hf download BAAI/bge-small-en-v1.5 --local-dir {}",
+        ),
         ("no-such-folder", ""),
     ],
 )

@@ -14,9 +14,10 @@ from rich.console import Console
 from hone.evaluation.metrics import MEASURES
 from hone.inputs.references import declared_licence
 from hone.report import charts
+from hone.report.card import card, unmeasured_card
 from hone.report.findings import Findings, Origin, headline
 from hone.report.html import element
-from hone.report.markdown import card, markdown
+from hone.report.markdown import markdown
 from hone.report.markdown_text import escaped
 from hone.report.page import page
 from hone.report.query_sources import queries
@@ -105,6 +106,50 @@ def test_a_models_card_has_front_matter_that_tools_read_and_says_what_was_found(
     assert "nDCG@10 | 0.481 | 0.512" in text
     assert "licence of the corpus: not declared" in text
     assert "<script" not in text
+
+
+def test_a_card_says_what_is_put_before_a_query_and_how_long_a_vector_is() -> None:
+    distill = manifest_of("distill", {"prompts": {"query": "asked: ", "document": ""}})
+    metrics = measured() | {"models": {"tuned": {"dimension": 384, "max_doc_tokens": 256}}}
+    text = card(replace(story(metrics), history=(distill,)))
+    assert "Before a query stands `asked: `." in text
+    assert "A vector has 384 numbers; a document is cut at 256 tokens." in text
+    assert '"title\ntext"' in text
+
+
+def test_a_model_that_was_not_measured_has_a_card_without_measures() -> None:
+    text = unmeasured_card("acme/small", "mit", (384, 256), {"query": "", "document": ""})
+    front = yaml.safe_load(text.split("---")[1])
+    assert (front["base_model"], front["license"], front["library_name"]) == (
+        "acme/small",
+        "mit",
+        "sentence-transformers",
+    )
+    assert "model-index" not in front
+    assert "It has not been measured on test queries yet" in text
+    assert "Nothing is put before a query or a document." in text
+    assert "A vector has 384 numbers" in text
+    assert "SentenceTransformer(" in text
+
+
+def manifest_of(stage: str, facts: dict[str, Any]) -> Manifest:
+    return Manifest(
+        stage=stage, fingerprint="f", code="c", version="1", config={}, sources={}, inputs={}, input_digests={},
+        outputs={}, facts=facts, cost={}, seconds=1.0,
+    )  # fmt: skip
+
+
+def test_what_pointing_at_a_bar_shows_can_be_unfolded_too() -> None:
+    findings = story(measured())
+    text = page(findings)
+    folded = re.search(r'<details class="bars"><summary>(.*?)</details>', text)
+    assert folded
+    assert len(findings.gains) > 1
+    bars = re.findall(r"<rect[^>]*><title>(.*?)</title>", text)
+    assert re.findall(r"<li>(.*?)</li>", folded[1]) == bars
+    assert len(bars) == len(findings.gains)
+    assert "<summary>Every bar" not in markdown(findings)
+    assert "unchanged, " in markdown(findings)
 
 
 def test_a_licence_is_what_the_settings_or_the_models_readme_declare(tmp_path: Path) -> None:

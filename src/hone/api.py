@@ -10,6 +10,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from hone.errors import UserError
 from hone.evaluation.metrics import MEASURES, effectiveness
 from hone.evaluation.rankings import ranking
 from hone.inputs import readers
+from hone.inputs.model_folder import copy_declared
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
 from hone.scratch import scratch_folder
@@ -104,6 +106,19 @@ class Run:
         """Where the tuned model lies, or a copy of it here if the store is elsewhere."""
         return self._folder("distill", "model")
 
+    def save_model(self, folder: str | Path) -> Path:
+        """Writes the tuned model to a new folder, with the card that says what was found if it was measured.
+
+        Raises UserError, also if there is such a folder.
+        """
+        target = Path(folder)
+        if target.exists():
+            raise UserError(f"{target} exists already; name a new folder")
+        copy_declared(self.model_folder, target)
+        if "report" in self.done:
+            shutil.copyfile(self._folder("report", "card") / "README.md", target / "README.md")
+        return target
+
     @property
     def report(self) -> Path:
         """report.html, with the verdict on top. Raises UserError."""
@@ -133,7 +148,7 @@ class Run:
         from html import escape
 
         finding = str(self.done["evaluate"].facts.get("finding", "")) if "evaluate" in self.done else "not measured yet"
-        place = f'<p><a href="{escape(self.report.as_uri())}">report</a></p>' if "report" in self.done else ""
+        place = f'<p><a href="{escape(self.report.resolve().as_uri())}">report</a></p>' if "report" in self.done else ""
         return f"<p><b>{escape(self.verdict or 'no verdict yet')}</b>: {escape(finding)}</p>{place}"
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from hone import tables
 from hone.config import StageConfig
 from hone.errors import UserError
-from hone.inputs import references
+from hone.inputs import hubs, references
 from hone.results.content_cache import ContentCache
 from hone.results.manifest import Manifest, Output, lineage, output_of
 from hone.results.table_io import TableReader, TableWriter, fetch_folder, upload
@@ -99,7 +99,10 @@ class Job:
 
     def source(self, reference: str) -> Path:
         """The local path of outside data that a setting refers to. Raises UserError if it is missing."""
-        return references.local_path(reference, self.scratch)
+        found = references.local_path(reference, self.scratch)
+        if reference.startswith(hubs.SCHEME):
+            self.facts.setdefault("commits", {})[reference] = hubs.commit_of(found)
+        return found
 
     def digest(self, reference: str) -> str:
         """sha256 of the content that a setting refers to."""

@@ -16,6 +16,7 @@ from hone.commands.changed_text import with_changes
 from hone.commands.options import SetOption, verbs
 from hone.core.text import flat
 from hone.errors import UserError
+from hone.inputs import hubs
 from hone.inputs.readers import Look, first_names, look
 from hone.settings import LONGEST_NAME, check, is_run_name, parse_changes, parse_yaml
 
@@ -91,7 +92,7 @@ publish:
 
 @app.command()
 def init(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The corpus: a folder or a file.")],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The corpus: a folder, a file, hf://datasets/…")],
     out: Annotated[Path | None, typer.Option("--out", help="The file to write; default FOLDER.yaml here.")] = None,
     student: Annotated[str, typer.Option("--student", help="The model to specialise: folder or package:NAME.")] = "",
     name: Annotated[str, typer.Option("--name", help="The run's name; default the folder's.")] = "",
@@ -101,7 +102,7 @@ def init(
     changes: SetOption = None,
 ) -> None:
     """Look at a corpus and write a commented settings file for it."""
-    seen = look(Path(folder))
+    seen = look(_place(folder))
     path = write_settings(folder, out, student, name, device, seen, changes or ())
     print(f"{folder}: {seen}")
     for line in (*seen.understood, *_taken(seen)):
@@ -111,6 +112,11 @@ def init(
         print(f"wrote {path}; next: fill in `{lacking[0].removeprefix('# ')}`, then hone run {path}")
     else:
         print(f"wrote {path}; next: hone run {path}")
+
+
+def _place(corpus: str) -> Path:
+    """Where the corpus lies, fetched from a hub if it is one's."""
+    return hubs.download(corpus) if corpus.startswith(hubs.SCHEME) else Path(corpus)
 
 
 def _taken(seen: Look) -> list[str]:
@@ -134,15 +140,14 @@ def write_settings(
 ) -> Path:
     """Writes the settings file for what was seen, with `changes` (KEY=VALUE) in it, and returns its path; never
     overwrites one. Raises UserError."""
-    folder = Path(corpus)
     if name and not is_run_name(name):
         raise UserError(f"--name {name}: give the run a name of letters, digits, - and _, {LONGEST_NAME} bytes at most")
-    seen = seen or look(folder)
-    name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().stem).strip("-") or "corpus"
+    seen = seen or look(_place(corpus))
+    name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", Path(corpus).resolve().stem).strip("-") or "corpus"
     out = out or Path(f"{name}.yaml")
     if out.exists():
         raise UserError(f"{out} exists already; remove it or give another name with --out")
-    text = _text(seen, folder, name, student, device)
+    text = _text(seen, corpus, name, student, device)
     if changes:
         text = with_changes(text, parse_changes(changes))
         check(parse_yaml(text, str(out)), str(out), out.resolve().parent)
@@ -153,7 +158,7 @@ def write_settings(
     return out
 
 
-def _text(seen: Look, folder: Path, name: str, student: str, device: Device) -> str:
+def _text(seen: Look, corpus: str, name: str, student: str, device: Device) -> str:
     gpu = has_gpu() if device is Device.auto else device is Device.gpu
     text = TEMPLATE.format(
         seen=seen,
@@ -163,7 +168,7 @@ def _text(seen: Look, folder: Path, name: str, student: str, device: Device) -> 
         presets="cpu: minutes on a laptop; cpu-long: half an hour; paper: the published recipe on a GPU",
         preset="paper" if gpu else "cpu",
         student=_scalar(student) if student else _student(),
-        corpus=_scalar(str(folder.resolve())),
+        corpus=_scalar(corpus if corpus.startswith(hubs.SCHEME) else str(Path(corpus).resolve())),
         fields=_fields(seen),
         sources="# sources: [log, extractive]" + ("" if gpu or seen.mean_words > SHORT else SEARCHES),
     )

@@ -1,6 +1,7 @@
 """What a run reads from outside its store: corpora, query logs and model folders, by path or reference.
 
-A reference is a path, `s3://bucket/prefix`, or `package:NAME`: the model folder that an installed Python package ships.
+A reference is a path, `s3://bucket/prefix`, `hf://datasets/OWNER/NAME` or `hf://OWNER/NAME` of a hub, or
+`package:NAME`: the model folder that an installed Python package ships.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from typing import BinaryIO, cast
 import yaml
 
 from hone.errors import UserError
-from hone.inputs import buckets
+from hone.inputs import buckets, hubs
 from hone.inputs.readers import Layout
 from hone.storage.addresses import is_remote
 
@@ -25,7 +26,7 @@ WANTED = re.compile(r"(?P<name>\w[\w.-]*)=(?P<source>\S+?)(@(?P<sha256>[0-9a-f]{
 
 
 def local_path(reference: str, scratch: Path) -> Path:
-    """The local file or folder that `reference` means, downloading from S3 into `scratch`.
+    """The local file or folder that `reference` means, downloading from S3 into `scratch`, from a hub to its cache.
 
     Raises UserError if there is nothing there.
     """
@@ -33,6 +34,8 @@ def local_path(reference: str, scratch: Path) -> Path:
         return _package_model(reference.removeprefix("package:"))
     if is_remote(reference):
         return buckets.download(reference, scratch)
+    if reference.startswith(hubs.SCHEME):
+        return hubs.download(reference)
     path = Path(reference)
     if not path.exists():
         raise UserError(f"{path} does not exist; correct the path in the settings{_at_a_hub(path)}")
@@ -40,14 +43,18 @@ def local_path(reference: str, scratch: Path) -> Path:
 
 
 def _at_a_hub(path: Path) -> str:
-    """How to fetch what is not there, where it looks like an id of a hub: owner/name, or hf://datasets/owner/name."""
-    marked = re.search(r"hf:/+(datasets/|models/)?([\w.-]+/[\w.-]+)$", path.as_posix())
-    if not marked and (path.suffix in (".jsonl", ".csv", ".tsv", ".parquet") or path.parent.exists()):
+    """How to get what is not there, where it looks like an id of a hub: owner/name."""
+    if path.suffix in (".jsonl", ".csv", ".tsv", ".parquet") or path.parent.exists():
         return ""
-    found = marked[2] if marked else "/".join(path.parts[-2:])
-    kind = " --repo-type dataset" if marked and marked[1] == "datasets/" else ""
-    target = found if marked else path
-    return f", or, if {found} is an id of a hub, fetch it: hf download {found}{kind} --local-dir {target}"
+    found = "/".join(path.parts[-2:])
+    return f", or, if {found} is an id of a hub, write {hubs.SCHEME}{found}, or: hf download {found} --local-dir {path}"
+
+
+def model_name(reference: str) -> str:
+    """What a model is called in a report: its id at a hub, or the last part of its reference."""
+    if found := hubs.ADDRESS.fullmatch(reference):
+        return found["id"]
+    return Path(reference.removeprefix("package:")).name
 
 
 def fetch_all(wanted: Iterable[str], folder: Path) -> Iterator[tuple[str, str]]:

@@ -27,7 +27,7 @@ class Line:
 def gain_bars(gains: Sequence[float], labels: Sequence[str], title: str) -> Html:
     """A bar for each query, best gain first, around a line at 0."""
     height = 220
-    shown = _spread(len(gains))
+    shown = spread(len(gains))
     top = _ceiling(max([abs(gain) for gain in gains], default=0) or 1)
     step = (WIDTH - LEFT - RIGHT) / max(1, len(shown))
     middle, unit = height / 2, (height / 2 - 12) / top
@@ -168,7 +168,7 @@ def _text(x: float, y: float, text: str, anchor: str) -> Html:
     return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor)
 
 
-def _spread(count: int) -> list[int]:
+def spread(count: int) -> list[int]:
     """All positions, or MOST_BARS of them evenly spread."""
     return [position * count // min(count, MOST_BARS) for position in range(min(count, MOST_BARS))]
 

@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from hone.core.personal_data import masked
 from hone.evaluation.metrics import PRIMARY
 from hone.evaluation.rankings import Ranking, Result, extremes
 from hone.evaluation.summary import SIDES, Values
-from hone.inputs.references import declared_licence
+from hone.inputs.references import declared_licence, model_name
 from hone.report.findings import Findings, Histogram, Move, Origin, QueryGain, p_value, points
 from hone.results.manifest import Manifest
 from hone.results.table_io import Docs
@@ -34,7 +33,7 @@ def gather(
     config = job.plan.config.model_dump(mode="json")
     findings = Findings(
         metrics=metrics,
-        model=Path(str(config["student"]["model"]).removeprefix("package:")).name,
+        model=model_name(config["student"]["model"]),
         origins=origins(job),
         dropped=dropped(job),
         training=json.loads(training.read_text("utf-8")) if training.is_file() else {},

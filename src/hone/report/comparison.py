@@ -112,7 +112,7 @@ def _gain_cells(values: Mapping[str, Any], reach: float) -> list[object]:
 
 
 def gains(findings: Findings) -> Html:
-    """A bar for each query, to be hovered over for its text."""
+    """A bar for each query, to be hovered over for its text, and the same texts to unfold: a keyboard cannot hover."""
     gains = findings.gains
     if not gains:
         return Html()
@@ -121,7 +121,19 @@ def gains(findings: Findings) -> Html:
     labels = [f"{gain.text}: {gain.base:.3f} → {gain.tuned:.3f}" for gain in gains]
     chart = charts.gain_bars([gain.gain for gain in gains], labels, title)
     counts = f"{better:,} queries better, {len(gains) - better - worse:,} unchanged, {worse:,} worse."
-    return figure(chart, f"{title}. {counts} Point at a bar to read its query.")
+    drawn = figure(chart, f"{title}. {counts}")
+    shown = [labels[at] for at in charts.spread(len(labels))]
+    return join(
+        [
+            drawn,
+            element(
+                "details",
+                element("summary", "Every bar's query, as pointing at it shows too"),
+                lines(shown),
+                class_="bars",
+            ),
+        ]
+    )
 
 
 def examples(findings: Findings) -> Html:

@@ -41,7 +41,7 @@ class _Reader(HTMLParser):
         self._code = False
 
     def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        if tag in SKIPPED or ("class", "hidden") in attrs:
+        if tag in SKIPPED or ("class", "hidden") in attrs or ("class", "bars") in attrs:
             self._skipping = self._skipping or tag
         elif tag == "tr":
             self._rows.append([])

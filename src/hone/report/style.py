@@ -79,7 +79,7 @@ footer { margin-top: 56px; padding-top: 16px; padding-bottom: 56px; font-size: 1
   header, main, footer { max-width: none; padding-inline: 0; }
   tr, figure, svg { break-inside: avoid; } h2, h3, caption { break-after: avoid; } h2 { margin-top: 28px; }
   details::details-content { content-visibility: visible; display: block; }
-  details.settings::details-content { display: none; } .scroll { overflow: visible; }
+  details:is(.settings, .bars)::details-content { display: none; } .scroll { overflow: visible; }
   .chart { min-width: 0; } }
 """
 

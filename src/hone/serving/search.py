@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-
-from hone.backends import encoders, search
+from hone.backends import search
 from hone.context import Job, Shard
 from hone.evaluation.hybrid import fused
 from hone.evaluation.rankings import ranking
+from hone.inputs.references import content_digest
 from hone.report.collect import TITLE_CHARS, cut, find
 from hone.results.table_io import fetch_folder
 from hone.scratch import scratch_folder
 from hone.serving.finished import finished
+from hone.serving.retriever import retriever
 from hone.stages import evaluate
 from hone.storage.base import Store
 
@@ -50,18 +50,16 @@ class Searcher:
         config = cast(evaluate.Config, job.plan.config)
         student = config.student
         self.docs = job.table("docs")
-        self.sides: list[tuple[encoders.Encoder, list[str], np.ndarray]] = []
-        for model in (student.model, fetch_folder(store, done["distill"], "model", scratch)):
-            folder = job.source(model) if isinstance(model, str) else model
-            encoder = encoders.Encoder(folder, student)
-            self.sides.append((encoder, *encoders.encode_by(job, encoder, "search: encode docs", self.docs)))
+        base, tuned = job.source(student.model), fetch_folder(store, done["distill"], "model", scratch)
+        digests = content_digest(base), done["distill"].outputs["model"].digest
+        self.sides = [retriever(job, student, *side) for side in zip((base, tuned), digests, strict=True)]
         self.index = search.index_of(self.docs) if config.search_as == "hybrid" else None
         self.weights: dict[str, float] = done["evaluate"].facts.get("bm25_weights", {})
 
     def top_tens(self, query: str) -> tuple[list[Hit], list[Hit]]:
         """The ten best documents of the base and of the tuned student, best first."""
         base, tuned = (
-            self._fused(name, self._best(*side, query, DEPTH), query) if self.index else self._best(*side, query, TOP)
+            self._fused(name, side.best(query, DEPTH), query) if self.index else side.best(query, TOP)
             for name, side in zip(("base", "tuned"), self.sides, strict=True)
         )
         found = find({doc_id for doc_id, _ in (*base, *tuned)}, self.docs)
@@ -77,12 +75,6 @@ class Searcher:
         found = ranking([doc_id for doc_id, _ in dense], [score for _, score in dense], DEPTH)
         whole = fused(found, lexical, TOP, self.weights.get(name))
         return list(zip(whole.doc_ids, whole.scores, strict=True))
-
-    def _best(
-        self, encoder: "encoders.Encoder", ids: list[str], vectors: np.ndarray, query: str, most: int
-    ) -> list[tuple[str, float]]:
-        positions, scores = search.top_k(encoder.queries([query]), vectors, min(most, len(ids)))
-        return [(ids[position], float(score)) for position, score in zip(positions[0], scores[0], strict=True)]
 
 
 def _hits(own: list[tuple[str, float]], other: list[tuple[str, float]], texts: dict[str, tuple[str, str]]) -> list[Hit]:

@@ -23,8 +23,10 @@ from hone.errors import UserError
 from hone.evaluation.metrics import PRIMARY, effectiveness
 from hone.evaluation.test_collections import GuardSet, Judged, distinct, read_collection, themselves
 from hone.inputs.model_folder import copy_declared
+from hone.inputs.references import declared_licence, model_name
 from hone.log import log
 from hone.progress import Task, task
+from hone.report.card import unmeasured_card
 from hone.results import registry
 from hone.results.registry import Start
 
@@ -114,6 +116,12 @@ def _train(config: Config, job: Job) -> None:
     written = {"summary": summary, "steps": state.history.steps, "looks": state.history.looks}
     written["alphas"] = record(curve, config.guard_loss)
     (folder / "training.json").write_text(json.dumps(_finite(written), indent=1), "utf-8")
+    prompts = {"query": encoder.query_prefix, "document": encoder.doc_prefix}
+    licence, sizes = declared_licence(job.source(config.student.model)), (encoder.dimension, encoder.doc_limit())
+    (folder / "README.md").write_text(
+        unmeasured_card(model_name(config.student.model), licence, sizes, prompts), "utf-8"
+    )
+    job.facts["prompts"] = prompts
     job.cost.update({"steps": state.step, "docs": state.history.encoded, "tokens": state.history.tokens})
     job.afterwards.append(checkpoints.clear)
 

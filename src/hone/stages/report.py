@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from hone.config import StageConfig
 from hone.context import Job
+from hone.report.card import card
 from hone.report.collect import with_history
 from hone.report.files import write_report
 from hone.report.findings import Findings
-from hone.report.markdown import card
 
 IMAGE = "cpu"
 READS = ("findings", "verdict")

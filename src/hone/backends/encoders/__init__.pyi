@@ -1,5 +1,7 @@
 from .corpus import Corpus as Corpus
 from .encoder import Encoder as Encoder
+from .numpy_encoder import NumpyEncoder as NumpyEncoder
+from .numpy_form import write_numpy_form as write_numpy_form
 from .tokens import IDS as IDS
 from .tokens import DocTokenizer as DocTokenizer
 from .tokens import Tokens as Tokens

@@ -16,7 +16,7 @@ class BiEncoder(Settings):
     """A retriever: one vector for each text."""
 
     model: ModelSource
-    """A sentence-transformers or transformers folder with safetensors weights, or package:NAME."""
+    """A sentence-transformers or transformers folder with safetensors weights, hf://OWNER/NAME or package:NAME."""
     pooling: Literal["auto", "cls", "max", "mean", "mean_sqrt_len", "weightedmean", "last"] = "auto"
     """How token vectors become one; auto takes what the folder declares, else the model family's."""
     query_prefix: str = "auto"

@@ -1,0 +1,82 @@
+"""Corpora and models of a Hugging Face hub by their id, at the one commit that a revision means.
+
+`hf://datasets/OWNER/NAME` is a corpus and `hf://OWNER/NAME` a model, either with `@REVISION`: a branch, a tag, or a
+commit, which is then never asked for again. Files lie in the hub's own cache (HF_HOME), as `hf download` leaves them.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hone.errors import UserError
+from hone.log import log
+
+SCHEME = "hf://"
+ADDRESS = re.compile(r"hf://(?P<kind>datasets/|models/)?(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.][\w./-]*))?")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+LEFT_OUT = ("*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "onnx/*", "openvino/*")
+"""Code, and weights that are not safetensors: never fetched."""
+FETCHES = 4
+
+
+@cache
+def download(reference: str) -> Path:
+    """The folder of what `reference` names, downloaded unless it is here; in one process always the same commit.
+
+    Raises UserError if the hub has it not, or cannot be reached and it was not fetched whole before.
+    """
+    found = ADDRESS.fullmatch(reference)
+    if not found:
+        raise UserError(f"{reference!r} is no address of a hub; write hf://datasets/OWNER/NAME or hf://OWNER/NAME")
+    import huggingface_hub
+    from httpx import HTTPError
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    name, kind, revision = found["id"], "dataset" if found["kind"] == "datasets/" else "model", found["revision"]
+    pinned = bool(revision and COMMIT.fullmatch(revision))
+    here = _here(name, kind, revision)
+    if here and pinned:
+        return here
+    try:
+        about: Any = huggingface_hub.HfApi().repo_info(name, repo_type=kind, revision=revision)
+        folder = huggingface_hub.snapshot_download(
+            name, repo_type=kind, revision=about.sha, ignore_patterns=[*LEFT_OUT], max_workers=FETCHES
+        )
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise UserError(f"the hub has no {reference}, or none for you (HF_TOKEN); correct the settings") from error
+    except (HTTPError, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # a full disk, say
+            raise
+        if not here:
+            raise UserError(
+                f"{reference} is not here, and the hub cannot be reached ({type(error).__name__}); fetch it where it "
+                f"can be, with {_command(name, kind, revision)}, and name that folder in the settings"
+            ) from error
+        log.warning("hub cannot be reached: taken as it was fetched last", reference=reference, commit=commit_of(here))
+        return here
+    return Path(folder)
+
+
+def commit_of(folder: Path) -> str:
+    """The commit that a folder of the hub's cache holds."""
+    return folder.name
+
+
+def _here(name: str, kind: str, revision: str | None) -> Path | None:
+    """What was fetched earlier, if all of it was: the hub's cache keeps a list of what there is."""
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = huggingface_hub.snapshot_download(
+            name, repo_type=kind, revision=revision, ignore_patterns=[*LEFT_OUT], local_files_only=True
+        )
+    except LocalEntryNotFoundError:
+        return None
+    return Path(found)
+
+
+def _command(name: str, kind: str, revision: str | None) -> str:
+    of_kind, at = " --repo-type dataset" * (kind == "dataset"), f" --revision {revision}" if revision else ""
+    return f"hf download {name}{of_kind}{at} --local-dir {name.partition('/')[2]}"

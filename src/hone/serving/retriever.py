@@ -1,0 +1,119 @@
+"""A student over the documents of a run, for whoever asks it queries: vectors mapped, no torch where that can be.
+
+The first time, the student is loaded in full, and what it makes of the corpus is kept in the store. After that nothing
+is encoded, copied or imported again: vectors are mapped from the store, and a query goes through `NumpyEncoder`.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from hone.backends import encoders
+from hone.backends.encoders.families import BiEncoder
+from hone.context import Job
+from hone.log import log
+from hone.storage.base import ReadOnlyError, Store, sha256_of
+from hone.storage.sealed import SealError, read_sealed, seal
+
+IDENTITY = set(BiEncoder.model_fields) - {"model", "packed"}
+"""The settings that shape a student's vectors, beside the model's own content."""
+
+
+class QueryEncoder(Protocol):
+    """What makes vectors of queries."""
+
+    def queries(self, texts: Sequence[str]) -> np.ndarray:
+        """Queries to [n, d] float32 vectors."""
+        ...
+
+
+@dataclass(frozen=True)
+class Retriever:
+    """A student over documents: `vectors` [n, d] float32 are theirs, in the order of `ids`."""
+
+    encoder: QueryEncoder
+    ids: pa.Array
+    vectors: np.ndarray
+
+    def best(self, query: str, most: int) -> list[tuple[str, float]]:
+        """The documents of largest inner product and their scores, best first, ties by position."""
+        scores = self.vectors @ self.encoder.queries([query])[0]
+        most = min(most, len(scores))
+        if not most:
+            return []
+        near = np.flatnonzero(scores >= np.partition(scores, -most)[-most])
+        order = near[np.lexsort((near, -scores[near]))][:most]
+        return [(self.ids[int(place)].as_py(), float(scores[place])) for place in order]
+
+
+def retriever(job: Job, student: BiEncoder, model: Path, digest: str) -> Retriever:
+    """A student with the weights in the folder `model`, whose content has this digest, over the job's documents."""
+    docs = job.table("docs")
+    identity = json.dumps([docs.output.digest, student.model_dump(mode="json", include=IDENTITY), digest])
+    place = f"memo/search/{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    if known := _kept(job, place):
+        file, form = known
+        return Retriever(
+            encoders.NumpyEncoder(model, form) if form else encoders.Encoder(model, student), *_mapped(file)
+        )
+    encoder = encoders.Encoder(model, student)
+    made = job.scratch / f"search-{digest}"
+    file, form = made.with_suffix(".arrow"), made.with_suffix(".safetensors")
+    _write(file, *encoders.encode_by(job, encoder, "search: encode docs", docs))
+    alone = encoders.write_numpy_form(encoder, model, form)
+    _keep(job.store, place, file, *([form] if alone else []))
+    return Retriever(encoders.NumpyEncoder(model, form) if alone else encoder, *_mapped(file))
+
+
+def _kept(job: Job, place: str) -> tuple[Path, Path | None] | None:
+    """The files that were kept, verified; None if there are none, or one is damaged: then they are made again."""
+    try:
+        names = (read_sealed(job.store, f"{place}/files.json") or {}).get("names")
+        if names is None:
+            return None
+        found = [job.store.fetch(f"{place}/{name}", job.scratch) for name in names]
+    except (SealError, FileNotFoundError):
+        return None
+    if any(file.sha256 != name.partition(".")[0] for file, name in zip(found, names, strict=True)):
+        log.warning("kept vectors damaged", place=place)
+        return None
+    return found[0].path, found[1].path if len(found) > 1 else None
+
+
+def _keep(store: Store, place: str, *files: Path) -> None:
+    """Files under names that are their sha256, and last of all the list of them."""
+    named = {f"{sha256_of(file)}{file.suffix}": file for file in files}
+    try:
+        for name, file in named.items():
+            store.put(f"{place}/{name}", file)
+        store.replace(f"{place}/files.json", seal({"names": list(named)}))
+    except ReadOnlyError as error:  # such a store can be searched too, and pays for it each time
+        log.warning("vectors not kept", place=place, error=str(error))
+
+
+def _write(file: Path, ids: Sequence[str], vectors: np.ndarray) -> None:
+    """Ids and vectors in one piece, so that both can be mapped."""
+    flat = pa.array(np.ascontiguousarray(vectors).ravel(), pa.float32())
+    rows = pa.record_batch(
+        {
+            "doc_id": pa.array(ids, pa.large_string()),
+            "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+        }
+    )
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
+        writer.write_batch(rows)
+
+
+def _mapped(file: Path) -> tuple[pa.Array, np.ndarray]:
+    """Ids, and vectors [n, d] that stay on disk until they are looked at."""
+    rows = pa.ipc.open_file(pa.memory_map(str(file))).get_batch(0)
+    vectors = rows["vector"]
+    shape = len(vectors), vectors.type.list_size
+    # Not by `to_numpy`, which imports pandas where it is installed: as long as all the rest.
+    return rows["doc_id"], np.frombuffer(vectors.values.buffers()[1], np.float32, shape[0] * shape[1]).reshape(shape)
