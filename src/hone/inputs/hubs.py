@@ -30,8 +30,7 @@ def download(reference: str) -> Path:
     if not found:
         raise UserError(f"{reference!r} is no address of a hub; write hf://datasets/OWNER/NAME or hf://OWNER/NAME")
     import huggingface_hub
-    from httpx import HTTPError
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     name, kind, revision = found["id"], "dataset" if found["kind"] == "datasets/" else "model", found["revision"]
     pinned = bool(revision and COMMIT.fullmatch(revision))
