@@ -51,7 +51,7 @@ def chart_with_pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(CHART, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        for name in ("specialize", "evaluate", "ablate"):
+        for name in ("specialize", "specialize_many", "evaluate", "ablate"):
             compile(name, profiles.load("dev-cpu"), folder / f"files/{name}.yaml")
     return folder
 
@@ -332,7 +332,7 @@ def test_the_registrar_uploads_the_pipelines_for_the_chart_s_profile_and_makes_t
     platform: kfp_server.Platform, tmp_path: Path
 ) -> None:
     told = reconciled(platform, values("enterprise"), tmp_path)
-    assert [sentence.partition(":")[2].strip().partition(",")[0] for sentence in told] == ["uploaded"] * 3 + [
+    assert [sentence.partition(":")[2].strip().partition(",")[0] for sentence in told] == ["uploaded"] * 4 + [
         "made"
     ] * 2
     nightly, weekly = platform.held["recurringRuns"]
@@ -467,7 +467,7 @@ def test_pipelines_as_objects_are_what_was_compiled_with_the_platform_s_own_temp
     found = objects(render(chart_with_pipelines, values("airgapped")))
     versions = [item for item in found if item["kind"] == "PipelineVersion"]
     assert len(versions) == 3
-    for item, name in zip(versions, ("specialize", "evaluate", "ablate"), strict=True):
+    for item, name in zip(versions, ("specialize", "specialize_many", "evaluate", "ablate"), strict=True):
         spec, platform = yaml.safe_load_all((chart_with_pipelines / f"files/{name}.yaml").read_text("utf-8"))
         assert item["spec"]["pipelineSpec"] == spec
         assert item["spec"]["platformSpec"] == platform

@@ -3,7 +3,7 @@ much of the Kubernetes API as is asked here."""
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import loopback
 from hone.commands.cli import app
 from hone.engine import runner
 from hone.errors import TransientError, UserError
-from hone.kubeflow import launcher, settings_text, trainjob
+from hone.kubeflow import attempts, launcher, settings_text, trainjob
 from hone.kubeflow.compile import compile
 from hone.kubeflow.profile import load
 from hone.kubeflow.trainjob import Cluster, Machines
+from hone.storage.base import Store
 from hone.storage.local import LocalStore
 from test_components import call as launched
 
@@ -138,6 +139,8 @@ class Kubernetes(loopback.Server):
         self.ends = "Complete"
         self.refuses: dict[str, int] = {}
         self.looks = 0
+        self.begins: Callable[[], None] = lambda: None
+        """Called when a job is made: what its processes would do."""
 
     @property
     def cluster(self) -> Cluster:
@@ -172,6 +175,7 @@ class Handler(loopback.Handler):
         jsonschema.validate(body, SCHEMA)
         self.server.jobs[body["metadata"]["name"]] = body
         self.server.looks = 0
+        self.server.begins()
         return self.answer(body, 201)
 
     def do_DELETE(self) -> None:
@@ -191,14 +195,19 @@ def served() -> Iterator[Kubernetes]:
         yield server
 
 
-def train(served: Kubernetes) -> list[str]:
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+def train(served: Kubernetes, store: LocalStore) -> list[str]:
     said: list[str] = []
-    trainjob.train(served.cluster, NAME, ["stage", "distill"], MACHINES, 0.01, said.append)
+    trainjob.train(served.cluster, NAME, ["stage", "distill"], MACHINES, store, 0.01, said.append)
     return said
 
 
-def test_a_job_is_made_followed_with_its_log_and_removed(served: Kubernetes) -> None:
-    said = train(served)
+def test_a_job_is_made_followed_with_its_log_and_removed(served: Kubernetes, store: LocalStore) -> None:
+    said = train(served, store)
     assert said[0] == f"TrainJob {NAME}: 2 machines with 8 GPUs each"
     assert said.count("  step 1") == said.count("  step 2") == 1
     assert said[-1] == f"TrainJob {NAME}: Complete"
@@ -225,26 +234,75 @@ def test_the_job_is_what_the_tasks_own_pod_is_on_larger_machines() -> None:
     assert [one["mountPath"] for one in pod["containers"][0]["volumeMounts"]] == ["/tmp", "/models"]
 
 
-def test_a_task_that_is_started_again_goes_on_following_the_job_that_is_there(served: Kubernetes) -> None:
+def test_a_task_that_is_started_again_goes_on_following_the_job_that_is_there(
+    served: Kubernetes, store: LocalStore
+) -> None:
     served.jobs[NAME] = trainjob.manifest(NAME, [], MACHINES, POD)
-    assert train(served)[0] == f"TrainJob {NAME}: is there already, followed from here"
+    assert train(served, store)[0] == f"TrainJob {NAME}: is there already, followed from here"
     assert not any(one.startswith("POST") for one in served.seen)
 
 
-def test_a_job_that_failed_is_removed_so_that_the_next_try_makes_a_new_one(served: Kubernetes) -> None:
+def test_a_job_that_failed_is_removed_so_that_the_next_try_makes_a_new_one(
+    served: Kubernetes, store: LocalStore
+) -> None:
     served.ends = "Failed"
     with pytest.raises(TransientError, match="failed: node 1 is gone"):
-        train(served)
+        train(served, store)
     assert served.jobs == {}
     served.ends = "Complete"
-    assert train(served)[-1].endswith("Complete")
+    assert train(served, store)[-1].endswith("Complete")
+
+
+def test_a_mistake_of_the_user_ends_a_job_at_once_and_a_later_job_is_not_taken_for_it(
+    served: Kubernetes, store: LocalStore
+) -> None:
+    served.jobs[NAME] = trainjob.manifest(NAME, [], MACHINES, POD)
+    served.looks = -1_000  # the cluster would try it again for long
+    config = '{"student": {"model": "/gone"}}'
+    command = ["stage", "distill", "--config", config, "--store", store.uri, "--note", NAME]
+    ran = CliRunner().invoke(app, [*command, "--input", "docs=prepare/0", "--input", "lists=curate/0"])
+    assert isinstance(ran.exception, UserError)
+    with pytest.raises(UserError, match=r"there is no finished docs at prepare/0 in .*; run its stage first"):
+        train(served, store)
+    assert served.jobs == {}
+    assert served.looks < 0
+    assert train(served, store)[-1].endswith("Complete")
+
+
+def test_a_mistake_is_not_tried_again_by_the_task(
+    served: Kubernetes, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.ends = "Failed"
+    tries: list[str] = []
+
+    def task(*given: Any) -> None:
+        tries.append("one")
+        served.begins = lambda: mistaken(store)
+        train(served, store)
+
+    monkeypatch.setattr(launcher, "_run", task)
+    executor = {"inputs": {"parameterValues": {"settings": "x", "store": store.uri, "prepare": "p", "curate": "c"}}}
+    with pytest.raises(UserError, match=r"^guards: there is no collection at s3://b/x$"):
+        launcher.launch("distill", json.dumps({**executor, "outputs": {}}))
+    assert tries == ["one"]
+
+
+def mistaken(store: LocalStore) -> None:
+    """What a process of the job leaves that cannot do what its settings ask for."""
+    with (
+        pytest.raises(UserError),
+        attempts.noting(store, NAME, "distill", "process 3"),
+    ):
+        raise UserError("guards: there is no collection at s3://b/x")
 
 
 @pytest.mark.parametrize(("status", "said"), [(403, "rights of the chart's Role"), (404, "has no Kubeflow Trainer")])
-def test_what_the_cluster_refuses_is_one_sentence(status: int, said: str, served: Kubernetes) -> None:
+def test_what_the_cluster_refuses_is_one_sentence(
+    status: int, said: str, served: Kubernetes, store: LocalStore
+) -> None:
     served.refuses[JOBS] = status
     with pytest.raises(UserError, match=said):
-        train(served)
+        train(served, store)
 
 
 def test_outside_a_cluster_several_machines_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +342,7 @@ def test_what_the_machines_run_is_the_result_that_the_task_waits_for(
     done = runner.run(settings_text.check(text), store, last="curate")
     ran: list[str] = []
 
-    def train(cluster: Cluster, name: str, command: list[str], machines: Machines) -> None:
+    def train(cluster: Cluster, name: str, command: list[str], machines: Machines, store: Store) -> None:
         ran.append(name)
         result = CliRunner().invoke(app, command, catch_exceptions=False)
         assert result.exit_code == 0, result.output

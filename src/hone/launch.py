@@ -8,6 +8,11 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def rank() -> int:
+    """The number of this one among them."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def is_helper() -> bool:
     """Whether this process is not the first: it writes nothing and says nothing."""
-    return processes() > 1 and os.environ.get("RANK", "0") != "0"
+    return processes() > 1 and rank() != 0

@@ -12,6 +12,8 @@ from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
 from hone.context import Shard
 from hone.engine import runner
 from hone.errors import UserError
+from hone.kubeflow import attempts
+from hone.launch import rank
 from hone.results.manifest import Manifest, load_manifest
 from hone.stages import known_stage
 from hone.storage.addresses import open_store
@@ -31,12 +33,14 @@ def stage(
     store: StoreOption = DEFAULT_STORE,
     shard: Annotated[str, typer.Option("--shard", metavar="i/n", help="Do one share of a sharded stage.")] = "0/1",
     merge: Annotated[int, typer.Option("--merge", metavar="n", min=0, help="Join n finished shards instead.")] = 0,
+    note: Annotated[str, typer.Option("--note", help="Leave word in the store, by this name, of how it ends.")] = "",
 ) -> None:
     """Run one stage, exactly as its container does; prints the prefix of its result."""
     known_stage(name)
     place = open_store(store)
-    given = _inputs(place, inputs or [])
-    manifest, _ = runner.run_stage(name, _config(name, config), given, place, Shard.parse(shard), merge)
+    with attempts.noting(place, note, name, f"process {rank()}"):
+        given = _inputs(place, inputs or [])
+        manifest, _ = runner.run_stage(name, _config(name, config), given, place, Shard.parse(shard), merge)
     print(manifest.prefix)
 
 

@@ -113,6 +113,17 @@ def notes(store: Store, attempt: str, about: str = "") -> list[Note]:
     return sorted(found, key=lambda note: (ORDER.index(note.task), note.share))
 
 
+def mistake(store: Store, attempt: str) -> str:
+    """The user's mistake that a task ended with, for which trying again is no help; empty if none did."""
+    return next((note.error for note in notes(store, attempt) if note.code == UserError.exit_code), "")
+
+
+def forget(store: Store, attempt: str) -> None:
+    """Removes the notes of an earlier try under the same name."""
+    for found in list(store.objects(f"{ATTEMPTS}/{attempt}")):
+        store.delete(found)
+
+
 def _read(store: Store, key: str) -> Note | None:
     try:
         found = read_sealed(store, key)

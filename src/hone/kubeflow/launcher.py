@@ -191,8 +191,9 @@ def _train_together(
     if finished(store, todo):
         return
     given = [part for table, one in todo.inputs.items() for part in ("--input", f"{table}={one.prefix}")]
-    command = ["stage", name, "--config", config.model_dump_json(), "--store", store.uri, *given]
-    trainjob.train(trainjob.in_cluster(), f"hone-{name}-{todo.fingerprint}", command, machines)
+    job = f"hone-{name}-{todo.fingerprint}"
+    command = ["stage", name, "--config", config.model_dump_json(), "--store", store.uri, "--note", job, *given]
+    trainjob.train(trainjob.in_cluster(), job, command, machines, store)
     if not finished(store, todo):
         raise TransientError(
             f"the TrainJob ended and left no {todo.prefix} in {store.uri}; its image may be another one"

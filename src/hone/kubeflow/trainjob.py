@@ -2,7 +2,8 @@
 
 The task itself is small and waits. The job is named by the fingerprint of the result, so that a task that is started
 again finds it and goes on following it, and it is owned by the workflow, with which it goes. Its pods are what the
-task's own pod is: the same image, environment, volumes and account. What is relied on was read in the source of
+task's own pod is: the same image, environment, volumes and account. torchrun ends with 1 whatever its processes ended
+with, so these leave a note in the store under the job's name. What is relied on was read in the source of
 Kubeflow Trainer 2.3 (trainer.kubeflow.org/v1alpha1) and of its runtime torch-distributed, which tells torchrun where
 the machines are (PET_NNODES and so on).
 """
@@ -21,7 +22,9 @@ from urllib.parse import quote
 
 from hone.config import Settings
 from hone.errors import TransientError, UserError
+from hone.kubeflow import attempts
 from hone.retry import retried, steady
+from hone.storage.base import Store
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 JOBS = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/{}/trainjobs"
@@ -125,16 +128,22 @@ def train(
     name: str,
     command: Sequence[str],
     machines: Machines,
+    store: Store,
     pause: float = PAUSE,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Makes the job, or adopts the one of that name, follows it to its end and removes it. Raises UserError, and
-    TransientError if the job failed: the next try goes on at its last checkpoint."""
+    """Makes the job, or adopts the one of that name, follows it to its end and removes it. The command is to note in
+    the store, under the job's name, how it ends (`hone stage --note`).
+
+    Raises UserError, also for a mistake that one of the job's processes noted: the cluster would only try it again; and
+    TransientError if the job failed: the next try goes on at its last checkpoint.
+    """
     path = f"{JOBS.format(cluster.namespace)}/{name}"
     if cluster.find(path) is None:
         own = cluster.find(f"/api/v1/namespaces/{cluster.namespace}/pods/{cluster.pod}")
         if own is None:
             raise UserError(f"there is no pod {cluster.pod} in {cluster.namespace}; the task cannot tell what it is")
+        attempts.forget(store, name)
         try:
             made = cluster.ask("POST", JOBS.format(cluster.namespace), manifest(name, command, machines, own))
         except FileExistsError:
@@ -144,21 +153,23 @@ def train(
         say(f"TrainJob {name}: {machines.nodes} machines with {machines.gpus} GPUs each")
     else:
         say(f"TrainJob {name}: is there already, followed from here")
-    failure = _followed(cluster, name, path, pause, say)
+    failure = _followed(cluster, name, path, store, pause, say)
     cluster.ask("DELETE", f"{path}?propagationPolicy=Background")
+    if mistake := attempts.mistake(store, name):
+        raise UserError(mistake)
     if failure:
         raise TransientError(f"the TrainJob {name} failed: {failure}; its last lines are above")
 
 
-def _followed(cluster: Cluster, name: str, path: str, pause: float, say: Callable[[str], None]) -> str:
+def _followed(cluster: Cluster, name: str, path: str, store: Store, pause: float, say: Callable[[str], None]) -> str:
     """Why the job failed; empty if it is complete."""
     last, since = "", ""
 
-    def asked() -> tuple[dict[str, Any] | None, str]:
-        return cluster.find(path), _follow_log(cluster, name, since, say)
+    def asked() -> tuple[dict[str, Any] | None, str, str]:
+        return cluster.find(path), _follow_log(cluster, name, since, say), attempts.mistake(store, name)
 
     while True:
-        job, since = retried(asked, steady(MOST_FAULTS + 1, pause), TransientError)
+        job, since, mistaken = retried(asked, steady(MOST_FAULTS + 1, pause), TransientError)
         if job is None:
             return "it was removed from outside"
         conditions = cast(list[dict[str, str]], job.get("status", {}).get("conditions", []))
@@ -169,6 +180,8 @@ def _followed(cluster: Cluster, name: str, path: str, pause: float, say: Callabl
             last = state
         if "Complete" in true:
             return ""
+        if mistaken:
+            return mistaken
         if "Failed" in true:
             return str(true["Failed"].get("message") or true["Failed"].get("reason") or "no reason is given")
         time.sleep(pause)
