@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import jsonschema
 import kubernetes_validate
 import pytest
 import requests
@@ -19,6 +20,7 @@ from moto.server import ThreadedMotoServer
 
 import chain
 import kfp_server
+from crd import ANY, COUNT, FLAG, TEXT, closed, listed
 from hone import settings
 from hone.engine import runner
 from hone.kubeflow import attempts, settings_text
@@ -29,6 +31,56 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs/ci"
+PARAM = closed("name", name=TEXT, type=TEXT, description=TEXT, default={}, enum=listed(TEXT), properties=ANY)
+WORKSPACE = closed("name", name=TEXT, description=TEXT, mountPath=TEXT, optional=FLAG, readOnly=FLAG)
+STEP = closed(
+    "name", name=TEXT, image=TEXT, imagePullPolicy=TEXT, command=listed(TEXT), args=listed(TEXT), script=TEXT,
+    workingDir=TEXT, env=listed(ANY), envFrom=listed(ANY), volumeMounts=listed(ANY), computeResources=ANY,
+    securityContext=ANY, timeout=TEXT, onError=TEXT, when=listed(ANY), results=listed(ANY), params=listed(ANY),
+    workspaces=listed(ANY),
+)  # fmt: skip
+RESULT = closed("name", name=TEXT, type=TEXT, description=TEXT, properties=ANY, value={})
+CALL = closed(
+    "name taskRef", name=TEXT, description=TEXT, displayName=TEXT, taskRef=closed("name", name=TEXT, kind=TEXT),
+    params=listed(closed("name value", name=TEXT, value={})), retries=COUNT, timeout=TEXT, runAfter=listed(TEXT),
+    when=listed(ANY), workspaces=listed(closed("name", name=TEXT, workspace=TEXT, subPath=TEXT)), onError=TEXT,
+)  # fmt: skip
+SQS = closed(
+    "region queue waitTimeSeconds", region=TEXT, queue=TEXT, waitTimeSeconds=COUNT, accessKey=ANY, secretKey=ANY,
+    sessionToken=ANY, roleARN=TEXT, jsonBody=FLAG, queueAccountId=TEXT, dlq=FLAG, metadata=ANY, filter=ANY,
+    endpoint=TEXT,
+)  # fmt: skip
+DEPENDENCY = closed(
+    "name eventSourceName eventName", name=TEXT, eventSourceName=TEXT, eventName=TEXT, filters=ANY, transform=ANY,
+    filtersLogicalOperator=TEXT,
+)  # fmt: skip
+OBJECT = closed("source operation", source=closed("resource", resource=ANY), operation={"const": "create"})
+TRIGGER = closed("name k8s", name=TEXT, k8s=OBJECT, conditions=TEXT, conditionsReset=listed(ANY))
+POD = closed(serviceAccountName=TEXT, metadata=ANY, container=ANY, volumes=listed(ANY), nodeSelector=ANY)
+SPECS = {
+    ("tekton.dev/v1", "Task"): closed(
+        "steps", params=listed(PARAM), results=listed(RESULT), workspaces=listed(WORKSPACE), volumes=listed(ANY),
+        steps=listed(STEP), description=TEXT, displayName=TEXT, sidecars=listed(ANY), stepTemplate=ANY,
+    ),
+    ("tekton.dev/v1", "Pipeline"): closed(
+        "tasks", params=listed(PARAM), results=listed(RESULT), workspaces=listed(WORKSPACE), tasks=listed(CALL),
+        description=TEXT, displayName=TEXT, **{"finally": listed(CALL)},
+    ),
+    ("argoproj.io/v1alpha1", "EventSource"): closed(
+        "sqs", sqs={"type": "object", "additionalProperties": SQS}, eventBusName=TEXT, replicas=COUNT, template=POD,
+        service=ANY,
+    ),
+    ("argoproj.io/v1alpha1", "Sensor"): closed(
+        "dependencies triggers", dependencies=listed(DEPENDENCY), eventBusName=TEXT, replicas=COUNT, template=POD,
+        triggers=listed(closed(
+            "template", template=TRIGGER, parameters=listed(ANY), policy=ANY, retryStrategy=ANY, rateLimit=ANY,
+            atLeastOnce=FLAG, dlqTrigger=ANY,
+        )),
+        errorOnFailedRound=FLAG, loggingFields=ANY, revisionHistoryLimit=COUNT,
+    ),
+}  # fmt: skip
+"""What the CustomResourceDefinitions of Tekton 1.15 and the published schema of Argo Events 1.9 take of what is written
+in the examples. Both examples were also held against the originals, with every object closed."""
 AWS = """
 import pathlib, sys
 import boto3
@@ -56,6 +108,45 @@ def test_a_workflow_is_what_its_published_schema_takes(name: str, schema: str) -
     transform = ["--data-transform", "gitlab-ci"] if schema == "gitlab-ci" else []
     ran = subprocess.run([*command, *transform, str(EXAMPLES / name)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout
+
+
+def test_actionlint_finds_nothing_in_the_workflow_and_finds_what_is_wrong(tmp_path: Path) -> None:
+    """It knows contexts, the types of expressions, and actions whose runtime is gone."""
+    tool = Path(sys.executable).parent / "actionlint"
+    text = (EXAMPLES / "github-actions.yaml").read_text("utf-8")
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(text.replace("github.event.number", "githbu.event.number"), "utf-8")
+    found = [
+        subprocess.run([tool, "-oneline", "-shellcheck=", path], capture_output=True, text=True, check=False).stdout
+        for path in (EXAMPLES / "github-actions.yaml", wrong)
+    ]
+    assert found[0] == ""
+    assert found[1].count('undefined variable "githbu"') == 2
+
+
+@pytest.mark.parametrize("name", ["tekton.yaml", "argo-events.yaml"])
+def test_every_object_of_tekton_and_argo_events_has_the_fields_that_its_definition_takes(name: str) -> None:
+    for item in documents(name):
+        schema = SPECS[item["apiVersion"], item["kind"]]
+        jsonschema.validate(item["spec"], schema)
+        assert item.keys() == {"apiVersion", "kind", "metadata", "spec"}
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**item["spec"], "stepps": []}, schema)
+
+
+def test_what_tekton_and_argo_events_name_of_each_other_is_there() -> None:
+    task, pipeline = documents("tekton.yaml")
+    for call in pipeline["spec"]["tasks"]:
+        assert call["taskRef"]["name"] == task["metadata"]["name"]
+        assert {one["name"] for one in call["params"]} <= {one["name"] for one in task["spec"]["params"]}
+        assert {one["name"] for one in call["workspaces"]} == {one["name"] for one in task["spec"]["workspaces"]}
+    text = json.dumps(task["spec"]["steps"])
+    assert set(re.findall(r"\$\(params\.([\w-]+)\)", text)) == {one["name"] for one in task["spec"]["params"]}
+    assert set(re.findall(r"\$\(results\.([\w-]+)\.path\)", text)) == {one["name"] for one in task["spec"]["results"]}
+    source, sensor = documents("argo-events.yaml")
+    for one in sensor["spec"]["dependencies"]:
+        assert one["eventSourceName"] == source["metadata"]["name"]
+        assert one["eventName"] in source["spec"]["sqs"]
 
 
 def test_kubernetes_takes_the_cron_job_and_the_job_that_an_event_makes() -> None:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import chain
 import ir
 import loopback
+from crd import ANY, COUNT, FLAG, TEXT, closed, listed
 from hone.commands.cli import app
 from hone.engine import runner
 from hone.errors import TransientError, UserError
@@ -66,19 +67,6 @@ POD: dict[str, Any] = {
         ],
     },
 }  # fmt: skip
-TEXT, COUNT = {"type": "string", "minLength": 1}, {"type": "integer", "minimum": 1}
-
-
-def closed(required: str = "", **properties: Any) -> dict[str, Any]:
-    found = {"type": "object", "additionalProperties": False, "properties": properties}
-    return {**found, "required": required.split()} if required else found
-
-
-def listed(items: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-ANY: dict[str, Any] = {"type": "object"}
 PATCHED_POD = closed(
     nodeSelector=ANY, tolerations=listed(ANY), imagePullSecrets=listed(ANY), securityContext=ANY, volumes=listed(ANY),
     serviceAccountName=TEXT, affinity=ANY, schedulingGates=listed(ANY), terminationGracePeriodSeconds=COUNT,
@@ -98,7 +86,7 @@ SCHEMA = closed(
         "runtimeRef",
         runtimeRef=closed("name", name={**TEXT, "maxLength": 253}, apiGroup=TEXT, kind=TEXT),
         activeDeadlineSeconds=COUNT,
-        suspend={"type": "boolean"},
+        suspend=FLAG,
         managedBy=TEXT,
         initializer=ANY,
         trainer=closed(
