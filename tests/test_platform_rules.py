@@ -24,7 +24,22 @@ RULES = {
     "parameters": "kfp backend/src/common/util/consts.go:73: MAX_PARAMETER_BYTES is 10000",
     "pods": "kfp backend/src/v2/compiler/argocompiler/security_context.go:22-35: what every container may not do",
     "placeholder": "kfp backend/src/v2/driver/resolve.go:440: the run's id is resolved where it is the whole value",
+    "refusal": "kfp sdk/python/kfp/client/client.py:1433: what the server refuses is raised as it came",
+    "name": "kfp backend/src/apiserver/server/run_server.go:138: two runs of one name are two runs; there is no key",
+    "namespace": "kfp backend/src/apiserver/server/pipeline_upload_server.go:118: without one a pipeline is shared",
+    "address": "kfp sdk/python/kfp/client/client.py:309: inside a cluster the API is looked for in the run's namespace",
+    "deadline": "kubernetes pkg/kubelet/active_deadline.go, pastActiveDeadline: counts from before images are pulled",
+    "memory": "nvidia-smi prints [N/A] for the memory of a GPU that is cut into slices (MIG)",
 }
+ELSEWHERE = {
+    "context": "test_platform_rules.py::test_the_security_context_is_for_2_16_and_later",
+    "refusal": "test_submit.py::test_a_refusal_of_the_platform_is_one_sentence",
+    "name": "test_submit.py::test_a_finished_run_is_adopted_only_while_what_it_read_is_the_same",
+    "namespace": "test_submit.py::test_pipelines_and_runs_belong_to_the_namespace_that_is_named",
+    "address": "test_submit.py::test_the_platform_s_own_namespace_is_not_that_of_the_runs",
+    "memory": "test_preflight.py::test_memory_that_the_driver_does_not_tell_is_said_and_taken_on_trust",
+}
+"""Rules that no assertion names: the test that holds them."""
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +164,19 @@ def test_every_task_knows_the_run_by_the_platform_s_id_given_as_a_whole_value(co
 )
 def test_preflight_reads_the_retry_policy_of_argo(defaults: str, policy: str) -> None:
     assert retry_policy({"workflowDefaults": defaults} if defaults else {}).startswith(policy)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "pipelines/profiles").glob("*.yaml"))])
+def test_preflight_has_time_for_its_image_to_be_pulled_in_every_profile(name: str) -> None:
+    place = profiles.load(name).place("preflight")
+    assert profiles.seconds(place.timeout) >= 1_800, RULES["deadline"]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_is_held_by_a_test_that_is_there(rule: str) -> None:
+    file, _, test = ELSEWHERE.get(rule, f"{Path(__file__).name}::").partition("::")
+    wanted = f"def {test}" if test else f'RULES["{rule}"]'
+    assert wanted in (Path(__file__).parent / file).read_text("utf-8"), RULES[rule]
 
 
 def test_the_documentation_names_the_versions_that_were_read() -> None:
