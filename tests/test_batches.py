@@ -1,13 +1,23 @@
 """Which lists a step takes: each once an epoch, by chance or by what they share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hone.backends.training.batches import Example, cluster, epochs, make_batch
+from hone.backends.training.batches import (
+    LEAST_NEAR,
+    NEAR,
+    POOLED_FROM_EACH,
+    Example,
+    cluster,
+    epochs,
+    make_batch,
+    pooled,
+)
 from hone.backends.training.schedule import steps_per_epoch
 from twin import lists
 
@@ -66,3 +76,47 @@ def test_clustered_batches_hold_fewer_distinct_passages() -> None:
             sum(make_batch([examples[at] for at in next(order)], torch.device("cpu")).passages for _ in range(10))
         )
     assert distinct[1] < 0.3 * distinct[0]
+
+
+@given(st.integers(1, 25), st.integers(2, 60), st.integers(1, 40), st.integers(1, 12), st.integers(0, 9))
+@settings(deadline=None, max_examples=60)
+def test_a_pooled_step_asks_queries_near_a_pool_of_documents_about_all_of_it_that_they_list(
+    count: int, docs: int, passages: int, queries: int, seed: int
+) -> None:
+    examples = lists(count, docs, seed=seed)
+    steps = list(islice(pooled(examples, passages, queries, seed), 6))
+    for step, (inside, asked) in zip(steps, pools(examples, passages, queries, seed), strict=False):
+        assert [one.query for one in step] == [examples[number].query for number in asked]
+        assert len(inside) < passages + POOLED_FROM_EACH
+        assert len(asked) == len(set(asked)) <= queries
+        for one, number in zip(step, asked, strict=True):
+            whole = examples[number]
+            left = [place for place, passage in enumerate(whole.passages) if passage in inside]
+            assert one.passages.tolist() == whole.passages[left].tolist()
+            assert one.scores.tolist() == whole.scores[left].tolist()
+            assert one.likely == whole.likely
+
+
+def pools(examples: Sequence[Example], passages: int, queries: int, seed: int) -> Iterator[tuple[set[int], list[int]]]:
+    """The passages and the list numbers of each step, by going through all lists for each."""
+    random, order = np.random.default_rng(seed), list[int]()
+    while True:
+        inside, drawn = set[int](), list[int]()
+        while len(inside) < passages and len(drawn) < min(queries, len(examples)):
+            order = order or random.permutation(len(examples)).tolist()
+            number = order.pop(0)
+            drawn += [] if number in drawn else [number]
+            inside |= set(examples[number].passages[:POOLED_FROM_EACH].tolist())
+        near = [len(inside & set(one.passages[:NEAR].tolist())) >= LEAST_NEAR for one in examples]
+        others = [number for number in range(len(examples)) if near[number] and number not in drawn]
+        yield inside, drawn + random.permutation(others).astype(int).tolist()[: queries - len(drawn)]
+
+
+def test_a_pooled_step_asks_more_of_each_document_that_it_encodes() -> None:
+    random = np.random.default_rng(0)
+    topics = [random.permutation(np.arange(30) + 30 * topic) for topic in list(range(20)) * 10]
+    examples = [Example(600 + at, passages, np.ones(30, np.float32)) for at, passages in enumerate(topics)]
+    whole = make_batch([examples[at] for at in next(epochs(examples, 50, 1))], torch.device("cpu"))
+    pool = make_batch(next(pooled(examples, whole.passages, 256, 1)), torch.device("cpu"))
+    assert pool.passages <= whole.passages + POOLED_FROM_EACH
+    assert pool.listed > 4 * whole.listed

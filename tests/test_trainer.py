@@ -72,6 +72,17 @@ def test_training_lowers_the_dev_loss_and_raises_the_dev_ndcg(folder: Path) -> N
     assert first["dev_ndcg"] < last["dev_ndcg"] <= 1.0
 
 
+def test_pooled_steps_lower_the_loss_over_the_whole_lists_too(folder: Path) -> None:
+    examples, student = lists(40, 12, seed=3), encoder(folder)
+    whole = dev_batches(examples, student.device)
+    embedder = WholeModel(student, student.tokenize_docs(texts(60)))
+    before = dev_figures(embedder, whole, LossSettings(), 100)
+    state = trained(student, examples, examples, 60, docs_per_step=16, batch_size=12, max_epochs=6, patience=9)
+    assert [look["dev_loss"] for look in state.history.looks][-1] < 0.7 * state.history.looks[0]["dev_loss"]
+    assert dev_figures(embedder, whole, LossSettings(), 100)["dev_loss"] < 0.7 * before["dev_loss"]
+    assert all(batch.queries > 1 for batch in dev_batches(examples, student.device, docs_per_step=16))
+
+
 @pytest.mark.parametrize("choose_by", ["listwise", "total", "ndcg"])
 def test_the_best_weights_are_kept_and_training_stops_when_it_gets_no_better(folder: Path, choose_by: str) -> None:
     student = encoder(folder)

@@ -269,14 +269,17 @@ class Planner:
         config = cast(distill.Config, self.stages["distill"])
         train = max(1, round(self.lists * (1 - cast(curate.Config, self.stages["curate"]).dev_share)))
         course = schedule.course(train, config)
-        texts = min(self.docs, course.batch * config.list_size) * self.doc_tokens + course.batch * self.query_tokens
+        docs, queries = course.batch * config.list_size, course.batch
+        if config.docs_per_step:
+            docs, queries = config.docs_per_step, min(config.batch_size, train)
+        texts = min(self.docs, docs) * self.doc_tokens + queries * self.query_tokens
         head = config.train == "head"
         if head:
             texts = train * self.query_tokens / course.steps
-        done, alike = self.before.get("distill"), ("train", "batch_size", "list_size")
+        done, alike = self.before.get("distill"), ("train", "batch_size", "list_size", "docs_per_step")
         if done and done.cost.get("steps") and all(done.config.get(key) == getattr(config, key) for key in alike):
             texts = done.cost.get("tokens", 0.0) / done.cost["steps"]
-        elif not head:
+        elif not head and not config.docs_per_step:
             self.notes.append("bound: few documents of a training batch repeat")
         self.notes.append("bound: training does not stop early")
         if config.minutes:

@@ -91,7 +91,7 @@ def _train(config: Config, job: Job) -> None:
     encoder = encoders.Encoder(_started_from(config, job), config.student, token_budget=config.token_budget)
     memory = training.memory_limit(config.memory_gb, encoder.device)
     embedder, examples = read_examples(job, encoder, config, memory)
-    dev = training.loop.dev_batches(examples.dev[: config.dev_lists or None], encoder.device)
+    dev = training.loop.dev_batches(examples.dev[: config.dev_lists or None], encoder.device, config.docs_per_step)
     checkpoints = training.Checkpoints(
         job.store, f"{job.plan.prefix}/checkpoints", job.scratch, config.checkpoint_every
     )

@@ -1,13 +1,19 @@
 """Lists to batches. Every passage that the lists of a batch share is in it once."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 LISTS_CLUSTERED_AT_ONCE = 65_536
+POOLED_FROM_EACH = 20
+"""Passages, the best first, that each list drawn for a pool puts into it."""
+NEAR = 30
+"""A query is near a pool by how many of its first passages are in it,"""
+LEAST_NEAR = 8
+"""and is asked if there are this many: fewer teach little of their order."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,37 @@ def _places(wanted: np.ndarray, distinct: np.ndarray) -> np.ndarray:
     return np.where(distinct[places] == wanted, places, -1).astype(np.int64)
 
 
+def pooled(lists: Sequence[Example], passages: int, queries: int, seed: int) -> Iterator[list[Example]]:
+    """Steps of about `passages` distinct passages and at most `queries` lists, for ever.
+
+    The first passages of lists drawn at random make a pool; the queries of these lists and others near the pool are
+    asked about all of it that is on their lists. A passage, which is what costs time, is encoded once for many queries.
+    """
+    random = np.random.default_rng(seed)
+    places, owners = _inverted([one.passages[:NEAR] for one in lists])
+    order = iter(np.arange(0))
+    while True:
+        pool, drawn = set[int](), dict[int, None]()
+        while len(pool) < passages and len(drawn) < min(queries, len(lists)):
+            number = next(order, None)
+            if number is None:
+                order = iter(random.permutation(len(lists)))
+                continue
+            drawn[int(number)] = None
+            pool.update(lists[number].passages[:POOLED_FROM_EACH].tolist())
+        inside = np.sort(np.fromiter(pool, dtype=np.int64))
+        near = np.bincount(np.concatenate([owners[slice(*places[one])] for one in pool]), minlength=len(lists))
+        near[list(drawn)] = 0
+        others = random.permutation(np.flatnonzero(near >= LEAST_NEAR))[: queries - len(drawn)]
+        yield [within(lists[number], inside) for number in (*drawn, *others)]
+
+
+def within(example: Example, inside: np.ndarray) -> Example:
+    """The list without the passages that are not in the sorted `inside`."""
+    there = _places(example.passages, inside) >= 0
+    return replace(example, passages=example.passages[there], scores=example.scores[there])
+
+
 def epochs(lists: Sequence[Example], steps: int, seed: int, *, clustered: bool = False) -> Iterator[np.ndarray]:
     """Batches of list numbers, `steps` to an epoch, as equal in size as can be; shuffled anew each epoch, for ever.
 
@@ -104,7 +141,7 @@ def cluster(lists: Sequence[Example], batches: Sequence[np.ndarray]) -> Iterator
     """Batches of the same sizes over the same list numbers: each starts with the first list that is left and takes, one
     by one, the list that adds the fewest passages to it; ties in the order given."""
     order = np.concatenate(batches)
-    places, flat = _inverted(lists, order)
+    places, flat = _inverted([lists[number].passages for number in order])
     added = np.array([len(lists[number].passages) for number in order], dtype=np.int64)
     left = np.ones(len(order), dtype=bool)
     for size in map(len, batches):
@@ -126,10 +163,11 @@ def cluster(lists: Sequence[Example], batches: Sequence[np.ndarray]) -> Iterator
         yield order[chosen]
 
 
-def _inverted(lists: Sequence[Example], order: np.ndarray) -> tuple[dict[int, tuple[int, int]], np.ndarray]:
-    """For each passage the slice of the second value that holds the places in `order` of the lists it is in."""
-    passages = np.concatenate([np.unique(lists[number].passages) for number in order])
-    owners = np.repeat(np.arange(len(order)), [len(np.unique(lists[number].passages)) for number in order])
+def _inverted(lists: Sequence[np.ndarray]) -> tuple[dict[int, tuple[int, int]], np.ndarray]:
+    """For each passage the slice of the second value that holds the places in `lists` of the lists it is in."""
+    distinct = [np.unique(passages) for passages in lists]
+    passages = np.concatenate(distinct)
+    owners = np.repeat(np.arange(len(lists)), [len(one) for one in distinct])
     sorting = np.argsort(passages, kind="stable")
     known, starts = np.unique(passages[sorting], return_index=True)
     ends = np.append(starts[1:], len(passages))

@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -11,12 +11,12 @@ from itertools import islice
 import torch
 
 from hone.backends.distributed import processes
-from hone.backends.training.batches import Batch, Example, epochs, make_batch
+from hone.backends.training.batches import Batch, Example, epochs, make_batch, pooled
 from hone.backends.training.checkpoints import Checkpoints
 from hone.backends.training.embedders import Embedder
 from hone.backends.training.gradients import Gradients, dev_figures, listwise_losses
 from hone.backends.training.meters import Meter, Track, untracked
-from hone.backends.training.schedule import course
+from hone.backends.training.schedule import Course, course
 from hone.backends.training.settings import LossSettings, TrainingSettings
 from hone.backends.training.state import State
 from hone.errors import UserError
@@ -24,6 +24,10 @@ from hone.log import log
 from hone.progress import Task
 
 DEV_LISTS_AT_ONCE = 64
+DEV_POOLS = 4
+"""Pools of dev lists that a look at them takes where steps are pooled,"""
+DEV_POOL_LISTS = 256
+"""and the most lists of each."""
 CALIBRATION_LISTS = 512
 TAUS = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3)
 
@@ -54,8 +58,7 @@ def train(
     task = progress(plan.steps)
     task.resume(state.step)
     meter = Meter(gradients, state.history)
-    order = epochs(train_lists, plan.epoch, settings.seed, clustered=settings.cluster_batches)
-    for chosen in islice(order, state.step, None):
+    for chosen in islice(_steps(train_lists, plan, settings), state.step, None):
         if settings.minutes and state.step >= plan.warmup:
             state.planned = state.planned or watch.fitting(state.step, plan.steps, settings, embedder.encoder.device)
             plan = replace(plan, steps=state.planned)
@@ -63,7 +66,7 @@ def train(
         if state.step >= plan.steps or (dev and state.best.misses >= settings.patience):
             break
         started = time.monotonic()
-        batch = make_batch([train_lists[number] for number in chosen], embedder.encoder.device)
+        batch = make_batch(chosen, embedder.encoder.device)
         losses = take_step(gradients, batch, state, settings, plan.rate_factor(state.step))
         watch.steps.append(time.monotonic() - started)
         task.advance(1, meter.note(losses))
@@ -78,6 +81,14 @@ def train(
         for weight, kept in zip(embedder.weights, state.best.kept, strict=True):
             weight.copy_(kept)
     return state
+
+
+def _steps(lists: Sequence[Example], plan: Course, settings: TrainingSettings) -> Iterator[Sequence[Example]]:
+    """What each step is trained on, for ever."""
+    if settings.docs_per_step:
+        return pooled(lists, settings.docs_per_step, settings.batch_size, settings.seed)
+    order = epochs(lists, plan.epoch, settings.seed, clustered=settings.cluster_batches)
+    return ([lists[number] for number in chosen] for chosen in order)
 
 
 class Watch:
@@ -136,14 +147,19 @@ def calibrated(
     embedder: Embedder, lists: Sequence[Example], settings: TrainingSettings, progress: Callable[[int], Task]
 ) -> LossSettings:
     """The loss with the student's temperature at which the untrained student's listwise loss is lowest, of TAUS."""
-    batches = dev_batches(lists[:CALIBRATION_LISTS], embedder.encoder.device)
+    sample = lists if settings.docs_per_step else lists[:CALIBRATION_LISTS]
+    batches = dev_batches(sample, embedder.encoder.device, settings.docs_per_step)
     losses = [settings.loss.model_copy(update={"student_tau": tau}) for tau in TAUS]
     found = listwise_losses(embedder, batches, losses, settings.token_budget, progress)
     return losses[found.index(min(found))]
 
 
-def dev_batches(lists: Sequence[Example], device: torch.device) -> list[Batch]:
-    """The dev lists in the batches over which their loss is taken."""
+def dev_batches(lists: Sequence[Example], device: torch.device, docs_per_step: int = 0) -> list[Batch]:
+    """The dev lists in the batches over which their loss is taken: all of them whole, or, where steps are pooled, a few
+    pools of them, since all their documents would cost more than the steps between two looks."""
+    if docs_per_step and lists:
+        pools = islice(pooled(lists, docs_per_step, DEV_POOL_LISTS, seed=0), DEV_POOLS)
+        return [make_batch(pool, device) for pool in pools]
     starts = range(0, len(lists), DEV_LISTS_AT_ONCE)
     return [make_batch(lists[start : start + DEV_LISTS_AT_ONCE], device) for start in starts]
 

@@ -41,9 +41,11 @@ class TrainingSettings(Settings):
     """What the trainer needs to know."""
 
     @model_validator(mode="after")
-    def _compiled_whole(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.compile and (self.train == "head" or self.train_layers):
             raise ValueError("compile works only where all layers are trained: with train: layers and train_layers: 0")
+        if self.cluster_batches and self.docs_per_step:
+            raise ValueError("give cluster_batches or docs_per_step, not both: each says which lists make a step")
         return self
 
     seed: int = 17
@@ -93,6 +95,10 @@ class TrainingSettings(Settings):
     """Train only this many top layers and freeze the rest; 0 trains all. What enters them is computed once per text."""
     cluster_batches: bool = False
     """Put lists that share documents into one batch, so that fewer documents are encoded; anew each epoch."""
+    docs_per_step: Annotated[int, Field(ge=0)] = 0
+    """Give each step about this many documents, and ask `batch_size` queries near them about all of these that are on
+    their lists: encoding documents is what costs, and so one teaches many queries. Wants long lists (`list_size`).
+    0 takes lists whole."""
     average: float = 0.0
     """Decay of a running average of the weights, which is then what is judged and kept; 0 keeps none."""
     token_budget: Annotated[int, Resource()] = 8192
