@@ -1,10 +1,12 @@
 """The stage distill on lists that are few, wrong or hard to learn from: handled, or one clear sentence."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 import given
@@ -55,6 +57,41 @@ def test_fewer_lists_than_one_micro_batch_holds_are_trained_on(tmp_path: Path, t
     done = distilled(tmp_path, 1, train=train)
     assert (done.facts["train_lists"], done.facts["lists_per_step"], done.facts["steps"]) == (1, 1, 1)
     assert done.facts["note"] == "no dev lists: trained to the last step without early stopping"
+
+
+def test_a_training_before_leaves_its_share_of_layers_under_the_head_of_the_last(tmp_path: Path) -> None:
+    layers = {"train": "layers", "max_steps": 3, "max_epochs": 3, "learning_rate": 1e-3, "docs_per_step": 6}
+    alone = distilled(tmp_path / "alone", 8, 4, **{**layers, "alphas": [1.0]})
+    both = distilled(tmp_path / "both", 8, 4, train="head", first={**layers, "alphas": [0.5]})
+    base, whole = (
+        load_file(path / "model.safetensors") for path in (tmp_path / "alone/student", model(tmp_path / "alone", alone))
+    )
+    folder = model(tmp_path / "both", both)
+    for name, weight in load_file(folder / "model.safetensors").items():
+        torch.testing.assert_close(weight, base[name] + 0.5 * (whole[name] - base[name]), rtol=1e-4, atol=1e-6)
+    assert any(
+        (folder / one["path"]).name.endswith("Dense") for one in json.loads((folder / "modules.json").read_text())
+    )
+    assert (both.facts["first"]["steps"], both.facts["first"]["alpha"], both.facts["alpha"]) == (3, 0.5, 1.0)
+    assert [step["step"] for step in training_record(folder)["first"]["steps"]] == [1, 2, 3]
+    assert both.cost["steps"] == 3 + both.facts["steps"]
+
+
+def model(home: Path, done: Manifest) -> Path:
+    return fetch_folder(LocalStore(home / "store"), done, "model", home)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"first": {"train": "layers", "seed": 3}}, "first: seed holds for both trainings"),
+        ({"first": {}, "guards": [{"name": "other", "folder": "/data/other"}]}, "leave first or guards out"),
+        ({"docs_per_step": 9, "cluster_batches": True}, "cluster_batches or docs_per_step, not both"),
+    ],
+)
+def test_trainings_that_do_not_go_together_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Config.model_validate({"student": {"model": "/models/student"}, **settings})
 
 
 def test_lists_that_name_documents_which_are_not_there_are_refused(tmp_path: Path) -> None:

@@ -21,10 +21,9 @@ LOSS = "Listwise loss (KL to the teacher) against training step"
 
 def training(findings: Findings) -> Html:
     """Curves of one run, or of two on common axes, and what training did."""
-    summary = facts("What training did", "fact", columns(findings, lambda run: run.training.get("summary", {})))
+    summary = facts("What training did", "fact", columns(findings, _did))
     if not findings.sides:
-        own = [charts.Line("train", _train(findings)), charts.Line("dev", _dev(findings), dots=True)]
-        return join([curves(own, LOSS, "step"), alphas(findings), summary])
+        return join([*_curves(findings.training), alphas(findings), summary])
     drawn = [
         curves(of_both(findings, _train), f"{LOSS}: train lists", "step"),
         curves(of_both(findings, _dev), f"{LOSS}: dev lists, which each run has of its own", "step"),
@@ -32,13 +31,33 @@ def training(findings: Findings) -> Html:
     return join([*drawn, alphas(findings), summary])
 
 
+def _did(findings: Findings) -> Mapping[str, Any]:
+    first = findings.training.get("first", {}).get("summary", {})
+    return {**findings.training.get("summary", {}), **{f"before: {name}": value for name, value in first.items()}}
+
+
+def _curves(training: Mapping[str, Any]) -> list[Html]:
+    """The loss of one run's training, under that of the training before it where there was one."""
+    drawn = [charts.Line("train", _steps(training)), charts.Line("dev", _looks(training), dots=True)]
+    if first := training.get("first"):
+        return [*_curves(first), curves(drawn, f"{LOSS}, of the training after it", "step")]
+    return [curves(drawn, LOSS, "step")]
+
+
 def _train(findings: Findings) -> Points:
-    return [(step["step"], step["kl"]) for step in findings.training.get("steps", []) if step.get("kl") is not None]
+    return _steps(findings.training)
 
 
 def _dev(findings: Findings) -> Points:
-    looks = findings.training.get("looks", [])
-    return [(look["step"], look["dev_loss"]) for look in looks if look["dev_loss"] is not None]
+    return _looks(findings.training)
+
+
+def _steps(training: Mapping[str, Any]) -> Points:
+    return [(step["step"], step["kl"]) for step in training.get("steps", []) if step.get("kl") is not None]
+
+
+def _looks(training: Mapping[str, Any]) -> Points:
+    return [(look["step"], look["dev_loss"]) for look in training.get("looks", []) if look["dev_loss"] is not None]
 
 
 def teacher(findings: Findings) -> Html:

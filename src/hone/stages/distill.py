@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Self, cast
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hone.backends import distributed, encoders, search, training
 from hone.backends.encoders.families import Student, doc_text
@@ -36,7 +36,23 @@ WRITES = ("model", "start")
 GUARD_DEPTH = 10
 
 
-class Config(StageConfig, TrainingSettings):
+class Training(TrainingSettings):
+    """One training and what it takes of the lists."""
+
+    list_size: int = 20
+    """Documents taken from each list, best first."""
+    max_doc_tokens: int = 0
+    """Train with documents cut to this many tokens; 0 cuts them where the student does."""
+    alphas: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)] = (1.0,)
+    """Shares of the way from the base to the trained weights; the best on the dev lists by `choose_by` is kept. With
+    `guards` the base is tried too, and where this is left alone the quarters of the way."""
+
+
+SHARED = ("seed", "token_budget", "memory_gb", "tensorboard", "mlflow", "checkpoint_every")
+"""Settings that hold for `first` too."""
+
+
+class Config(StageConfig, Training):
     """Settings of distill."""
 
     together: ClassVar[bool] = True
@@ -48,20 +64,23 @@ class Config(StageConfig, TrainingSettings):
     """The retriever that is specialised."""
     start: Start = Start()
     """The published model that training starts from; `student.start: published` fills it in."""
-    alphas: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)] = (1.0,)
-    """Shares of the way from the base to the trained weights; the best on the dev lists by `choose_by` is kept. With
-    `guards` the base is tried too, and where this is left alone the quarters of the way."""
     guards: tuple[GuardSet, ...] = ()
     """Collections of other domains: a share of the way that loses more than `guard_loss` on one of them is not kept."""
     guard_loss: Annotated[float, Field(ge=0)] = 0.01
     """nDCG@10 that a guard set may lose against the base."""
-    list_size: int = 20
-    """Documents taken from each list, best first."""
+    first: Training | None = None
+    """A training before this one, with settings of its own: layers first, say, and then a head over what they give."""
     max_lists: Annotated[int, Field(ge=0)] = 0
     """Most lists that are trained on, drawn by seed; 0 takes all. `hone saturate` finds out with it what more would
     bring."""
-    max_doc_tokens: int = 0
-    """Train with documents cut to this many tokens; 0 cuts them where the student does."""
+
+    @model_validator(mode="after")
+    def _one_after_the_other(self) -> Self:
+        if self.first and self.guards:
+            raise ValueError("guards judge shares of one training from the base; leave first or guards out")
+        if self.first and (twice := [name for name in SHARED if name in self.first.model_fields_set]):
+            raise ValueError(f"first: {twice[0]} holds for both trainings; give it outside of first")
+        return self
 
     def filled_in(self, before: StageConfig) -> Self:
         start = cast(Config, before).start
@@ -83,17 +102,31 @@ def run(config: Config, job: Job) -> None:
     if config.starts_from_published:
         log.warning("training starts from the base: nothing that was trained on other lists is published yet")
     with distributed.joined():
-        _train(config, job)
+        start, first = _started_from(config, job), dict[str, Any]()
+        if config.first:
+            first = {"first": _train(_first(config, config.first), job, start, job.scratch / "first", "first")}
+            start = job.scratch / "first"
+        folder = job.new_folder("model")
+        last = _train(config, job, start, folder, "last")
+    job.facts.update(last["summary"], **{name: before["summary"] for name, before in first.items()})
+    (folder / "training.json").write_text(json.dumps(_finite({**last, **first}), indent=1), "utf-8")
 
 
-def _train(config: Config, job: Job) -> None:
+def _first(config: Config, first: Training) -> Config:
+    """The settings of the training before, as if it were the only one."""
+    of_its_own = {name: getattr(first, name) for name in Training.model_fields if name not in SHARED}
+    return config.model_copy(update={**of_its_own, "first": None})
+
+
+def _train(config: Config, job: Job, start: Path, folder: Path, name: str) -> dict[str, Any]:
+    """One training: from the model in `start` to the one in `folder`. Returns its record."""
     guards = [themselves(read_collection(guard, "guard", job)) for guard in distinct(config.guards)]
-    encoder = encoders.Encoder(_started_from(config, job), config.student, token_budget=config.token_budget)
+    encoder = encoders.Encoder(start, config.student, token_budget=config.token_budget)
     memory = training.memory_limit(config.memory_gb, encoder.device)
     embedder, examples = read_examples(job, encoder, config, memory)
     dev = training.loop.dev_batches(examples.dev[: config.dev_lists or None], encoder.device, config.docs_per_step)
     checkpoints = training.Checkpoints(
-        job.store, f"{job.plan.prefix}/checkpoints", job.scratch, config.checkpoint_every
+        job.store, f"{job.plan.prefix}/checkpoints/{name}", job.scratch, config.checkpoint_every
     )
     base = [weight.detach().clone() for weight in embedder.weights]
     if not config.loss.student_tau:
@@ -102,28 +135,35 @@ def _train(config: Config, job: Job) -> None:
         config = config.model_copy(update={"loss": loss})
     anchors = training.anchor_vectors(embedder, config.loss, config.token_budget)
     gradients = training.Gradients(embedder, config.loss, config.token_budget, memory, anchors)
-    with _Shown("distill: train", "steps") as shown, training.tracked(config, job.plan.fingerprint) as track:
+    with (
+        _Shown(f"distill: train {config.train}", "steps") as shown,
+        training.tracked(config, job.plan.fingerprint) as track,
+    ):
         state = training.loop.train(gradients, examples.train, dev, config, shown.start, checkpoints, track)
     base = embedder.merge() if config.train == "lora" else base
     kept, curve = choose_alpha(config, job, embedder, base, dev, guards)
-    folder = job.new_folder("model")
     encoder.save(folder)
     summary = _summary(config, state, examples, kept.alpha) | _told(config, bool(dev), curve)
     padding = round(1 - gradients.real / max(1, gradients.padded), 4)
-    job.facts.update(summary, kept_graphs=round(gradients.kept / max(1, gradients.groups), 4), padding=padding)
+    summary |= {"kept_graphs": round(gradients.kept / max(1, gradients.groups), 4), "padding": padding}
     if guards:
-        job.facts["guards"] = {name: {"base": curve[0].guards[name], "kept": kept.guards[name]} for name in kept.guards}
-    written = {"summary": summary, "steps": state.history.steps, "looks": state.history.looks}
-    written["alphas"] = record(curve, config.guard_loss)
-    (folder / "training.json").write_text(json.dumps(_finite(written), indent=1), "utf-8")
+        summary["guards"] = {name: {"base": curve[0].guards[name], "kept": kept.guards[name]} for name in kept.guards}
+    for name, count in (("steps", state.step), ("docs", state.history.encoded), ("tokens", state.history.tokens)):
+        job.cost[name] = job.cost.get(name, 0) + count
+    _write_card(config, job, encoder, folder)
+    job.afterwards.append(checkpoints.clear)
+    alphas = record(curve, config.guard_loss)
+    return {"summary": summary, "steps": state.history.steps, "looks": state.history.looks, "alphas": alphas}
+
+
+def _write_card(config: Config, job: Job, encoder: Any, folder: Path) -> None:
+    """The card of a model that nothing has measured yet; evaluate and publish know more."""
     prompts = {"query": encoder.query_prefix, "document": encoder.doc_prefix}
     licence, sizes = declared_licence(job.source(config.student.model)), (encoder.dimension, encoder.doc_limit())
     (folder / "README.md").write_text(
         unmeasured_card(model_name(config.student.model), licence, sizes, prompts), "utf-8"
     )
     job.facts["prompts"] = prompts
-    job.cost.update({"steps": state.step, "docs": state.history.encoded, "tokens": state.history.tokens})
-    job.afterwards.append(checkpoints.clear)
 
 
 def _started_from(config: Config, job: Job) -> Path:
@@ -145,7 +185,7 @@ def read_examples(job: Job, encoder: Any, config: Config, memory: float) -> tupl
     """The embedder over all texts of the lists, and the lists. Raises UserError on unknown documents or no lists."""
     wanted = {doc_id for (ids,) in _lists(job, "doc_ids") for doc_id in ids[: config.list_size]}
     if config.train == "head":
-        place, vectors = _encoded(job, config, wanted)
+        place, vectors = _encoded(job, encoder, wanted)
         examples = _examples(job, place, config)
         queries = encoder.queries([text for (text,) in _lists(job, "text")])
         return training.HeadOnly(encoder, np.concatenate([vectors, queries])), examples
@@ -183,11 +223,9 @@ def _sample(job: Job, config: Config) -> Set[str] | None:
     return set(sorted(train, key=lambda query_id: hashed(config.seed, query_id))[: config.max_lists])
 
 
-def _encoded(job: Job, config: Config, wanted: set[str]) -> tuple[dict[str, int], np.ndarray]:
-    """Numbers and vectors [n, d] of the wanted documents, which other stages have encoded already."""
-    ids, vectors = encoders.encode_docs(
-        job, config.student, _started_from(config, job), "distill: encode docs", config.token_budget
-    )
+def _encoded(job: Job, encoder: Any, wanted: set[str]) -> tuple[dict[str, int], np.ndarray]:
+    """Numbers and vectors [n, d] of the wanted documents; what other stages have encoded already is not done again."""
+    ids, vectors = encoders.encode_by(job, encoder, "distill: encode docs", job.table("docs"))
     rows = [row for row, doc_id in enumerate(ids) if doc_id in wanted]
     return {ids[row]: number for number, row in enumerate(rows)}, np.asarray(vectors[rows])
 
