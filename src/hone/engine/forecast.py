@@ -265,9 +265,22 @@ class Planner:
         return Work("score", {"pairs": pairs, "tokens": pairs * tokens}, FORWARD * weights * pairs, 0, size)
 
     def training(self) -> Work:
-        """distill: steps at most, each document of a batch encoded once."""
+        """distill: the steps of each training at most, each document of a batch encoded once."""
         config = cast(distill.Config, self.stages["distill"])
         train = max(1, round(self.lists * (1 - cast(curate.Config, self.stages["curate"]).dev_share)))
+        head = config.train == "head"
+        steps, tokens, forward = self._steps(config, train)
+        if config.first:
+            before = self._steps(config.first, train)
+            steps, tokens, forward = steps + before[0], tokens + before[1], forward + before[2]
+        self.notes.append("bound: training does not stop early")
+        guards = self.elsewhere(config.guards) * (1 if head else len(sweep(config.alphas, True)))
+        amounts = {"steps": steps, "lists": self.lists, "tokens": tokens + guards}
+        forward = self.base.weights * (forward + FORWARD * guards)
+        return Work("distill", amounts, forward, 0, self.base.bytes + self.lists * config.list_size * BYTES_PER_ENTRY)
+
+    def _steps(self, config: distill.Training, train: int) -> tuple[float, float, float]:
+        """Steps of one training, their tokens, and tokens times what each costs as often as a forward pass."""
         course = schedule.course(train, config)
         docs, queries = course.batch * config.list_size, course.batch
         if config.docs_per_step:
@@ -276,23 +289,21 @@ class Planner:
         head = config.train == "head"
         if head:
             texts = train * self.query_tokens / course.steps
-        done, alike = self.before.get("distill"), ("train", "batch_size", "list_size", "docs_per_step")
-        if done and done.cost.get("steps") and all(done.config.get(key) == getattr(config, key) for key in alike):
+        done, alike = self.before.get("distill"), ("train", "batch_size", "list_size", "docs_per_step", "first")
+        if done and done.cost.get("steps") and all(done.config.get(key) == getattr(config, key, None) for key in alike):
             texts = done.cost.get("tokens", 0.0) / done.cost["steps"]
         elif not head and not config.docs_per_step:
             self.notes.append("bound: few documents of a training batch repeat")
-        self.notes.append("bound: training does not stop early")
         if config.minutes:
             self.notes.append(f"bound: distill takes fewer steps where they come to {config.minutes:g} minutes")
-        guards = self.elsewhere(config.guards) * (1 if head else len(sweep(config.alphas, True)))
-        amounts = {"steps": float(course.steps), "lists": self.lists, "tokens": course.steps * texts + guards}
-        forward = self.base.weights * ((FORWARD if head else TRAINING) * course.steps * texts + FORWARD * guards)
-        return Work("distill", amounts, forward, 0, self.base.bytes + self.lists * config.list_size * BYTES_PER_ENTRY)
+        tokens = course.steps * texts
+        return float(course.steps), tokens, (FORWARD if head else TRAINING) * tokens
 
     def measuring(self) -> Work:
-        """evaluate: the corpus is encoded again by the tuned student, unless its head alone is another; other test sets
-        by both students."""
-        head = cast(distill.Config, self.stages["distill"]).train == "head"
+        """evaluate: the corpus is encoded again by the tuned student, unless its head alone is another (distill does it
+        between two trainings, and here it is counted); other test sets by both students."""
+        training = cast(distill.Config, self.stages["distill"])
+        head = training.train == "head" and not training.first
         others = self.elsewhere(cast(evaluate.Config, self.stages["evaluate"]).tests)
         tokens = others if head else self.docs * self.doc_tokens + 2 * others
         size = self.docs * self.base.dimension * 4

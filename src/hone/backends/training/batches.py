@@ -100,21 +100,23 @@ def pooled(lists: Sequence[Example], passages: int, queries: int, seed: int) -> 
     """
     random = np.random.default_rng(seed)
     places, owners = _inverted([one.passages[:NEAR] for one in lists])
-    order = iter(np.arange(0))
+    order = iter(list[int]())
     while True:
         pool, drawn = set[int](), dict[int, None]()
         while len(pool) < passages and len(drawn) < min(queries, len(lists)):
             number = next(order, None)
             if number is None:
-                order = iter(random.permutation(len(lists)))
+                order = iter(random.permutation(len(lists)).tolist())
                 continue
-            drawn[int(number)] = None
+            drawn[number] = None
             pool.update(lists[number].passages[:POOLED_FROM_EACH].tolist())
         inside = np.sort(np.fromiter(pool, dtype=np.int64))
-        near = np.bincount(np.concatenate([owners[slice(*places[one])] for one in pool]), minlength=len(lists))
+        near = np.bincount(
+            np.concatenate([owners[start:end] for start, end in map(places.__getitem__, pool)]), minlength=len(lists)
+        )
         near[list(drawn)] = 0
         others = random.permutation(np.flatnonzero(near >= LEAST_NEAR))[: queries - len(drawn)]
-        yield [within(lists[number], inside) for number in (*drawn, *others)]
+        yield [within(lists[number], inside) for number in (*drawn, *others.tolist())]
 
 
 def within(example: Example, inside: np.ndarray) -> Example:
