@@ -7,7 +7,6 @@ commit, which is then never asked for again. Files lie in the hub's own cache (H
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from hone.errors import UserError
 from hone.log import log
@@ -38,9 +37,10 @@ def download(reference: str) -> Path:
     if here and pinned:
         return here
     try:
-        about: Any = huggingface_hub.HfApi().repo_info(name, repo_type=kind, revision=revision)
+        # Asked by itself: the download takes what is here without a word where the hub does not answer.
+        huggingface_hub.HfApi().repo_info(name, repo_type=kind, revision=revision)
         folder = huggingface_hub.snapshot_download(
-            name, repo_type=kind, revision=about.sha, ignore_patterns=[*LEFT_OUT], max_workers=FETCHES
+            name, repo_type=kind, revision=revision, ignore_patterns=[*LEFT_OUT], max_workers=FETCHES
         )
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise UserError(f"the hub has no {reference}, or none for you (HF_TOKEN); correct the settings") from error

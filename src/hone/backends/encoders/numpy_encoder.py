@@ -29,7 +29,7 @@ POOLED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 """Token vectors [t, d] of one text to [d], by the ways of `pooling`."""
 
-_erf = np.frompyfunc(math.erf, 1, 1)
+_erf: Any = np.frompyfunc(math.erf, 1, 1)
 
 
 class NumpyEncoder:
