@@ -1,5 +1,7 @@
 """States that are kept below the trained layers: the same bits, and refused where a model has none."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ from torch import Tensor
 
 import tiny
 import twin
+from hone.backends.encoders.encoder import Encoder
+from hone.backends.encoders.families import Student
 from hone.backends.training.embedders import TopLayers, embed_all
 from hone.errors import UserError
 from twin import encoder, texts
@@ -45,6 +49,22 @@ def test_kept_states_follow_the_trained_weights(folder: Path, tmp_path: Path) ->
         after = student.embed(*student.pad(tokens))
     assert not torch.allclose(before, after, atol=1e-3)
     torch.testing.assert_close(embed_all(embedder, range(6), 100), after)
+
+
+def test_a_prompt_that_is_not_pooled_stays_out_of_kept_states_too(folder: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(folder, tmp_path / "left-out")
+    (path / "1_Pooling").mkdir(exist_ok=True)
+    (path / "1_Pooling/config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True, "include_prompt": False}))
+    student = Encoder(path, Student(model=str(path), doc_prefix="wing slip ", query_prefix=""))
+    tokens = [*student.tokenize_docs(texts(60)), *student.tokenize_queries(texts(20, seed=1))]
+    embedder = TopLayers(student, tokens, 1, PLENTY, tmp_path)
+    with torch.no_grad():
+        embedder.weights[0].mul_(3.0)
+        whole = student.embed(*student.pad(tokens))
+        pooled = student.embed(*student.pad([ids[1:] if ids[0] < 0 else ids for ids in tokens]))
+    torch.testing.assert_close(embed_all(embedder, range(80), 100), whole)
+    assert not torch.allclose(whole[:60], pooled[:60], atol=1e-3)
+    assert all(embedder.embed([number]).isfinite().all() for number in range(80))
 
 
 @pytest.mark.parametrize("layers", [3, 12])

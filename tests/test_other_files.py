@@ -382,11 +382,114 @@ def test_judgements_nobody_chose_are_said_and_chosen_by_init_where_their_name_te
         ("test.jsonl", '{"query_id": "q1", "doc_id": "d1", "relevance": true}\n'
          '{"query_id": "q2", "doc_id": "d2", "relevance": 1}\n'),
         ("test.tsv", "q1\td1\t1.000000000000000000e+00\nq2\td2\t1e0\n"),
+        ("test.tsv", "# judged in 2024\nquery-id\tcorpus-id\tscore\nq1\td1\t1\nq2\td2\t1\n"),
+        ("test.tsv", "query-id\tcorpus-id\nq1\td1\nq2\td2\n"),
+        ("test.csv", "doc_id,qid\nd1,q1\nd2,q2\n"),
+        ("test.csv", 'query_id,doc_id,relevance\nq1,"d1",1\n"q2",d2,"1"\n'),
     ],
 )  # fmt: skip
 def test_judgements_of_other_tools_say_the_same(tmp_path: Path, name: str, text: str) -> None:
     found = [qrel[1:] for qrel in readers.qrels(file_of(tmp_path, name, text))]
     assert found == [("q1", "d1", 1), ("q2", "d2", 1)]
+
+
+def test_an_id_with_a_comma_in_judgements_stands_in_quotation_marks(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "test.csv", 'qid,docid,rel\nq1,"https://a.example/b,c",1\nq1,"a ""b""",2\n')
+    assert [qrel[2:] for qrel in readers.qrels(path)] == [("https://a.example/b,c", 1), ('a "b"', 2)]
+
+
+def test_a_query_whose_id_begins_with_a_hash_is_no_remark(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "test.txt", "#1 0 d1 1\n#2 0 d2 0\n")
+    assert [qrel[1:] for qrel in readers.qrels(path)] == [("#1", "d1", 1), ("#2", "d2", 0)]
+
+
+def test_judgements_of_two_columns_without_names_are_not_guessed_at(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="line 1: 2 columns"):
+        list(readers.qrels(file_of(tmp_path, "test.tsv", "q1\td1\nq2\td2\n")))
+
+
+# --- What ir_datasets exports -----------------------------------------------------------------------------------------
+
+LONG = "Relevant are those that say for how many hours a kiln must be fired."
+EXPORTED: dict[str, tuple[str, str, str]] = {
+    "generic": ("{i}\t{text}\n", "{q}\t{asked}\n", "{q}\t{d}\t1\n"),
+    "TREC topics": (
+        "{i}\t{text}\t<TEXT>{text}</TEXT>\n", f"{{q}}\t{{asked}}\tDescribe it.\t{LONG}\n", "{q}\t{d}\t1\t0\n",
+    ),
+    "text before title": ("{i}\t{text}\tA title\n", "{q}\t{asked}\thttps://a.example/{q}\n", "{q}\t{d}\t1\t0\n"),
+    "MS MARCO documents": (
+        "{i}\thttps://a.example/{i}\tA title\t{text}\n", "{q}\t{asked}\n", "{q}\t{d}\t1\tQ0\n",
+    ),
+}  # fmt: skip
+"""Lines of docs.tsv, queries.tsv and qrels.tsv: no names, fields in the order of the data set's own classes."""
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_tables_of_ir_datasets_are_read_by_place_and_a_query_is_not_its_narrative(tmp_path: Path, name: str) -> None:
+    docs, queries, qrels = EXPORTED[name]
+    folder = tmp_path / "c"
+    asked = {"q1": "how long", "q2": "why does glaze run"}
+    file_of(folder, "docs.tsv", "".join(docs.format(i=at, text=f"{text} and more") for at, text in enumerate(TEXTS)))
+    file_of(folder, "queries.tsv", "".join(queries.format(q=one, asked=text) for one, text in asked.items()))
+    file_of(folder, "qrels.tsv", "".join(qrels.format(q=one, d=at) for at, one in enumerate(asked)))
+    store = LocalStore(tmp_path / "s")
+    manifest = given.run(store, "prepare", {}, **settings_of(folder, tmp_path))
+    rows = given.rows(store, manifest, "docs")
+    assert [row["text"] for row in rows] == [f"{text} and more" for text in TEXTS]
+    assert {row["title"] for row in rows} == {"A title" if "A title" in docs else ""}
+    assert {row["query_id"]: row["text"] for row in given.rows(store, manifest, "judged_queries")} == asked
+    assert [(row["query_id"], row["doc_id"]) for row in given.rows(store, manifest, "qrels")] == [
+        ("q1", "0"), ("q2", "1"),
+    ]  # fmt: skip
+    assert "queries.tsv: id from column 1, text from column 2" in readers.look(folder).understood
+
+
+# --- What programs answer and dump ------------------------------------------------------------------------------------
+
+
+def numbered_rows(**more: Any) -> list[dict[str, Any]]:
+    return [{"id": at, "text": text, **more} for at, text in enumerate(TEXTS)]
+
+
+ANSWERED: dict[str, str] = {
+    "pages.jsonl": "".join(
+        json.dumps({"took": 1, "hits": {"hits": [{"_id": str(row["id"]), "_source": {"text": row["text"]}}]}}) + "\n"
+        for row in numbered_rows()
+    ),
+    "points.json": json.dumps(
+        {"result": {"points": [{"id": at, "payload": {"text": text}} for at, text in enumerate(TEXTS)]}}
+    ),
+    "lists.json": json.dumps({"id": [0, 1, 2], "text": TEXTS}),
+    "chroma.json": json.dumps({"ids": ["0", "1", "2"], "documents": TEXTS, "metadatas": [{}] * 3, "uris": None}),
+    "sequence.jsonl": "".join(f"\x1e{json.dumps(row)}\n" for row in numbered_rows()),
+    "llama.json": json.dumps(
+        {"queries": {"q": "x"}, "corpus": {str(at): text for at, text in enumerate(TEXTS)}, "relevant_docs": {}}
+    ),
+    "carets.csv": "id^text\n" + "".join(f"{at}^{text}\n" for at, text in enumerate(TEXTS)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_answers_and_dumps_of_programs_are_read_as_their_documents(tmp_path: Path, name: str) -> None:
+    assert prepared(file_of(tmp_path, name, ANSWERED[name]), tmp_path) == numbered()
+
+
+def test_what_wikiextractor_writes_is_read_though_its_files_have_no_suffix(tmp_path: Path) -> None:
+    lines = "".join(json.dumps(row | {"title": "t", "url": "u"}) + "\n" for row in numbered_rows())
+    file_of(tmp_path / "lines", "AA/wiki_00", lines)
+    assert prepared(tmp_path / "lines", tmp_path) == numbered(title="t")
+    tags = "".join(f'<doc id="{at}" url="u" title="t">\nt\n\n{text}\n</doc>\n' for at, text in enumerate(TEXTS))
+    (tmp_path / "again").mkdir()
+    file_of(tmp_path / "tags", "AA/wiki_00", tags)
+    assert prepared(tmp_path / "tags", tmp_path / "again") == [
+        (i, t, f"t {text}") for i, t, text in numbered(title="t")
+    ]
+
+
+def test_queries_in_one_object_by_id_are_queries(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "queries.json", json.dumps({"q1": "hot kilns", "q2": "thin glaze"}))
+    found = [(query_id, text) for _, query_id, text in readers.queries([readers.one_file(path)])]
+    assert found == [("q1", "hot kilns"), ("q2", "thin glaze")]
 
 
 # --- Pages ------------------------------------------------------------------------------------------------------------

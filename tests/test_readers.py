@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 import corpora
 from hone.core import segmentation
-from hone.core.text import Chunking, windows, words_of
+from hone.core.text import Chunking, flat, windows, words_of
 from hone.errors import UserError
 from hone.inputs import parquet_guard, readers
 
@@ -76,6 +76,61 @@ def test_a_published_collection_without_names_keeps_its_first_passage_and_its_qu
     assert read(path) == [(str(at), "", text) for at, text in enumerate(rows)]
     assert "quotation marks are text" in said(path)
     assert "no line of names, columns taken as _id, text" in said(path)
+
+
+def test_quoted_tabs_and_breaks_are_part_of_a_field_where_only_quoting_fits_and_it_is_said(tmp_path: Path) -> None:
+    rows = [("a", "kiln\tand glaze", ""), ("b", "plain", 'he said "hot"'), ("c", "", "two\nlines")]
+    out = io.StringIO()
+    csv.writer(out, delimiter="\t").writerows([("id", "title", "text"), *rows])
+    path = file_of(tmp_path, "c.tsv", out.getvalue())
+    assert read(path) == rows
+    assert "tab between fields, quotation marks around fields" in said(path)
+    with pytest.raises(UserError, match="line 5: 1 fields where the first line has 3"):
+        read(path, quotes="text")
+
+
+def test_marks_at_the_ends_of_a_field_that_a_writer_and_a_person_may_both_have_set_are_text(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "c.tsv", 'id\ttext\na\t"Quay"\nb\t"opens\nc\tcloses"\n')
+    assert read(path) == [("a", "", '"Quay"'), ("b", "", '"opens'), ("c", "", 'closes"')]
+    assert read(path, quotes="cells") == [("a", "", "Quay"), ("b", "", "opens\nc\tcloses")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,title,text\n1,'kiln, hot','it''s fired'\n2,'Ton','a day'\n",
+        "'id','title','text'\n'1','kiln, hot','it''s fired'\n'2','Ton','a day'\n",
+        "'id';'title';'text'\n1;'kiln, hot';'it''s fired'\n2;'Ton';'a day'\n",
+    ],
+)
+def test_single_quotes_around_fields_are_seen_and_said(tmp_path: Path, text: str) -> None:
+    path = file_of(tmp_path, "c.csv", text)
+    assert read(path) == [("1", "kiln, hot", "it's fired"), ("2", "Ton", "a day")]
+    assert "single quotes around fields" in said(path)
+
+
+def test_an_apostrophe_is_no_quotation_mark(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "c.csv", "id,text\n1,'tis the season\n2,the potters' kiln\n3,'round and round'\n")
+    assert [text for _, _, text in read(path)] == ["'tis the season", "the potters' kiln", "'round and round'"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("outfile.tsv", "1\tOne kiln\tfired\\\nfor \\\tnine hours, C:\\\\kiln\n2\t\\N\tclay\n"),
+        ("no-nulls.txt", "1\tOne kiln\tfired\\\nfor \\\tnine hours, C:\\\\kiln\n2\t\tclay\n"),
+        ("enclosed.csv", '"1","One kiln","fired\\\nfor \tnine hours, C:\\\\kiln"\n"2",\\N,"clay"\n'),
+        ("copied.tsv", "1\tOne kiln\tfired\\nfor \\tnine hours, C:\\\\kiln\n2\t\\N\tclay\n"),
+    ],
+)
+def test_what_databases_write_before_line_breaks_and_tabs_is_not_text(tmp_path: Path, name: str, text: str) -> None:
+    path = file_of(tmp_path, name, text)
+    found = readers.layout(path, "tsv" if name.endswith("txt") else "auto")
+    corpus = readers.Corpus(found, readers.Fields())
+    rows = [readers.document(where, row, corpus.fields) for where, row in corpus.documents()]
+    assert [(one, title, flat(body)) for one, title, body in rows] == [
+        ("1", "One kiln", "fired for nine hours, C:\\kiln"), ("2", "", "clay"),
+    ]  # fmt: skip
 
 
 def test_a_mark_that_first_comes_after_the_sample_does_not_swallow_rows(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from hone.scratch import scratch_folder
 from hone.storage.addresses import open_store
 
 app = verbs()
+SINGULAR = {"queries": "query"}
 
 
 @app.command()
@@ -60,11 +61,16 @@ def _grid(found: Forecast, *, with_price: bool) -> Table:
 
     for row in found.rows:
         if row.hours or any(row.amounts.values()):
-            work = (f"{amount:,.0f} {name.replace('_', ' ')}" for name, amount in row.amounts.items() if amount)
+            work = (_amount(name, amount) for name, amount in row.amounts.items() if amount)
             add(row.stage, "\n".join(work), _spent(row.hours, row.gigabytes, row.price), row.source)
     grid.add_section()
     add("all", "", _spent(*map(found.total, ("hours", "gigabytes", "price"))), "")
     return grid
+
+
+def _amount(name: str, amount: float) -> str:
+    count, what = f"{amount:,.0f}", name.replace("_", " ")
+    return f"{count} {SINGULAR.get(what, what.removesuffix('s'))}" if count == "1" else f"{count} {what}"
 
 
 def _spent(hours: float, gigabytes: float, price: float) -> tuple[str, str, str]:

@@ -166,6 +166,7 @@ class Planner:
         self.sample = Sample.draw(config, self.corpus, fields, self.generate.seed)
         self.notes += [f"{name}: {value}" for name, value in self.corpus.facts().items()]
         self.notes += self.sample.notes
+        self.notes += readers.judged(self.corpus)
         self.notes.append(f"tokens are counted on {len(self.sample.chosen)} of {self.sample.docs:,} documents")
         self.docs = self.sample.docs * self.kept("prepare", "docs")
         self.drafts = self._drafts()

@@ -59,10 +59,6 @@ class TopLayers:
     """
 
     def __init__(self, encoder: Encoder, tokens: Sequence[list[int]], top: int, memory: float, folder: Path) -> None:
-        if not encoder.declared.include_prompt:
-            raise UserError(
-                "distill.train_layers: the student does not pool its prompt, which needs 0 here, to train all"
-            )
         self.encoder, self.tokens, self.lengths = encoder, tokens, _lengths(tokens)
         self.layers = _layers(encoder.model, "train_layers: set it to 0 to train all")
         if top >= len(self.layers):
@@ -99,7 +95,10 @@ class TopLayers:
                 self._fill(self.blocks[block])
                 self.known[block] = True
         assert self.states is not None
-        parts = [self.states[self.starts[number] : self.starts[number + 1]] for number in numbers]
+        counts = (mask > 0).sum(1).tolist()
+        parts = [
+            self.states[(start := self.starts[n]) : start + count] for n, count in zip(numbers, counts, strict=True)
+        ]
         lower = torch.zeros(*mask.shape, self.states.shape[1], dtype=self.states.dtype)
         for row, part in enumerate(parts):
             lower[row, : len(part)] = part
@@ -110,8 +109,8 @@ class TopLayers:
         if self.states is None:
             self.states = self._room((int(self.starts[-1]), found.shape[2]), found.dtype)
         for place, number in enumerate(rows):
-            start, end = self.starts[number], self.starts[number + 1]
-            self.states[start:end] = found[place, : end - start]
+            part = found[place, : self.lengths[number]]  # one row is spare where a prompt is not pooled
+            self.states[(start := self.starts[number]) : start + len(part)] = part
 
     @torch.no_grad()
     def _compute(self, numbers: Sequence[int]) -> Tensor:

@@ -22,7 +22,7 @@ from hone.inputs.readers.corpus import (
 )
 from hone.inputs.readers.decoding import lines as file_lines
 from hone.inputs.readers.files import File, one_file
-from hone.inputs.readers.first_look import Look, look
+from hone.inputs.readers.first_look import Look, judged, look
 from hone.inputs.readers.formats import FORMATS, Format, Tables, format_of, opener
 from hone.inputs.readers.layouts import Layout, layout
 from hone.inputs.readers.table import Dialect, Fields, Row, Table, first_names
@@ -48,6 +48,7 @@ __all__ = [
     "format_of",
     "has",
     "id_of",
+    "judged",
     "layout",
     "lines",
     "look",

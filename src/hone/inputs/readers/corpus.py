@@ -12,6 +12,7 @@ from hone.core.text import Chunking, flat
 from hone.errors import UserError
 from hone.inputs.readers import qrel_files as judged
 from hone.inputs.readers import topics
+from hone.inputs.readers.delimited import UNNAMED
 from hone.inputs.readers.files import File, one_file
 from hone.inputs.readers.formats import FORMATS, Format, Tables, Texts, format_of, opener
 from hone.inputs.readers.layouts import ASKED, Layout
@@ -225,22 +226,35 @@ def open_table(source: Path | File, fields: Fields, format: Format = "auto") -> 
 def queries(files: Iterable[File]) -> Iterator[tuple[str, str, str]]:
     """(where, query_id, text) of every query; one without text has an empty one. Raises UserError."""
     for file in files:
-        if file.suffix in topics.SUFFIXES:
-            yield from topics.of_topics(file)
-            continue
-        found = open_table(file, Fields("_id", "", "text"))
-        head = list(islice(found.rows, 1))
-        names = found.columns or (tuple(head[0][1]) if head else ())
-        own = next((name for name in QUERY_IDS if name in names), "")
-        text = next((name for name in QUERY_TEXTS if name in names and name != own), "")
-        if head and not (own and text):
-            have = ", ".join(flat(str(name)) for name in names)
-            raise UserError(f"{head[0][0]}: a query needs the fields _id and text (it has {have}); rename them")
-        if found.columns and {own, text} != {"_id", "text"}:
-            found = open_table(file, Fields(own, "", text))
-            head = []
-        for where, row in chain(head, found.rows):
-            yield where, id_of(row.get(own), where), flat(text_of(row.get(text), where, text))
+        yield from read_queries(file)[0]
+
+
+def read_queries(file: File) -> tuple[Iterator[tuple[str, str, str]], str]:
+    """The queries in a file as (where, query_id, text), and how it is read. Raises UserError."""
+    if file.suffix in topics.SUFFIXES:
+        return topics.of_topics(file), "topics"
+    found = open_table(file, Fields("_id", "", "text"))
+    head = list(islice(found.rows, 2))
+    names = found.columns or (tuple(head[0][1]) if head else ())
+    own = next((name for name in QUERY_IDS if name in names), "")
+    text = next((name for name in QUERY_TEXTS if name in names and name != own), "")
+    if unnamed := UNNAMED in found.facts.get("names", ""):  # then what is asked follows the id, and more may follow it
+        text = next((name for name in names if name != own), "")
+    if len(head) == 1 and not (own and text) and all(isinstance(value, str) for value in head[0][1].values()):
+        where, by_id = head[0]
+        return ((where, id_of(key, where), flat(value)) for key, value in by_id.items()), "a text for every id"
+    if head and not (own and text):
+        have = ", ".join(flat(str(name)) for name in names)
+        raise UserError(f"{head[0][0]}: a query needs the fields _id and text (it has {have}); rename them")
+    if found.columns and {own, text} != {"_id", "text"} and not unnamed:
+        found = open_table(file, Fields(own, "", text))
+        head = []
+    places = [f"column {names.index(name) + 1}" if unnamed else name for name in (own, text)] if head or names else []
+    asked = (
+        (where, id_of(row.get(own), where), flat(text_of(row.get(text), where, text)))
+        for where, row in chain(head, found.rows)
+    )
+    return asked, f"id from {places[0]}, text from {places[1]}" if places else "nothing"
 
 
 def qrels(source: Path | File) -> Iterator[judged.Qrel]:

@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from statistics import mean
 
@@ -24,11 +24,11 @@ from hone.inputs.readers.table import Dialect, Fields, Row, Table, first_names
 SAMPLE_LINES = 2_000
 SAMPLE_CHARS = 4 << 20
 MARKED_LINES = 500
-DELIMITERS = ("\t", ",", ";", "|", "\x01")
-NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", "\x01": "control-A", " ": "space"}
+DELIMITERS = ("\t", ",", ";", "|", "\x01", "^", "~")
+NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", "\x01": "control-A", "^": "caret", "~": "tilde"}
 ALONE = "\x1f"
 """Stands in no text: then a line is one field."""
-DUMPED = re.compile(r"\\([ntrbfv\\])")
+ESCAPED = re.compile(r"\\(.)")
 MOST_ABOVE = 20
 RAW_BY_CUSTOM = ("\t", "|", "\x01")
 """Between these, many writers put no quotation marks around fields."""
@@ -38,6 +38,8 @@ USUAL = {
     "query_id", "qid", "corpus_id", "score", "relevance", "question", "date", "time", "timestamp", "author", "language",
 }  # fmt: skip
 LONGEST_NAME = 64
+UNNAMED = "no line of names"
+"""What is said of a table without names."""
 WORDS_OF_TEXT = 5
 SEPARATOR_LINE = re.compile(r"\ufeff?\"?sep=(.)\"?\r?", re.IGNORECASE)
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
@@ -51,17 +53,21 @@ class Form:
     quoted: bool
     escape: str = ""
     """What stands before a quotation mark inside quotation marks, where it is not said twice."""
+    mark: str = '"'
+    """The quotation mark."""
     spaced: bool = False
     """Whether a space after the delimiter belongs to neither field."""
     dumped: bool = False
-    r"""Whether a database wrote it: \N is a null, and \n in text without quotation marks a line break."""
+    r"""Whether a database wrote it: \N is a null, and in text without quotation marks \n is a line break, and a
+    backslash stands before one, or before a delimiter, that is text."""
 
     def __str__(self) -> str:
-        quotes = "quotation marks are text" if not self.quoted else "quotation marks around fields"
+        marks = "single quotes" if self.mark == "'" else "quotation marks"
+        quotes = f"{marks} around fields" if self.quoted else "quotation marks are text"
         escaped = f", {self.escape} before a quotation mark" if self.escape else ""
         if self.delimiter == ALONE:
             return "one field a line, quotation marks are text"
-        dumped = r", \N is a null" if self.dumped else ""
+        dumped = r", a dump of a database (\N is a null)" if self.dumped else ""
         return f"{NAMES.get(self.delimiter, repr(self.delimiter))} between fields, {quotes}{escaped}{dumped}"
 
     def records(self, lines: Iterable[str]) -> "csv.reader":  # type: ignore[valid-type]
@@ -71,8 +77,9 @@ class Form:
             (f"{line}\n" for line in (map(self._undumped, lines) if self.dumped else lines)),
             delimiter=self.delimiter,
             quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
+            quotechar=self.mark,
             doublequote=not self.escape,
-            escapechar=self.escape or None,
+            escapechar=self.escape or ("\\" if self.dumped and not self.quoted else None),
             skipinitialspace=self.spaced,
             strict=True,
         )
@@ -82,7 +89,13 @@ class Form:
             return line
         apart = re.escape(self.delimiter)
         line = re.sub(rf"(?<![^{apart}])\\N(?![^{apart}])", "", line)
-        return line if self.quoted else DUMPED.sub(lambda found: " " if found[1] != "\\" else "\\", line)
+        return line if self.quoted else ESCAPED.sub(self._meant, line)
+
+    def _meant(self, found: re.Match[str]) -> str:
+        """What a backslash and the character after it stand for, as csv reads it."""
+        if found[1] in ("\\", self.delimiter):
+            return found[0]
+        return " " if found[1] in "ntrbfv0" else f"\\{found[0]}"
 
 
 def open_table(file: File, fields: Fields, dialect: Dialect) -> Table:
@@ -121,7 +134,7 @@ def _told_names(names: Sequence[str], header: bool) -> str:
     unnamed = sum(not name for name in names)
     columns = "a column" if unnamed == 1 else f"{unnamed} columns"
     more = f" (and {columns} without a name, not read)" if unnamed else ""
-    return f"the first line names {known}{more}" if header else f"no line of names, columns taken as {known}"
+    return f"the first line names {known}{more}" if header else f"{UNNAMED}, columns taken as {known}"
 
 
 def _refuse_others(file: File, first: str) -> None:
@@ -188,26 +201,26 @@ def _form(sample: list[str], later: list[str], suffix: str, fields: Fields, give
     whole = not later
     usual = {".tsv": "\t", ".tab": "\t", ".psv": "|"}.get(suffix, ",")
     delimiters = [given] if given else sorted(DELIMITERS, key=lambda one: one != usual)
-    best, most = Form(given or usual, quotes != "text"), (-1, -1.0, -1)
+    best, most = Form(given or usual, quotes != "text"), (-1, -1.0, -1, -1.0)
     for delimiter in delimiters:
         if len(delimiter) != 1:
             raise UserError(f"{delimiter!r} is not one character; set prepare.dialect.delimiter to one")
         for form in _candidates(delimiter, [*filled, *later], quotes):
-            counts, hits = _fit(form, sample, whole, fields)
+            counts, hits, exact = _fit(form, sample, whole, fields)
             if not counts or (counts[0] < 2 and not given):
                 continue
             fits = sum(count == counts[0] for count in counts) / len(counts)
             if fits < 1 and not form.quoted and delimiter not in RAW_BY_CUSTOM and quotes == "auto":
                 continue  # a mark that is not closed is reported as such
-            score = (hits, round(fits, 3), min(counts[0], 2))
+            score = (hits, round(fits, 3), min(counts[0], 2), exact)
             if score > most:
                 best, most = form, score
     if most[1] < 0 and not given and quotes == "auto" and filled and _is_alone(filled[0], fields):
-        counts, _ = _fit(best, sample, whole, fields)
+        counts, *_ = _fit(best, sample, whole, fields)
         best = best if counts and set(counts) == {1} else Form(ALONE, False)
     spaced = _spaced(best, filled)
-    dumped = any(cell.strip() == r"\N" for line in filled if r"\N" in line for cell in line.split(best.delimiter))
-    return Form(best.delimiter, best.quoted, best.escape, spaced, dumped)
+    nulls = any(cell.strip() == r"\N" for line in filled if r"\N" in line for cell in line.split(best.delimiter))
+    return replace(best, spaced=spaced, dumped=best.dumped or nulls)
 
 
 def _is_alone(first: str, fields: Fields) -> bool:
@@ -219,57 +232,93 @@ def _candidates(delimiter: str, filled: list[str], quotes: str) -> list[Form]:
     """How fields with this delimiter may be quoted, the likeliest first."""
     cells, escaped, text = Form(delimiter, True), Form(delimiter, True, "\\"), Form(delimiter, False)
     quoted = [cells]
-    if any('\\"' in line for line in filled):  # a backslash before a mark may also be the last letter of a field
-        quoted = [cells, escaped] if _parses(cells, filled) else [escaped, cells]
-    if quotes != "auto":
-        return quoted if quotes == "cells" else [text]
-    raw = delimiter in RAW_BY_CUSTOM and not _quotes_fields(delimiter, filled)
-    return [text, *quoted] if raw else [*quoted, text]
+    if _escapes(cells, filled):
+        quoted = [escaped, cells] if _breaks_escaped(cells, filled) or not _read(cells, filled) else [cells, escaped]
+    elif any('\\"' in line for line in filled):
+        quoted = [cells, escaped]
+    if any(line.startswith("'") or f"{delimiter}'" in line for line in filled):
+        single = Form(delimiter, True, mark="'")
+        quoted = [single, *quoted] if _quotes_fields(single, filled) else [*quoted, single]
+    if quotes == "cells":
+        return quoted
+    texts = [text]
+    if any(line.endswith("\\") or f"\\{delimiter}" in line for line in filled):
+        texts.append(Form(delimiter, False, dumped=True))
+    if quotes == "text":
+        return texts
+    raw = delimiter in RAW_BY_CUSTOM and not any(_quotes_fields(form, filled) for form in quoted)
+    return [*texts, *quoted] if raw else [*quoted, *texts]
 
 
-def _parses(form: Form, filled: list[str]) -> bool:
-    """Whether nothing in these lines contradicts a form; the last one may be cut."""
+def _escapes(form: Form, filled: list[str]) -> bool:
+    """Whether every mark inside quotation marks has a backslash before it, and some have: it may also be the last
+    letter of a field."""
+    if not any('\\"' in line or line.endswith("\\") for line in filled):
+        return False
+    records = _read(form, [ESCAPED.sub("", line) for line in filled])
+    return bool(records) and not any(form.mark in cell for record in records for cell in record)
+
+
+def _breaks_escaped(form: Form, filled: list[str]) -> bool:
+    """Whether a backslash stands before every line break inside quotation marks, as MySQL writes them."""
+    breaks = [before for record in _read(form, filled) for cell in record for before in cell.split("\n")[:-1]]
+    return bool(breaks) and all(before.endswith("\\") for before in breaks)
+
+
+def _read(form: Form, filled: list[str]) -> list[list[str]]:
+    """The records of lines of which the last may be cut; none if they cannot be read so."""
+    records: list[list[str]] = []
     try:
-        for _ in form.records(filled):
-            pass
+        records += form.records(filled)
     except csv.Error as error:
-        return "unexpected end of data" in str(error)
-    return True
+        return records if "unexpected end of data" in str(error) else []
+    return records
 
 
-def _quotes_fields(delimiter: str, filled: list[str]) -> bool:
-    """Whether quotation marks are those that a writer of quoted fields leaves: around every field that holds one, each
-    said twice inside; around empty ones; or around all fields. Only asked where all lines have as many fields."""
-    rows = [line.split(delimiter) for line in filled]
-    if len({len(row) for row in rows}) > 1:
+def _quotes_fields(form: Form, filled: list[str]) -> bool:
+    """Whether quotation marks are those that a writer of quoted fields leaves: around every field that needs them, each
+    said twice inside, and beside these around empty ones or around all. A mark that somebody wrote in a text says
+    otherwise, and what fits both is text."""
+    records = _read(form, filled)
+    if len({len(record) for record in records}) != 1:
         return False
-    marked = [cell for row in rows for cell in row if '"' in cell]
-    around = [cell for cell in marked if len(cell) > 1 and cell[0] == cell[-1] == '"']
-    if len(around) < len(marked) or any(cell[1:-1].replace('""', "").count('"') for cell in around):
+    special = (form.mark, form.delimiter, "\n")
+    cells = [cell for record in records for cell in record]
+    needed = [cell for cell in cells if any(char in cell for char in special)]
+    marks = sum(line.count(form.mark) for line in filled)
+    spare, odd = divmod(marks - sum(2 + 2 * cell.count(form.mark) for cell in needed), 2)
+    if odd or spare < 0:
         return False
-    said_twice = any('""' in cell[1:-1] for cell in around)
-    words = [cell for row in rows for cell in row if cell and not NUMBER.fullmatch(cell)]
-    return bool(around) and (said_twice or '""' in around or len(around) == len(words))
+    plain = [cell for cell in cells if not any(char in cell for char in special)]
+    empty = sum(not cell for cell in plain)
+    words = sum(bool(cell) and not NUMBER.fullmatch(cell) for cell in plain)
+    if spare == 0:
+        return any(form.mark in cell and "\n" not in cell and form.delimiter not in cell for cell in needed)
+    return spare in (words, words + empty, len(plain)) or (
+        spare <= empty and any(f"{form.mark}{form.mark}" in line.split(form.delimiter) for line in filled)
+    )
 
 
-def _fit(form: Form, sample: list[str], whole: bool, fields: Fields) -> tuple[list[int], int]:
-    """How many fields the records of a sample have, the first record's number first, and how many of the first
-    record's are names that are known; none if it cannot be read so."""
+def _fit(form: Form, sample: list[str], whole: bool, fields: Fields) -> tuple[list[int], int, float]:
+    """How many fields the records of a sample have, the first record's number first, empty ones at the end left out;
+    how many of the first record's are names that are known; and the share of records with as many fields as the first,
+    empty ones and all. No numbers if it cannot be read so."""
     records: list[list[str]] = []
     try:
         records += (record for record in form.records(sample) if any(record))
     except csv.Error:
         if whole or len(records) < 2:
-            return [], 0
+            return [], 0, 0.0
     if not whole and len(records) > 1:
         records.pop()  # its last lines may be missing
     if not records:
-        return [], 0
+        return [], 0, 0.0
     width = len(_trimmed(records[0]))
     counts = [width, *(max(len(_trimmed(record)), min(width, len(record))) for record in records[1:])]
     named = {name.partition(".")[0] for name in fields.columns}
     hits = sum(flat(cell) in named or _plain(cell) in USUAL for cell in records[0])
-    return counts, hits
+    exact = sum(len(record) == len(records[0]) for record in records) / len(records)
+    return counts, hits, exact
 
 
 def _trimmed(record: Sequence[str]) -> Sequence[str]:
@@ -358,14 +407,16 @@ def _assigned(records: list[list[str]], fields: Fields) -> list[str]:
     columns = [[record[place] for record in records if place < len(record)] for place in range(width)]
     names = [f"column {place + 1}" for place in range(width)]
     lengths = [mean(map(len, column)) if column else 0.0 for column in columns]
-    text = max(range(width), key=lambda place: (_are_words(columns[place]), lengths[place]))
+    text = max(
+        range(width), key=lambda place: (_are_words(columns[place]), not _are_marked_up(columns[place]), lengths[place])
+    )
     names[text] = fields.text
     others = [place for place in range(width) if place != text]
     ids = [place for place in others if _are_ids(columns[place])]
     if ids or others:
         own = (ids or others)[0]
         names[own] = fields.id
-        left = [place for place in others if place != own and _are_words(columns[place])]
+        left = [place for place in others if place != own and _are_title(columns[place])]
         if left and fields.title:
             names[max(left, key=lambda place: lengths[place])] = fields.title
     return names
@@ -374,6 +425,16 @@ def _assigned(records: list[list[str]], fields: Fields) -> list[str]:
 def _are_ids(column: list[str]) -> bool:
     filled = [value for value in column if value.strip()]
     return len(set(filled)) == len(column) and not any(" " in value.strip() for value in filled)
+
+
+def _are_title(column: list[str]) -> bool:
+    return _are_words(column) and not _are_marked_up(column)
+
+
+def _are_marked_up(column: list[str]) -> bool:
+    """Whether a column holds pages with their tags, such as those that the texts beside it were made of."""
+    some = [value.strip() for value in column[:200] if value.strip()]
+    return bool(some) and all(value.startswith("<") and value.endswith(">") for value in some)
 
 
 def _are_words(column: list[str]) -> bool:

@@ -1,6 +1,6 @@
 """A first look at a corpus: what it seems to hold, for `hone init`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from hone.core import scripts
 from hone.core.segmentation import count_words
 from hone.core.text import flat
 from hone.errors import UserError
-from hone.inputs.readers.corpus import Corpus, field_names, guess, read_qrels
+from hone.inputs.readers.corpus import Corpus, field_names, guess, read_qrels, read_queries
 from hone.inputs.readers.files import File
 from hone.inputs.readers.formats import FORMATS, Format, Tables
 from hone.inputs.readers.layouts import Layout, layout
@@ -79,7 +79,7 @@ def look(path: Path, most: int = 5_000) -> Look:
         understood=(
             *(f"{name}: {value}" for name, value in found.facts().items()),
             *(seen.said() if seen else ()),
-            *(f"{files[0].name}: {_judged(files[0])}" for files in found.qrels.values()),
+            *judged(found),
         ),
     )
 
@@ -92,10 +92,16 @@ def _rows(found: Layout) -> Iterator[Row]:
         yield from Corpus(found).documents()
 
 
-def _judged(file: File) -> str:
-    """How judgements are read, or why they cannot be; whoever uses them refuses them."""
+def judged(found: Layout) -> list[str]:
+    """How queries and the judgements of each split are read, a line for each file that stands for its kind."""
+    asked = [f"{file.name}: {_how(read_queries, file)}" for file in found.queries[:1]]
+    return asked + [f"{files[0].name}: {_how(read_qrels, files[0])}" for files in found.qrels.values()]
+
+
+def _how(read: Callable[[File], tuple[object, str]], file: File) -> str:
+    """How a file is read, or why it cannot be; whoever uses it refuses it."""
     try:
-        return read_qrels(file)[1]
+        return read(file)[1]
     except UserError as error:
         return f"not readable ({error})"
 

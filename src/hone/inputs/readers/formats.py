@@ -71,17 +71,18 @@ def format_of(suffix: str) -> Format | None:
 
 def kind_of(file: File, *, alone: bool = False) -> Format | None:
     """The format of a file by its suffix, and where that says nothing by its content: TREC's documents have none, or
-    that of text; of a file that is `alone`, and so was named, more is recognised. Raises UserError."""
+    that of text, and lines of JSON may have none; of a file that is `alone`, and so was named, more is recognised.
+    Raises UserError."""
     found = format_of(file.suffix)
     if found and file.suffix != ".txt":
         return found
     if is_trec(file):
         return "trec"
-    if found or not alone:
+    if found or (file.suffix and not alone):
         return found
     with file.open() as stream:
         start = stream.read(FIRST_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
-    return next((kind for sign, kind in SIGNS if start.startswith(sign)), None)
+    return next((kind for sign, kind in SIGNS if start.startswith(sign) and (alone or kind == "jsonl")), None)
 
 
 def opener(suffix: str) -> Tables | Texts | None:

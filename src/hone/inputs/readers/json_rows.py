@@ -18,11 +18,15 @@ from hone.inputs.readers.table import Dialect, Fields, Row, Table
 
 PIECE = 1 << 20
 BLANKS = 4096
+BLANK = " \t\r\n\x1e"
+"""What may stand around a value on its line: sequences of JSON (RFC 7464) have a separator before each."""
 LONGEST_TOKEN = 400
 """Characters of a number or word that may be cut in two."""
 LARGEST_WHOLE = 512 << 20
 """Bytes of a file that is one object."""
 ACTIONS = ("index", "create", "update", "delete")
+ANSWERS = (("hits", "hits"), ("response", "docs"), ("result", "points"))
+"""Where search engines put documents in their answers."""
 HOLDERS = ("docs", "documents", "data", "rows", "records", "items", "results", "corpus", "passages", "articles")
 COLUMNS = {"text", "body", "content", "contents", "passage"}
 OWN_IDS = {"_id", "id", "doc_id", "docid", "document_id", "docno", "pid", "uuid"}
@@ -37,7 +41,7 @@ def open_json(file: File, fields: Fields, dialect: Dialect) -> Table:
     facts = {"encoding": str(encoding)}
     if packing := file.packing():
         facts["packed"] = f"packed by {packing}"
-    first = next((line for _, line in lines(file, encoding) if line.strip()), "").strip()
+    first = next((line for _, line in lines(file, encoding) if line.strip(BLANK)), "").strip(BLANK)
     if first.startswith("{") and _is_object(first) and not _is_alone(file, encoding):
         facts["shape"] = "one object a line"
         found = _line_rows(file, encoding)
@@ -58,6 +62,11 @@ def open_json(file: File, fields: Fields, dialect: Dialect) -> Table:
 def _as_documents(file: File, head: list[Row], rows: Iterator[Row], facts: dict[str, str]) -> Table:
     """The documents in the rows of a dump."""
     row = head[0][1] if head else {}
+    if (answer := _answer(row)) is not None:  # of a line each
+        facts["shape"] = f"answers whose {answer[0]} hold the rows"
+        rows = _of_answers(rows)
+        head = list(islice(rows, 1))
+        return _as_documents(file, head, chain(head, rows), facts)
     if isinstance(row.get("_source"), dict):
         facts["dump"] = "Elasticsearch: the document is in _source"
         return Table(_sources(rows), facts=facts)
@@ -67,6 +76,12 @@ def _as_documents(file: File, head: list[Row], rows: Iterator[Row], facts: dict[
     if isinstance(row.get("_id"), dict) and "$oid" in row["_id"]:
         facts["dump"] = "MongoDB: the id is in $oid"
     return Table(rows, facts=facts)
+
+
+def _of_answers(rows: Iterator[Row]) -> Iterator[Row]:
+    for where, row in rows:
+        path, items = _answer(row) or ("", [])
+        yield from ((f"{where}, item {at} of {path}", cast(Json, item)) for at, item in enumerate(items, 1))
 
 
 def _sources(rows: Iterator[Row]) -> Iterator[Row]:
@@ -109,9 +124,9 @@ def _line_rows(file: File, encoding: Encoding) -> Iterator[Row]:
     decode = _decoder.decode
     for number, line in lines(file, encoding):
         try:
-            row = decode(line)
+            row = decode(line.lstrip(BLANK))
         except (ValueError, RecursionError) as error:
-            if not line.strip():
+            if not line.strip(BLANK):
                 continue
             fault = f"{start}{number}: not valid JSON ({error})"
             raise UserError(f"{fault}; write one JSON object a line") from error
@@ -142,6 +157,19 @@ def _checked(where: str, value: object) -> Row:
 
 def _of_one_object(file: File, whole: Json, facts: dict[str, str]) -> Iterator[Row]:
     """The rows in a file that is one object: in a list inside it, by column, by id, or the object itself."""
+    if columns := _columns(whole):
+        facts["shape"] = "a list of values for every field"
+        return (
+            (f"{file}, row {at}", dict(zip(columns, values, strict=True)))
+            for at, values in enumerate(zip(*columns.values(), strict=True), 1)
+        )
+    if isinstance(corpus := whole.get("corpus"), dict) and isinstance(whole.get("queries"), dict) and corpus:
+        facts["shape"] = "an object whose corpus holds a document for every id; its queries and judgements are not read"
+        whole = cast(Json, corpus)
+        return iter(
+            (f"{file}, {key!r}", {"_id": key, **(cast(Json, value) if isinstance(value, dict) else {"text": value})})
+            for key, value in whole.items()
+        )
     if (found := _list_inside(whole)) is not None:
         facts["shape"] = f"an object whose {found[0]} holds the rows"
         return iter((f"{file}, item {at} of {found[0]}", cast(Json, row)) for at, row in enumerate(found[1], 1))
@@ -182,14 +210,31 @@ def _of_one_object(file: File, whole: Json, facts: dict[str, str]) -> Iterator[R
     return iter([(f"{file}, line 1", whole)])
 
 
-def _list_inside(whole: Json) -> tuple[str, list[Any]] | None:
-    """Where a list of objects lies in an answer: hits.hits, response.docs, or under the one name that holds one."""
-    for path in (("hits", "hits"), ("response", "docs")):
+def _columns(whole: Json) -> Json:
+    """The fields of a table that is written as a list of values for each, by their names; none if it is no such."""
+    lists = {key: cast(list[object], value) for key, value in whole.items() if isinstance(value, list)}
+    named = {"ids": "_id", "documents": "text", "metadatas": "metadata"} if {"ids", "documents"} <= set(lists) else {}
+    found = {named.get(key, key): value for key, value in lists.items() if not named or key in named}
+    texts = [value for key, value in found.items() if key.lower() in COLUMNS]
+    whole_rows = len({len(value) for value in found.values()}) == 1 and (named or len(found) == len(whole) > 1)
+    return found if whole_rows and texts and all(isinstance(one, str) or one is None for one in texts[0]) else {}
+
+
+def _answer(whole: Json) -> tuple[str, list[Any]] | None:
+    """Where the documents lie in the answer of a search engine, and the documents."""
+    for path in ANSWERS:
         inner: Any = whole
         for part in path:
-            inner = inner.get(part) if isinstance(inner, dict) else None
+            inner = cast(Json, inner).get(part) if isinstance(inner, dict) else None
         if isinstance(inner, list):
             return ".".join(path), _objects(cast(list[object], inner))
+    return None
+
+
+def _list_inside(whole: Json) -> tuple[str, list[Any]] | None:
+    """Where a list of objects lies: as in an answer, or under the one name that holds one."""
+    if (answer := _answer(whole)) is not None:
+        return answer
     lists = {key: cast(list[object], value) for key, value in whole.items() if isinstance(value, list) and value}
     held = {key: value for key, value in lists.items() if all(isinstance(item, dict) for item in value)}
     names = [name for name in HOLDERS if name in held]

@@ -3,6 +3,7 @@
 A relevance is a whole number; 1.0 is one, 0.5 is refused.
 """
 
+import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -37,7 +38,8 @@ class Qrel(NamedTuple):
 
 
 class Order(NamedTuple):
-    """Which columns hold the query, the document and the relevance, of how many; and how they are described."""
+    """Which columns hold the query, the document and the relevance (-1 where all are relevant), of how many; and how
+    they are described."""
 
     query: int
     doc: int
@@ -78,8 +80,13 @@ def of_lines(file: File) -> tuple[Iterator[Qrel], str]:
     numbered = list(islice(((number, line) for number, line in lines(file, encoding) if line.strip()), SAMPLE))
     if not numbered:
         return iter(()), "nothing"
+    above = next((at for at, (_, line) in enumerate(numbered) if not line.startswith(("# ", "##"))), 0)
+    numbered = numbered[above:]
     places, head = zip(*numbered, strict=True)
     between = next((mark for mark in SEPARATORS if all(line.count(mark) >= 2 for line in head)), "")
+    pairs = next((mark for mark in SEPARATORS if all(line.count(mark) == 1 for line in head)), "")
+    if pairs and (only := _all_relevant(_split(head[0], pairs))):
+        return _of_lines(file, encoding, pairs, only, places[0]), f"{only.description}, {SEPARATORS[pairs]} between"
     first = _split(head[0], between)
     names = named(first)
     header = names is not None or (len(head) > 1 and not any(char.isdecimal() for char in first[-1]))
@@ -87,9 +94,21 @@ def of_lines(file: File) -> tuple[Iterator[Qrel], str]:
         order = Order(*_places(first, names), len(first), f"columns {', '.join(names)}")
     else:
         order = _order(file, [_split(line, between) for line in head[header:]], places[header:])
+    after = places[0] if header else places[0] - 1
     return _of_lines(
-        file, encoding, between, order, header
+        file, encoding, between, order, after
     ), f"{order.description}, {SEPARATORS.get(between, 'spaces')} between"
+
+
+def _all_relevant(first: list[str]) -> Order | None:
+    """The order of a table that names query and document and no relevance: a list of what is relevant."""
+    plain = [name.strip().lower() for name in first]
+    if len(plain) != 2 or {plain[0] in QUERY, plain[1] in QUERY} != {True, False}:
+        return None
+    query = 0 if plain[0] in QUERY else 1
+    if plain[1 - query] not in DOC:
+        return None
+    return Order(query, 1 - query, -1, 2, f"columns {first[query]}, {first[1 - query]}; all are relevant")
 
 
 def _places(first: list[str], names: tuple[str, str, str]) -> tuple[int, int, int]:
@@ -97,28 +116,25 @@ def _places(first: list[str], names: tuple[str, str, str]) -> tuple[int, int, in
     return first.index(query), first.index(doc), first.index(grade)
 
 
-def _of_lines(file: File, encoding: Encoding, between: str, order: Order, header: bool) -> Iterator[Qrel]:
-    start, waiting = f"{file}, line ", header
+def _of_lines(file: File, encoding: Encoding, between: str, order: Order, after: int) -> Iterator[Qrel]:
+    """The judgements in the lines after one."""
+    start = f"{file}, line "
     for number, line in lines(file, encoding):
-        if not line.strip():
-            continue
-        if waiting:
-            waiting = False
+        if number <= after or not line.strip():
             continue
         parts = _split(line, between)
         where = f"{start}{number}"
         if len(parts) != order.width:
             raise UserError(f"{where}: {len(parts)} columns where the others have {order.width}; correct the line")
-        yield judgement(where, parts[order.query], parts[order.doc], parts[order.grade].strip())
+        grade = "1" if order.grade < 0 else parts[order.grade].strip()
+        yield judgement(where, parts[order.query], parts[order.doc], grade)
 
 
 def _split(line: str, between: str) -> list[str]:
     """The columns of a line; marks around one of a table with commas are not part of it."""
     if not between:
         return line.split()
-    parts = line.split(between)
-    quoted = between != "\t" and '"' in line
-    return [part[1:-1] if len(part) > 1 and part[0] == part[-1] == '"' else part for part in parts] if quoted else parts
+    return next(csv.reader([line], delimiter=between)) if between != "\t" and '"' in line else line.split(between)
 
 
 def _order(file: File, sample: list[list[str]], places: Sequence[int]) -> Order:

@@ -11,6 +11,8 @@ from hone.inputs.readers.files import FAULTS, File
 from hone.inputs.readers.table import Dialect, Fields, Row, Table
 
 BOUNDS = re.compile(r"(<DOC(?:\s[^>]*)?>|</DOC>)", re.IGNORECASE)
+OWN_ID, OWN_TITLE = (re.compile(rf"""\s{name}\s*=\s*["']([^"']*)["']""", re.IGNORECASE) for name in ("id", "title"))
+"""What the tag around a document says of it, as WikiExtractor writes it."""
 NUMBER = re.compile(r"<DOCNO>(.*?)</DOCNO>", re.IGNORECASE | re.DOTALL)
 TITLE = re.compile(r"<(HEADLINE|TITLE|TTL|HL|HEAD|DOCTITLE)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 TEXT = re.compile(r"<(TEXT|LEADPARA|LP|BODY|ABSTRACT)(?:\s[^>]*)?>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
@@ -32,7 +34,7 @@ def is_trec(file: File) -> bool:
 def open_trec(file: File, fields: Fields, dialect: Dialect) -> Table:
     """A file of TREC documents. Raises UserError."""
     encoding = encoding_of(file, dialect.encoding)
-    facts = {"markup": "TREC documents: the id is in DOCNO", "encoding": str(encoding)}
+    facts = {"markup": "TREC documents: the id is in DOCNO or in the tag", "encoding": str(encoding)}
     if packing := file.packing():
         facts["packed"] = f"packed by {packing}"
     names = Fields(fields.id or "_id", fields.title or "title", fields.text or "text")
@@ -41,16 +43,16 @@ def open_trec(file: File, fields: Fields, dialect: Dialect) -> Table:
 
 def _rows(file: File, numbered: Iterator[tuple[int, str]], names: Fields) -> Iterator[Row]:
     held: list[str] = []
-    start = size = 0
+    start, size, opened = 0, 0, ""
     for number, line in numbered:
         for part in BOUNDS.split(line) if "<" in line else (line,):
             if part[:4].upper() == "<DOC" and BOUNDS.fullmatch(part):
                 if start:
                     raise UserError(f"{file}, line {start}: a DOC is not closed before the next one; correct the file")
-                start, held, size = number, [], 0
+                start, held, size, opened = number, [], 0, part
             elif start and part.upper() == "</DOC>":
                 where = f"{file}, line {start}"
-                yield where, dict(zip(names, _document("\n".join(held), where), strict=True))
+                yield where, dict(zip(names, _document(opened, "\n".join(held), where), strict=True))
                 start = 0
             elif start:
                 held.append(part)
@@ -61,15 +63,16 @@ def _rows(file: File, numbered: Iterator[tuple[int, str]], names: Fields) -> Ite
         raise UserError(f"{file}, line {start}: the last DOC is not closed; the file may be cut short")
 
 
-def _document(inside: str, where: str) -> tuple[str, str, str]:
-    number = NUMBER.search(inside)
+def _document(opened: str, inside: str, where: str) -> tuple[str, str, str]:
+    number = NUMBER.search(inside) or OWN_ID.search(opened)
     if not number:
         raise UserError(f"{where}: a DOC without DOCNO; give it one")
-    title = TITLE.search(inside)
+    title, own = TITLE.search(inside), OWN_TITLE.search(opened)
     texts = [found[2] for found in TEXT.finditer(inside)]
     rest = ABOUT.sub(" ", inside)
     body = " ".join(texts) if texts else rest.replace(title[0], " ") if title else rest
-    return number[1].strip(), _plain(title[2]) if title else "", _plain(body)
+    named = title[2] if title else own[1] if own else ""
+    return number[1].strip(), _plain(named), _plain(body)
 
 
 def _plain(markup: str) -> str:
