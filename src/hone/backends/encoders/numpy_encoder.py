@@ -96,7 +96,8 @@ class NumpyEncoder:
 
 def _gelu(values: np.ndarray) -> np.ndarray:
     """The exact one, by the error function: arXiv 1606.08415."""
-    return (values * (1 + _erf(values / math.sqrt(2)).astype(np.float32)) / 2).astype(np.float32)
+    errors = np.asarray(_erf(values / math.sqrt(2)), dtype=np.float32)
+    return (values * (1 + errors) / 2).astype(np.float32)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
