@@ -220,7 +220,7 @@ def test_every_submission_runs_on_the_platform_by_the_token_that_was_made_for_it
         platform.begins = promoting
         for words in submissions:
             at = words.index("--host") + 1
-            ran = CliRunner().invoke(app, [*words[:at], platform.host, *words[at + 1 :]])
+            ran = CliRunner().invoke(app, [*words[:at], platform.address, *words[at + 1 :]])
             assert ran.exit_code == 0, f"{' '.join(words)}: {ran.output} {ran.exception!r}"
         assert len(platform.held["runs"]) == len(submissions)
         assert set(platform.tokens) == {"Bearer made-by-kubectl"}
