@@ -213,7 +213,7 @@ def test_a_run_goes_on_where_until_stopped_it(home: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match="mine has no result for these settings; run without --from score"):
         run(home / "tiny.yaml", store, first="score")
     assert run(home / "tiny.yaml", store, first="mine", last="mine")[1] == ["mine"]
-    with pytest.raises(UserError, match="prepare comes before mine; nothing would be run"):
+    with pytest.raises(UserError, match="prepare comes before mine; nothing would run"):
         run(home / "tiny.yaml", store, first="mine", last="prepare")
 
 

@@ -114,7 +114,7 @@ def test_the_command_prints_every_stage_and_writes_nothing(home: Path, tmp_path:
     assert "bound: curate drops nothing" in told
     assert "of which a forward pass is taken to reach 75% and decoding 10%; fp32 measured" in told.replace("\n", " ")
     assert not (tmp_path / "store").exists()
-    with pytest.raises(UserError, match="none of cpu, l4"):
+    with pytest.raises(UserError, match="not one of cpu, l4"):
         forecast(checked(home), LocalStore(tmp_path), "abacus", 0.0, tmp_path)
 
 

@@ -183,7 +183,7 @@ def test_an_onnx_form_that_gives_other_vectors_is_refused(tmp_path: Path, monkey
     folder = tiny.student(tmp_path / "student", layers=1)
     monkeypatch.setattr(onnx_form, "_export", lambda encoder, target: None)
     monkeypatch.setattr(onnxruntime, "InferenceSession", Wrong)
-    with pytest.raises(UserError, match="the ONNX form gives other vectors"):
+    with pytest.raises(UserError, match="the ONNX model gives other vectors"):
         onnx_form.add(folder)
 
 

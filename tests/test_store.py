@@ -376,7 +376,7 @@ def test_a_server_that_ignores_ranges_is_named(address: str, tmp_path: Path, mon
     at(address, monkeypatch, tmp_path).replace("a", b"content")
     with (
         faults.proxy(address, lambda method, path, count: "whole") as proxy,
-        pytest.raises(UserError, match=r"answered 2 times with all of an object .* keeps to Range"),
+        pytest.raises(UserError, match=r"answered 2 times with all of an object .* honours Range"),
     ):
         at(proxy, monkeypatch, tmp_path).fetch("a", tmp_path / "scratch")
 
@@ -491,7 +491,7 @@ def test_a_store_of_another_scheme_is_one_row(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_bucket_name_that_cannot_be_is_refused(address: str) -> None:
-    with pytest.raises(UserError, match="s3://no such bucket! cannot be asked for"):
+    with pytest.raises(UserError, match="s3://no such bucket! cannot be requested"):
         open_store("s3://no such bucket!").check_writable()
 
 

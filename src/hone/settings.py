@@ -203,7 +203,7 @@ def load_preset(name: str, file: str) -> dict[str, Any]:
     folder = resources.files("hone.presets")
     known = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     if name not in known:
-        raise UserError(f"{file}: preset: {name!r} is none of the presets; write one of {', '.join(known)}")
+        raise UserError(f"{file}: preset: {name!r} is not a preset; write one of {', '.join(known)}")
     data = cast(dict[str, Any], yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text("utf-8")))
     below = data.pop("preset", "")
     return overlay(load_preset(below, file), data) if below else data

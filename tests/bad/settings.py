@@ -45,7 +45,7 @@ CASES: dict[str, Case] = {
     ),
     "an unknown preset": (
         lambda h: h.settings(preset="gpu"),
-        r"preset: 'gpu' is none of the presets; write one of cpu, cpu-long, paper",
+        r"preset: 'gpu' is not a preset; write one of cpu, cpu-long, paper",
     ),
     "no name": (lambda h: h.settings(name="../x"), r"name: give the run a name of letters, digits"),
     "an unknown backend": (

@@ -120,6 +120,6 @@ CASES: dict[str, Case] = {
         record('{"gate": "../../x"}'),
         r"r\.json in .* is damaged \('gate' is not a result\)",
     ),
-    "a flipped bit": (verified, r"1 of the above in .* are damaged; do for each as it says"),
+    "a flipped bit": (verified, r"1 of the above in .* are damaged; each line says what to do"),
     "a flipped bit in what a stage reads": (read_again, r"mine/.* is missing or damaged; `hone repair mine/"),
 }

@@ -62,7 +62,7 @@ def store_verify(
     for line in found:
         console.print(escape(line), soft_wrap=True)
     if found:
-        raise UserError(f"{len(found)} of the above in {opened.uri} are damaged; do for each as it says")
+        raise UserError(f"{len(found)} of the above in {opened.uri} are damaged; each line says what to do")
     published = "" if name else ", and so is all that is published"
     console.print(f"{len(prefixes)} results of {len(chosen)} runs are whole{published}.")
 

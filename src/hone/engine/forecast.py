@@ -108,7 +108,7 @@ def forecast(settings: RunSettings, store: Store, device: str, per_hour: float, 
     UserError on an unknown device, and on whatever the run itself would refuse before its first model.
     """
     if device not in DEVICES:
-        raise UserError(f"--device {device!r} is none of {', '.join(DEVICES)}; name one")
+        raise UserError(f"--device {device!r} is not one of {', '.join(DEVICES)}")
     if per_hour < 0:
         raise UserError(f"--price {per_hour:g} is below 0; give the price of one hour")
     before = record.results(store, settings.name) if record.recorded(store, settings.name) else {}

@@ -65,7 +65,7 @@ def run(
     UserError.
     """
     if STAGES.index(last) < STAGES.index(first):
-        raise UserError(f"{last} comes before {first}; nothing would be run, give a later --until or an earlier --from")
+        raise UserError(f"{last} comes before {first}; nothing would run; give a later --until or an earlier --from")
     _look_for_sources(settings, last)
     done: dict[str, Manifest] = {}
     with about(run=settings.name), leased(store) as lease:

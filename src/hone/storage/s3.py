@@ -154,7 +154,7 @@ class S3Store:
             if self.create(probe.key, b"2"):
                 shared = "two runs could both believe that they finished a result"
                 raise UserError(
-                    f"the server of {self.uri} ignores If-None-Match: {shared}; use one that keeps to it, or a folder"
+                    f"the server of {self.uri} ignores If-None-Match: {shared}; use one that honours it, or a folder"
                 )
         except FileNotFoundError as error:
             raise TransientError(f"{self.uri} said that it had stored {probe.key}, and has not; run again") from error
@@ -448,7 +448,7 @@ class S3Store:
             cure = "if its CA is your own, set AWS_CA_BUNDLE"
             raise UserError(f"the certificate of {self._endpoint} is not trusted; {cure}") from error
         if isinstance(error, boto.ParamValidationError):
-            raise UserError(f"{self.uri} cannot be asked for: {error}") from error
+            raise UserError(f"{self.uri} cannot be requested: {error}") from error
 
     def _lasting(self, error: Exception, attempts: int) -> Exception:
         """What a fault that outlasted all tries means for the user."""
@@ -456,7 +456,7 @@ class S3Store:
         if fault in EXPIRED:
             return UserError(f"the credentials for {self.uri} have expired; log in again and run the command again")
         if isinstance(error, _ForeignError):
-            cure = "check AWS_ENDPOINT_URL and any proxy on the way; Hone needs a server that keeps to Range"
+            cure = "check AWS_ENDPOINT_URL and any proxy on the way; Hone needs a server that honours Range"
             return UserError(f"{self._endpoint} answered {attempts} times with {fault}; {cure}")
         if not self._answered:
             return UserError(f"no S3 server answers at {self._endpoint} ({fault}); check AWS_ENDPOINT_URL")

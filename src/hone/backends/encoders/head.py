@@ -184,7 +184,7 @@ def _load_dense(folder: Path, config: dict[str, Any]) -> Dense:
     wanted = {"linear.weight": True, "linear.bias": bool(config.get("bias", True)), "residual.weight": adds and wide}
     missing = [name for name, needed in wanted.items() if needed and name not in tensors]
     if missing:
-        raise UserError(f"{weights} lacks {missing[0]}, which the config.json beside it wants; {model_folder.COPY}")
+        raise UserError(f"{weights} lacks {missing[0]}, which the config.json beside it requires; {model_folder.COPY}")
     given = {name: tensors[name] for name, needed in wanted.items() if needed}
     return Dense(
         given["linear.weight"], given.get("linear.bias"), activation, adds=adds, residual=given.get("residual.weight")

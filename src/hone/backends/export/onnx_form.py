@@ -48,7 +48,7 @@ def add(folder: Path) -> float:
     difference = parity(encoder, runtime.InferenceSession(str(target), providers=["CPUExecutionProvider"]))
     if not difference <= LARGEST_DIFFERENCE:
         raise UserError(
-            f"the ONNX form gives other vectors (largest difference {difference:.2g}, allowed {LARGEST_DIFFERENCE}); "
+            f"the ONNX model gives other vectors (largest difference {difference:.2g}, allowed {LARGEST_DIFFERENCE}); "
             "set publish.onnx: false"
         )
     return difference
