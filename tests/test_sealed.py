@@ -107,7 +107,7 @@ def test_a_store_of_every_released_version_is_read(archive: Path, tmp_path: Path
     assert [flaw for one in done.values() for flaw in maintenance.flaws(store, one.prefix)] == []
     assert list(registry.flaws(store)) == []
     assert registry.release(store, "support", registry.moves(store, "support")[-1].version).version == "a1"
-    needed = {one.found.key for one in garbage.garbage(store, -1.0, results=True)}
+    needed = {one.stored.key for one in garbage.garbage(store, -1.0, results=True)}
     assert needed == set(), "gc takes nothing of it for garbage"
 
 

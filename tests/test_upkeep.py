@@ -192,7 +192,9 @@ def test_gc_removes_settings_and_notes_of_runs_on_kubeflow_that_nothing_used_for
     used = settings_text.keep(store, "name: new")
     with attempts.noting(store, "run-new", "mine", ""):
         pass
-    gone = {one.found.key for one in garbage.collect(store, 0.0) if one.found.key.startswith(("settings", "attempts"))}
+    gone = {
+        one.stored.key for one in garbage.collect(store, 0.0) if one.stored.key.startswith(("settings", "attempts"))
+    }
     digest = hashlib.sha256(b"name: old").hexdigest()
     assert gone == {f"settings/{digest}.yaml", "attempts/run-old/prepare-0-2.json"} < kept
     assert settings_text.fetch(used) == "name: new"
@@ -207,7 +209,7 @@ def test_a_task_that_starts_keeps_its_settings_from_gc(tmp_path: Path) -> None:
     settings_text.renew(store, f"{tmp_path}/elsewhere/settings/x.yaml")
     assert file.stat().st_mtime == 0
     settings_text.renew(store, address)
-    assert "settings" not in {one.found.key.partition("/")[0] for one in garbage.garbage(store, 0.0)}
+    assert "settings" not in {one.stored.key.partition("/")[0] for one in garbage.garbage(store, 0.0)}
     assert settings_text.fetch(address) == "name: weekly"
 
 
@@ -222,10 +224,10 @@ def test_gc_finds_uploads_of_a_result_of_which_nothing_else_was_stored(tmp_path:
 
 def test_gc_of_results_keeps_what_runs_stand_for(home: Path, store: LocalStore, first: Done) -> None:
     chain.run(home, store, "tiny", seed=5)
-    old = {one.found.key for one in garbage.garbage(store, 0.0, results=True)}
+    old = {one.stored.key for one in garbage.garbage(store, 0.0, results=True)}
     assert f"{first['distill'].prefix}/manifest.json" in old
     for one in garbage.garbage(store, 0.0, results=True):
-        store.delete(one.found)
+        store.delete(one.stored)
     assert all(maintenance.flaws(store, prefix) == [] for prefix in maintenance.prefixes_of(store, "tiny"))
     left = garbage.garbage(store, 0.0, results=True)
     assert {one.reason for one in left} == {"it is about a result that is gone"}

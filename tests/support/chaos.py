@@ -137,7 +137,7 @@ def kill(home: Path, root: Path, stores: str = "", kills: str = str(KILLS)) -> N
         broken = orphans(store)
         status, digests = Child(lambda: finish(home, uri)).wait()  # noqa: B023
         for one in garbage.garbage(store, -1.0):
-            store.delete(one.found)
+            store.delete(one.stored)
         tell(number=number, moment=moment, ended=ended, done=done, orphans=broken, rerun=status,
              same=digests == calm["digests"], after=orphans(store), left=len(list(store.unfinished())),
              scratch=sorted(path.name for path in root.glob(f"{scratch.PREFIX}*")))  # fmt: skip

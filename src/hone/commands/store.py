@@ -101,8 +101,8 @@ def store_gc(
     opened = _existing(store)
     count, size = 0, 0
     for one in (collect if delete else garbage)(opened, older_than, results=results):
-        console.print(f"{escape(one.found.key)}  [dim]{one.reason}, {one.found.size:,} bytes[/]", soft_wrap=True)
-        count, size = count + 1, size + one.found.size
+        console.print(f"{escape(one.stored.key)}  [dim]{one.reason}, {one.stored.size:,} bytes[/]", soft_wrap=True)
+        count, size = count + 1, size + one.stored.size
     done = "removed" if delete else "may go; --delete removes them"
     console.print(f"{count} objects, {size / 1e6:,.1f} MB {done}." if count else "Nothing to remove.")
 

@@ -37,7 +37,7 @@ STAY = 90 * 24.0
 class Garbage:
     """Something that may go, and why."""
 
-    found: Object
+    stored: Object
     reason: str
 
 
@@ -70,12 +70,12 @@ def collect(store: Store, hours: float, *, results: bool = False) -> Iterator[Ga
             while waiting:
                 renewed = time.monotonic()
                 again = _Look(store, hours, results, watched, lease.at([prefix])).of(prefix)
-                still = {one.found: one for one in again}
-                waiting = [one for one in waiting if one.found in still]
+                still = {one.stored: one for one in again}
+                waiting = [one for one in waiting if one.stored in still]
                 # One that was held up for long may have been taken for dead: then it looks once more.
                 while waiting and time.monotonic() - renewed < LIFE[GC] / 2:
                     one = waiting.pop(0)
-                    store.delete(one.found)
+                    store.delete(one.stored)
                     yield one
     finally:
         lease.end()
@@ -207,5 +207,5 @@ def _prefix(key: str) -> str:
 def _grouped(garbage: Iterable[Garbage]) -> dict[str, list[Garbage]]:
     groups: dict[str, list[Garbage]] = {}
     for one in garbage:
-        groups.setdefault(_prefix(one.found.key), []).append(one)
+        groups.setdefault(_prefix(one.stored.key), []).append(one)
     return groups

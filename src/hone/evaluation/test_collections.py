@@ -209,7 +209,7 @@ def _synthetic(job: Job, seed: int) -> Judged:
 class Answered:
     """The judged queries of a collection, by id."""
 
-    found: readers.Layout
+    layout: readers.Layout
     texts: dict[str, str]
     judgements: dict[str, dict[str, int]]
     """doc_id to relevance."""
@@ -220,7 +220,7 @@ class Answered:
         wanted = {
             doc_id for grades in self.judgements.values() for doc_id, relevance in grades.items() if relevance > 0
         }
-        yield from (text for doc_id, _, text in _documents(self.found) if doc_id in wanted)
+        yield from (text for doc_id, _, text in _documents(self.layout) if doc_id in wanted)
 
 
 def _documents(layout: readers.Layout) -> Iterator[tuple[str, str, str]]:
@@ -275,7 +275,7 @@ def relevant_elsewhere(others: Iterable[Collection], job: Job, max_chars: int) -
 def read_collection(wanted: Collection, role: Role, job: Job) -> Judged:
     """A collection with its documents. Raises UserError naming what it lacks."""
     answered = read_set(wanted, job)
-    docs = _ScratchDocs(answered.found, job.scratch / f"test-set-{wanted.name}")
+    docs = _ScratchDocs(answered.layout, job.scratch / f"test-set-{wanted.name}")
     ids, texts = list(answered.texts), list(answered.texts.values())
     return Judged(
         docs,

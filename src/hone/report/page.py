@@ -69,7 +69,7 @@ def _verdict(findings: Findings) -> Html:
         ]
         return table("Either run against its own base", ("run", "verdict", "finding", "what is missing"), body)
     criteria = [Criterion(**row) for row in findings.verdict.get("criteria", [])]
-    body = [[found.name, _outcome(found.outcome), found.found, found.wanted, found.note] for found in criteria]
+    body = [[row.name, _outcome(row.outcome), row.found, row.wanted, row.note] for row in criteria]
     return table("Every criterion of the policy", ("criterion", "outcome", "value", "wanted", "note"), body, "value")
 
 
