@@ -165,7 +165,7 @@ def _text(seen: Look, corpus: str, name: str, student: str, device: Device) -> s
         understood="".join(f"#   {flat(line)}\n" for line in seen.understood),
         device="GPU" if gpu else "CPU only; the teacher is a fusion of BM25 and the student, which needs no weights",
         name=_scalar(name),
-        presets="cpu: minutes on a laptop; cpu-long: some minutes more, and more gain; paper: the published recipe on a GPU",
+        presets="cpu: minutes on a laptop; cpu-long: more minutes, more gain; paper: the published recipe on a GPU",
         preset="paper" if gpu else "cpu",
         student=_scalar(student) if student else _student(),
         corpus=_scalar(corpus if corpus.startswith(hubs.SCHEME) else str(Path(corpus).resolve())),

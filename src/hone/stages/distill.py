@@ -102,14 +102,14 @@ def run(config: Config, job: Job) -> None:
     if config.starts_from_published:
         log.warning("training starts from the base: nothing that was trained on other lists is published yet")
     with distributed.joined():
-        start, first = _started_from(config, job), dict[str, Any]()
-        if config.first:
-            first = {"first": _train(_first(config, config.first), job, start, job.scratch / "first", "first")}
-            start = job.scratch / "first"
+        encoder = encoders.Encoder(_started_from(config, job), config.student, token_budget=config.token_budget)
+        first = {"first": _train(_first(config, config.first), job, encoder, "first")} if config.first else {}
+        last = _train(config, job, encoder, "last")
         folder = job.new_folder("model")
-        last = _train(config, job, start, folder, "last")
+        encoder.save(folder)
     job.facts.update(last["summary"], **{name: before["summary"] for name, before in first.items()})
     (folder / "training.json").write_text(json.dumps(_finite({**last, **first}), indent=1), "utf-8")
+    _write_card(config, job, encoder, folder)
 
 
 def _first(config: Config, first: Training) -> Config:
@@ -118,10 +118,9 @@ def _first(config: Config, first: Training) -> Config:
     return config.model_copy(update={**of_its_own, "first": None})
 
 
-def _train(config: Config, job: Job, start: Path, folder: Path, name: str) -> dict[str, Any]:
-    """One training: from the model in `start` to the one in `folder`. Returns its record."""
+def _train(config: Config, job: Job, encoder: Any, name: str) -> dict[str, Any]:
+    """One training, after which the student is in `encoder`. Returns its record."""
     guards = [themselves(read_collection(guard, "guard", job)) for guard in distinct(config.guards)]
-    encoder = encoders.Encoder(start, config.student, token_budget=config.token_budget)
     memory = training.memory_limit(config.memory_gb, encoder.device)
     embedder, examples = read_examples(job, encoder, config, memory)
     dev = training.loop.dev_batches(examples.dev[: config.dev_lists or None], encoder.device, config.docs_per_step)
@@ -142,15 +141,13 @@ def _train(config: Config, job: Job, start: Path, folder: Path, name: str) -> di
         state = training.loop.train(gradients, examples.train, dev, config, shown.start, checkpoints, track)
     base = embedder.merge() if config.train == "lora" else base
     kept, curve = choose_alpha(config, job, embedder, base, dev, guards)
-    encoder.save(folder)
     summary = _summary(config, state, examples, kept.alpha) | _told(config, bool(dev), curve)
     padding = round(1 - gradients.real / max(1, gradients.padded), 4)
-    summary |= {"kept_graphs": round(gradients.kept / max(1, gradients.groups), 4), "padding": padding}
+    job.facts.update(kept_graphs=round(gradients.kept / max(1, gradients.groups), 4), padding=padding)
     if guards:
-        summary["guards"] = {name: {"base": curve[0].guards[name], "kept": kept.guards[name]} for name in kept.guards}
+        job.facts["guards"] = {name: {"base": curve[0].guards[name], "kept": kept.guards[name]} for name in kept.guards}
     for name, count in (("steps", state.step), ("docs", state.history.encoded), ("tokens", state.history.tokens)):
         job.cost[name] = job.cost.get(name, 0) + count
-    _write_card(config, job, encoder, folder)
     job.afterwards.append(checkpoints.clear)
     alphas = record(curve, config.guard_loss)
     return {"summary": summary, "steps": state.history.steps, "looks": state.history.looks, "alphas": alphas}
