@@ -466,7 +466,7 @@ def test_pipelines_as_objects_are_what_was_compiled_with_the_platform_s_own_temp
 ) -> None:
     found = objects(render(chart_with_pipelines, values("airgapped")))
     versions = [item for item in found if item["kind"] == "PipelineVersion"]
-    assert len(versions) == 3
+    assert len(versions) == 4
     for item, name in zip(versions, ("specialize", "specialize_many", "evaluate", "ablate"), strict=True):
         spec, platform = yaml.safe_load_all((chart_with_pipelines / f"files/{name}.yaml").read_text("utf-8"))
         assert item["spec"]["pipelineSpec"] == spec

@@ -85,7 +85,6 @@ def model(home: Path, done: Manifest) -> Path:
     ("settings", "message"),
     [
         ({"first": {"train": "layers", "seed": 3}}, "first: seed holds for both trainings"),
-        ({"first": {}, "guards": [{"name": "other", "folder": "/data/other"}]}, "leave first or guards out"),
         ({"docs_per_step": 9, "cluster_batches": True}, "cluster_batches or docs_per_step, not both"),
     ],
 )

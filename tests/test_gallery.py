@@ -24,8 +24,11 @@ TOY = (
     "distill.minutes=0", "distill.train_layers=0", "evaluate.permutations=20", "evaluate.bootstrap=10",
     "evaluate.ceiling_queries=4",
 )  # fmt: skip
+LAYERS_FIRST = ["distill.first.train_layers=0", "distill.first.max_steps=2", "distill.first.batch_size=16"]
 ELSEWHERE = {
-    "multilingual": ["generate.sources=[extractive]"],
+    "code": LAYERS_FIRST,
+    "law": LAYERS_FIRST,
+    "multilingual": ["generate.sources=[extractive]", *LAYERS_FIRST],
     "gpu-vllm": ["generate.sources=[transformers, extractive]", "generate.max_docs=4",
                  "teacher.kind=cross_encoder", "generate.llm.precision=fp32"],
     "kubeflow": ["store=", "student.model=models/all-MiniLM-L6-v2", "prepare.corpus=corpus"],

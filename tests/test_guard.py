@@ -67,6 +67,20 @@ def test_where_every_step_loses_too_much_the_base_is_kept_and_the_record_says_so
     np.testing.assert_array_equal(kept.docs(guarding.TEXTS), base.docs(guarding.TEXTS))
 
 
+def test_a_training_before_is_guarded_too_and_all_is_held_against_the_base(tmp_path: Path) -> None:
+    first = {"learning_rate": 1e-2, "max_epochs": 4, "alphas": [1.0]}
+    guard = guarding.guard_set(tmp_path)
+    done = guarding.trained(tmp_path, [guard], guard_loss=0.001, train="head", first=first)
+    assert (done.facts["first"]["alpha"], done.facts["alpha"]) == (0.0, 0.0)
+    kept, base = (Encoder(folder, twin.encoder(folder).student) for folder in
+                  (guarding.model_of(tmp_path, done), tmp_path / "student"))  # fmt: skip
+    np.testing.assert_allclose(kept.docs(guarding.TEXTS), base.docs(guarding.TEXTS), atol=1e-6)
+    free = guarding.trained(tmp_path, [guard], guard_loss=1.0, train="head", first=first)
+    record = guarding.record_of(tmp_path, free)
+    assert figures(record)[0.0] == figures(record["first"])[record["first"]["summary"]["alpha"]]
+    assert free.facts["guards"]["far"]["base"] == figures(record["first"])[0.0] == 1.0
+
+
 def test_without_dev_lists_the_guard_set_alone_says_how_far(tmp_path: Path) -> None:
     done = guarding.trained(tmp_path, [guarding.guard_set(tmp_path)], dev=False, guard_loss=0.2)
     record = guarding.record_of(tmp_path, done)

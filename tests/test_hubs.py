@@ -71,7 +71,7 @@ def asked(code: str, reference: str, hub: hub_server.Hub | None, home: Path, **e
     }
     ran = subprocess.run(
         [sys.executable, "-c", code, reference, str(home / "store")],
-        env={**os.environ, **given, **environment},
+        env={**os.environ, "HF_HUB_OFFLINE": "", **given, **environment},
         capture_output=True,
         text=True,
     )

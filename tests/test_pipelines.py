@@ -104,7 +104,7 @@ def test_compiling_gives_the_same_bytes_in_any_process_and_imports_no_torch(tmp_
         ("dev-cpu", {"by_task": {"distil": {}}}, "by_task.distil: no such task"),
         ("dev-cpu", {"shards": 64}, "shards: Input should be less than or equal to 32, not 64"),
         ("dev-cpu", {"every": {"memory": "2G"}}, "every.memory: String should match"),
-        ("dev-cpu", {"by_task": {"mine": {"timeout": "soon"}}}, "timeout of mine"),
+        ("dev-cpu", {"by_task": {"mine": {"timeout": "soon"}}}, r"mine\.timeout: "),
         ("dev-cpu", {"gpu": 1}, "gpu: Extra inputs are not permitted"),
     ],
 )

@@ -23,9 +23,11 @@ from hone.inputs import readers
 Doc = tuple[str, str, str]
 Write = Callable[[Sequence[Doc], Path], None]
 NAMES = ("id", "title", "text")
+NULL = "\\N"
+"""What databases write for no value, and what a reader takes for it."""
 
 letters = st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp"), blacklist_characters="\ufeff")
-words = st.text(letters | st.sampled_from(list(" ,;\t\"'|\\\n")), max_size=30)
+words = st.text(letters | st.sampled_from(list(" ,;\t\"'|\\\n")), max_size=30).filter(lambda text: text.strip() != NULL)
 ids = st.text(letters, min_size=1, max_size=12).filter(lambda text: text == text.strip())
 docs = st.lists(st.tuples(ids, words, words), min_size=1, max_size=8, unique_by=lambda doc: doc[0])
 

@@ -104,7 +104,7 @@ def test_whatever_an_endpoint_does_wrong_is_asked_again() -> None:
         (500, "status 500"),
         ("missing", "scores for 1 of 2"),
         ("nan", "not a number"),
-        ("html", "no JSON"),
+        ("html", "is not JSON"),
         ("null", "shape"),
     ],
 )

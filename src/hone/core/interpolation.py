@@ -36,23 +36,24 @@ def sweep(alphas: Sequence[float], guarded: bool) -> tuple[float, ...]:
     return tuple(sorted({0.0, *(QUARTERS if tuple(alphas) == END else alphas)}))
 
 
-def allowed(curve: Sequence[Point], most: float) -> list[Point]:
-    """The points that lose at most `most` nDCG@10 on every guard set against the base, which comes first."""
-    least = {name: value - most - ROUNDING for base in curve[:1] for name, value in base.guards.items()}
+def allowed(curve: Sequence[Point], most: float, base: Mapping[str, float] | None = None) -> list[Point]:
+    """The points that lose at most `most` nDCG@10 on every guard set against the base, which comes first; where an
+    earlier training left it already, `base` has what it came to."""
+    least = {name: value - most - ROUNDING for first in curve[:1] for name, value in (base or first.guards).items()}
     return [point for point in curve if all(value >= least[name] for name, value in point.guards.items())]
 
 
-def choose(curve: Sequence[Point], most: float) -> Point:
+def choose(curve: Sequence[Point], most: float, base: Mapping[str, float] | None = None) -> Point:
     """Of the allowed points the best on the dev lists, the nearest to the base if several are; without dev lists the
     last."""
-    found = allowed(curve, most)
+    found = allowed(curve, most, base)
     if math.isnan(found[-1].validation_loss):
         return found[-1]
     return min(found, key=lambda point: (point.validation_loss, point.alpha))
 
 
-def record(curve: Sequence[Point], most: float) -> list[dict[str, Any]]:
+def record(curve: Sequence[Point], most: float, base: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
     """The curve as training.json keeps it."""
-    fine = allowed(curve, most)
+    fine = allowed(curve, most, base)
     guarded = [{"guards": dict(point.guards), "allowed": point in fine} if point.guards else {} for point in curve]
     return [{"alpha": point.alpha, **point.dev, **more} for point, more in zip(curve, guarded, strict=True)]

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, cast
@@ -75,9 +75,7 @@ class Config(StageConfig, Training):
     bring."""
 
     @model_validator(mode="after")
-    def _one_after_the_other(self) -> Self:
-        if self.first and self.guards:
-            raise ValueError("guards judge shares of one training from the base; leave first or guards out")
+    def _shared_by_both_trainings(self) -> Self:
         if self.first and (twice := [name for name in SHARED if name in self.first.model_fields_set]):
             raise ValueError(f"first: {twice[0]} holds for both trainings; give it outside of first")
         return self
@@ -102,9 +100,10 @@ def run(config: Config, job: Job) -> None:
     if config.starts_from_published:
         log.warning("training starts from the base: nothing that was trained on other lists is published yet")
     with distributed.joined():
+        guards = [themselves(read_collection(guard, "guard", job)) for guard in distinct(config.guards)]
         encoder = encoders.Encoder(_started_from(config, job), config.student, token_budget=config.token_budget)
-        first = {"first": _train(_first(config, config.first), job, encoder, "first")} if config.first else {}
-        last = _train(config, job, encoder, "last")
+        first = {"first": _train(_first(config, config.first), job, encoder, guards, "first")} if config.first else {}
+        last = _train(config, job, encoder, guards, "last")
         folder = job.new_folder("model")
         encoder.save(folder)
     job.facts.update(last["summary"], **{name: before["summary"] for name, before in first.items()})
@@ -118,9 +117,8 @@ def _first(config: Config, first: Training) -> Config:
     return config.model_copy(update={**of_its_own, "first": None})
 
 
-def _train(config: Config, job: Job, encoder: Any, name: str) -> dict[str, Any]:
+def _train(config: Config, job: Job, encoder: Any, guards: list[Judged], name: str) -> dict[str, Any]:
     """One training, after which the student is in `encoder`. Returns its record."""
-    guards = [themselves(read_collection(guard, "guard", job)) for guard in distinct(config.guards)]
     memory = training.memory_limit(config.memory_gb, encoder.device)
     embedder, examples = read_examples(job, encoder, config, memory)
     dev = training.loop.dev_batches(examples.dev[: config.dev_lists or None], encoder.device, config.docs_per_step)
@@ -140,16 +138,18 @@ def _train(config: Config, job: Job, encoder: Any, name: str) -> dict[str, Any]:
     ):
         state = training.loop.train(gradients, examples.train, dev, config, shown.start, checkpoints, track)
     base = embedder.merge() if config.train == "lora" else base
-    kept, curve = choose_alpha(config, job, embedder, base, dev, guards)
-    summary = _summary(config, state, examples, kept.alpha) | _told(config, bool(dev), curve)
+    known = {name: figures["base"] for name, figures in job.facts.get("guards", {}).items()}
+    kept, curve = choose_alpha(config, job, embedder, base, dev, guards, known)
+    known = known or (dict(curve[0].guards) if curve else {})
+    summary = _summary(config, state, examples, kept.alpha) | _told(config, bool(dev), curve, known)
     padding = round(1 - gradients.real / max(1, gradients.padded), 4)
     job.facts.update(kept_graphs=round(gradients.kept / max(1, gradients.groups), 4), padding=padding)
     if guards:
-        job.facts["guards"] = {name: {"base": curve[0].guards[name], "kept": kept.guards[name]} for name in kept.guards}
+        job.facts["guards"] = {name: {"base": known[name], "kept": kept.guards[name]} for name in kept.guards}
     for name, count in (("steps", state.step), ("docs", state.history.encoded), ("tokens", state.history.tokens)):
         job.cost[name] = job.cost.get(name, 0) + count
     job.afterwards.append(checkpoints.clear)
-    alphas = record(curve, config.guard_loss)
+    alphas = record(curve, config.guard_loss, known)
     return {"summary": summary, "steps": state.history.steps, "looks": state.history.looks, "alphas": alphas}
 
 
@@ -228,10 +228,12 @@ def _encoded(job: Job, encoder: Any, wanted: set[str]) -> tuple[dict[str, int], 
 
 
 def choose_alpha(
-    config: Config, job: Job, embedder: Any, base: list[Any], dev: list[Any], guards: list[Judged]
-) -> tuple[Point, list[Point]]:
+    config: Config, job: Job, embedder: Any, base: list[Any], dev: list[Any], guards: list[Judged],
+    known: Mapping[str, float],
+) -> tuple[Point, list[Point]]:  # fmt: skip
     """Leaves base + alpha (trained - base) in the student for the alpha that is best on the dev lists of those that the
-    guard sets allow (the last one without dev lists); returns it and what each came to, the base first if guarded."""
+    guard sets allow (the last one without dev lists); returns it and what each came to, the base first if guarded.
+    `known` is what the guard sets came to before an earlier training, where there was one."""
     trained = [weight.detach().clone() for weight in embedder.weights]
 
     def place(alpha: float) -> None:
@@ -245,9 +247,9 @@ def choose_alpha(
     for alpha in alphas:
         place(alpha)
         figures = training.dev_figures(embedder, dev, config.loss, config.token_budget)
-        known = {name: _ndcg(job, embedder.encoder, guard, alpha) for guard in guards for name in guard.roles}
-        curve.append(Point(alpha, training.validation_loss(figures, config), figures, known))
-    best = choose(curve, config.guard_loss)
+        on_guards = {name: _ndcg(job, embedder.encoder, guard, alpha) for guard in guards for name in guard.roles}
+        curve.append(Point(alpha, training.validation_loss(figures, config), figures, on_guards))
+    best = choose(curve, config.guard_loss, known)
     place(best.alpha)
     return best, curve
 
@@ -299,14 +301,14 @@ def _summary(config: Config, state: Any, examples: Examples, alpha: float) -> di
     return summary
 
 
-def _told(config: Config, dev: bool, curve: list[Point]) -> dict[str, str]:
+def _told(config: Config, dev: bool, curve: list[Point], known: Mapping[str, float]) -> dict[str, str]:
     """What the choice of alpha rests on."""
     names = " and ".join(guard.name for guard in config.guards)
     if not names and len(config.alphas) == 1:
         return {}
     if not names:
         on = f"the dev lists alone, by {config.choose_by}" if dev else "nothing, without dev lists: the last"
-    elif len(curve) > 1 and not any(point.alpha for point in allowed(curve, config.guard_loss)):
+    elif len(curve) > 1 and not any(point.alpha for point in allowed(curve, config.guard_loss, known)):
         on = f"{names} alone: all but the base lose more than {config.guard_loss:g} {PRIMARY}, so the base is kept"
     else:
         most = f"at most {config.guard_loss:g} {PRIMARY}"

@@ -240,7 +240,7 @@ def read_queries(file: File) -> tuple[Iterator[tuple[str, str, str]], str]:
     text = next((name for name in QUERY_TEXTS if name in names and name != own), "")
     if unnamed := UNNAMED in found.facts.get("names", ""):  # then what is asked follows the id, and more may follow it
         text = next((name for name in names if name != own), "")
-    if len(head) == 1 and not (own and text) and all(isinstance(value, str) for value in head[0][1].values()):
+    if len(head) == 1 and not own and not text and all(isinstance(value, str) for value in head[0][1].values()):
         where, by_id = head[0]
         return ((where, id_of(key, where), flat(value)) for key, value in by_id.items()), "a text for every id"
     if head and not (own and text):
