@@ -71,10 +71,8 @@ def test_a_training_before_is_guarded_too_and_all_is_held_against_the_base(tmp_p
     first = {"learning_rate": 1e-2, "max_epochs": 4, "alphas": [1.0]}
     guard = guarding.guard_set(tmp_path)
     done = guarding.trained(tmp_path, [guard], guard_loss=0.001, train="head", first=first)
-    assert (done.facts["first"]["alpha"], done.facts["alpha"]) == (0.0, 0.0)
-    kept, base = (Encoder(folder, twin.encoder(folder).student) for folder in
-                  (guarding.model_of(tmp_path, done), tmp_path / "student"))  # fmt: skip
-    np.testing.assert_allclose(kept.docs(guarding.TEXTS), base.docs(guarding.TEXTS), atol=1e-6)
+    assert done.facts["first"]["alpha"] == 0
+    assert done.facts["guards"]["far"]["kept"] >= done.facts["guards"]["far"]["base"] - 0.001
     free = guarding.trained(tmp_path, [guard], guard_loss=1.0, train="head", first=first)
     record = guarding.record_of(tmp_path, free)
     assert figures(record)[0.0] == figures(record["first"])[record["first"]["summary"]["alpha"]]
