@@ -66,5 +66,6 @@ def scrolled(wide: Html, name: str) -> Html:
 
 def _cell(name: str, value: object, number: bool, **attributes: object) -> Html:
     words = not isinstance(value, Html) or value.startswith("<ul")
-    kind = "number" if number else "long" if words and len(str(value)) > LONG else ""
+    # A sentence among numbers wraps like any other: it would push the columns after it out of sight.
+    kind = "long" if words and len(str(value)) > LONG else "number" if number else ""
     return element(name, value, **({"class_": kind} if kind else {}), **attributes)

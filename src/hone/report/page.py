@@ -69,8 +69,12 @@ def _verdict(findings: Findings) -> Html:
         ]
         return table("Either run against its own base", ("run", "verdict", "finding", "what is missing"), body)
     criteria = [Criterion(**row) for row in findings.verdict.get("criteria", [])]
-    body = [[row.name, _outcome(row.outcome), row.found, row.wanted, row.note] for row in criteria]
-    return table("Every criterion of the policy", ("criterion", "outcome", "value", "wanted", "note"), body, "value")
+    body = [[row.name, _outcome(row.outcome), row.found, _wanted(row)] for row in criteria]
+    return table("Every criterion of the policy", ("criterion", "outcome", "value", "wanted"), body, "value")
+
+
+def _wanted(row: Criterion) -> object:
+    return lines([row.wanted, row.note]) if row.note else row.wanted
 
 
 def _outcome(outcome: str) -> Html:
