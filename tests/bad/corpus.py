@@ -91,7 +91,7 @@ CASES: dict[str, Case] = {
     ),
     "an id with a NUL": (
         lambda h: h.docs(doc(_id="a\0b")),
-        r"line 1: the id 'a\\x00b' is with a line break or control character; give the row another",
+        r"line 1: the id 'a\\x00b' holds a line break or control character; give the row another",
     ),
     "an id of half a character": (
         lambda h: h.write("corpus/corpus.jsonl", '{"_id":"\\ud800","text":"x"}'),

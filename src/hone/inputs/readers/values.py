@@ -80,9 +80,11 @@ def id_of(value: object, where: str) -> str:
     if not found:
         raise UserError(f"{where}: the id is empty; give every row its own id")
     what = (
-        f"longer than {LONGEST_ID} bytes" if not any(map(_breaks, found)) else "with a line break or control character"
+        f"is longer than {LONGEST_ID} bytes"
+        if not any(map(_breaks, found))
+        else "holds a line break or control character"
     )
-    raise UserError(f"{where}: the id {found[:40]!r} is {what}; give the row another")
+    raise UserError(f"{where}: the id {found[:40]!r} {what}; give the row another")
 
 
 def _breaks(char: str) -> bool:
