@@ -147,6 +147,12 @@ def test_a_warm_up_before_minutes_end_a_training_does_not_grow_with_the_lists() 
     assert (free.epoch, free.warmup) == (2000, 1000)
 
 
+def test_a_pooled_step_may_take_every_list_up_to_the_batch_size_however_many_steps_an_epoch_has() -> None:
+    of = {docs: course(1000, TrainingSettings(batch_size=256, docs_per_step=docs)).batch for docs in (0, 128)}
+    assert of == {0: 100, 128: 256}
+    assert course(40, TrainingSettings(batch_size=256, docs_per_step=128)).batch == 40
+
+
 def test_a_look_at_the_dev_lists_takes_every_text_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     student = encoder(folder)
     embedder = WholeModel(student, student.tokenize_docs(texts(130)))

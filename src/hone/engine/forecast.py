@@ -283,10 +283,8 @@ class Planner:
     def _steps(self, config: distill.Training, train: int) -> tuple[float, float, float]:
         """Steps of one training, their tokens, and tokens times what each costs as often as a forward pass."""
         course = schedule.course(train, config)
-        docs, queries = course.batch * config.list_size, course.batch
-        if config.docs_per_step:
-            docs, queries = config.docs_per_step, min(config.batch_size, train)
-        texts = min(self.docs, docs) * self.doc_tokens + queries * self.query_tokens
+        docs = config.docs_per_step or course.batch * config.list_size
+        texts = min(self.docs, docs) * self.doc_tokens + course.batch * self.query_tokens
         head = config.train == "head"
         if head:
             texts = train * self.query_tokens / course.steps

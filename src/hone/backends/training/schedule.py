@@ -25,7 +25,8 @@ def course(lists: int, settings: TrainingSettings) -> Course:
     longest = settings.max_epochs * epoch
     steps = min(longest, settings.max_steps or longest)
     half_an_epoch = 0 if settings.minutes else epoch // 2
-    return Course(-(-lists // epoch), epoch, steps, warmup_steps(half_an_epoch, settings.warmup_steps, steps))
+    largest = min(lists, settings.batch_size) if settings.docs_per_step else -(-lists // epoch)
+    return Course(largest, epoch, steps, warmup_steps(half_an_epoch, settings.warmup_steps, steps))
 
 
 def steps_per_epoch(lists: int, wanted: int, min_steps: int) -> int:
