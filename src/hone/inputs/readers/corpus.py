@@ -12,7 +12,6 @@ from hone.core.text import Chunking, flat
 from hone.errors import UserError
 from hone.inputs.readers import qrel_files as judged
 from hone.inputs.readers import topics
-from hone.inputs.readers.delimited import UNNAMED
 from hone.inputs.readers.files import File, one_file
 from hone.inputs.readers.formats import FORMATS, Format, Tables, Texts, format_of, opener
 from hone.inputs.readers.layouts import ASKED, Layout
@@ -238,7 +237,7 @@ def read_queries(file: File) -> tuple[Iterator[tuple[str, str, str]], str]:
     names = found.columns or (tuple(head[0][1]) if head else ())
     own = next((name for name in QUERY_IDS if name in names), "")
     text = next((name for name in QUERY_TEXTS if name in names and name != own), "")
-    if unnamed := UNNAMED in found.facts.get("names", ""):  # then what is asked follows the id, and more may follow it
+    if not found.named:  # then what is asked follows the id, and more may follow it
         text = next((name for name in names if name != own), "")
     if len(head) == 1 and not own and not text and all(isinstance(value, str) for value in head[0][1].values()):
         where, by_id = head[0]
@@ -246,10 +245,12 @@ def read_queries(file: File) -> tuple[Iterator[tuple[str, str, str]], str]:
     if head and not (own and text):
         have = ", ".join(flat(str(name)) for name in names)
         raise UserError(f"{head[0][0]}: a query needs the fields _id and text (it has {have}); rename them")
-    if found.columns and {own, text} != {"_id", "text"} and not unnamed:
+    if found.columns and {own, text} != {"_id", "text"} and found.named:
         found = open_table(file, Fields(own, "", text))
         head = []
-    places = [f"column {names.index(name) + 1}" if unnamed else name for name in (own, text)] if head or names else []
+    places = (
+        [name if found.named else f"column {names.index(name) + 1}" for name in (own, text)] if head or names else []
+    )
     asked = (
         (where, id_of(row.get(own), where), flat(text_of(row.get(text), where, text)))
         for where, row in chain(head, found.rows)

@@ -38,8 +38,6 @@ USUAL = {
     "query_id", "qid", "corpus_id", "score", "relevance", "question", "date", "time", "timestamp", "author", "language",
 }  # fmt: skip
 LONGEST_NAME = 64
-UNNAMED = "no line of names"
-"""What is said of a table without names."""
 WORDS_OF_TEXT = 5
 SEPARATOR_LINE = re.compile(r"\ufeff?\"?sep=(.)\"?\r?", re.IGNORECASE)
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
@@ -126,7 +124,7 @@ def open_table(file: File, fields: Fields, dialect: Dialect) -> Table:
         facts["packed"] = f"packed by {packing}"
     rest = (line for _, line in chain(sample[skipped:], numbered))
     rows = _rows(file, form, rest, names, fields, skipped, header)
-    return Table(rows, tuple(name for name in names if name), facts)
+    return Table(rows, tuple(name for name in names if name), facts, named=header)
 
 
 def _told_names(names: Sequence[str], header: bool) -> str:
@@ -134,7 +132,7 @@ def _told_names(names: Sequence[str], header: bool) -> str:
     unnamed = sum(not name for name in names)
     columns = "a column" if unnamed == 1 else f"{unnamed} columns"
     more = f" (and {columns} without a name, not read)" if unnamed else ""
-    return f"the first line names {known}{more}" if header else f"{UNNAMED}, columns taken as {known}"
+    return f"the first line names {known}{more}" if header else f"no line of names, columns taken as {known}"
 
 
 def _refuse_others(file: File, first: str) -> None:

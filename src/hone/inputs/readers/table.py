@@ -55,3 +55,5 @@ class Table:
     """The names of its fields, where the file says them before its rows."""
     facts: dict[str, str] = field(default_factory=dict[str, str])
     """What was understood of it, in words."""
+    named: bool = True
+    """Whether the file names its fields, and not their order."""
