@@ -78,13 +78,17 @@ def batches(tokens: Sequence[Sequence[int]], budget: int, room: int = 0, work: f
     for family in _divided(groups, _weak(outer, LEAST_TRUNK)):
         trunk = _beginning([tokens[row] for group in family for row in group])
         held: list[list[int]] = []
+        batch: Batch | None = None
         for part in (part for group in family for part in _parts(group, tokens, budget, room, work)):
-            joined = _batch([*held, part], trunk, tokens)
-            if held and (_held(joined, tokens, room) > budget or joined.branched + len(joined.rows) * room > work):
-                yield _batch(held, trunk, tokens)
-                held = []
             held.append(part)
-        yield _batch(held, trunk, tokens)
+            joined = _batch(held, trunk, tokens)
+            if batch and (_held(joined, tokens, room) > budget or joined.branched + len(joined.rows) * room > work):
+                yield batch
+                held = [part]
+                joined = _batch(held, trunk, tokens)
+            batch = joined
+        if batch:
+            yield batch
 
 
 def _parts(

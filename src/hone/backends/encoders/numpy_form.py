@@ -56,13 +56,8 @@ def write_numpy_form(encoder: Encoder, folder: Path, file: Path) -> bool:
     try:
         found, expected = NumpyEncoder(folder, file).queries(SAMPLE), encoder.queries(SAMPLE)
         same = np.allclose(found, expected, atol=TOLERANCE[encoder.student.precision])
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        SafetensorError,
-    ) as error:  # weights of a type that NumPy lacks, layers of another kind
+    # Weights of a type that NumPy lacks, layers of another kind.
+    except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         log.info("queries need torch", reason=str(error)[:200])
         same = False
     if not same:
