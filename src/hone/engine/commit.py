@@ -9,6 +9,7 @@ from hone.engine.fingerprint import code_digest
 from hone.errors import UserError
 from hone.log import log
 from hone.results.manifest import Manifest, Output, damaged, digest_of, load_manifest, missing_parts, remedy
+from hone.results.table_io import verify_stored
 from hone.stages import stage
 from hone.storage.base import Store
 
@@ -22,7 +23,7 @@ def finished(store: Store, todo: Plan, shard: Shard | None = None) -> Manifest |
         wanted = f"it must hold {', '.join(stage(todo.stage).WRITES)}"
         raise damaged(store, manifest_key(todo, shard or Shard()), wanted)
     sizes = {stored.key: stored.size for stored in store.objects(todo.prefix)}
-    for key in missing_parts(manifest, sizes):
+    for key in verify_stored(store, todo.prefix, missing_parts(manifest, sizes)):
         raise UserError(f"{key} in {store.uri} is missing or cut short; {remedy(todo.prefix)}")
     return manifest
 

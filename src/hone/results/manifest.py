@@ -111,11 +111,10 @@ def _flaw(manifest: Manifest, prefix: str) -> str:
     return ""
 
 
-def missing_parts(manifest: Manifest, sizes: Mapping[str, int]) -> list[str]:
-    """The keys of the parts that are not among the stored keys with the right size in bytes."""
+def missing_parts(manifest: Manifest, sizes: Mapping[str, int]) -> list[Part]:
+    """The parts that are not among the listed keys with the right size in bytes; a listing may be seconds behind."""
     parts = (part for output in manifest.outputs.values() for part in output.parts)
-    keys = ((f"{manifest.prefix}/{part.path}", part.bytes) for part in parts)
-    return [key for key, size in keys if sizes.get(key) != size]
+    return [part for part in parts if sizes.get(f"{manifest.prefix}/{part.path}") != part.bytes]
 
 
 def lineage(store: Store, inputs: Mapping[str, Manifest]) -> dict[str, Manifest]:
