@@ -30,7 +30,7 @@ from hone.storage.addresses import open_store
 REPEATS = 6
 SHAPES = ((1, 256), (64, 4))
 """Number of files and megabytes in each."""
-TESTS = Path(__file__).parents[1] / "tests"
+SUPPORT = Path(__file__).parents[1] / "tests" / "support"
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
 @contextmanager
 def ceph(folder: Path) -> Iterator[None]:
     """A server on this machine, named by the AWS settings of this process and its children."""
-    command = [sys.executable, str(TESTS / "ceph.py"), str(folder / "ceph"), str(os.getpid())]
+    command = [sys.executable, str(SUPPORT / "ceph.py"), str(folder / "ceph"), str(os.getpid())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
         assert running.stdout
         told = json.loads(running.stdout.readline())

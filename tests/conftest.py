@@ -44,7 +44,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Gateway:
-    """A real S3 server (`tests/ceph.py`), started once and shared by all workers until the test run ends."""
+    """A real S3 server (`tests/support/ceph.py`), started once and shared by all workers until the test run ends."""
     if os.geteuid() != 0 and not os.environ.get("CI"):
         pytest.skip("Ceph is installed and started by root; CI does so")
     several = "PYTEST_XDIST_WORKER" in os.environ

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def folder(tmp_path: Path) -> Generator[Path]:
 
 
 def told(what: str, folder: Path, *more: str) -> list[dict[str, Any]]:
-    """What a process that forks its runs (`tests/chaos.py`) says about each of them."""
+    """What a process that forks its runs (`tests/support/chaos.py`) says about each of them."""
     command = [sys.executable, chaos.__file__, what, str(folder), *more]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-2_000:]
@@ -45,7 +46,9 @@ def test_a_run_over_s3_that_was_killed_ends_with_the_same_bytes(folder: Path, bu
     runs = told("kill", folder, f"{bucket}/{folder.name}", str(chaos.KILLS_OVER_S3))
     assert len(runs) == chaos.KILLS_OVER_S3
     assert_whole(runs)
-    assert sum(run["ended"] in (signal.SIGKILL, signal.SIGPROF) for run in runs) >= 4
+    killed = Counter(signal.Signals(run["ended"]).name for run in runs if run["ended"] > 0)
+    print({"runs": len(runs), **killed, "stages done when killed": Counter(len(run["done"]) for run in runs)})
+    assert killed.total() >= len(runs) * 2 // 3
     assert len({len(run["done"]) for run in runs}) >= 3
 
 

@@ -1,6 +1,6 @@
 """A real S3 server on this machine: Ceph's RADOS gateway over one monitor and one disk, on loopback.
 
-    python tests/ceph.py FOLDER PID      starts it, prints its address and keys as JSON, and ends with process PID
+    python tests/support/ceph.py FOLDER PID    starts it, prints its address and keys as JSON, and ends with PID
 
 As root on Debian or Ubuntu it installs what it needs. The cluster lives in FOLDER and dies with this process.
 """
