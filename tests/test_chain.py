@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,16 @@ def test_the_command_gives_the_same_tables_and_weights_in_another_store_and_then
     assert again.stdout.count("up to date") == len(RUN) + 1
     assert "Everything is up to date: nothing was run." in again.stdout
     assert files(store) == before
+
+
+def test_work_and_what_is_around_it_are_the_whole_time_of_a_run(home: Path, tmp_path: Path) -> None:
+    store, started = LocalStore(tmp_path / "store"), time.monotonic()
+    done = runner.run(settings.load(home / "tiny.yaml"), store, shards=2)
+    whole = time.monotonic() - started
+    assert all(one.overhead > 0 for one in done.values())
+    assert 0.8 * whole < sum(one.seconds + one.overhead for one in done.values()) < whole
+    page = fetch_folder(store, done["report"], "report", tmp_path / "report") / "report.html"
+    assert "around the work" in page.read_text("utf-8")
 
 
 def test_one_shard_and_seven_give_the_same_tables_facts_and_costs(

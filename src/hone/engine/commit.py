@@ -29,7 +29,12 @@ def finished(store: Store, todo: Plan, shard: Shard | None = None) -> Manifest |
 
 
 def manifest_of(
-    todo: Plan, outputs: dict[str, Output], facts: dict[str, Any], cost: Mapping[str, float], seconds: float
+    todo: Plan,
+    outputs: dict[str, Output],
+    facts: dict[str, Any],
+    cost: Mapping[str, float],
+    seconds: float,
+    overhead: float = 0.0,
 ) -> Manifest:
     before = sorted({manifest.history for manifest in todo.inputs.values()})
     return Manifest(
@@ -46,6 +51,7 @@ def manifest_of(
         cost=dict(cost),
         history=digest_of([todo.fingerprint, facts, dict(cost), before])[:16],
         seconds=round(seconds, 3),
+        overhead=round(overhead, 3),
     )
 
 

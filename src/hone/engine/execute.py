@@ -26,14 +26,18 @@ from hone.storage.leases import leased
 HELPER_SECONDS = 0.5
 
 
-def execute(todo: Plan, store: Store, scratch: Path, shard: Shard | None = None) -> tuple[Manifest, bool]:
+def execute(
+    todo: Plan, store: Store, scratch: Path, shard: Shard | None = None, since: float | None = None
+) -> tuple[Manifest, bool]:
     """Runs a stage, or finds that its result is there already; says which by the second value (True: it ran).
+
+    `since`, of `time.monotonic`, is when this process began to care for the stage: by default now.
 
     Everything is written in `scratch` first and uploaded when the stage is through; the manifest comes last, by one
     conditional write: of two writers one wins and the other finds its result.
     Raises UserError for mistakes of the user, with nothing written.
     """
-    shard = shard or Shard()
+    shard, since = shard or Shard(), time.monotonic() if since is None else since
     if shard.count > 1 and not todo.config.sharded:
         raise UserError(f"{todo.stage} is not sharded; leave out --shard")
     with leased(store, needed(todo, store)):
@@ -43,7 +47,7 @@ def execute(todo: Plan, store: Store, scratch: Path, shard: Shard | None = None)
             return done, False
         if launch.is_helper():
             return _help(todo, store, scratch, shard), False
-        return _execute(todo, store, scratch, shard), True
+        return _execute(todo, store, scratch, shard, since), True
 
 
 def needed(todo: Plan, store: Store) -> set[str]:
@@ -51,13 +55,13 @@ def needed(todo: Plan, store: Store) -> set[str]:
     return {todo.prefix, *(manifest.prefix for manifest in lineage(store, todo.inputs).values())}
 
 
-def _execute(todo: Plan, store: Store, scratch: Path, shard: Shard) -> Manifest:
+def _execute(todo: Plan, store: Store, scratch: Path, shard: Shard, since: float) -> Manifest:
     store.check_writable()
     share = f"{shard.index}/{shard.count}"
     with disk_full_in_one_sentence(scratch), kept(stage=todo.stage, shard=share) as lines:
         log.info("started", fingerprint=todo.fingerprint)
         job = Job(todo, store, scratch, shard)
-        manifest = _made(todo, store, job)
+        manifest = _made(todo, store, job, since)
         _keep_log(store, todo, scratch, lines)
         committed = commit(store, manifest_key(todo, shard), manifest)
         _keep_whole(todo, store, job, manifest)
@@ -71,7 +75,7 @@ def redo(todo: Plan, store: Store, scratch: Path, before: Manifest) -> bool:
     store.check_writable()
     with leased(store, needed(todo, store)), disk_full_in_one_sentence(scratch), kept(stage=todo.stage):
         job = Job(todo, store, scratch, Shard())
-        manifest = _made(todo, store, job)
+        manifest = _made(todo, store, job, time.monotonic())
         same = manifest.outputs == before.outputs
         if not same:
             store.replace(manifest_key(todo, Shard()), manifest.stored())
@@ -80,7 +84,7 @@ def redo(todo: Plan, store: Store, scratch: Path, before: Manifest) -> bool:
     return same
 
 
-def _made(todo: Plan, store: Store, job: Job) -> Manifest:
+def _made(todo: Plan, store: Store, job: Job, since: float) -> Manifest:
     """Runs a stage and uploads what it wrote, but does not commit it."""
     started = time.monotonic()
     stage(todo.stage).run(todo.config, job)
@@ -93,7 +97,7 @@ def _made(todo: Plan, store: Store, job: Job) -> Manifest:
         job.cost.update({} if "gpu_seconds" in job.cost else spent)
     rows = {name: output.rows for name, output in outputs.items()}
     log.info("finished", seconds=round(seconds, 3), rows=rows, cost=dict(job.cost), faults=dict(store.faults))
-    return manifest_of(todo, outputs, job.facts, job.cost, seconds)
+    return manifest_of(todo, outputs, job.facts, job.cost, seconds, max(0.0, started - since))
 
 
 def _keep_whole(todo: Plan, store: Store, job: Job, manifest: Manifest) -> None:

@@ -1,5 +1,6 @@
 """The laptop runner: the whole chain on one machine, stage after stage, through the one door, `execute`."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ def run(
         raise UserError(f"{last} comes before {first}; nothing would run; give a later --until or an earlier --from")
     _look_for_sources(settings, last)
     done: dict[str, Manifest] = {}
+    since = time.monotonic()
     with about(run=settings.name), leased(store) as lease:
         for name in _until(last):
             if why := left_out(name, settings, done):
@@ -86,7 +88,8 @@ def run(
                     after = sum((expected or {}).get(later, 0.0) for later in _until(last)[STAGES.index(name) + 1 :])
                     with unless_refused(store, settings.name), leg(STAGES.index(name) + 1, len(STAGES), after):
                         record(store, settings.name, done, settings.stages, todo.prefix)
-                        done[name] = _execute(todo, store, shards)
+                        done[name] = _execute(todo, store, shards, since)
+                        since += done[name].overhead + done[name].seconds
                     record(store, settings.name, done, settings.stages)
                     made(name, done)
                 else:
@@ -160,12 +163,13 @@ def outputs_of(done: Mapping[str, Manifest]) -> dict[str, Manifest]:
     return {name: manifest for manifest in done.values() for name in manifest.outputs if name in tables.OUTPUTS}
 
 
-def _execute(todo: Plan, store: Store, shards: int) -> Manifest:
+def _execute(todo: Plan, store: Store, shards: int, since: float) -> Manifest:
     count = shards if todo.config.sharded else 1
     results: list[Manifest] = []
     for index in range(count):
         with scratch_folder() as scratch:
-            results.append(execute(todo, store, scratch, Shard(index, count))[0])
+            results.append(execute(todo, store, scratch, Shard(index, count), since)[0])
+            since += results[-1].overhead + results[-1].seconds
     return merge(todo, store, count) if count > 1 else results[0]
 
 

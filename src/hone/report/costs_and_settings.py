@@ -18,16 +18,20 @@ def cost(findings: Findings) -> Html:
 
 
 def _cost(findings: Findings) -> Html:
-    body = [[manifest.stage, *_costs(manifest.seconds, manifest.cost)] for manifest in findings.history]
+    """Where stages ran in processes of their own, what is around the work does not hold the start of these."""
+    history = findings.history
+    body = [[one.stage, *_costs(one.seconds, one.overhead, one.cost)] for one in history]
     if body:
-        gpu = sum(manifest.cost.get(GPU, 0) for manifest in findings.history)
-        body.append(["all", *_costs(sum(manifest.seconds for manifest in findings.history), {GPU: gpu})])
-    headings = ("stage", "seconds", "GPU seconds", "tokens", "pairs", "other work")
-    return table("Time and work per stage", headings, body, "seconds|GPU seconds")
+        seconds, overhead = sum(one.seconds for one in history), sum(one.overhead for one in history)
+        spent = {GPU: sum(one.cost.get(GPU, 0) for one in history)}
+        share = f" ({100 * overhead / seconds:.1f}%)" if seconds else ""
+        body.append(["all", *_costs(seconds, overhead, spent, share)])
+    headings = ("stage", "seconds", "around the work", "GPU seconds", "tokens", "pairs", "other work")
+    return table("Time and work per stage", headings, body, "seconds|around the work|GPU seconds")
 
 
-def _costs(seconds: float, cost: Mapping[str, float]) -> list[str]:
-    """Seconds, GPU seconds, tokens, pairs and everything else that a stage counted."""
+def _costs(seconds: float, overhead: float, cost: Mapping[str, float], share: str = "") -> list[str]:
+    """Seconds of the work, seconds around it, GPU seconds, tokens, pairs and everything else that a stage counted."""
     units = {"tokens": list[str](), "pairs": list[str](), "": list[str]()}
     for name, amount in sorted(cost.items()):
         kind = next(unit for unit in units if unit in name)
@@ -36,6 +40,7 @@ def _costs(seconds: float, cost: Mapping[str, float]) -> list[str]:
             units[kind].append(f"{amount:,.0f} {what.replace('_', ' ')}".strip())
     return [
         f"{seconds:,.1f}",
+        f"{overhead:,.1f}{share}",
         f"{cost.get(GPU, 0):,.1f}",
         *(", ".join(amounts) or NOTHING for amounts in units.values()),
     ]

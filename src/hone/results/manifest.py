@@ -54,6 +54,10 @@ class Manifest(Settings):
     facts: dict[str, Any]
     cost: dict[str, float]
     seconds: float
+    """What the work itself took, uploading what it wrote included."""
+    overhead: float = 0.0
+    """Seconds around the work: planning, hashing what is read, leases and records. Where one process runs a chain, all
+    since the work of the stage before ended."""
 
     @property
     def prefix(self) -> str:
