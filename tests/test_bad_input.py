@@ -68,15 +68,22 @@ def test_a_store_that_is_read_only_is_read_and_refused_where_something_must_be_w
     sound: Path, tmp_path: Path
 ) -> None:
     home = Home(Path(shutil.copytree(sound, tmp_path / "home")))
+    shutil.rmtree(home.store.root / "memo")
     before = home.digests()
-    store, hone = shlex.quote(home.store.uri), shlex.join([sys.executable, "-m", "hone", *home.command()])
+    store = shlex.quote(home.store.uri)
     # Nothing but a mount stops root.
     guard = f"mount --bind {store} {store} && mount -o remount,ro,bind {store}" if ROOT else f"chmod -R a-w {store}"
-    command = [*(["unshare", "--mount"] if ROOT else []), "sh", "-c", f"{guard} && {hone}"]
-    same = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert same.returncode == 0, same.stderr
+
+    def hone(*arguments: str) -> subprocess.CompletedProcess[str]:
+        asked = f"{guard} && {shlex.join([sys.executable, '-m', 'hone', *arguments])}"
+        command = [*(["unshare", "--mount"] if ROOT else []), "sh", "-c", asked]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    for reading in (home.command(), ["search", "r", "wing", "--store", home.store.uri]):
+        same = hone(*reading)
+        assert same.returncode == 0, same.stderr
     home.settings(mine={"top_k": 9})
-    new = subprocess.run(command, capture_output=True, text=True, check=False)
+    new = hone(*home.command())
     assert new.returncode == 2, new.stderr
     assert re.fullmatch(r"hone: cannot write to the store .*; give another --store", new.stderr.splitlines()[-1])
     assert home.digests() == before

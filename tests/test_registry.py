@@ -9,6 +9,7 @@ import pytest
 from hone.errors import UserError
 from hone.results import registry
 from hone.storage.local import LocalStore
+from hone.storage.sealed import seal
 from released import add, published, put, results
 
 pytestmark = pytest.mark.slow
@@ -83,6 +84,40 @@ def test_a_version_whose_file_is_gone_cannot_become_current(store: LocalStore, t
     (store.root / "models/support/a1/model.safetensors").unlink()
     with pytest.raises(UserError, match=r"model\.safetensors in .* is missing"):
         put(store, "a1")
+
+
+def test_a_version_with_a_flipped_bit_cannot_become_current_and_verify_names_the_file(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    add(store, tmp_path, "a1")
+    put(store, "a1")
+    add(store, tmp_path, "b2")
+    weights = store.root / "models/support/b2/model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(UserError, match=r"b2/model\.safetensors in .* is missing or damaged; publish again"):
+        put(store, "b2", "promote")
+    assert current(store) == "a1"
+    assert [flaw.partition(" in ")[0] for flaw in registry.flaws(store)] == ["models/support/b2/model.safetensors"]
+
+
+@pytest.mark.parametrize("key", ["models/support/current/00000001.json", "models/support/a1/release.json"])
+@pytest.mark.parametrize("data", [b"{", b"[]", seal({"version": 7})], ids=["cut", "a list", "other fields"])
+def test_a_damaged_pointer_or_release_is_one_sentence(store: LocalStore, tmp_path: Path, key: str, data: bytes) -> None:
+    add(store, tmp_path, "a1")
+    put(store, "a1")
+    store.replace(key, data)
+    with pytest.raises(UserError, match=rf"{key} in .* is damaged \(.*\); bring it back from a copy of the store, or"):
+        registry.current(store, "support")
+    assert any(key in flaw for flaw in registry.flaws(store))
+
+
+def test_a_pointer_to_a_version_that_is_not_there_is_named(store: LocalStore) -> None:
+    move = registry.Move(number=1, version="a1", action="publish")
+    store.replace("models/support/current/00000001.json", seal(move.model_dump(mode="json")))
+    (flaw,) = registry.flaws(store)
+    assert flaw.startswith("models/support/current names 'a1', which is not there; publish it again")
 
 
 def test_the_same_version_again_moves_nothing(store: LocalStore, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,15 @@ from typer.testing import CliRunner
 
 import chain
 from hone.commands.cli import app
-from hone.engine import garbage, maintenance, runner
+from hone.context import Shard
+from hone.engine import garbage, maintenance, record, runner
+from hone.engine.execute import execute
+from hone.engine.plan import plan
 from hone.errors import UserError
 from hone.kubeflow import attempts, settings_text
 from hone.results.manifest import Manifest
+from hone.stages import stage
+from hone.storage.base import Object
 from hone.storage.local import LocalStore
 
 pytestmark = pytest.mark.slow
@@ -134,6 +140,40 @@ def test_changed_sources_under_the_same_name_are_noticed(
     assert steps[0].manifest is None
 
 
+def test_a_run_that_was_stopped_early_with_other_settings_answers_nothing_of_the_one_before(
+    home: Path, store: LocalStore
+) -> None:
+    runner.run(chain.checked(home, seed=5), store, last="mine")
+    for command, said in (
+        (["search", "tiny", "wing"], "is not finished"),
+        (["gate", "tiny"], "has no verdict yet"),
+        (["compare", "tiny", "tiny"], "has not been evaluated"),
+    ):
+        code, sentence = hone(*command, "--store", store.uri)
+        assert (code, said in sentence) == (2, True), sentence
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(["search", "tiny", "wing"], 2), (["gate", "tiny"], 2), (["compare", "tiny", "tiny"], 2),
+     (["encode", "tiny", "--out", "vectors"], 2), (["show", "tiny", "docs"], 0), (["store", "ls"], 0),
+     (["store", "verify"], 0),
+     (["store", "diff", "tiny", "tiny"], 0), (["store", "gc", "--results"], 0), (["repair", "tiny"], 0)],
+    ids=lambda part: " ".join(part) if isinstance(part, list) else "",
+)  # fmt: skip
+def test_a_record_that_names_another_prepare_is_taken_as_far_as_it_goes(
+    home: Path, store: LocalStore, command: list[str], code: int
+) -> None:
+    """Version 0.1.0 wrote such records: what was made from the other prepare is not shown."""
+    other = chain.run(home, store, "other", prepare={**chain.SETTINGS["prepare"], "min_chars": 3})["prepare"]
+    known = record.recorded(store, "tiny")
+    assert other.prefix != known["prepare"]
+    store.replace("runs/tiny.json", json.dumps({**known, "prepare": other.prefix}).encode())
+    found, said = hone(*command, "--store", store.uri)
+    assert found == code, said
+    assert (found == 0) != ("`hone run` its settings first" in said)
+
+
 def test_ls_shows_runs_and_damage(store: LocalStore, first: Done) -> None:
     assert "whole" in hone("store", "ls", "--store", store.uri)[1]
     part(store, first, "distill", "model").unlink()
@@ -178,6 +218,42 @@ def test_gc_removes_what_nothing_refers_to_only_when_told_and_only_when_old(
     hone("store", "gc", "--older-than", "0", "--delete", "--store", store.uri)
     assert snapshot(store) == whole
     assert list(store.unfinished()) == []
+
+
+def test_gc_leaves_checkpoints_and_finished_shards_of_what_is_unfinished(
+    store: LocalStore, first: Done, tmp_path: Path
+) -> None:
+    checkpoint = "distill/0123456789abcdef/checkpoints/00000001.json"
+    store.replace(checkpoint, b"{}")
+    config = stage("score").Config.model_validate({**first["score"].config, "seed": 5})
+    read = {table: found for table, found in runner.outputs_of(first).items() if table in stage("score").READS}
+    todo = plan("score", config, read, tmp_path)
+    shard, _ = execute(todo, store, tmp_path, Shard(0, 2))
+    kept = {checkpoint, f"{todo.prefix}/shard-00000-of-00002.json"}
+    kept |= {f"{todo.prefix}/{part.path}" for output in shard.outputs.values() for part in output.parts}
+    for one in (*store.objects(todo.prefix), *store.objects("distill/0123456789abcdef")):
+        os.utime(store.root / one.key, (0, 0))
+    hone("store", "gc", "--older-than", "24", "--delete", "--store", store.uri)
+    assert kept <= set(snapshot(store))
+    record.record(store, "busy", {}, at=todo.prefix)
+    record.record(store, "training", {}, at="distill/0123456789abcdef")
+    for one in store.objects("leases/last"):
+        store.delete(one)
+    hone("store", "gc", "--results", "--older-than", "24", "--delete", "--store", store.uri)
+    assert kept <= set(snapshot(store)), "runs stand for them"
+    for name in ("busy", "training"):
+        store.delete(Object(f"runs/{name}.json", 0, 0.0))
+    hone("store", "gc", "--results", "--older-than", "24", "--delete", "--store", store.uri)
+    assert kept & set(snapshot(store)) == set()
+
+
+def test_gc_goes_by_the_clock_of_the_store_and_not_by_its_own(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.replace("mine/0123456789abcdef/candidates/part.parquet", b"of a run that is about to end")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 48 * 3_600)
+    assert [one.stored.key for one in garbage.collect(store, 24.0, results=True)] == []
 
 
 def test_gc_removes_settings_and_notes_of_runs_on_kubeflow_that_nothing_used_for_long(tmp_path: Path) -> None:
