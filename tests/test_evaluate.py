@@ -48,8 +48,9 @@ CHAIN = {
 class Chain:
     """Finished results of all stages before evaluate, written as the stages write them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.store = folder, LocalStore(folder / "store")
+    def __init__(self, folder: Path, chosen: Mapping[str, Any]) -> None:
+        """`chosen` is what score found out about its teacher."""
+        self.folder, self.store, self.chosen = folder, LocalStore(folder / "store"), chosen
         self.inputs: dict[str, Manifest] = {}
 
     def finish(self, name: str, rows: dict[str, list[dict[str, Any]]], model: Path | None = None) -> None:
@@ -63,7 +64,7 @@ class Chain:
                 with job.writer(output) as writer:
                     writer.write(table.build(rows.get(output, [])))
         if name == "score":
-            job.write_json("qualification", {"qualification": QUALIFIED})
+            job.write_json("qualification", {"qualification": QUALIFIED, **self.chosen})
         if name == "distill":
             job.write_json("start", {})
         if model:
@@ -97,8 +98,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return base, tuned
 
 
-def chain(folder: Path, tuned: Path, splits: tuple[str, ...], held_out: bool = False) -> dict[str, Any]:
-    made = Chain(folder)
+def chain(
+    folder: Path, tuned: Path, splits: tuple[str, ...], held_out: bool = False,
+    chosen: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:  # fmt: skip
+    made = Chain(folder, chosen)
     docs = [
         {"doc_id": f"d{n}", "title": text if n == 3 else "", "text": text, "held_out": held_out}
         for n, text in enumerate([*TEXTS, *(f"filler text number {n}" for n in range(8))])
@@ -128,13 +132,14 @@ def chain(folder: Path, tuned: Path, splits: tuple[str, ...], held_out: bool = F
 
 
 def evaluated(
-    folder: Path, models: tuple[Path, Path], splits: tuple[str, ...], held_out: bool = False, **settings: Any
-) -> Job:
+    folder: Path, models: tuple[Path, Path], splits: tuple[str, ...], held_out: bool = False,
+    chosen: Mapping[str, Any] = MappingProxyType({}), **settings: Any,
+) -> Job:  # fmt: skip
     base, tuned = models
-    done = chain(folder, tuned, splits, held_out)
+    done = chain(folder, tuned, splits, held_out, chosen)
+    settings = {"teacher": Teacher(kind="fusion"), **settings}
     config = evaluate.Config(
-        student=Student(model=str(base)), teacher=Teacher(kind="fusion"), permutations=200, bootstrap=200, examples=2,
-        **settings,
+        student=Student(model=str(base)), permutations=200, bootstrap=200, examples=2, **settings
     )  # fmt: skip
     scratch = folder / "evaluate"
     scratch.mkdir()
@@ -145,6 +150,24 @@ def evaluated(
 
 def output(job: Job, name: str) -> list[dict[str, Any]]:
     return pq.read_table(job.new_folder(name)).to_pylist()
+
+
+def test_an_ensemble_is_measured_with_the_weights_that_the_dev_queries_chose(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    words, meaning = ({"kind": "fusion", "lexical_weight": share, "feedback_docs": 0} for share in (1.0, 0.0))
+    ensemble = {"kind": "ensemble", "members": [meaning, words]}
+
+    def opinions(name: str, teacher: dict[str, Any], **chosen: Any) -> list[list[str]]:
+        (tmp_path / name).mkdir()
+        job = evaluated(
+            tmp_path / name, models, ("test", "dev"), chosen=chosen, teacher=Teacher.model_validate(teacher)
+        )
+        return [row["doc_ids"] for row in output(job, "runs") if row["system"] == "teacher"]
+
+    alone = opinions("alone", words)
+    assert opinions("chosen", ensemble, weights={"fusion": 0.0, "fusion (2)": 1.0}) == alone
+    assert opinions("as set", ensemble) != alone
 
 
 def test_evaluate_measures_both_systems_on_every_split(tmp_path: Path, models: tuple[Path, Path]) -> None:

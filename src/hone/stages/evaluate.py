@@ -262,9 +262,11 @@ def has_teacher(teacher: Teacher) -> bool:
 
 
 def as_it_taught(teacher: Teacher, job: Job) -> Teacher:
-    """The teacher with the mix that score chose for it, if it chose one."""
-    mix = job.read_json("qualification").get("mix")
-    return teacher.mixed(Mix.model_validate(mix)) if mix else teacher
+    """The teacher with the mix or the weights that score chose for it, if it chose any."""
+    found = job.read_json("qualification")
+    if weights := found.get("weights"):
+        return teacher.weighed(weights)
+    return teacher.mixed(Mix.model_validate(found["mix"])) if found.get("mix") else teacher
 
 
 def reranked(

@@ -204,6 +204,12 @@ class Teacher(OneTeacher):
         """The same with another mix."""
         return self.model_copy(update=dict(mix))
 
+    def weighed(self, weights: Mapping[str, float]) -> "Teacher":
+        """The ensemble with other weights, by the members' names, and without the members that have none."""
+        pairs = zip(self.members, map(weights.__getitem__, self.member_names), strict=True)
+        members = tuple(one.model_copy(update={"weight": weight}) for one, weight in pairs if weight)
+        return self.model_copy(update={"members": members})
+
     @property
     def matches_words(self) -> bool:
         """Whether its opinion rests on shared words: that of fusion does."""
