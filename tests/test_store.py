@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,15 @@ from hypothesis import strategies as st
 import faults
 from fake_s3 import s3_with
 from hone.errors import TransientError, UserError
+from hone.inputs import buckets
 from hone.kubeflow import settings_text
 from hone.results.manifest import Part
 from hone.results.table_io import refuse_unstored
-from hone.storage import addresses, local, s3
+from hone.storage import addresses, local, policy, s3
 from hone.storage.addresses import open_store
 from hone.storage.base import Object, Store, checked_key, sha256_of
 from hone.storage.local import LocalStore
-from hone.storage.s3 import S3Store
+from hone.storage.s3 import S3Store, bucket_and_key
 from loopback import Handler, Server, running
 
 pytestmark = pytest.mark.slow
@@ -463,17 +464,35 @@ def test_a_full_or_read_only_store_is_named(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///x", "gs://bucket/x", "https://host/bucket"])
 def test_an_address_that_is_no_store_is_refused(uri: str) -> None:
-    with pytest.raises(UserError, match="store '"):
+    with pytest.raises(UserError, match="s3://bucket/prefix"):
         open_store(uri)
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [("s3://b", ("b", "")), ("s3://b/", ("b", "")), ("s3://b/x/y", ("b", "x/y")), ("s3://b/x/", ("b", "x/"))],
+)
+def test_an_address_is_a_bucket_and_a_key(address: str, parts: tuple[str, str]) -> None:
+    assert bucket_and_key(address) == parts
+
+
+@pytest.mark.parametrize(
+    "use",
+    [lambda place: buckets.download(place, Path()), buckets.is_there, lambda place: policy.document(place, {"a": ""})],
+    ids=["a corpus", "preflight", "a policy"],
+)
+def test_whatever_takes_an_address_refuses_one_without_a_bucket_alike(use: Callable[[str], object]) -> None:
+    with pytest.raises(UserError, match="'s3://' does not name a bucket; write s3://bucket/prefix"):
+        use("s3://")
 
 
 def test_a_store_of_another_scheme_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What opens it and what takes it for an address go by the row alone."""
 
     class Shelf(LocalStore):
-        def __init__(self, place: str) -> None:
-            super().__init__(tmp_path / place)
-            self.uri = self.place = f"shelf://{place}"
+        def __init__(self, address: str) -> None:
+            super().__init__(tmp_path / address.removeprefix("shelf://"))
+            self.uri = self.place = address
 
     with pytest.raises(UserError, match="is neither a folder nor"):
         open_store("shelf://one")

@@ -105,8 +105,8 @@ def test_the_policy_of_one_role_names_nobody_and_its_prefix_alone() -> None:
 @pytest.mark.parametrize(
     ("store", "domains", "reads", "said"),
     [
-        ("runs", {"a": ""}, [], "'runs' is not a place at S3"),
-        ("s3://b/*", {"a": ""}, [], "is not a place at S3"),
+        ("runs", {"a": ""}, [], "'runs' does not name a bucket"),
+        ("s3://b/*", {"a": ""}, [], "which mean something else in a policy"),
         ("s3://b/p", {"../a": ""}, [], "'../a' is not a name of a domain"),
         ("s3://b/p", {"a": "", "b": ""}, [], "give one DOMAIN"),
         ("s3://b/p", {"a": "arn:x"}, ["s3://other/c"], "a bucket's policy speaks of b alone"),

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hone.errors import UserError
-from hone.storage.s3 import S3Store
+from hone.storage.s3 import S3Store, bucket_and_key
 
 FETCHES = 8
 LONGEST_NAME = 200
@@ -14,7 +14,7 @@ LONGEST_NAME = 200
 
 def download(reference: str, scratch: Path) -> Path:
     """Copies the object `s3://bucket/key`, or all below it, into `scratch`. Raises UserError if nothing is there."""
-    bucket, key = _parts(reference)
+    bucket, key = bucket_and_key(reference)
     store = S3Store(bucket, "")
     target = scratch / _local(key.rstrip("/").rpartition("/")[2] or bucket)
     if target.is_file():
@@ -40,18 +40,11 @@ def download(reference: str, scratch: Path) -> Path:
 
 def is_there(reference: str) -> bool:
     """Whether there is such an object, or anything below it; nothing is copied."""
-    bucket, key = _parts(reference)
+    bucket, key = bucket_and_key(reference)
     store = S3Store(bucket, "")
     return any(
         found.key == key or key == "" or found.key.startswith(f"{key.rstrip('/')}/") for found in store.named(key)
     )
-
-
-def _parts(reference: str) -> tuple[str, str]:
-    bucket, _, key = reference.removeprefix("s3://").partition("/")
-    if not bucket:
-        raise UserError(f"{reference!r} names no bucket; write s3://bucket/folder")
-    return bucket, key
 
 
 def _below(store: S3Store, key: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from hone.config import SourceMark, marked
 from hone.inputs.references import content_digest
 from hone.settings import RunSettings
 from hone.storage.addresses import is_remote
+from hone.storage.s3 import bucket_and_key
 
 SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 5, 20
 
@@ -50,7 +51,7 @@ def _at_s3(reference: str) -> str:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    bucket, _, prefix = reference.removeprefix("s3://").rstrip("/").partition("/")
+    bucket, prefix = bucket_and_key(reference.rstrip("/"))
     config = Config(
         connect_timeout=SECONDS_TO_CONNECT,
         read_timeout=SECONDS_TO_ANSWER,

@@ -10,7 +10,7 @@ from hone.storage.local import LocalStore
 from hone.storage.s3 import S3Store
 
 SCHEMES: dict[str, Callable[[str], Store]] = {"s3": S3Store.at}
-"""Scheme of an address to what opens it, given all after `://`. An address without one is a local folder."""
+"""Scheme of an address to what opens it. An address without one is a local folder."""
 FORMS = "s3://bucket/prefix"
 
 
@@ -22,9 +22,9 @@ def is_remote(address: str) -> bool:
 
 def open_store(uri: str) -> Store:
     """`s3://bucket/prefix`, or the path of a local folder (made when first written to). Raises UserError."""
-    scheme, mark, rest = uri.partition("://")
+    scheme, mark, _ = uri.partition("://")
     if not mark:
         return LocalStore(Path(uri))
     if scheme not in SCHEMES:
         raise UserError(f"store {address_alone(uri)!r} is neither a folder nor {FORMS}")
-    return SCHEMES[scheme](rest)
+    return SCHEMES[scheme](uri)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hone.errors import UserError
+from hone.storage.s3 import bucket_and_key
 
 VERSION = "2012-10-17"
 """Of the policy language, which has no newer one."""
@@ -63,10 +64,9 @@ def _below(prefixes: Sequence[str]) -> dict[str, Any]:
 
 
 def _place(address: str) -> tuple[str, str]:
-    scheme, mark, rest = address.partition("://")
-    bucket, _, prefix = rest.partition("/")
-    if not mark or scheme != "s3" or not bucket or set(rest) & set("*?$"):
-        raise UserError(f"{address!r} is not a place at S3 that a policy can name; write s3://bucket/prefix")
+    bucket, prefix = bucket_and_key(address)
+    if set(address) & set("*?$"):
+        raise UserError(f"{address!r} has *, ? or $, which mean something else in a policy; give another place")
     return bucket, prefix.strip("/")
 
 

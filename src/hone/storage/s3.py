@@ -124,6 +124,15 @@ class _BoundedBody:
         return getattr(self._raw, name)
 
 
+def bucket_and_key(address: str) -> tuple[str, str]:
+    """The two parts of `s3://bucket/key`; the key may be empty, and keeps a slash at its end. Raises UserError."""
+    scheme, _, rest = address.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise UserError(f"{address_alone(address)!r} does not name a bucket; write s3://bucket/prefix")
+    return bucket, key
+
+
 class S3Store:
     def __init__(self, bucket: str, prefix: str) -> None:
         self.bucket, self.prefix = bucket, prefix
@@ -134,11 +143,9 @@ class S3Store:
         self._renew()
 
     @classmethod
-    def at(cls, place: str) -> "S3Store":
-        """The store at `bucket/prefix`. Raises UserError."""
-        bucket, _, prefix = place.partition("/")
-        if not bucket:
-            raise UserError(f"store 's3://{place}' names no bucket; write s3://bucket/prefix")
+    def at(cls, address: str) -> "S3Store":
+        """The store at `s3://bucket/prefix`. Raises UserError."""
+        bucket, prefix = bucket_and_key(address)
         return cls(bucket, prefix.strip("/"))
 
     def check_writable(self) -> None:
