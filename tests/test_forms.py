@@ -27,6 +27,18 @@ DOC = "The three-dimensional flow in an optimal nozzle. def readLine(file): read
         ("lift (drag) ratio", "lift (drag) ratio"),
         ("a note on stall", "a note on stall"),
         ("search for missing values", "search for missing values"),
+        ('search "heat transfer in pipes"', "heat transfer in pipes"),
+        ("Search for articles discussing the stall of wings", "the stall of wings"),
+        ("find papers by Prandtl", "find papers by Prandtl"),
+        ("about other subjects: turbulence, mean velocity", "turbulence, mean velocity"),
+        ("about other subjects about nozzle flow", "nozzle flow"),
+        ("about nozzle flow", "nozzle flow"),
+        ("About Face: the Masks of Venice", "About Face: the Masks of Venice"),
+        ("about", "about"),
+        ('"Thick shells have one stable form.', "Thick shells have one stable form."),
+        ('a 5" pipe and a 6" pipe', 'a 5" pipe and a 6" pipe'),
+        ("buckling of conical shells,\nand more", "buckling of conical shells"),
+        ('Document search query: "roughness elements"', "roughness elements"),
     ],
 )
 def test_what_stands_around_a_query_is_taken_off(answer: str, query: str) -> None:

@@ -21,7 +21,15 @@ EAST = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HANGUL": "CJK"}
 
 _HEADING = re.compile(r"^#{1,6}\s+")
 _EMPHASIS = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1")
-_SEARCH_FOR = re.compile(r"^search for:? [\"“](.+)[\"”]\.?$", re.I)
+_SEARCH_FOR = re.compile(r"^search(?: for)?:? [\"“](.+)[\"”]\.?$", re.I)
+_WANTS_TEXTS = re.compile(
+    r"^(?:search(?: for)?|find|look(?:ing)? for) "
+    r"(?:articles|documents|information|papers|publications|research|studies) "
+    r"(?:about|addressing|discussing|describing|examining|on|regarding|related to)\s+",
+    re.I,
+)
+_ABOUT = re.compile(r"^(?:[Aa]bout other subjects\b[\s:,]*)?(?:about\s+)?")
+"""What a small model makes of a prompt's heading and goes on from: examples "about other subjects"."""
 _END = re.compile(r"\s*(?:<\|[^|<>]{1,40}(?:\|>?|$)|</s>|<(?:end_of_turn|eos)>).*$")
 _ABOUT_ITSELF = re.compile(
     r"\s+\((?:\d+ words?|at most|note\b|this (?:query|question|claim|title)).*\)$"
@@ -40,7 +48,18 @@ def tidied(answer: str) -> str:
     line = _HEADING.sub("", answer)
     line = _END.sub("", line) or line
     line = _SEARCH_FOR.sub(r"\1", _EMPHASIS.sub(r"\2", line))
-    return (_ABOUT_ITSELF.sub("", line) or line).strip()
+    line = (_ABOUT_ITSELF.sub("", line) or line).strip()
+    for phrase in (_WANTS_TEXTS, _ABOUT):
+        line = phrase.sub("", line) or line
+    return _without_lone_quote(line).rstrip(" ,;")
+
+
+def _without_lone_quote(line: str) -> str:
+    """A quote that opens or ends a line and has no other half goes: the model was cut off, or forgot it."""
+    for mark in ('"', "`"):
+        if line.count(mark) == 1:
+            return line.removeprefix(mark).removesuffix(mark)
+    return line
 
 
 def keywords(text: str, most_words: int, *, cut: bool) -> tuple[str, bool]:

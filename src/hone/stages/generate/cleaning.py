@@ -20,7 +20,7 @@ from hone.core.segmentation import count_words, rounded, weight
 QUOTES = (('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("‘", "’"), ("«", "»"), ("**", "**"), ("*", "*"), ("_", "_"))
 
 _LABEL = re.compile(
-    r"^(?:(?:search |web )*(?:query|question|claim|title|keywords?)\s*:|[-*•]\s|\d{1,2}[.)]\s)\s*", re.I
+    r"^(?:(?:document |search |web )*(?:query|question|claim|title|keywords?)\s*:|[-*•]\s|\d{1,2}[.)]\s)\s*", re.I
 )
 _PREAMBLE = re.compile(
     r"^(?:sure|certainly|of course|okay|here(?:'s| is| are)"
@@ -33,9 +33,12 @@ _REFUSAL = re.compile(
     r"\b(?:help|assist|provide|generate|create|write|answer|comply|fulfil)|unfortunately, i)\b",
     re.I,
 )
+_TELLS = r"(?:describe|discusse?|examine|explain|indicate|involve|present|propose|report|show|suggest)s?"
 _PASSAGE = re.compile(
     r"\b(?:the|this|that|above|given|provided) (?:above |given |provided |following )?"
-    r"(?:passage|documents?|text|excerpt|paragraph|snippet|abstract|article)\b",
+    r"(?:passage|documents?|text|excerpt|paragraph|snippet|abstract|article)\b"
+    rf"|\bthis (?:paper|report|research|study|work)\b|\bthe paper (?:\w+ly )?{_TELLS}\b"
+    rf"|^document (?:summary|{_TELLS})\b",
     re.I,
 )
 
