@@ -77,6 +77,8 @@ def test_keywords_hold_no_word_that_was_not_there(text: str, cut: bool) -> None:
         ("what do wings need", "statement", True),
         ("What matters in a nozzle is its throat.", "statement", False),
         ("Flow separates.", "statement", False),
+        ("Explain the link between flow and flutter.", "statement", True),
+        ("Search engines share what the user looks for.", "statement", False),
         ("Why Wings Stall?", "title", True),
         ("Why Wings Stall", "title", False),
         ("does flow separate?", "any", False),

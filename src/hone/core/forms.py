@@ -40,6 +40,9 @@ _SEPARATORS = re.compile(r"\s*[,;|•·]\s*|\s+[-*]\s+")
 _ASKS = re.compile(
     r"^(?:what|why|how|who|whom|whose|which|is|are|was|were|does|do|did|can|could|should|would|will|has|have)\b", re.I
 )
+_ORDERS = re.compile(
+    r"^(?:compare|describe|discuss|explain|find|list|search|summari[sz]e|write) (?:an?|for|how|the|whether|why)\b", re.I
+)
 _GLUED = re.compile(r"(?<![A-Za-z])([a-z]{5,})([A-Z][a-z]{2,})")
 
 
@@ -85,6 +88,8 @@ def wrong_form(text: str, form: Form, doc: str) -> str:
         return f"a {'claim' if form == 'statement' else form} that is a question"
     if form == "statement" and _ASKS.match(text) and not text.endswith("."):
         return "a claim that is a question"
+    if form == "statement" and _ORDERS.match(text):
+        return "a claim that is an order"
     if alien := foreign_script(text, doc):
         return f"letters of another script ({alien.title()})"
     if "\ufffd" in text:
