@@ -14,6 +14,7 @@ import tiny
 from hone import tables
 from hone.backends import BACKENDS, load
 from hone.backends.search import exact, faiss_index
+from hone.backends.search.best import best_of
 from hone.backends.search.settings import Search
 from hone.errors import UserError
 from hone.storage.local import LocalStore
@@ -56,6 +57,15 @@ def test_every_search_equals_a_full_sort_with_ties_by_position(kind: str, data: 
     np.testing.assert_array_equal(scores, np.take_along_axis(queries @ docs.T, positions, 1))
     expected = [[query @ docs[at] for at in full_sort(query @ docs.T, k, allowed)] for query in queries]
     np.testing.assert_array_equal(scores, np.array(expected, np.float32).reshape(scores.shape))
+
+
+@settings(max_examples=100)
+@given(st.lists(st.integers(-3, 3), max_size=40), st.integers(0, 45))
+def test_the_best_of_one_row_are_those_of_a_full_sort(scores: list[int], k: int) -> None:
+    row = np.array(scores, np.float32)
+    positions, values = best_of(row, k)
+    assert positions.tolist() == full_sort(row, k, np.ones(len(row), dtype=bool))
+    assert values.tolist() == row[positions].tolist()
 
 
 def grouped(count: int, seed: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from hone.backends import encoders
+from hone.backends import encoders, search
 from hone.backends.encoders.families import BiEncoder
 from hone.context import Job
 from hone.log import log
@@ -43,13 +43,10 @@ class Retriever:
 
     def best(self, query: str, most: int) -> list[tuple[str, float]]:
         """The documents of largest inner product and their scores, best first, ties by position."""
-        scores = self.vectors @ self.encoder.queries([query])[0]
-        most = min(most, len(scores))
-        if not most:
-            return []
-        near = np.flatnonzero(scores >= np.partition(scores, -most)[-most])
-        order = near[np.lexsort((near, -scores[near]))][:most]
-        return [(self.ids[int(place)].as_py(), float(scores[place])) for place in order]
+        positions, scores = search.best_of(self.vectors @ self.encoder.queries([query])[0], most)
+        return [
+            (self.ids[place].as_py(), score) for place, score in zip(positions.tolist(), scores.tolist(), strict=True)
+        ]
 
 
 def retriever(job: Job, student: BiEncoder, model: Path, digest: str) -> Retriever:
@@ -77,13 +74,13 @@ def _kept(job: Job, place: str) -> tuple[Path, Path | None] | None:
         names = (read_sealed(job.store, f"{place}/files.json") or {}).get("names")
         if names is None:
             return None
-        found = [job.store.fetch(f"{place}/{name}", job.scratch) for name in names]
+        files = [job.store.fetch(f"{place}/{name}", job.scratch) for name in names]
     except (SealError, FileNotFoundError):
         return None
-    if any(file.sha256 != name.partition(".")[0] for file, name in zip(found, names, strict=True)):
+    if any(file.sha256 != name.partition(".")[0] for file, name in zip(files, names, strict=True)):
         log.warning("kept vectors damaged", place=place)
         return None
-    return found[0].path, found[1].path if len(found) > 1 else None
+    return files[0].path, files[1].path if len(files) > 1 else None
 
 
 def _keep(store: Store, place: str, *files: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import Stemmer
 
 from hone.backends.encoders.families import doc_text
+from hone.backends.search.best import best_of
 from hone.core.segmentation import has_runs, terms, without_runs
 from hone.results.table_io import Docs
 
@@ -53,8 +54,8 @@ class BM25:
         """
         scores = self.scores(query)
         scores = scores if allowed is None else np.where(allowed, scores, 0)
-        order = np.argsort(-scores, kind="stable")[:k]
-        return order[scores[order] > 0]
+        positions, values = best_of(scores, k)
+        return positions[values > 0]
 
     def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
         runs = {at for at, text in enumerate(texts) if has_runs(text)}

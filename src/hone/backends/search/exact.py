@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hone.backends.search.best import best
 from hone.backends.search.settings import Search
 
 QUERY_BLOCK = 1_024
@@ -72,12 +73,6 @@ def _block_top(products: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
         tied = (products[row] >= edge[row]).nonzero()[:, 0]
         positions[row], scores[row] = best(tied.cpu().numpy(), products[row, tied].cpu().numpy(), k)
     return positions, scores
-
-
-def best(positions: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k of largest score in each row of both, best first, ties by position."""
-    order = np.lexsort((positions, -scores), axis=-1)[..., :k]
-    return np.take_along_axis(positions, order, -1), np.take_along_axis(scores, order, -1)
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hone.backends.search.exact import best, top_k
+from hone.backends.search.best import best
+from hone.backends.search.exact import top_k
 from hone.backends.search.settings import Search
 from hone.errors import UserError
 
