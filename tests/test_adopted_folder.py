@@ -42,7 +42,7 @@ def test_a_whole_model_is_copied_and_hidden_files_stay_behind(folder: Path, tmp_
 def test_whatever_no_model_is_made_of_is_refused_by_name(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(b"anything")
-    with pytest.raises(UserError, match=rf"holds what no model is made of \({name}\)"):
+    with pytest.raises(UserError, match=rf"contains what does not belong to a model \({name}\)"):
         copy_declared(folder, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
@@ -52,7 +52,7 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path, where
     (tmp_path / "id_rsa").write_text("PRIVATE KEY")
     (folder / where).unlink(missing_ok=True)
     (folder / where).symlink_to(tmp_path / "id_rsa")
-    with pytest.raises(UserError, match=f"{where} is a link that leads out of the folder"):
+    with pytest.raises(UserError, match=f"{where} is a link to outside the folder"):
         copy_declared(folder, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 

@@ -418,7 +418,7 @@ def test_the_registrar_changes_nothing_when_nothing_changed_and_replaces_what_di
         run["pipeline"] = "evaluate"
     reconciled(platform, given, tmp_path)
     before = [dict(run) for run in platform.held["recurringRuns"]]
-    assert all(sentence.endswith("is there already") for sentence in reconciled(platform, given, tmp_path))
+    assert all(sentence.endswith("exists already") for sentence in reconciled(platform, given, tmp_path))
     assert platform.held["recurringRuns"] == before
     given["recurring"][0]["cron"] = "0 30 4 * * *"
     del given["recurring"][1]

@@ -83,12 +83,12 @@ def without(number: int) -> Any:
 
 WRONG = {
     "prompt": ("query", f"the prompt '{PROMPT}' is missing", {"add": lambda text: text.removeprefix(PROMPT)}),
-    "prompt twice": ("query", f"the prompt '{PROMPT}' stands there twice", {"add": lambda text: PROMPT + text
+    "prompt twice": ("query", f"the prompt '{PROMPT}' is there twice", {"add": lambda text: PROMPT + text
                      if text.startswith(PROMPT) else text}),
     "pooling": ("both", "token vectors are pooled by cls instead of mean", {"change": pool_by_cls}),
     "truncation": ("document", "texts are cut at 16 tokens instead of 512", {"change": cut}),
     "layer": ("both", "the Dense layer after pooling is left out", {"change": without(2)}),
-    "normalisation": ("both", "vectors do not come at length 1", {"change": without(3)}),
+    "normalisation": ("both", "vectors are not of length 1", {"change": without(3)}),
     "precision": ("both", "vectors are near those measured", {"round": lambda found: np.round(found, 1)}),
     "dimension": ("both", "vectors have 12 numbers instead of 16", {"round": lambda found: found[:, :12]}),
     "unknown": ("both", "none of the usual causes", {"round": lambda found: np.roll(found, 3, axis=1)}),

@@ -161,7 +161,7 @@ def test_notify_tells_what_the_tasks_of_this_very_run_came_to(
     with pytest.raises(UserError):
         call("generate", tmp_path / "two", attempt="run-2", prepare="prepare/none", **given)
     for attempt, outcome, error in (
-        ("run-1", "unknown", "the run ended after prepare; the platform's page of it says why"),
+        ("run-1", "unknown", "the run ended after prepare; its page on the platform says why"),
         ("run-2", "failed", "generate: there is no finished prepare at 'prepare/none' in"),
         ("run-3", "unknown", "the run ended before any task began"),
     ):

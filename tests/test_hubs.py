@@ -105,7 +105,7 @@ def test_without_a_hub_one_sentence_has_the_command_that_fetches(tmp_path: Path)
 def test_what_the_hub_has_not_is_one_sentence(hub: hub_server.Hub, tmp_path: Path) -> None:
     assert "the hub has no hf://datasets/BeIR/none" in str(prepared("hf://datasets/BeIR/none", hub, tmp_path))
     assert "the hub has no hf://datasets/BeIR/tiny@v9" in str(prepared("hf://datasets/BeIR/tiny@v9", hub, tmp_path))
-    assert "is no address of a hub" in str(prepared("hf://scifact", hub, tmp_path))
+    assert "is not a valid hub address" in str(prepared("hf://scifact", hub, tmp_path))
 
 
 def test_half_a_download_is_not_taken_for_the_whole(hub: hub_server.Hub, tmp_path: Path) -> None:

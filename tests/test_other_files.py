@@ -213,26 +213,26 @@ PAGE = "<!DOCTYPE html>\n<html><title>Sign in</title><p>Please, sign in</p></htm
 LINES = b'{"id": 1, "text": "a kiln"}\n'
 OTHERS: dict[str, tuple[str | bytes, str]] = {
     "sheet.xlsx": (zipped(xl__workbook="x"), "a spreadsheet; save the sheet as CSV"),
-    "sheet.csv": (zipped(xl__workbook="x"), "a spreadsheet of Excel; save the sheet as CSV"),
-    "paper.jsonl": (zipped(word__document="x"), "a document of Word"),
+    "sheet.csv": (zipped(xl__workbook="x"), "an Excel spreadsheet; save the sheet as CSV"),
+    "paper.jsonl": (zipped(word__document="x"), "a Word document"),
     "packed.jsonl": (zipped(c="x"), "a zip archive; give it the suffix .zip"),
     "old.xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a spreadsheet"),
     "collection.tar.gz": (tarred("c.tsv", b"1\ta\n"), "an archive; unpack it"),
     "collection.tsv.gz": (tarred("c.tsv", b"1\ta\n"), "a tar archive; unpack it and name the folder"),
     "c.jsonl.gz": (gzip.compress(gzip.compress(LINES)), "packed twice; unpack it once"),
-    "c.jsonl.lz4": (b"\x04\x22\x4d\x18", "packed in a way that is not read; unpack it"),
-    "p.parquet": (POINTER, "a pointer of Git LFS and not the data; run `git lfs pull`"),
-    "p.csv": (POINTER, "a pointer of Git LFS"),
-    "p.jsonl": (POINTER, "a pointer of Git LFS"),
+    "c.jsonl.lz4": (b"\x04\x22\x4d\x18", "compressed in a way that Hone does not read; unpack it"),
+    "p.parquet": (POINTER, "a Git LFS pointer, not the data; run `git lfs pull`"),
+    "p.csv": (POINTER, "a Git LFS pointer"),
+    "p.jsonl": (POINTER, "a Git LFS pointer"),
     "page.csv": (PAGE, "an HTML page and not a table"),
     "page.jsonl": (PAGE, "an HTML page and not JSON"),
     "page.parquet": (PAGE, "an HTML page and not Parquet"),
-    "lines.csv": (LINES, "holds JSON and not a table; give it the suffix .jsonl"),
+    "lines.csv": (LINES, "contains JSON, not a table; give it the suffix .jsonl"),
     "table.jsonl": ("id,text\n1,a kiln\n", "is not JSON, it begins with 'id,text'; set prepare.format"),
     "paper.pdf": (b"%PDF-1.7", "a document for printing"),
     "mail.eml": ("From: a\n", "e-mail; export the messages"),
     "rows.db": (b"SQLite format 3\0", "a database"),
-    "notes.adoc": ("= T\n", "markup that is not read; convert it to Markdown"),
+    "notes.adoc": ("= T\n", "markup that Hone does not read; convert it to Markdown"),
 }
 
 
@@ -256,7 +256,7 @@ def test_words_that_begin_as_a_binary_file_does_are_text(tmp_path: Path) -> None
 def test_a_folder_says_what_its_files_are(tmp_path: Path) -> None:
     file_of(tmp_path, "a.pdf", b"%PDF-1.7")
     with pytest.raises(
-        UserError, match=r"holds no corpus that is read: a.pdf is a document for printing; save its text"
+        UserError, match=r"holds no corpus that Hone reads: a.pdf is a document for printing; save its text"
     ):
         readers.layout(tmp_path)
     file_of(tmp_path, "a.md", "# Kiln\nhot\n")

@@ -140,7 +140,7 @@ def test_rollback_goes_back_one_version_at_a_time_and_then_refuses(store: LocalS
 
 @pytest.mark.parametrize("name", ["../x", "A", "a/b", "", "-a", "a.b"])
 def test_a_name_that_is_no_plain_segment_is_refused(store: LocalStore, name: str) -> None:
-    with pytest.raises(UserError, match="is not a name of the registry"):
+    with pytest.raises(UserError, match="is not a valid registry name"):
         registry.release(store, "support", name)
 
 

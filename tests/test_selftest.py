@@ -12,7 +12,7 @@ import yaml
 import kfp_server
 from hone.errors import UserError
 from hone.inputs import references
-from hone.kubeflow.preflight import Needs, tell
+from hone.kubeflow.preflight import Needs, report
 from hone.kubeflow.selftest import checks
 from loopback import Handler, Server, running
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 def told(host: str = "", store: str = "", queue: str = "", needs: Needs = Needs()) -> None:  # noqa: B008
-    tell("selftest", checks(host, "search", store, queue, needs))
+    report("selftest", checks(host, "search", store, queue, needs))
 
 
 def test_a_platform_that_lets_the_account_in_is_all_right(capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,7 +138,7 @@ def test_a_key_that_is_no_plain_relative_path_is_refused(store: Store, tmp_path:
         lambda: store.delete(Object(key, 0, 0.0)),
     ]
     for use in uses:
-        with pytest.raises(UserError, match="is not a key of a store"):
+        with pytest.raises(UserError, match="is not a valid store key"):
             use()
 
 

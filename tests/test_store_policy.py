@@ -107,9 +107,9 @@ def test_the_policy_of_one_role_names_nobody_and_its_prefix_alone() -> None:
     [
         ("runs", {"a": ""}, [], "'runs' does not name a bucket"),
         ("s3://b/*", {"a": ""}, [], "which mean something else in a policy"),
-        ("s3://b/p", {"../a": ""}, [], "'../a' is not a name of a domain"),
+        ("s3://b/p", {"../a": ""}, [], "'../a' is not a valid domain name"),
         ("s3://b/p", {"a": "", "b": ""}, [], "give one DOMAIN"),
-        ("s3://b/p", {"a": "arn:x"}, ["s3://other/c"], "a bucket's policy speaks of b alone"),
+        ("s3://b/p", {"a": "arn:x"}, ["s3://other/c"], "a bucket policy covers b alone"),
     ],
 )
 def test_what_no_policy_can_say_is_refused(store: str, domains: dict[str, str], reads: list[str], said: str) -> None:

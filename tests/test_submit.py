@@ -160,7 +160,7 @@ def test_an_unfinished_run_is_adopted_and_the_same_version_is_not_uploaded_again
     for _ in range(2):
         submitted(served, tmp_path, wait=False)
     assert len(served.held["runs"]) == len(served.held["versions"]) == len(served.held["pipelines"]) == 1
-    assert "is there already" in capsys.readouterr().out
+    assert "exists already" in capsys.readouterr().out
     submitted(served, tmp_path, text=SETTINGS + "seed: 3\n", wait=False)
     assert len(served.held["runs"]) == 2
     assert len(served.held["versions"]) == 1
@@ -207,7 +207,7 @@ def test_a_model_from_elsewhere_is_a_parameter_and_another_one_another_run(
     [
         (UserError("no text in the field body"), "failed", 2, "generate 1/2: no text in the field body"),
         (TransientError("S3 was gone"), "failed", 75, "generate 1/2: S3 was gone"),
-        (ZeroDivisionError(), "failed", 1, "generate 1/2: it broke; its log ends with the traceback"),
+        (ZeroDivisionError(), "failed", 1, "generate 1/2: it crashed; its log ends with the traceback"),
         ("stopped", "stopped", 75, "distill was stopped from outside: out of memory, preempted, or past its deadline"),
     ],
 )
@@ -275,7 +275,12 @@ def test_what_ci_needs_of_a_run_is_one_json_object_on_stdout(
 @pytest.mark.parametrize(
     ("status", "body", "kind", "words"),
     [
-        (401, {"error": "no token"}, UserError, "401 .*no token; it wants a token: name the file of one in KF_"),
+        (
+            401,
+            {"error": "no token"},
+            UserError,
+            "401 .*no token; it requires a token: give the file that holds one in KF_",
+        ),
         (
             403,
             {"error": "this account may not"},
@@ -283,7 +288,7 @@ def test_what_ci_needs_of_a_run_is_one_json_object_on_stdout(
             "403 .*this account may not; give the account that",
         ),
         (400, {"error_message": "invalid pipeline"}, UserError, "400 .*invalid pipeline; correct what it names"),
-        (409, {"message": "already exists"}, UserError, "409 .*already exists; something of that name is there"),
+        (409, {"message": "already exists"}, UserError, "409 .*already exists; the name is taken"),
         (413, "<html>too large</html>", UserError, "413 .*too large; put the settings at an s3:// address"),
         (422, {"error": "unknown field"}, UserError, "422 .*unknown field"),
         (429, {"error": "slow down"}, TransientError, "429 .*slow down; try again"),

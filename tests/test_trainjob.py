@@ -226,7 +226,7 @@ def test_a_task_that_is_started_again_goes_on_following_the_job_that_is_there(
     served: Kubernetes, store: LocalStore
 ) -> None:
     served.jobs[NAME] = trainjob.manifest(NAME, [], MACHINES, POD)
-    assert train(served, store)[0] == f"TrainJob {NAME}: is there already, followed from here"
+    assert train(served, store)[0] == f"TrainJob {NAME}: exists already, following it"
     assert not any(one.startswith("POST") for one in served.seen)
 
 

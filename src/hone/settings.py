@@ -117,7 +117,7 @@ class _Careful(yaml.SafeLoader):
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                twice = f"the key {key.value!r} stands there twice"
+                twice = f"the key {key.value!r} is there twice"
                 raise yaml.constructor.ConstructorError(problem=twice, problem_mark=key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)

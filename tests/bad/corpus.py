@@ -73,9 +73,12 @@ CASES: dict[str, Case] = {
     ),
     "a folder without corpus": (
         lambda h: h.settings(prepare={"corpus": "student"}),
-        r"student holds no corpus: nothing of \.jsonl, .*; correct prepare\.corpus",
+        r"student holds no corpus: no file is one of \.jsonl, .*; correct prepare\.corpus",
     ),
-    "a file of unknown kind": (lambda h: h.corpus("c.xyz", "x"), r"c\.xyz is none of \.jsonl, .*; set prepare\.format"),
+    "a file of unknown kind": (
+        lambda h: h.corpus("c.xyz", "x"),
+        r"c\.xyz is not one of \.jsonl, .*; set prepare\.format",
+    ),
     "an empty corpus": (lambda h: h.docs(), r"corpus holds no documents; nothing can be learned from an empty corpus"),
     "wrong columns": (
         lambda h: h.docs({"id": "1", "body": "x"}),

@@ -71,7 +71,7 @@ CASES: dict[str, Case] = {
         student("model.safetensors.index.json", '{"weight_map": {"a": "model-00002-of-00002.safetensors"}}'),
         r"model-00002-of-00002\.safetensors is missing, which model\.safetensors\.index\.json names",
     ),
-    "an index that names nothing": (student("model.safetensors.index.json", "{}"), r"names no files of weights; copy"),
+    "an index that names nothing": (student("model.safetensors.index.json", "{}"), r"lists no weight files; copy"),
     "modules that are not a list": (student("modules.json", "{}"), r"modules\.json is not a list of modules; copy"),
     "a module of another kind": (
         student("modules.json", '[{"type": "evil.Code", "path": ""}]'),

@@ -29,7 +29,7 @@ CASES: dict[str, Case] = {
         lambda h: h.write("s.yaml", "a: " + "[" * 9_999),
         r"s\.yaml is not valid YAML: .*recurs",
     ),
-    "a key twice": (lambda h: h.write("s.yaml", "name: r\nname: s\n"), r"line 2 .*: the key 'name' stands there twice"),
+    "a key twice": (lambda h: h.write("s.yaml", "name: r\nname: s\n"), r"line 2 .*: the key 'name' is there twice"),
     "an unknown setting": (lambda h: h.settings(mine={"top": 3}), r"mine\.top: unknown setting; did you mean top_k\?"),
     "an unknown section": (lambda h: h.settings(minne={}), r"minne: unknown setting; did you mean mine\?"),
     "a wrong type": (lambda h: h.settings(mine={"top_k": "many"}), r"mine\.top_k: .*integer.*, not 'many'; `hone desc"),
@@ -129,18 +129,18 @@ CASES: dict[str, Case] = {
     ),
     "repair outside the store": (
         lambda h: h.call("repair", "../r", "--store", h.store.uri),
-        r"'\.\./r/manifest.json' is not a key of a store",
+        r"'\.\./r/manifest.json' is not a valid store key",
     ),
     "an input with an escape": (
         lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", "docs=prepare/%2e%2e"),
-        r"'prepare/%2e%2e/manifest.json' is not a key of a store",
+        r"'prepare/%2e%2e/manifest.json' is not a valid store key",
     ),
     "an input with a NUL": (
         lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", "docs=prepare/a\0b"),
-        r"is not a key of a store",
+        r"is not a valid store key",
     ),
     "an input of 10 KB": (
         lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", f"docs={'x' * 10_240}"),
-        r"is not a key of a store",
+        r"is not a valid store key",
     ),
 }

@@ -81,7 +81,7 @@ CASES: dict[str, Case] = {
     "a manifest without outputs": (manifest(lambda m: m.update(outputs={})), r"damaged \(it must hold candidates"),
     "a manifest of an unknown table": (
         manifest(lambda m: m["outputs"].update(x=m["outputs"]["candidates"])),
-        r"is damaged \('x' is neither table nor folder\)",
+        r"is damaged \('x' is neither a table nor a folder\)",
     ),
     "a folder without files": (
         manifest(lambda m: m["outputs"]["model"].update(parts=[]), "distill"),
@@ -95,10 +95,16 @@ CASES: dict[str, Case] = {
         part(path="../../../../etc/passwd"),
         r"damaged \('\.\./\.\./\.\./\.\./etc/passwd' is no",
     ),
-    "a part with an absolute path": (part(path="/etc/passwd"), r"is damaged \('/etc/passwd' is not a key"),
-    "a part with an escape": (part(path="candidates/%2e%2e/x"), r"is damaged \('candidates/%2e%2e/x' is not a key"),
-    "a part with a NUL": (part(path="candidates/a\0b"), r"is damaged \('candidates/a\\x00b' is not a key"),
-    "a part of 10 KB of name": (part(path=f"candidates/{'x' * 10_240}"), r"is damaged \('candidates/x+' is not a key"),
+    "a part with an absolute path": (part(path="/etc/passwd"), r"is damaged \('/etc/passwd' is not a valid store key"),
+    "a part with an escape": (
+        part(path="candidates/%2e%2e/x"),
+        r"is damaged \('candidates/%2e%2e/x' is not a valid store key",
+    ),
+    "a part with a NUL": (part(path="candidates/a\0b"), r"is damaged \('candidates/a\\x00b' is not a valid store key"),
+    "a part of 10 KB of name": (
+        part(path=f"candidates/{'x' * 10_240}"),
+        r"is damaged \('candidates/x+' is not a valid store key",
+    ),
     "a part of another table": (
         part(path="docs/x.parquet"),
         r"is damaged \('docs/x\.parquet' is not part of candidates",
@@ -107,7 +113,7 @@ CASES: dict[str, Case] = {
     "a part of another size": (part(bytes=1), r"mine/.*/candidates/.* is missing or cut short; `hone repair mine/"),
     "a result whose input lies elsewhere": (
         manifest(lambda m: m.update(inputs={"docs": "../../x"})),
-        r"is damaged \('\.\./\.\./x' is not a key",
+        r"is damaged \('\.\./\.\./x' is not a valid store key",
     ),
     "a part that is gone": (stored("mine/*/candidates/*", Path.unlink), r"is missing or cut short; `hone repair mine/"),
     "a part that is cut": (stored("mine/*/candidates/*", lambda p: p.write_bytes(b"")), r"is missing or cut short"),

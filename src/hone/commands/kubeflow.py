@@ -143,7 +143,7 @@ def selftest(
     gpu_gib: Annotated[int, typer.Option(help="GiB of memory that each must have.")] = 0,
 ) -> None:
     """Try, inside a cluster, what runs will need of it; `helm test` does so."""
-    preflight_checks.tell(
+    preflight_checks.report(
         "selftest", selftests.checks(host, namespace, store, queue, preflight_checks.Needs(gpus=gpus, gpu_gib=gpu_gib))
     )
 

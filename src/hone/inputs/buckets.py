@@ -42,16 +42,14 @@ def is_there(reference: str) -> bool:
     """Whether there is such an object, or anything below it; nothing is copied."""
     bucket, key = bucket_and_key(reference)
     store = S3Store(bucket, "")
-    return any(
-        found.key == key or key == "" or found.key.startswith(f"{key.rstrip('/')}/") for found in store.named(key)
-    )
+    return any(one.key == key or key == "" or one.key.startswith(f"{key.rstrip('/')}/") for one in store.named(key))
 
 
 def _below(store: S3Store, key: str) -> dict[str, str]:
     """Name below the folder to key, for each object in it; what only marks a folder is not an object."""
     start = key if key.endswith("/") or not key else f"{key}/"
-    found = (one for one in store.named(start) if one.key != start)
-    return {one.key[len(start) :]: one.key for one in found if not (one.key.endswith("/") and not one.size)}
+    below = (one for one in store.named(start) if one.key != start)
+    return {one.key[len(start) :]: one.key for one in below if not (one.key.endswith("/") and not one.size)}
 
 
 def _local(name: str) -> str:

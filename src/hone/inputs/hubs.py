@@ -25,13 +25,13 @@ def download(reference: str) -> Path:
 
     Raises UserError if the hub has it not, or cannot be reached and it was not fetched whole before.
     """
-    found = ADDRESS.fullmatch(reference)
-    if not found:
-        raise UserError(f"{reference!r} is no address of a hub; write hf://datasets/OWNER/NAME or hf://OWNER/NAME")
+    address = ADDRESS.fullmatch(reference)
+    if not address:
+        raise UserError(f"{reference!r} is not a valid hub address; write hf://datasets/OWNER/NAME or hf://OWNER/NAME")
     import huggingface_hub
     from huggingface_hub.errors import HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-    name, kind, revision = found["id"], "dataset" if found["kind"] == "datasets/" else "model", found["revision"]
+    name, kind, revision = address["id"], "dataset" if address["kind"] == "datasets/" else "model", address["revision"]
     pinned = bool(revision and COMMIT.fullmatch(revision))
     here = _here(name, kind, revision)
     if here and pinned:
@@ -43,16 +43,18 @@ def download(reference: str) -> Path:
             name, repo_type=kind, revision=revision, ignore_patterns=[*LEFT_OUT], max_workers=FETCHES
         )
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise UserError(f"the hub has no {reference}, or none for you (HF_TOKEN); correct the settings") from error
+        raise UserError(
+            f"the hub has no {reference}, or your HF_TOKEN may not read it; correct the settings"
+        ) from error
     except (HTTPError, OSError) as error:
         if getattr(error, "errno", None) is not None:  # a full disk, say
             raise
         if not here:
             raise UserError(
-                f"{reference} is not here, and the hub cannot be reached ({type(error).__name__}); fetch it where it "
-                f"can be, with {_command(name, kind, revision)}, and name that folder in the settings"
+                f"{reference} has not been downloaded, and the hub cannot be reached ({type(error).__name__}); on a "
+                f"machine that reaches it run {_command(name, kind, revision)}, and give that folder in the settings"
             ) from error
-        log.warning("hub cannot be reached: taken as it was fetched last", reference=reference, commit=commit_of(here))
+        log.warning("hub unreachable: using the copy fetched last", reference=reference, commit=commit_of(here))
         return here
     return Path(folder)
 
@@ -68,12 +70,12 @@ def _here(name: str, kind: str, revision: str | None) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        found = huggingface_hub.snapshot_download(
+        folder = huggingface_hub.snapshot_download(
             name, repo_type=kind, revision=revision, ignore_patterns=[*LEFT_OUT], local_files_only=True
         )
     except LocalEntryNotFoundError:
         return None
-    return Path(found)
+    return Path(folder)
 
 
 def _command(name: str, kind: str, revision: str | None) -> str:

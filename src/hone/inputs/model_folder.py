@@ -72,12 +72,16 @@ def copy_declared(folder: Path, target: Path) -> None:
     strange = [name for name in files if not DECLARED.fullmatch(name)]
     if strange:
         shown = ", ".join(strange[:SHOWN]) + (f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else "")
-        raise UserError(f"{folder} holds what no model is made of ({shown}); name a copy of the folder without it")
+        raise UserError(
+            f"{folder} contains what does not belong to a model ({shown}); give a copy of the folder without it"
+        )
     roots = [folder.resolve(), *([folder.resolve().parents[1] / "blobs"] if folder.parent.name == "snapshots" else [])]
     for name in files:
-        found = (folder / name).resolve()
-        if not any(found.is_relative_to(root) for root in roots) or not found.is_file():
-            raise UserError(f"{folder / name} is a link that leads out of the folder; name a copy that holds the file")
+        file = (folder / name).resolve()
+        if not any(file.is_relative_to(root) for root in roots) or not file.is_file():
+            raise UserError(
+                f"{folder / name} is a link to outside the folder; give a copy that contains the file itself"
+            )
     for name in files:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / name, target / name)
@@ -100,15 +104,15 @@ def modules(folder: Path) -> list[dict[str, str]]:
         return []
     try:
         entries = TypeAdapter(list[dict[str, Any]]).validate_json(path.read_bytes())
-        found = [{"type": str(entry["type"]), "path": str(entry["path"])} for entry in entries]
+        listed = [{"type": str(entry["type"]), "path": str(entry["path"])} for entry in entries]
     except (ValidationError, KeyError) as error:
         raise UserError(f"{path} is not a list of modules; {COPY}") from error
-    for entry in found:
+    for entry in listed:
         if kind(entry) not in MODULES or not entry["type"].startswith(LIBRARY):
             raise UserError(f"{path} lists {entry['type']}; Hone knows {', '.join(MODULES)}: name another model")
         if not (folder / entry["path"]).resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{path} lists {entry['path'][:80]!r}, which is outside the folder; {COPY}")
-    return found
+    return listed
 
 
 def kind(entry: dict[str, str]) -> str:
@@ -119,12 +123,12 @@ def kind(entry: dict[str, str]) -> str:
 def json_object(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object. Raises UserError."""
     try:
-        found: object = json.loads(path.read_text("utf-8"))
+        content: object = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); {COPY}") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise UserError(f"{path} is not a JSON object; {COPY}")
-    return cast(dict[str, Any], found)
+    return cast(dict[str, Any], content)
 
 
 def _flaw(file: Path) -> str:
@@ -148,7 +152,7 @@ def _check_index(path: Path) -> None:
         return
     places = json_object(path).get("weight_map")
     if not isinstance(places, dict):
-        raise UserError(f"{path} names no files of weights; {COPY}")
+        raise UserError(f"{path} lists no weight files; {COPY}")
     for name in sorted({str(name) for name in cast(dict[str, object], places).values()}):
         if not (path.parent / name).is_file():
             raise UserError(f"{path.parent / name} is missing, which {path.name} names; {COPY}")

@@ -39,18 +39,18 @@ class _Header:
 
     def struct(self, depth: int = 0) -> dict[int, int]:
         """The whole numbers of a structure by their field; all else is passed over."""
-        found: dict[int, int] = {}
+        fields: dict[int, int] = {}
         field = 0
         while head := self._byte():
             field = field + (head >> 4) if head >> 4 else self._integer()
             kind = head & 15
             if kind in INTEGERS:
-                found[field] = self._integer()
+                fields[field] = self._integer()
             elif kind == STRUCT and depth < DEEPEST:
                 self.struct(depth + 1)
             else:
                 self._pass(kind)
-        return found
+        return fields
 
     def _pass(self, kind: int) -> None:
         if kind == BINARY:

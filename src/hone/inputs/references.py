@@ -46,24 +46,26 @@ def _at_a_hub(path: Path) -> str:
     """How to get what is not there, where it looks like an id of a hub: owner/name."""
     if path.suffix in (".jsonl", ".csv", ".tsv", ".parquet") or path.parent.exists():
         return ""
-    found = "/".join(path.parts[-2:])
-    return f", or, if {found} is an id of a hub, write {hubs.SCHEME}{found}, or: hf download {found} --local-dir {path}"
+    hub_id = "/".join(path.parts[-2:])
+    return (
+        f", or, if {hub_id} is a hub id, write {hubs.SCHEME}{hub_id}, or run: hf download {hub_id} --local-dir {path}"
+    )
 
 
 def model_name(reference: str) -> str:
     """What a model is called in a report: its id at a hub, or the last part of its reference."""
-    if found := hubs.ADDRESS.fullmatch(reference):
-        return found["id"]
+    if address := hubs.ADDRESS.fullmatch(reference):
+        return address["id"]
     return Path(reference.removeprefix("package:")).name
 
 
 def fetch_all(wanted: Iterable[str], folder: Path) -> Iterator[tuple[str, str]]:
     """Fetches each NAME=SOURCE[@SHA256] into `folder`; yields names and digests. Raises UserError."""
     for text in wanted:
-        found = WANTED.fullmatch(text)
-        if not found:
+        parts = WANTED.fullmatch(text)
+        if not parts:
             raise UserError(f"{text!r} is not NAME=SOURCE or NAME=SOURCE@SHA256, such as e5=s3://models/e5")
-        yield found["name"], fetch(found["source"], folder / found["name"], found["sha256"] or "")
+        yield parts["name"], fetch(parts["source"], folder / parts["name"], parts["sha256"] or "")
 
 
 def fetch(reference: str, target: Path, sha256: str = "") -> str:
@@ -75,12 +77,12 @@ def fetch(reference: str, target: Path, sha256: str = "") -> str:
         return sha256
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as scratch:
-        found = local_path(reference, Path(scratch))
-        digest = content_digest(found)
+        source = local_path(reference, Path(scratch))
+        digest = content_digest(source)
         if sha256 and digest != sha256:
             raise UserError(f"{reference} has the digest {digest}, not the declared {sha256}; correct either")
-        copy = shutil.copytree if found.is_dir() else shutil.copy2
-        copied = found if found.is_relative_to(scratch) else Path(copy(found, Path(scratch) / "copy"))
+        copy = shutil.copytree if source.is_dir() else shutil.copy2
+        copied = source if source.is_relative_to(scratch) else Path(copy(source, Path(scratch) / "copy"))
         if target.exists():
             target.rename(Path(scratch) / "before")
         copied.rename(target)
@@ -98,10 +100,10 @@ def content_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def corpus_digest(found: Layout) -> str:
+def corpus_digest(layout: Layout) -> str:
     """sha256 over what is read of a corpus: the names and bytes of its files, and the licence that it declares."""
-    digest = hashlib.sha256(declared_licence(found.root).encode() + b"\0")
-    for file in found.files:
+    digest = hashlib.sha256(declared_licence(layout.root).encode() + b"\0")
+    for file in layout.files:
         digest.update(file.name.encode() + b"\0")
         with file.raw() as stream:
             for piece in _pieces(stream):
@@ -138,7 +140,7 @@ def _package_model(name: str) -> Path:
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"package:{name} is not an installed Python package; pip install it or name a model folder")
-    found = [file.parent for root in spec.submodule_search_locations for file in Path(root).rglob("modules.json")]
-    if not found:
+    folders = [file.parent for root in spec.submodule_search_locations for file in Path(root).rglob("modules.json")]
+    if not folders:
         raise UserError(f"package:{name} ships no sentence-transformers model (no modules.json in it)")
-    return min(found)
+    return min(folders)

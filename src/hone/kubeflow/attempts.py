@@ -85,7 +85,7 @@ def noting(store: Store, attempt: str, task: str, share: str, about: str = "") -
     finally:
         if note.state != "done":
             note.state = "failed"
-            note.error = note.error or "it broke; its log ends with the traceback"
+            note.error = note.error or "it crashed; its log ends with the traceback"
             note.code = note.code or DEFECT
         note.error = without_secrets(note.error)[:LONGEST_ERROR]
         _keep(store, key, note)
@@ -105,12 +105,12 @@ def notes(store: Store, attempt: str, about: str = "") -> list[Note]:
     if not PLAIN.fullmatch(attempt):
         return []
     keys = [
-        found.key
-        for found in store.objects(f"{ATTEMPTS}/{attempt}/{about}".rstrip("/"))
-        if Path(found.key).suffix == ".json"
+        stored.key
+        for stored in store.objects(f"{ATTEMPTS}/{attempt}/{about}".rstrip("/"))
+        if Path(stored.key).suffix == ".json"
     ]
-    found = [note for key in keys if (note := _read(store, key))]
-    return sorted(found, key=lambda note: (ORDER.index(note.task), note.share))
+    read = [note for key in keys if (note := _read(store, key))]
+    return sorted(read, key=lambda note: (ORDER.index(note.task), note.share))
 
 
 def mistake(store: Store, attempt: str) -> str:
@@ -120,37 +120,37 @@ def mistake(store: Store, attempt: str) -> str:
 
 def forget(store: Store, attempt: str) -> None:
     """Removes the notes of an earlier try under the same name."""
-    for found in list(store.objects(f"{ATTEMPTS}/{attempt}")):
-        store.delete(found)
+    for stored in list(store.objects(f"{ATTEMPTS}/{attempt}")):
+        store.delete(stored)
 
 
 def _read(store: Store, key: str) -> Note | None:
     try:
-        found = read_sealed(store, key)
+        content = read_sealed(store, key)
     except SealError as error:
-        cure = "remove it; the platform's page of the run says how the task ended"
+        cure = "remove it; the run's page on the platform says how the task ended"
         raise UserError(f"{key} in {store.uri} is damaged ({error}); {cure}") from error
-    return Note(**found) if found else None
+    return Note(**content) if content else None
 
 
 def outcome(store: Store, attempt: str, about: str = "") -> Outcome:
     """How a run ended, or what it did about one settings file (see `of`), from the notes of its tasks and the verdict
     that its gate reached."""
-    found = [note for note in notes(store, attempt, about) if note.task != "notify"]
-    loaded = {note.task: load_manifest(store, f"{note.prefix}/manifest.json") for note in found if note.prefix}
+    ended = [note for note in notes(store, attempt, about) if note.task != "notify"]
+    loaded = {note.task: load_manifest(store, f"{note.prefix}/manifest.json") for note in ended if note.prefix}
     done = {name: manifest for name, manifest in loaded.items() if manifest is not None}
-    for note in found:
+    for note in ended:
         if note.state == "failed":
             reason = note.error if note.error.startswith(f"{note.task}: ") else f"{note.name}: {note.error}"
             return Outcome("failed", reason, note.code, done)
-    for note in found:
+    for note in ended:
         if note.state == "running":
             why = "was stopped from outside: out of memory, preempted, or past its deadline"
             return Outcome("stopped", f"{note.name} {why}", TransientError.exit_code, done)
-    if found and found[-1].task == "ablation":
+    if ended and ended[-1].task == "ablation":
         return Outcome("measured", "", EXIT_CODES["measured"], done)
     if "gate" not in done:
-        last = f"after {found[-1].name}" if found else "before any task began"
-        return Outcome("unknown", f"the run ended {last}; the platform's page of it says why", DEFECT, done)
+        last = f"after {ended[-1].name}" if ended else "before any task began"
+        return Outcome("unknown", f"the run ended {last}; its page on the platform says why", DEFECT, done)
     word = "published" if "publish" in done else WORDS[str(done["gate"].facts["verdict"])]
     return Outcome(word, "", EXIT_CODES[word], done)

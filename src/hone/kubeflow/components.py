@@ -122,10 +122,10 @@ def producers() -> dict[str, str]:
 def parents(name: str) -> dict[str, list[str]]:
     """The stages whose results a stage reads, each with the tables and folders read from it."""
     writer = producers()
-    found: dict[str, list[str]] = {}
+    parents_of: dict[str, list[str]] = {}
     for table in stages.stage(name).READS:
-        found.setdefault(writer[table], []).append(table)
-    return found
+        parents_of.setdefault(writer[table], []).append(table)
+    return parents_of
 
 
 def lackable(name: str, tables: list[str]) -> bool:

@@ -55,12 +55,12 @@ def stale(root: Path) -> dict[str, str]:
 
 def files(root: Path) -> dict[str, str]:
     """Path below the repository's `root` to content, of every derived file."""
-    found = {"components/README.md": _index(), f"{CHART}/README.md": _chart_readme(root / CHART)}
+    texts = {"components/README.md": _index(), f"{CHART}/README.md": _chart_readme(root / CHART)}
     for name in COMPONENTS:
         item = component(name)
-        found[f"components/{name}/component.yaml"] = f"# {NOTE}\n{component_yaml(item)}"
-        found[f"components/{name}/README.md"] = _readme(item)
-    return found
+        texts[f"components/{name}/component.yaml"] = f"# {NOTE}\n{component_yaml(item)}"
+        texts[f"components/{name}/README.md"] = _readme(item)
+    return texts
 
 
 def _index() -> str:
@@ -125,17 +125,17 @@ def _data(name: str) -> list[str]:
 
 
 def _refusals(name: str) -> list[str]:
-    found = [f"- {sentence}" for module in own_modules(name) for sentence in _sentences(_source(module))]
-    return ["## Refuses", "", "With exit code 2 and nothing written, among others:", "", *found, ""] if found else []
+    lines = [f"- {sentence}" for module in own_modules(name) for sentence in _sentences(_source(module))]
+    return ["## Refuses", "", "With exit code 2 and nothing written, among others:", "", *lines, ""] if lines else []
 
 
 def own_modules(name: str) -> list[str]:
     """The stage's modules and those that it alone of all stages imports: what makes it the stage that it is."""
     rooms = {stage: _modules(f"hone.stages.{stage}") for stage in stages.STAGES}
     imported = {
-        stage: {found for module in modules for found in _imports(_source(module))} for stage, modules in rooms.items()
+        stage: {one for module in modules for one in _imports(_source(module))} for stage, modules in rooms.items()
     }
-    others = set[str]().union(*(found for stage, found in imported.items() if stage != name))
+    others = set[str]().union(*(modules for stage, modules in imported.items() if stage != name))
     return [*rooms[name], *sorted(imported[name] - others - set(rooms[name]))]
 
 
@@ -143,7 +143,7 @@ def _modules(name: str) -> list[str]:
     """A module, and if it is a package those inside it."""
     spec = importlib.util.find_spec(name)
     inner = pkgutil.iter_modules(spec.submodule_search_locations or []) if spec else ()
-    return [name, *sorted(f"{name}.{found.name}" for found in inner)]
+    return [name, *sorted(f"{name}.{module.name}" for module in inner)]
 
 
 def _imports(source: str) -> set[str]:

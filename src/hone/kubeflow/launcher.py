@@ -202,15 +202,15 @@ def _train_together(
 
 def _inputs(call: Call, store: Store) -> dict[str, Manifest]:
     """Table to the manifest of the result it is read from."""
-    found: dict[str, Manifest] = {}
+    inputs: dict[str, Manifest] = {}
     for parent, read in parents(call.name).items():
         if not call.given[parent] and lackable(call.name, read):
             continue
         manifest = load_manifest(store, f"{call.given[parent]}/manifest.json")
         if manifest is None:
             raise UserError(f"{call.name}: there is no finished {parent} at {call.given[parent]!r} in {store.uri}")
-        found.update(dict.fromkeys(read, manifest))
-    return found
+        inputs.update(dict.fromkeys(read, manifest))
+    return inputs
 
 
 def _report(call: Call, store: Store, manifest: Manifest) -> None:

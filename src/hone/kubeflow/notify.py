@@ -71,6 +71,6 @@ def _post(address: str, body: bytes) -> None:
     request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
 
     def lasting(error: Exception, _: int) -> TransientError:
-        return TransientError(f"the webhook did not take the message: {error}")
+        return TransientError(f"the webhook did not accept the message: {error}")
 
     retried(lambda: urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER).close(), TRIES, OSError, lasting=lasting)

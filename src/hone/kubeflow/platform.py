@@ -20,10 +20,10 @@ TOKEN_PATH = "KF_PIPELINES_SA_TOKEN_PATH"
 SYSTEM_NAMESPACE = "kubeflow"
 LONGEST_ANSWER = 300
 RIGHTS = {
-    401: f"it wants a token: name the file of one in {TOKEN_PATH}, see docs/kubernetes.md",
+    401: f"it requires a token: give the file that holds one in {TOKEN_PATH}, see docs/kubernetes.md",
     403: "give the account that submits the rights of the chart's Role, and name its namespace with --namespace",
     404: "it is not there, or --host is not the address of the Kubeflow Pipelines API",
-    409: "something of that name is there already; run the command again, which looks for it first",
+    409: "the name is taken; run the command again, which looks for it first",
     413: "what was sent is too large; put the settings at an s3:// address",
 }
 PASSING = (408, 425, 429)
@@ -72,12 +72,12 @@ def _said(body: object) -> str:
     """The platform's own words, on one line and without what may be secret in them."""
     text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")
     try:
-        found: Any = json.loads(text)
+        answer: Any = json.loads(text)
     except ValueError:
-        found = text
-    if isinstance(found, dict):
-        fields = cast(dict[str, Any], found)
-        found = fields.get("error_message") or fields.get("error") or fields.get("message") or ""
-    line = " ".join(str(found).split())
+        answer = text
+    if isinstance(answer, dict):
+        fields = cast(dict[str, Any], answer)
+        answer = fields.get("error_message") or fields.get("error") or fields.get("message") or ""
+    line = " ".join(str(answer).split())
     line = "" if line.startswith("<") else line  # a page of a proxy
     return without_secrets(line)[:LONGEST_ANSWER]

@@ -53,15 +53,15 @@ class Needs(Settings):
 
 def check(settings: RunSettings, store: Store, needs: Needs) -> None:
     """Prints what is all right, and raises one UserError that names everything that is not."""
-    tell("preflight", _checks(settings, store, needs))
+    report("preflight", _checks(settings, store, needs))
 
 
-def tell(name: str, checks: Iterable[tuple[str, str]]) -> None:
+def report(name: str, checks: Iterable[tuple[str, str]]) -> None:
     """Prints what each check found, and raises one UserError that names everything that is not all right."""
     problems: list[str] = []
-    for what, found in checks:
-        print(f"{name}: {what}: {found or 'all right'}", flush=True)
-        problems += [found] if found else []
+    for what, answer in checks:
+        print(f"{name}: {what}: {answer or 'all right'}", flush=True)
+        problems += [answer] if answer else []
     if problems:
         raise UserError("; ".join(problems))
 
@@ -98,9 +98,9 @@ def _present(reference: str, *, model: bool) -> str:
         if is_remote(reference):
             there = buckets.is_there(reference)
             return "" if there else f"{reference} does not exist; correct the address in the settings"
-        found = references.local_path(reference, Path())
+        path = references.local_path(reference, Path())
         if model:
-            model_folder.check(found)
+            model_folder.check(path)
     except (UserError, TransientError) as error:
         return str(error)
     return ""
@@ -108,21 +108,21 @@ def _present(reference: str, *, model: bool) -> str:
 
 def _declared(needs: Needs) -> dict[str, str]:
     try:
-        found: object = json.loads(needs.digests)
+        content: object = json.loads(needs.digests)
     except ValueError as error:
         raise UserError(f"digests is not valid JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise UserError("digests is not a mapping of reference to sha256")
-    return cast(dict[str, str], found)
+    return cast(dict[str, str], content)
 
 
 def _as_declared(reference: str, digest: str) -> str:
     with scratch_folder() as scratch:
         try:
-            found = references.content_digest(references.local_path(reference, scratch))
+            actual = references.content_digest(references.local_path(reference, scratch))
         except (UserError, TransientError) as error:
             return str(error)
-    return "" if found == digest else f"{reference} has the digest {found}, not the declared {digest}"
+    return "" if actual == digest else f"{reference} has the digest {actual}, not the declared {digest}"
 
 
 def missing_gpus(needs: Needs) -> str:
@@ -136,14 +136,14 @@ def missing_gpus(needs: Needs) -> str:
         there = ", ".join(f"{name} with {memory} GiB" for name, memory in gpus)
         return f"{needs.gpus} GPU of {needs.gpu_gib} GiB are needed; there is {there or 'none'}"
     if any(memory is None for _, memory in gpus):
-        print("preflight: nvidia-smi does not say how much memory the GPU has; that it is enough is taken on trust")
+        print("preflight: nvidia-smi does not say how much memory the GPU has; it is assumed to be enough")
     return ""
 
 
 def _slices() -> list[tuple[str, int | None]]:
     """The slices of a GPU that this container sees, with their GiB as their profile names it, such as 3g.40gb."""
-    found = (SLICE.match(line) for line in _nvidia_smi("-L"))
-    return [(f"MIG {one[1]}", int(one[2])) for one in found if one]
+    slices = (SLICE.match(line) for line in _nvidia_smi("-L"))
+    return [(f"MIG {one[1]}", int(one[2])) for one in slices if one]
 
 
 def _gpus() -> list[tuple[str, int | None]]:

@@ -166,7 +166,7 @@ class Profile(Settings):
             raise UserError(f"profile {self.name}: nodes of {name}: only distill trains on several machines, with gpus")
         asked = place.model_dump(include={"nodes", "gpus", "gpu_type", "cpu", "memory", "scratch", "shm"})
         taints = [{key: str(value) for key, value in one.model_dump().items() if value} for one in place.tolerations]
-        found = Machines(
+        machines = Machines(
             **asked,
             seconds=seconds(place.timeout),
             image=self.image(place.image),
@@ -175,7 +175,7 @@ class Profile(Settings):
             labels=self.labels,
             queue=self.queue,
         )
-        return found.model_dump_json()
+        return machines.model_dump_json()
 
     def image(self, name: str) -> str:
         """The address of an image, or its local tag. Raises UserError if it must be a digest and is not."""
@@ -214,9 +214,9 @@ def load(name: str, images: Path | None = None) -> Profile:
 def laid_over(profile: Profile, overrides: dict[str, Any], name: str) -> Profile:
     """A profile of another name, with these settings over its own. Raises UserError."""
     data = overlay(profile.model_dump(exclude_unset=True), {**overrides, "name": name})
-    found = checked(Profile, data, f"profile {name}")
-    _refuse_secrets(found, Path(name))
-    return found
+    laid = checked(Profile, data, f"profile {name}")
+    _refuse_secrets(laid, Path(name))
+    return laid
 
 
 def _refuse_secrets(profile: Profile, path: Path) -> None:

@@ -28,9 +28,9 @@ def look(settings: RunSettings, *others: str) -> Reads:
     references = {name for config in settings.stages.values() for name in marked(config, SourceMark)}
     seen, unseen = hashlib.sha256(), list[str]()
     for reference in sorted({*references, *filter(None, others)}):
-        found = _listed(reference)
-        seen.update(f"{reference}\0{found}\0".encode())
-        unseen += [] if found else [reference]
+        listing = _listed(reference)
+        seen.update(f"{reference}\0{listing}\0".encode())
+        unseen += [] if listing else [reference]
     return Reads(seen.hexdigest(), tuple(unseen))
 
 

@@ -98,12 +98,12 @@ def reconcile(client: "Client", plan: Plan, namespace: str) -> Iterator[str]:
     versions: dict[tuple[str, str], Version] = {}
     for name in plan.pipelines:
         version = versions["", name] = register(client, name, profile, namespace)
-        yield f"pipeline {version.pipeline} {version.digest}: {'uploaded' if version.new else 'is there already'}"
+        yield f"pipeline {version.pipeline} {version.digest}: {'uploaded' if version.new else 'exists already'}"
     for run in plan.recurring:
         if run.overrides:
             own = profiles.laid_over(profile, run.overrides, f"{profile.name}-{run.name}")
             version = versions[run.name, run.pipeline] = register(client, run.pipeline, own, namespace)
-            yield f"pipeline {version.pipeline} {version.digest}: {'uploaded' if version.new else 'is there already'}"
+            yield f"pipeline {version.pipeline} {version.digest}: {'uploaded' if version.new else 'exists already'}"
     with asking("reconciling the recurring runs"):
         yield from _reconcile_runs(client, plan, versions, namespace)
 
@@ -121,7 +121,7 @@ def _reconcile_runs(
         yield f"recurring run {name}: deleted"
     for name, run in wanted.items():
         if name in there:
-            yield f"recurring run {name}: is there already"
+            yield f"recurring run {name}: exists already"
             continue
         _create(client, experiment_id, name, run, version_of[run.name], plan)
         yield f"recurring run {name}: made, {run.cron}"

@@ -16,7 +16,7 @@ def checks(host: str, namespace: str, store: str, queue: str, needs: Needs) -> I
     if host:
         yield f"Kubeflow Pipelines at {host} lets this account in", _platform(host, namespace)
     if store:
-        yield f"{store} gives back what was written", _round_trip(store)
+        yield f"{store} returns what was written", _round_trip(store)
     if needs.gpus:
         yield f"{needs.gpus} GPU of {needs.gpu_gib} GiB", missing_gpus(needs)
     if queue:
@@ -49,7 +49,7 @@ def _round_trip(address: str) -> str:
             store.delete(written)
     except (UserError, TransientError) as error:
         return str(error)
-    return "" if same else f"{address} gave back something else than was written"
+    return "" if same else f"{address} returned something other than what was written"
 
 
 def _queue(queue: str, namespace: str) -> str:
@@ -59,10 +59,10 @@ def _queue(queue: str, namespace: str) -> str:
     inside = "KUBERNETES_SERVICE_HOST" in os.environ
     try:
         config.load_incluster_config() if inside else config.load_kube_config()
-        found: Any = _local_queue(queue, namespace)
+        local_queue: Any = _local_queue(queue, namespace)
     except client.ApiException as error:
         return f"the LocalQueue {queue} in {namespace}: {error.status} {error.reason}; set kueue.localQueue"
-    conditions = cast(list[dict[str, str]], found.get("status", {}).get("conditions", []))
+    conditions = cast(list[dict[str, str]], local_queue.get("status", {}).get("conditions", []))
     active = [condition for condition in conditions if condition["type"] == "Active"]
     if active and active[0]["status"] == "True":
         return ""

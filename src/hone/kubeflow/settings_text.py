@@ -71,8 +71,8 @@ def fetch(given: str) -> str:
 
 
 def _address(text: str) -> re.Match[str] | None:
-    found = ADDRESS.fullmatch(text.strip())
-    return found if found and (found["reference"].startswith("/") or is_remote(found["reference"])) else None
+    parts = ADDRESS.fullmatch(text.strip())
+    return parts if parts and (parts["reference"].startswith("/") or is_remote(parts["reference"])) else None
 
 
 def check(text: str, name: str = "settings") -> RunSettings:

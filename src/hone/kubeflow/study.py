@@ -54,8 +54,8 @@ class Ran:
 
     @staticmethod
     def from_json(text: str) -> "Ran":
-        found = json.loads(text)
-        return Ran(Variant(**found["variant"]), found["seeds"], found["note"])
+        content = json.loads(text)
+        return Ran(Variant(**content["variant"]), content["seeds"], content["note"])
 
 
 def study_of(text: str, store: Store) -> Study:
@@ -78,27 +78,27 @@ def run_variant(study: Study, given: Mapping[str, Any]) -> tuple[Ran, list[str]]
         raise UserError(
             f"variant: there is no variant {given['variant']!r} in {given['over']}: compile the pipeline again"
         )
-    found: dict[str, str] = {}
+    prefixes: dict[str, str] = {}
     for seed in range(first, first + count):
         try:
-            found[str(seed)] = ablation.run_variant(study, variant, seed)["evaluate"].prefix
+            prefixes[str(seed)] = ablation.run_variant(study, variant, seed)["evaluate"].prefix
         except UserError as refusal:
             if variant.name == FULL:
                 raise
             print(f"variant: refused: {refusal}", flush=True)
-            return Ran(variant, found, f"refused: {refusal}"), list(others)
-    return Ran(variant, found), list(others)
+            return Ran(variant, prefixes, f"refused: {refusal}"), list(others)
+    return Ran(variant, prefixes), list(others)
 
 
 def summarise(study: Study, recipe: str, variants: list[str]) -> tuple[str, str, str]:
     """The finding, and the table with its plot as HTML and as Markdown. Raises UserError."""
     ran = [Ran.from_json(text) for text in (recipe, *variants)]
-    found = {
+    outcomes = {
         one.variant.name: {int(seed): _outcome(study, prefix) for seed, prefix in one.seeds.items()} for one in ran
     }
     notes = {one.variant.name: one.note for one in ran if one.note}
-    seeds = sorted(found[FULL])
-    made = ablation.table(study, [one.variant for one in ran], found, notes, seeds)
+    seeds = sorted(outcomes[FULL])
+    made = ablation.table(study, [one.variant for one in ran], outcomes, notes, seeds)
     return finding(made), ablation_page(made), ablation_markdown(made)
 
 

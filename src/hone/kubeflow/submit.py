@@ -112,7 +112,7 @@ def main(
     left = following.retries
     while True:
         run_id, name, new = submit(client, version, text, given, place, store, say)
-        say(f"{name}: {'started' if new else 'is there already'}, run {run_id}")
+        say(f"{name}: {'started' if new else 'exists already'}, run {run_id}")
         if not following.wait:
             return Ended(name, run_id, "PENDING" if new else "RUNNING", "started")
         ended = _followed(client, store, name, run_id, following, say)
@@ -127,16 +127,18 @@ def _followed(
     client: "Client", store: Store, name: str, run_id: str, following: Following, say: Callable[[str], None]
 ) -> Ended:
     state = follow(client, run_id, following.pause, say)
-    found = outcome(store, run_id)
-    if state != "SUCCEEDED" and found.word not in ("failed", "stopped"):
-        found = Outcome("failed", found.error or f"the platform calls the run {state.lower()}", FAILED, found.done)
-    ended = Ended(name, run_id, state, found.word, error=found.error, exit_code=found.code)
-    ended.verdict, ended.finding = (str(found.fact(key) or "") for key in ("verdict", "finding"))
-    ended.reasons = list(found.fact("reasons") or [])
-    ended.version = str(found.fact("version") or "")
-    if "distill" in found.done:
-        ended.model = f"{store.uri}/{found.done['distill'].place('model')}"
-    if manifest := found.done.get("report"):
+    ending = outcome(store, run_id)
+    if state != "SUCCEEDED" and ending.word not in ("failed", "stopped"):
+        ending = Outcome(
+            "failed", ending.error or f"the platform reports the run as {state.lower()}", FAILED, ending.done
+        )
+    ended = Ended(name, run_id, state, ending.word, error=ending.error, exit_code=ending.code)
+    ended.verdict, ended.finding = (str(ending.fact(key) or "") for key in ("verdict", "finding"))
+    ended.reasons = list(ending.fact("reasons") or [])
+    ended.version = str(ending.fact("version") or "")
+    if "distill" in ending.done:
+        ended.model = f"{store.uri}/{ending.done['distill'].place('model')}"
+    if manifest := ending.done.get("report"):
         ended.report = f"{store.uri}/{manifest.place('report')}"
         if following.report:
             fetch_report(store, manifest, following.report)
@@ -151,7 +153,7 @@ def summary(ended: Ended) -> str:
 
 
 def register(client: "Client", pipeline: str, profile: Profile, namespace: str = "") -> Version:
-    """Uploads a pipeline, or a new version of it, unless the same content is there already. Raises UserError."""
+    """Uploads a pipeline, or a new version of it, unless the same content exists already. Raises UserError."""
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
         compile(pipeline, profile, package)
@@ -188,7 +190,7 @@ def submit(
     settings = settings_text.check(text)
     seen = reads.look(settings, given.get("model", ""))
     if seen.unseen:
-        say(f"cannot be looked at from here, so that no finished run is adopted: {', '.join(seen.unseen)}")
+        say(f"cannot be listed from here, so no finished run is adopted: {', '.join(seen.unseen)}")
     inputs = hashlib.sha256(json.dumps([version.digest, text, seen.digest, *given.values()]).encode()).hexdigest()[:12]
     name = f"{version.pipeline}-{settings.name}-{inputs}"
     adopted = UNFINISHED if seen.unseen else (*UNFINISHED, "SUCCEEDED")
@@ -269,34 +271,34 @@ def read_settings(where: str) -> str:
 
 def without_publishing(text: str) -> str:
     """The same settings, so that the model is judged and nothing is published. Raises UserError."""
-    kept = overlay(parse_yaml(text, "settings"), {"publish": {"domain": ""}})
-    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+    settings = overlay(parse_yaml(text, "settings"), {"publish": {"domain": ""}})
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
 def fetch_report(store: Store, manifest: Manifest, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with scratch_folder() as scratch:
-        found = fetch_folder(store, manifest, "report", scratch)
+        report = fetch_folder(store, manifest, "report", scratch)
         for name in ("report.html", "report.md"):
-            shutil.copyfile(found / name, folder / name)
+            shutil.copyfile(report / name, folder / name)
 
 
 def _pipeline_id(client: "Client", title: str, namespace: str) -> str:
-    found = client.list_pipelines(filter=_named(title), namespace=namespace or None, page_size=100)
-    return next((str(one.pipeline_id) for one in found.pipelines or [] if one.display_name == title), "")
+    page = client.list_pipelines(filter=_named(title), namespace=namespace or None, page_size=100)
+    return next((str(one.pipeline_id) for one in page.pipelines or [] if one.display_name == title), "")
 
 
 def _version_id(client: "Client", pipeline_id: str, name: str) -> str:
-    found = client.list_pipeline_versions(pipeline_id, page_size=100, sort_by="created_at desc")
-    versions: list[Any] = found.pipeline_versions or []
+    page = client.list_pipeline_versions(pipeline_id, page_size=100, sort_by="created_at desc")
+    versions: list[Any] = page.pipeline_versions or []
     return next((str(version.pipeline_version_id) for version in versions if version.display_name == name), "")
 
 
 def _runs(client: "Client", experiment_id: str, name: str, namespace: str) -> list[Any]:
-    found = client.list_runs(
+    page = client.list_runs(
         experiment_id=experiment_id, namespace=namespace or None, filter=_named(name), sort_by="created_at desc"
     )
-    return found.runs or []
+    return page.runs or []
 
 
 def _named(name: str) -> str:

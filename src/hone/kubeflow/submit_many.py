@@ -66,22 +66,22 @@ def main(
     version = register(client, PIPELINE, profile, place.namespace)
     store = open_store(store_uri)
     seen = [reads.look(settings_text.check(text, f"{folder}: {name}")) for name, text in texts.items()]
-    unseen = sorted({one for found in seen for one in found.unseen})
+    unseen = sorted({reference for read in seen for reference in read.unseen})
     if unseen:
-        say(f"cannot be looked at from here, so that no finished run is adopted: {', '.join(unseen)}")
-    whole = json.dumps([version.digest, *texts.values(), *(found.digest for found in seen), store_uri])
+        say(f"cannot be listed from here, so no finished run is adopted: {', '.join(unseen)}")
+    whole = json.dumps([version.digest, *texts.values(), *(read.digest for read in seen), store_uri])
     name = f"{version.pipeline}-{folder.resolve().name}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
     adopted = UNFINISHED if unseen else (*UNFINISHED, "SUCCEEDED")
     left = following.retries
     while True:
-        kept = {domain: settings_text.keep(store, text) for domain, text in texts.items()}
-        given = {"domains": list(kept.values()), "store": store_uri}
+        addresses = {domain: settings_text.keep(store, text) for domain, text in texts.items()}
+        given = {"domains": list(addresses.values()), "store": store_uri}
         run_id, new = start(client, version, name, adopted, place, lambda given=given: given)
-        say(f"{name}: {'started' if new else 'is there already'}, run {run_id}")
+        say(f"{name}: {'started' if new else 'exists already'}, run {run_id}")
         if not following.wait:
             return AllEnded(name, run_id, "PENDING" if new else "RUNNING")
         state = follow(client, run_id, following.pause, say)
-        ended = [_ended(store, run_id, domain, address, following.report) for domain, address in kept.items()]
+        ended = [_ended(store, run_id, domain, address, following.report) for domain, address in addresses.items()]
         worst = next((one.code for one in ended if one.outcome in ("failed", "stopped", "unknown")), 0)
         if not worst or worst == UserError.exit_code or not left:
             return AllEnded(name, run_id, state, ended, worst or (0 if state == "SUCCEEDED" else FAILED))
@@ -100,10 +100,10 @@ def _texts(folder: Path, publish: bool) -> dict[str, str]:
 
 
 def _ended(store: Store, run_id: str, domain: str, address: str, reports: Path | None) -> DomainEnded:
-    found = outcome(store, run_id, of(address))
-    facts = {key: str(found.fact(key) or "") for key in ("verdict", "finding", "version")}
-    ended = DomainEnded(domain, found.word, **facts, error=found.error, code=found.code)
-    if manifest := found.done.get("report"):
+    ending = outcome(store, run_id, of(address))
+    facts = {key: str(ending.fact(key) or "") for key in ("verdict", "finding", "version")}
+    ended = DomainEnded(domain, ending.word, **facts, error=ending.error, code=ending.code)
+    if manifest := ending.done.get("report"):
         ended.report = f"{store.uri}/{manifest.place('report')}"
         if reports:
             fetch_report(store, manifest, reports / domain)

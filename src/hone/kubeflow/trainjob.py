@@ -83,7 +83,7 @@ class Cluster:
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes | None:
         """The answer, None for what is not there. Raises UserError for a refusal, TransientError for a passing fault,
-        FileExistsError where something of that name is there already."""
+        FileExistsError where something of that name exists already."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.address}{path}", data, headers, method=method)
@@ -107,8 +107,8 @@ class Cluster:
 
     def find(self, path: str) -> dict[str, Any] | None:
         """An object, or None."""
-        found = self.ask("GET", path)
-        return None if found is None else cast(dict[str, Any], json.loads(found))
+        answer = self.ask("GET", path)
+        return None if answer is None else cast(dict[str, Any], json.loads(answer))
 
 
 def in_cluster() -> Cluster:
@@ -152,7 +152,7 @@ def train(
             raise UserError("this cluster has no Kubeflow Trainer (TrainJob); use a profile with nodes: 1")
         say(f"TrainJob {name}: {machines.nodes} machines with {machines.gpus} GPUs each")
     else:
-        say(f"TrainJob {name}: is there already, followed from here")
+        say(f"TrainJob {name}: exists already, following it")
     failure = _followed(cluster, name, path, store, pause, say)
     cluster.ask("DELETE", f"{path}?propagationPolicy=Background")
     if mistake := attempts.mistake(store, name):
@@ -210,8 +210,8 @@ def manifest(name: str, command: Sequence[str], machines: Machines, own: Mapping
     """The TrainJob, from what the profile asks for and the pod of the task that makes it."""
     spec: dict[str, Any] = own["spec"]
     main: dict[str, Any] = next(one for one in spec["containers"] if one["name"] == CONTAINER)
-    volumes = [found for one in spec.get("volumes", []) if (found := _volume(one, machines))]
-    kept = {one["name"] for one in volumes}
+    volumes = [volume for one in spec.get("volumes", []) if (volume := _volume(one, machines))]
+    names = {one["name"] for one in volumes}
     queue = {"kueue.x-k8s.io/queue-name": machines.queue} if machines.queue else {}
     gpus = {machines.gpu_type: str(machines.gpus)}
     pod = {
@@ -226,7 +226,7 @@ def manifest(name: str, command: Sequence[str], machines: Machines, own: Mapping
         "containers": [
             {
                 "name": NODE,
-                "volumeMounts": [one for one in main.get("volumeMounts", []) if one["name"] in kept],
+                "volumeMounts": [one for one in main.get("volumeMounts", []) if one["name"] in names],
                 "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
             }
         ],

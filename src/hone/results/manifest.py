@@ -104,7 +104,7 @@ def _flaw(manifest: Manifest, prefix: str) -> str:
         checked_key(key)
     for name, output in manifest.outputs.items():
         if name not in tables.OUTPUTS and name not in tables.RETIRED:
-            return f"{name[:80]!r} is neither table nor folder"
+            return f"{name[:80]!r} is neither a table nor a folder"
         if isinstance(tables.OUTPUTS.get(name), Folder) and not output.parts:
             return f"{name} is empty"
         if output != output_of(list(output.parts)):

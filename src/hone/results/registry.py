@@ -132,7 +132,7 @@ def release(store: Store, domain: str, version: str) -> Release:
     """One version, every byte of it compared. Raises UserError if there is none of that name or it is damaged."""
     for name in (domain, version):
         if not re.fullmatch(NAME, name):
-            raise UserError(f"{name!r} is not a name of the registry; use lower-case letters, digits, - and _")
+            raise UserError(f"{name!r} is not a valid registry name; use lower-case letters, digits, - and _")
     chosen = _release(store, domain, version)
     if chosen is None:
         known = ", ".join(sorted(chosen.version for chosen in releases(store, domain))) or "none"

@@ -41,8 +41,8 @@ def agenda(store: Store, run_name: str, scratch: Path) -> Agenda:
     done, plan = finished(store, run_name)
     job, config = Job(plan, store, scratch, Shard()), cast(evaluate.Config, plan.config)
     manifest = done["evaluate"]
-    found = fetch_folder(store, manifest, "findings", scratch)
-    metrics: dict[str, Any] = json.loads((found / "metrics.json").read_text("utf-8"))
+    folder = fetch_folder(store, manifest, "findings", scratch)
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text("utf-8"))
     split = metrics["split"]
     own = next((one for one in read_judged(job, (), config.seed, config.same_ids) if split in one.roles), None)
     if own is None:

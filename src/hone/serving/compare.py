@@ -45,7 +45,7 @@ def compare(store: Store, one: str, other: str, scratch: Path) -> Findings:
     """The second run's tuned model against the first's, paired over the queries both measured. Raises UserError."""
     runs = [load(store, name, scratch / f"{number}") for number, name in enumerate((one, other))]
     judged = own_sets(runs[0])
-    sets = list(shared_sets(runs, [texts_of(found) for found in (judged, own_sets(runs[1]))]))
+    sets = list(shared_sets(runs, [texts_of(own) for own in (judged, own_sets(runs[1]))]))
     if not sets:
         raise UserError("the two runs measured no query in common; evaluate both on the same test set")
     shapes = [run.findings.metrics["models"].get("tuned", {}) for run in runs]
@@ -59,7 +59,7 @@ def compare(store: Store, one: str, other: str, scratch: Path) -> Findings:
         sides=tuple(run.findings for run in runs),
     )
     main = main_set([measured for measured, _ in sets])
-    measured, ids = next(found for found in sets if found[0].name == main)
+    measured, ids = next(pair for pair in sets if pair[0].name == main)
     answers = answered(runs, judged.get(main), main, ids)
     return replace(findings, **queries_of(answers, measured.values, EXAMPLES))
 
@@ -71,7 +71,7 @@ def load(store: Store, name: str, scratch: Path) -> Run:
         raise UserError(f"run {name!r} has not been evaluated; `hone run` its settings first")
     scratch.mkdir(parents=True)
     manifest = done["evaluate"]
-    inputs = {table: found for table, found in runner.outputs_of(done).items() if table in evaluate.READS}
+    inputs = {table: made for table, made in runner.outputs_of(done).items() if table in evaluate.READS}
     config = stage("evaluate").Config.model_validate(manifest.config)
     job = Job(Plan("evaluate", config, inputs, manifest.sources, manifest.fingerprint), store, scratch, Shard())
     report = fetch_folder(store, manifest, "findings", scratch)
@@ -87,22 +87,22 @@ def searched(job: Job) -> tuple[str, str]:
 
 def tuned_values(job: Job, manifest: Manifest) -> dict[str, dict[str, PerQuery]]:
     """Set to measure to query to the value of the tuned model, searched as the run declares."""
-    found: dict[str, dict[str, PerQuery]] = defaultdict(lambda: defaultdict(dict))
+    values: dict[str, dict[str, PerQuery]] = defaultdict(lambda: defaultdict(dict))
     for row in _rows(job, manifest, tables.MEASURES):
         if row["system"] == searched(job)[1]:
-            found[row["set"]][row["measure"]][row["query_id"]] = row["value"]
-    return found
+            values[row["set"]][row["measure"]][row["query_id"]] = row["value"]
+    return values
 
 
 def own_sets(run: Run) -> dict[str, Judged]:
     """The judged queries of a run's own corpus, by set."""
     seed = cast(evaluate.Config, run.job.plan.config).seed
-    return {name: found for found in read_judged(run.job, (), seed) for name in found.roles}
+    return {name: judged for judged in read_judged(run.job, (), seed) for name in judged.roles}
 
 
 def texts_of(sets: Mapping[str, Judged]) -> dict[str, str]:
     """query_id to text."""
-    return {query: text for found in sets.values() for query, text in zip(found.ids, found.texts, strict=True)}
+    return {query: text for judged in sets.values() for query, text in zip(judged.ids, judged.texts, strict=True)}
 
 
 def shared_sets(runs: list[Run], asked: Sequence[Mapping[str, str]]) -> Iterator[tuple[Measured, list[str]]]:
@@ -122,8 +122,8 @@ def shared_sets(runs: list[Run], asked: Sequence[Mapping[str, str]]) -> Iterator
         }
         if ids:
             shown = [texts[query] if name in OWN else query for query in ids]
-            kept = {key: facts[key] for key in DOCUMENT_FACTS}
-            yield Measured(name, facts["role"], facts["synthetic"], shown, values, facts["judged_by"], kept), ids
+            about_docs = {key: facts[key] for key in DOCUMENT_FACTS}
+            yield Measured(name, facts["role"], facts["synthetic"], shown, values, facts["judged_by"], about_docs), ids
 
 
 def answered(runs: list[Run], judged: Judged | None, name: str, ids: list[str]) -> Result:

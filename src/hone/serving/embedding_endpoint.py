@@ -84,12 +84,12 @@ class Endpoint:
         parts = [texts[at : at + size] for at in range(0, len(texts), size)]
         with ThreadPoolExecutor(CONCURRENCY) as workers:
             try:
-                found = list(workers.map(lambda part: self._ask(part, role), parts))
+                vectors = list(workers.map(lambda part: self._ask(part, role), parts))
             except _NotThere:
                 raise UserError(f"{self.shown} answers 404; give the whole address and the right --model") from None
-        if len({part.shape[1] for part in found}) > 1:
+        if len({part.shape[1] for part in vectors}) > 1:
             raise UserError(f"{self.shown} answers with vectors of several lengths; it must serve one model")
-        return np.concatenate(found)
+        return np.concatenate(vectors)
 
     def _found(self, url: str) -> tuple[str, str]:
         """The kind of server and its whole address."""
@@ -127,14 +127,14 @@ class Endpoint:
             parts = (texts[at : at + most.limit] for at in range(0, len(texts), most.limit))
             return np.concatenate([self._ask(part, role) for part in parts])
         try:
-            found = np.array(SHAPES[self.shape].rows(answer), dtype=np.float32)
+            vectors = np.array(SHAPES[self.shape].rows(answer), dtype=np.float32)
         except (KeyError, TypeError, ValueError):
-            found = np.zeros(0)
-        if found.ndim != 2 or len(found) != len(texts):
+            vectors = np.zeros(0)
+        if vectors.ndim != 2 or len(vectors) != len(texts):
             raise UserError(f"{self.shown} does not answer with one vector for each text; correct the address")
-        if not np.isfinite(found).all():
+        if not np.isfinite(vectors).all():
             raise UserError(f"{self.shown} answers with numbers that are not finite; look into the server's log")
-        return found
+        return vectors
 
     def _body(self, texts: Sequence[str], role: str) -> dict[str, Any]:
         if self.shape == "openai":

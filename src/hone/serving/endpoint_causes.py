@@ -39,7 +39,7 @@ class Side:
     @property
     def lengths(self) -> tuple[float, float]:
         """Mean length of the served vectors and of the model's."""
-        served, local = (float(np.linalg.norm(found, axis=1).mean()) for found in (self.served, self.local))
+        served, local = (float(np.linalg.norm(vectors, axis=1).mean()) for vectors in (self.served, self.local))
         return served, local
 
 
@@ -87,13 +87,13 @@ def of_length(side: Side, encoder: "encoders.Encoder") -> Iterator[Cause]:
     if encoder.declared.normalize and abs(served - 1) > OF_UNIT_LENGTH:
         yield Cause(
             "normalisation",
-            "vectors do not come at length 1, as the model gives them",
+            "vectors are not of length 1, as the model makes them",
             "have the server normalise them, or let the index compare by cosine",
         )
     if not encoder.unit and abs(served / max(local, 1e-12) - 1) > OF_UNIT_LENGTH:
         yield Cause(
             "normalisation",
-            "vectors come at other lengths, and this model is compared by the dot product",
+            "vectors have other lengths, and this model is compared by the dot product",
             "have the server not normalise them",
         )
 
@@ -118,8 +118,8 @@ def explained(
     while left and far > tolerance and len(causes) < MOST_CAUSES:
         tried: list[tuple[float, float, Change]] = []
         for change in left:
-            found = distances(served, _comparable(encoded(change.make(now), side.role, texts), served))
-            tried.append((float(found.mean()), float(found.max()), change))
+            apart = distances(served, _comparable(encoded(change.make(now), side.role, texts), served))
+            tried.append((float(apart.mean()), float(apart.max()), change))
         best = min(tried, key=lambda row: row[0])
         if best[0] > mean / 2:
             break
@@ -188,16 +188,16 @@ def _of_prompts(encoder: "encoders.Encoder", role: str, prompts: Prompts) -> Ite
     own, side = prefix_of(encoder, role), "query_prefix" if role == "query" else "doc_prefix"
     other = prefix_of(encoder, "document" if role == "query" else "query")
     who = {
-        "client": "was sent: look for what takes it away on the way",
+        "client": "was sent: find what removes it on the way",
         "server": "must be configured at the server, or come with the text (--prompts client)",
         "name": "comes with prompt_name only if config_sentence_transformers.json lies in the served folder",
     }[prompts]
     elsewhere = "see which prompt the server uses by default"
     rows = [
         ("", f"the prompt {own!r} is missing", f"the prompt {who}"),
-        (own + own, f"the prompt {own!r} stands there twice", "let either the client or the server put it there"),
-        (other + own, f"the prompt {other!r} stands before the text too", elsewhere),
-        (other, f"the prompt {other!r} stands there instead of {own!r}", elsewhere),
+        (own + own, f"the prompt {own!r} is there twice", "let either the client or the server put it there"),
+        (other + own, f"the prompt {other!r} also precedes the text", elsewhere),
+        (other, f"the prompt {other!r} is there instead of {own!r}", elsewhere),
     ]
     seen = {own}
     for prefix, says, remedy in rows:

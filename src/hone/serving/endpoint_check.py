@@ -77,13 +77,13 @@ def check(
     encoder = encoders.Encoder(fetch_folder(store, done["distill"], "model", scratch), config.student)
     asked = _test_queries(job, config, str(done["evaluate"].facts["split"]), most_queries)
     sides = [_side("document", _sampled(job.table("docs"), sample), endpoint, encoder)]
-    found = Checked(tuple(sides))
+    checked = Checked(tuple(sides))
     if asked:
         sides.append(_side("query", asked.texts, endpoint, encoder))
         ids, vectors = encoders.encode_by(job, encoder, "check: encode docs", job.table("docs"))
         if documents:
             vectors = _served_docs(job.table("docs"), endpoint, encoder)
-        found = Checked(
+        checked = Checked(
             tuple(sides),
             split=asked.sets[0],
             queries=len(asked.ids),
@@ -95,8 +95,8 @@ def check(
     for side in sides:
         for cause in (*of_length(side, encoder), *explained(side, encoder, endpoint.prompts, base, tolerance.vectors)):
             causes[cause] = (*causes.get(cause, ()), side.role)
-    far = abs(found.served - found.measured) > tolerance.ndcg
-    return replace(found, causes=causes, differs=bool(causes) or far)
+    far = abs(checked.served - checked.measured) > tolerance.ndcg
+    return replace(checked, causes=causes, differs=bool(causes) or far)
 
 
 def _side(role: str, texts: list[str], endpoint: Endpoint, encoder: "encoders.Encoder") -> Side:
@@ -110,14 +110,14 @@ def _served(role: str, texts: Sequence[str], endpoint: Endpoint, encoder: "encod
 
 def _served_docs(docs: Docs, endpoint: Endpoint, encoder: "encoders.Encoder") -> np.ndarray:
     """Every document's vector by the endpoint, in the order of the table."""
-    found: list[np.ndarray] = []
+    vectors: list[np.ndarray] = []
     with task("check: docs by the endpoint", docs.rows, "docs") as progress:
         for batch in docs.batches(["title", "text"]):
             texts = list(_texts([batch]))
             for at in range(0, len(texts), TEXTS_AT_ONCE):
-                found.append(_served("document", texts[at : at + TEXTS_AT_ONCE], endpoint, encoder))
-                progress.advance(len(found[-1]))
-    return np.concatenate(found)
+                vectors.append(_served("document", texts[at : at + TEXTS_AT_ONCE], endpoint, encoder))
+                progress.advance(len(vectors[-1]))
+    return np.concatenate(vectors)
 
 
 def _sampled(docs: Docs, count: int) -> list[str]:
@@ -136,7 +136,7 @@ def _texts(batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
 
 def _test_queries(job: Job, config: evaluate.Config, name: str, most: int) -> Judged | None:
     """At most so many of the queries that the report's first line rests on; None where they are of another corpus."""
-    own = next((found for found in read_judged(job, (), config.seed, config.same_ids) if name in found.roles), None)
+    own = next((judged for judged in read_judged(job, (), config.seed, config.same_ids) if name in judged.roles), None)
     if own is None:
         return None
     places = own.of(name)

@@ -45,8 +45,8 @@ EXCERPT = 320
 PROPOSED = 8
 """Queries that are proposed at once."""
 WHY_THESE = (
-    "Judge these: base and tuned differ most on them. Few such queries show which of the two is better; how much, "
-    "they overstate."
+    "Judge these: base and tuned differ most on them. A few such queries show which of the two is better; "
+    "they overstate by how much."
 )
 GRADES = {"relevant": 1, "not relevant": 0}
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -266,8 +266,8 @@ def page(
     )
     label = element("label", f"Search with both models of {title}", for_="q")
     search = element("form", label, field, element("button", "Search"), action="/", method="get", role="search")
-    found = _sides(query, hits, judged, token) if hits else Html()
-    return document(f"{query} · {title}" if query else title, title, search, join([next_up or Html(), found]))
+    answers = _sides(query, hits, judged, token) if hits else Html()
+    return document(f"{query} · {title}" if query else title, title, search, join([next_up or Html(), answers]))
 
 
 def document(name: str, heading: str, below: Html, content: Html) -> str:

@@ -30,8 +30,8 @@ class Row:
 
 def rows(store: Store) -> list[Row]:
     """Every run of a store, the newest first."""
-    found = [_row(store, Path(one.key).stem) for one in store.objects("runs") if one.key.endswith(".json")]
-    return sorted(found, key=lambda row: (-row.finished, row.name))
+    all_rows = [_row(store, Path(one.key).stem) for one in store.objects("runs") if one.key.endswith(".json")]
+    return sorted(all_rows, key=lambda row: (-row.finished, row.name))
 
 
 def _row(store: Store, name: str) -> Row:
@@ -40,7 +40,7 @@ def _row(store: Store, name: str) -> Row:
     except UserError as error:
         return Row(name, 0.0, {}, str(error))
     last = next((done[stage] for stage in reversed(done)), None)
-    times = [found.modified for found in store.objects(last.prefix)] if last else []
+    times = [stored.modified for stored in store.objects(last.prefix)] if last else []
     return Row(name, max(times, default=0.0), done)
 
 

@@ -62,8 +62,8 @@ class Searcher:
             self._fused(name, side.best(query, DEPTH), query) if self.index else side.best(query, TOP)
             for name, side in zip(("base", "tuned"), self.sides, strict=True)
         )
-        found = find({doc_id for doc_id, _ in (*base, *tuned)}, self.docs)
-        texts = {doc_id: (title, text) for doc_id, title, text in found}
+        shown = find({doc_id for doc_id, _ in (*base, *tuned)}, self.docs)
+        texts = {doc_id: (title, text) for doc_id, title, text in shown}
         return _hits(base, tuned, texts), _hits(tuned, base, texts)
 
     def _fused(self, name: str, dense: list[tuple[str, float]], query: str) -> list[tuple[str, float]]:
@@ -72,8 +72,8 @@ class Searcher:
         ids, index = self.index
         places = index.top_k(query, DEPTH)
         lexical = ranking([ids[place] for place in places], index.scores(query)[places].tolist(), DEPTH)
-        found = ranking([doc_id for doc_id, _ in dense], [score for _, score in dense], DEPTH)
-        whole = fused(found, lexical, TOP, self.weights.get(name))
+        by_vectors = ranking([doc_id for doc_id, _ in dense], [score for _, score in dense], DEPTH)
+        whole = fused(by_vectors, lexical, TOP, self.weights.get(name))
         return list(zip(whole.doc_ids, whole.scores, strict=True))
 
 

@@ -70,23 +70,23 @@ class Tables:
         if "doc_id" in rows.column_names:
             ids |= {*rows["doc_id"].to_pylist()}
         if "doc_ids" in rows.column_names:
-            ids |= {found[0] for found in rows["doc_ids"].to_pylist() if found}
+            ids |= {doc_ids[0] for doc_ids in rows["doc_ids"].to_pylist() if doc_ids}
         return titles_of(ids - {""}, self.open("docs")) if ids and "docs" in self.made else {}
 
 
 def drawn(batches: Iterable[pa.RecordBatch], count: int) -> pa.Table:
     """So many rows of all, each as likely as any other, in their order; memory grows with the count alone."""
     random = np.random.default_rng(SEED)
-    kept: pa.Table = pa.table({})
+    sample: pa.Table = pa.table({})
     lots = np.zeros(0)
     for batch in batches:
         piece = pa.Table.from_batches([batch])
-        kept = pa.concat_tables([kept, piece]) if kept.column_names else piece
+        sample = pa.concat_tables([sample, piece]) if sample.column_names else piece
         lots = np.concatenate([lots, random.random(len(piece))])
         if len(lots) > count:
             chosen = np.sort(np.argsort(lots, kind="stable")[:count])
-            kept, lots = kept.take(pa.array(chosen)), lots[chosen]
-    return kept
+            sample, lots = sample.take(pa.array(chosen)), lots[chosen]
+    return sample
 
 
 def _matching(batch: pa.RecordBatch, wanted: Mapping[str, str]) -> pa.RecordBatch:

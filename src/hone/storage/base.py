@@ -90,7 +90,7 @@ def checked_key(key: str) -> str:
     segments = key.split("/")
     plain = all(0 < len(part.encode(errors="replace")) <= LONGEST_SEGMENT and part.strip(".") for part in segments)
     if not plain or len(key.encode(errors="replace")) > LONGEST_KEY or UNSAFE.search(key):
-        raise UserError(f"{key[:80]!r} is not a key of a store: it must be a relative path of plain names")
+        raise UserError(f"{key[:80]!r} is not a valid store key: it must be a relative path of plain names")
     return key
 
 

@@ -92,7 +92,7 @@ class Lease:
         watched = Watched(self.store)
         while busy := [key for key in watched.alive(GC, self.now()) if wanted & prefixes_of(self.store, key)]:
             if not waiting:
-                log.info("waits for hone store gc", lease=busy[0])
+                log.info("waiting for hone store gc", lease=busy[0])
                 waiting = True
             time.sleep(WAIT)
 

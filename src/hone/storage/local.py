@@ -143,7 +143,7 @@ def _rename_once(temporary: Path, target: Path) -> None:
         raise FileExistsError(number, os.strerror(number), str(target))
     if number in NO_LINKS:
         raise UserError(
-            f"the file system of {target.parent} has neither hard links nor a rename that replaces nothing: two runs "
-            "could overwrite each other's results; put the store on another one, or in S3"
+            f"the file system of {target.parent} has neither hard links nor a rename that refuses to overwrite: two "
+            "runs could overwrite each other's results; put the store on another one, or in S3"
         )
     raise OSError(number, os.strerror(number), str(target))

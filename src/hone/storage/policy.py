@@ -29,7 +29,9 @@ def document(store: str, domains: Mapping[str, str], reads: Sequence[str] = ()) 
         raise UserError("give one DOMAIN for the policy of its role, or DOMAIN=PRINCIPAL for each for the bucket's own")
     for address in reads if named else ():
         if _place(address)[0] != bucket:
-            raise UserError(f"--reads {address}: a bucket's policy speaks of {bucket} alone; give that bucket its own")
+            raise UserError(
+                f"--reads {address}: a bucket policy covers {bucket} alone; give that bucket a policy of its own"
+            )
     statements = [
         {**({"Principal": {"AWS": [principal]}} if principal else {}), **one}
         for domain, principal in domains.items()
@@ -72,5 +74,5 @@ def _place(address: str) -> tuple[str, str]:
 
 def _checked(domain: str) -> str:
     if not NAME.fullmatch(domain):
-        raise UserError(f"{domain!r} is not a name of a domain; use lower-case letters, digits, - and _")
+        raise UserError(f"{domain!r} is not a valid domain name; use lower-case letters, digits, - and _")
     return domain

@@ -441,7 +441,7 @@ class S3Store:
         if code == "InvalidRange":
             raise _EmptyObjectError from error
         if code == "NoSuchBucket":
-            raise UserError(f"there is no bucket {self.bucket!r} for the store {self.uri}; make it first") from error
+            raise UserError(f"there is no bucket {self.bucket!r} for the store {self.uri}; create it first") from error
         raise UserError(f"the store {self.uri} refused the request ({code}); check the bucket, region and credentials")
 
     def _broken(self, error: Exception) -> None:

@@ -64,7 +64,7 @@ def unseal(data: bytes, what: str = "it") -> dict[str, Any]:
     if not any(name in body for name in OWN):
         return body
     if body.pop("digest", "") != _digest(body):
-        raise SealError("its digest does not fit its content")
+        raise SealError("its digest does not match its content")
     schema = body.pop("schema", None)
     if not isinstance(schema, int) or schema > SCHEMA:
         known = f"schema {schema}; this one knows {SCHEMA} and older"

@@ -52,14 +52,14 @@ class Checkpoints:
         self._remove(before=1 << 62)
 
     def _steps(self) -> set[int]:
-        keys = (found.key for found in self.store.objects(self.folder))
+        keys = (one.key for one in self.store.objects(self.folder))
         return {int(Path(key).stem) for key in keys if key.endswith(".json") and Path(key).stem.isdecimal()}
 
     def _remove(self, before: int) -> None:
         # The JSON of a checkpoint sorts before its tensors, so that it never vouches for what is gone.
-        for found in list(self.store.objects(self.folder)):
-            if Path(found.key).stem.isdecimal() and int(Path(found.key).stem) < before:
-                self.store.delete(found)
+        for one in list(self.store.objects(self.folder)):
+            if Path(one.key).stem.isdecimal() and int(Path(one.key).stem) < before:
+                self.store.delete(one)
 
     def _key(self, step: int, kind: str) -> str:
         return f"{self.folder}/{step:08d}.{kind}"

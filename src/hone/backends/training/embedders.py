@@ -105,11 +105,11 @@ class TopLayers:
         return lower.to(mask.device)
 
     def _fill(self, rows: list[int]) -> None:
-        found = self._compute(rows)
+        states = self._compute(rows)
         if self.states is None:
-            self.states = self._room((int(self.starts[-1]), found.shape[2]), found.dtype)
+            self.states = self._room((int(self.starts[-1]), states.shape[2]), states.dtype)
         for place, number in enumerate(rows):
-            part = found[place, : self.lengths[number]]  # one row is spare where a prompt is not pooled
+            part = states[place, : self.lengths[number]]  # one row is spare where a prompt is not pooled
             self.states[(start := self.starts[number]) : start + len(part)] = part
 
     @torch.no_grad()

@@ -154,9 +154,9 @@ def _losses(leaf: Tensor, batch: Batch, settings: LossSettings, entries: int) ->
     leaf.grad = torch.zeros_like(leaf)
     sums = dict.fromkeys(names(settings), 0.0)
     for rows in _query_blocks(batch, entries):
-        found = terms(_lists(leaf, batch, rows), settings)
-        (found["loss"].sum() / batch.queries).backward()
-        for name, values in found.items():
+        losses = terms(_lists(leaf, batch, rows), settings)
+        (losses["loss"].sum() / batch.queries).backward()
+        for name, values in losses.items():
             sums[name] += float(values.detach().sum())
     return sums
 
@@ -179,8 +179,8 @@ def dev_figures(embedder: Embedder, batches: Sequence[Batch], settings: LossSett
     count = sum(batch.queries for batch in batches)
     sums = {"dev_loss": 0.0, "dev_total": 0.0, "dev_ndcg": 0.0}
     for lists in _each_once(embedder, batches, budget):
-        found = terms(lists, settings)
-        for name, values in zip(sums, (found["kl"], found["loss"], ndcg(lists)), strict=True):
+        losses = terms(lists, settings)
+        for name, values in zip(sums, (losses["kl"], losses["loss"], ndcg(lists)), strict=True):
             sums[name] += float(values.sum())
     sums = processes.add_up_figures(sums, embedder.encoder.device)
     return {name: total / count if count else math.nan for name, total in sums.items()}

@@ -49,8 +49,8 @@ def train(
     embedder = gradients.embedder
     plan, watch = course(len(train_lists), settings), Watch()
     state = State(embedder.weights, settings)
-    if found := checkpoints and checkpoints.latest():
-        state.restore(*found)
+    if checkpoint := checkpoints and checkpoints.latest():
+        state.restore(*checkpoint)
         log.info("resumed", step=state.step)
     else:
         with watch.looking():
@@ -78,8 +78,8 @@ def train(
         if checkpoints and checkpoints.due(state.step) and processes.rank() == 0:
             checkpoints.save(state.step, state.tensors(), state.record())
     with torch.no_grad():
-        for weight, kept in zip(embedder.weights, state.best.kept, strict=True):
-            weight.copy_(kept)
+        for weight, best in zip(embedder.weights, state.best.kept, strict=True):
+            weight.copy_(best)
     return state
 
 
@@ -150,8 +150,8 @@ def calibrated(
     sample = lists if settings.docs_per_step else lists[:CALIBRATION_LISTS]
     batches = dev_batches(sample, embedder.encoder.device, settings.docs_per_step)
     losses = [settings.loss.model_copy(update={"student_tau": tau}) for tau in TAUS]
-    found = listwise_losses(embedder, batches, losses, settings.token_budget, progress)
-    return losses[found.index(min(found))]
+    losses_at = listwise_losses(embedder, batches, losses, settings.token_budget, progress)
+    return losses[losses_at.index(min(losses_at))]
 
 
 def dev_batches(lists: Sequence[Example], device: torch.device, docs_per_step: int = 0) -> list[Batch]:

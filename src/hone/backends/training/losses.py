@@ -68,9 +68,9 @@ def names(settings: LossSettings) -> tuple[str, ...]:
 
 def terms(lists: Lists, settings: LossSettings) -> dict[str, Tensor]:
     """Each term with a weight, and the listwise one in any case, plus `loss`, their weighted sum; all [q]."""
-    found = {name: TERMS[name](lists, settings) for name in names(settings)[1:]}
-    weighed = [_weight(settings, name) * value for name, value in found.items() if _weight(settings, name)]
-    return {"loss": torch.stack(weighed).sum(0), **found}
+    values = {name: TERMS[name](lists, settings) for name in names(settings)[1:]}
+    weighed = [_weight(settings, name) * value for name, value in values.items() if _weight(settings, name)]
+    return {"loss": torch.stack(weighed).sum(0), **values}
 
 
 def _weight(settings: LossSettings, name: str) -> float:
@@ -124,8 +124,8 @@ def ndcg(lists: Lists, depth: int = 10) -> Tensor:
     ranks = torch.arange(2, min(depth, gains.shape[1]) + 2, device=gains.device)
     discounts = 1.0 / torch.log2(ranks.float())
     best = (gains.sort(dim=-1, descending=True).values[:, :depth] * discounts).sum(-1)
-    found = (gains.gather(1, order)[:, :depth] * discounts).sum(-1)
-    return torch.where(best > 0, found / best, torch.ones_like(best))
+    gained = (gains.gather(1, order)[:, :depth] * discounts).sum(-1)
+    return torch.where(best > 0, gained / best, torch.ones_like(best))
 
 
 def likely_relevant(lists: Lists, share: float) -> Tensor:

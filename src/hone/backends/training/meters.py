@@ -46,12 +46,12 @@ class Meter:
 
     def note(self, losses: Mapping[str, float]) -> str:
         """The same in a line, with the terms of the loss."""
-        found = self.figures()
+        figures = self.figures()
         terms = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
         return (
-            f"{terms}; {found['docs_per_second']:,.0f} docs/s, {found['tokens_per_second']:,.0f} tokens/s, "
-            f"{found['padding_share']:.0%} padding, {found['duplicates_spared_share']:.0%} duplicates spared, "
-            f"{found['memory_gb']:.1f} GB"
+            f"{terms}; {figures['docs_per_second']:,.0f} docs/s, {figures['tokens_per_second']:,.0f} tokens/s, "
+            f"{figures['padding_share']:.0%} padding, {figures['duplicates_spared_share']:.0%} duplicates spared, "
+            f"{figures['memory_gb']:.1f} GB"
         )
 
 
@@ -72,10 +72,10 @@ def tracked(settings: TrainingSettings, run: str) -> Generator[Track]:
     """Hands figures on to whatever the settings name; `run` is what this training is called there."""
     chosen = [] if launch.is_helper() else [(tensorboard, settings.tensorboard), (mlflow, settings.mlflow)]
     with ExitStack() as opened:
-        found = [opened.enter_context(tracker(address, run)) for tracker, address in chosen if address]
+        trackers = [opened.enter_context(tracker(address, run)) for tracker, address in chosen if address]
 
         def track(step: int, figures: Mapping[str, float]) -> None:
-            for one in found:
+            for one in trackers:
                 one(step, figures)
 
         yield track

@@ -74,10 +74,10 @@ class State:
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name; random state included."""
         groups = {"weight": self.weights, "averaged": self.averaged, "best": self.best.kept}
-        found = {f"{name}/{at}": tensor for name, group in groups.items() for at, tensor in enumerate(group)}
+        named = {f"{name}/{at}": tensor for name, group in groups.items() for at, tensor in enumerate(group)}
         for at, values in self.optimiser.state_dict()["state"].items():
-            found |= {f"optimiser/{at}/{key}": torch.as_tensor(value) for key, value in values.items()}
-        return {**found, "random": torch.get_rng_state()}
+            named |= {f"optimiser/{at}/{key}": torch.as_tensor(value) for key, value in values.items()}
+        return {**named, "random": torch.get_rng_state()}
 
     def record(self) -> dict[str, Any]:
         """The rest, as JSON can hold it."""

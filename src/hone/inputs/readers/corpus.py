@@ -54,9 +54,13 @@ class Corpus:
     """The documents of a corpus. While they are read, `understood` fills with what each kind of file was taken for."""
 
     def __init__(
-        self, found: Layout, fields: Fields = EXPECTED, chunking: Chunking = USUAL_CHUNKS, dialect: Dialect = RECOGNISED
+        self,
+        layout: Layout,
+        fields: Fields = EXPECTED,
+        chunking: Chunking = USUAL_CHUNKS,
+        dialect: Dialect = RECOGNISED,
     ) -> None:
-        self.layout, self.fields, self.chunking, self.dialect = found, fields, chunking, dialect
+        self.layout, self.fields, self.chunking, self.dialect = layout, fields, chunking, dialect
         self.understood: list[dict[str, Any]] = []
 
     def documents(self) -> Iterator[Row]:
@@ -93,20 +97,20 @@ class Corpus:
         ]
 
 
-def field_names(found: Layout) -> tuple[str, ...]:
+def field_names(layout: Layout) -> tuple[str, ...]:
     """The names of the fields of a corpus, in its first file. Raises UserError."""
-    row = FORMATS[found.format]
+    row = FORMATS[layout.format]
     if isinstance(row, Texts):
         return Fields()
-    opened = row.open(found.corpus[0], Fields(), Dialect())
+    opened = row.open(layout.corpus[0], Fields(), Dialect())
     if opened.columns:
         return opened.columns
     return tuple(dict.fromkeys(str(name) for _, one in islice(opened.rows, ROWS_TO_FIND_A_FIELD) for name in one))
 
 
-def usual_fields(found: Layout) -> Fields:
+def usual_fields(layout: Layout) -> Fields:
     """The fields of a corpus that nobody named: the first usual name that it has, else the one that is expected."""
-    known = by_name(field_names(found))
+    known = by_name(field_names(layout))
     return Fields(*(name or expected for name, expected in zip(known, Fields(), strict=True)))
 
 
@@ -114,16 +118,16 @@ def by_name(names: Sequence[str]) -> Fields:
     """The fields with the likeliest names, empty where none fits: as they are written, else whatever their case and
     marks are."""
     plain = {plain_name(name): name for name in reversed(names)}
-    found: list[str] = []
+    chosen: list[str] = []
     for usual in USUAL_FIELDS.values():
         exact = next((name for name in usual if name in names), "")
-        found.append(exact or next((plain[key] for name in usual if (key := plain_name(name)) in plain), ""))
-    return Fields(*found)
+        chosen.append(exact or next((plain[key] for name in usual if (key := plain_name(name)) in plain), ""))
+    return Fields(*chosen)
 
 
 def guess(names: Sequence[str], rows: Sequence[Row]) -> Fields:
     """The fields of a corpus by their names, else by those inside an object, else, of the text, by what is longest."""
-    found = by_name(names)
+    fields = by_name(names)
     inner = [
         f"{outer}.{name}"
         for outer in names
@@ -133,12 +137,12 @@ def guess(names: Sequence[str], rows: Sequence[Row]) -> Fields:
     inside = by_name([name.rpartition(".")[2] for name in inner])
     full = {name.rpartition(".")[2]: name for name in reversed(inner)}
     text = (
-        found.text
+        fields.text
         or full.get(inside.text, "")
         or ("" if {plain_name(one) for one in names} & ASKED else _longest(rows))
     )
-    title = found.title or (full.get(inside.title, "") if full.get(inside.title, "") != text else "")
-    return Fields(found.id or full.get(inside.id, ""), title if title != text else "", text)
+    title = fields.title or (full.get(inside.title, "") if full.get(inside.title, "") != text else "")
+    return Fields(fields.id or full.get(inside.id, ""), title if title != text else "", text)
 
 
 def _longest(rows: Sequence[Row]) -> str:
@@ -193,9 +197,9 @@ def _no_field(where: str, name: str, names: Iterable[object], setting: str) -> s
     return f"{where}: no field {name!r} (it has {have}); {hint}"
 
 
-def count_documents(found: Layout) -> int:
+def count_documents(layout: Layout) -> int:
     """About how many documents there are, for progress; 0 where that is not known before they are read."""
-    return sum(map(_about, found.corpus)) if isinstance(FORMATS[found.format], Tables) else 0
+    return sum(map(_about, layout.corpus)) if isinstance(FORMATS[layout.format], Tables) else 0
 
 
 def _about(file: File) -> int:
@@ -218,7 +222,7 @@ def open_table(source: Path | File, fields: Fields, format: Format = "auto") -> 
     row = opener(file.suffix if format == "auto" else FORMATS[format].suffixes[0])
     if not isinstance(row, Tables):
         known = ", ".join(suffix for row in FORMATS.values() if isinstance(row, Tables) for suffix in row.suffixes)
-        raise UserError(f"{file} is none of {known}; convert it")
+        raise UserError(f"{file} is not one of {known}; convert it")
     return row.open(file, fields, Dialect())
 
 
@@ -232,12 +236,12 @@ def read_queries(file: File) -> tuple[Iterator[tuple[str, str, str]], str]:
     """The queries in a file as (where, query_id, text), and how it is read. Raises UserError."""
     if file.suffix in topics.SUFFIXES:
         return topics.of_topics(file), "topics"
-    found = open_table(file, Fields("_id", "", "text"))
-    head = list(islice(found.rows, 2))
-    names = found.columns or (tuple(head[0][1]) if head else ())
+    table = open_table(file, Fields("_id", "", "text"))
+    head = list(islice(table.rows, 2))
+    names = table.columns or (tuple(head[0][1]) if head else ())
     own = next((name for name in QUERY_IDS if name in names), "")
     text = next((name for name in QUERY_TEXTS if name in names and name != own), "")
-    if not found.named:  # then what is asked follows the id, and more may follow it
+    if not table.named:  # then what is asked follows the id, and more may follow it
         text = next((name for name in names if name != own), "")
     if len(head) == 1 and not own and not text and all(isinstance(value, str) for value in head[0][1].values()):
         where, by_id = head[0]
@@ -245,15 +249,15 @@ def read_queries(file: File) -> tuple[Iterator[tuple[str, str, str]], str]:
     if head and not (own and text):
         have = ", ".join(flat(str(name)) for name in names)
         raise UserError(f"{head[0][0]}: a query needs the fields _id and text (it has {have}); rename them")
-    if found.columns and {own, text} != {"_id", "text"} and found.named:
-        found = open_table(file, Fields(own, "", text))
+    if table.columns and {own, text} != {"_id", "text"} and table.named:
+        table = open_table(file, Fields(own, "", text))
         head = []
     places = (
-        [name if found.named else f"column {names.index(name) + 1}" for name in (own, text)] if head or names else []
+        [name if table.named else f"column {names.index(name) + 1}" for name in (own, text)] if head or names else []
     )
     asked = (
         (where, id_of(row.get(own), where), flat(text_of(row.get(text), where, text)))
-        for where, row in chain(head, found.rows)
+        for where, row in chain(head, table.rows)
     )
     return asked, f"id from {places[0]}, text from {places[1]}" if places else "nothing"
 
@@ -268,10 +272,10 @@ def read_qrels(source: Path | File) -> tuple[Iterator[judged.Qrel], str]:
     file = source if isinstance(source, File) else one_file(source)
     if format_of(file.suffix) not in ("jsonl", "parquet", "arrow"):
         return judged.of_lines(file)
-    found = open_table(file, Fields("", "", ""))
-    head = list(islice(found.rows, 1))
-    names = judged.named(found.columns or (tuple(head[0][1]) if head else ()))
-    together = chain(head, found.rows)
+    table = open_table(file, Fields("", "", ""))
+    head = list(islice(table.rows, 1))
+    names = judged.named(table.columns or (tuple(head[0][1]) if head else ()))
+    together = chain(head, table.rows)
     if names:
         return judged.of_rows(together, names), f"fields {', '.join(names)}"
     return judged.of_mapping(together), "documents and relevance for each query"

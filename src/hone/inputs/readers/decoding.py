@@ -63,12 +63,12 @@ def encoding_of(file: File, given: str = "") -> Encoding:
 
 def lines(file: File, encoding: Encoding | None = None) -> Iterator[tuple[int, str]]:
     """Lines without their ends, numbered from 1. Raises UserError on bytes that are not in the encoding."""
-    found = encoding or encoding_of(file)
+    chosen = encoding or encoding_of(file)
     with file.open() as stream:
-        if found.newline == "\n" and found.name in ("utf-8", "utf-8-sig"):
+        if chosen.newline == "\n" and chosen.name in ("utf-8", "utf-8-sig"):
             yield from _utf8_lines(file, stream)
         else:
-            yield from _other_lines(file, stream, found)
+            yield from _other_lines(file, stream, chosen)
 
 
 def _utf8_lines(file: File, stream: io.BufferedReader) -> Iterator[tuple[int, str]]:

@@ -89,11 +89,11 @@ class Form:
         line = re.sub(rf"(?<![^{apart}])\\N(?![^{apart}])", "", line)
         return line if self.quoted else ESCAPED.sub(self._meant, line)
 
-    def _meant(self, found: re.Match[str]) -> str:
+    def _meant(self, escape: re.Match[str]) -> str:
         """What a backslash and the character after it stand for, as csv reads it."""
-        if found[1] in ("\\", self.delimiter):
-            return found[0]
-        return " " if found[1] in "ntrbfv0" else f"\\{found[0]}"
+        if escape[1] in ("\\", self.delimiter):
+            return escape[0]
+        return " " if escape[1] in "ntrbfv0" else f"\\{escape[0]}"
 
 
 def open_table(file: File, fields: Fields, dialect: Dialect) -> Table:
@@ -140,12 +140,12 @@ def _refuse_others(file: File, first: str) -> None:
     refuse_pages(file, first, "a table")
     if first.startswith("{"):
         try:
-            found: object = json.loads(first)
+            value: object = json.loads(first)
         except (ValueError, RecursionError):
             return
-        if isinstance(found, dict):
+        if isinstance(value, dict):
             raise UserError(
-                f"{file} holds JSON and not a table; give it the suffix .jsonl or set prepare.format: jsonl"
+                f"{file} contains JSON, not a table; give it the suffix .jsonl or set prepare.format: jsonl"
             )
 
 
@@ -170,14 +170,14 @@ def _one_line(line: str) -> str:
 
 def _sample(numbered: Iterator[tuple[int, str]]) -> tuple[list[tuple[int, str]], bool]:
     """The first lines, and whether they are all."""
-    found: list[tuple[int, str]] = []
+    sample: list[tuple[int, str]] = []
     chars = 0
     for number, line in numbered:
-        found.append((number, line))
+        sample.append((number, line))
         chars += len(line)
-        if len(found) >= SAMPLE_LINES or chars >= SAMPLE_CHARS:
-            return found, False
-    return found, True
+        if len(sample) >= SAMPLE_LINES or chars >= SAMPLE_CHARS:
+            return sample, False
+    return sample, True
 
 
 def _later_marks(file: File, encoding: Encoding, after: int) -> Iterator[str]:
@@ -340,15 +340,15 @@ def _spaced(form: Form, filled: list[str]) -> bool:
 
 def _first_records(form: Form, texts: list[str], whole: bool) -> list[list[str]]:
     try:
-        found = list(islice((record for record in form.records(texts) if any(record)), SAMPLE_LINES))
+        records = list(islice((record for record in form.records(texts) if any(record)), SAMPLE_LINES))
     except csv.Error:
-        found = []
+        records = []
         try:
             for record in form.records(texts):
-                found += [record] if any(record) else []
+                records += [record] if any(record) else []
         except csv.Error:
-            return found
-    return found[:-1] if not whole and len(found) > 1 else found
+            return records
+    return records[:-1] if not whole and len(records) > 1 else records
 
 
 def _is_header(records: list[list[str]], fields: Fields, delimiter: str) -> bool:

@@ -86,19 +86,19 @@ class File:
         raw = self.raw()
         buffered: Any = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast(Any, raw), BUFFER)
         try:
-            found = _packing(buffered.peek(8)[:8])
+            packing = _packing(buffered.peek(8)[:8])
         except FAULTS as error:
             raise UserError(f"{self} is damaged ({error}); pack or download it again") from error
-        if found is None and not self.member:
+        if packing is None and not self.member:
             return buffered
-        stream = found[2](cast(BinaryIO, buffered)) if found else cast(BinaryIO, buffered)
+        stream = packing[2](cast(BinaryIO, buffered)) if packing else cast(BinaryIO, buffered)
         return io.BufferedReader(_Unpacked(str(self), stream), BUFFER)
 
     def packing(self) -> str:
         """gzip, bzip2, xz, zstd, or empty."""
         with self.raw() as raw:
-            found = _packing(raw.read(8))
-        return found[1] if found else ""
+            packing = _packing(raw.read(8))
+        return packing[1] if packing else ""
 
 
 class _Unpacked(io.RawIOBase):
@@ -186,9 +186,9 @@ def files_below(path: Path) -> Iterator[File]:
     if path.is_file():
         yield from members(path) if path.suffix.lower() == ARCHIVE else (File(path, shown(path.name)),)
         return
-    found = sorted(_walk(path, "", set()), key=lambda file: file.name)
-    plain = [file for file in found if not file.name.lower().endswith(ARCHIVE)]
-    yield from plain or (inside for file in found for inside in members(file.path))
+    files = sorted(_walk(path, "", set()), key=lambda file: file.name)
+    plain = [file for file in files if not file.name.lower().endswith(ARCHIVE)]
+    yield from plain or (inside for file in files for inside in members(file.path))
 
 
 def members(path: Path) -> Iterator[File]:

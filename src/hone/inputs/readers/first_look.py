@@ -55,17 +55,17 @@ def look(path: Path, most: int = 5_000) -> Look:
     """What the first `most` documents of a corpus are like. Raises UserError if there is no corpus."""
     if not path.exists():
         raise UserError(f"{path} does not exist; give the folder or file of a corpus")
-    found = layout(path)
-    names = field_names(found)
-    head = list(islice(_rows(found), ROWS_TO_GUESS))
+    read_as = layout(path)
+    names = field_names(read_as)
+    head = list(islice(_rows(read_as), ROWS_TO_GUESS))
     fields = guess(names, head)
     if head:
         fields = Fields(*(_inside(name, head[0][1]) if "." not in name else name for name in fields))
-    seen = Corpus(found, fields) if fields.text else None
+    seen = Corpus(read_as, fields) if fields.text else None
     rows: list[Row] = list(islice(seen.documents() if seen else iter(head), most + 1))
     texts = [_said(pick(row, fields.text)) for _, row in rows[:most]]
     return Look(
-        format=found.format,
+        format=read_as.format,
         docs=min(len(rows), most),
         whole=len(rows) <= most and (seen is not None or len(head) < ROWS_TO_GUESS),
         mean_words=sum(map(count_words, texts)) / max(1, len(texts)),
@@ -74,28 +74,28 @@ def look(path: Path, most: int = 5_000) -> Look:
         id_field=fields.id,
         title_field=fields.title,
         text_field=fields.text,
-        tables=isinstance(FORMATS[found.format], Tables),
-        splits=tuple(found.qrels),
+        tables=isinstance(FORMATS[read_as.format], Tables),
+        splits=tuple(read_as.qrels),
         understood=(
-            *(f"{name}: {value}" for name, value in found.facts().items()),
+            *(f"{name}: {value}" for name, value in read_as.facts().items()),
             *(seen.said() if seen else ()),
-            *judged(found),
+            *judged(read_as),
         ),
     )
 
 
-def _rows(found: Layout) -> Iterator[Row]:
-    row = FORMATS[found.format]
+def _rows(layout: Layout) -> Iterator[Row]:
+    row = FORMATS[layout.format]
     if isinstance(row, Tables):
-        yield from row.open(found.corpus[0], Fields("", "", ""), Dialect()).rows
+        yield from row.open(layout.corpus[0], Fields("", "", ""), Dialect()).rows
     else:
-        yield from Corpus(found).documents()
+        yield from Corpus(layout).documents()
 
 
-def judged(found: Layout) -> list[str]:
+def judged(layout: Layout) -> list[str]:
     """How queries and the judgements of each split are read, a line for each file that stands for its kind."""
-    asked = [f"{file.name}: {_how(read_queries, file)}" for file in found.queries[:1]]
-    return asked + [f"{files[0].name}: {_how(read_qrels, files[0])}" for files in found.qrels.values()]
+    asked = [f"{file.name}: {_how(read_queries, file)}" for file in layout.queries[:1]]
+    return asked + [f"{files[0].name}: {_how(read_qrels, files[0])}" for files in layout.qrels.values()]
 
 
 def _how(read: Callable[[File], tuple[object, str]], file: File) -> str:

@@ -14,11 +14,11 @@ UNPACK = "unpack it and name the folder"
 EXPORT = "export its rows as Parquet, CSV or JSON lines"
 
 SIGNS: tuple[tuple[int, bytes, str, str], ...] = (
-    (0, b"version https://git-lfs.github.com/", "a pointer of Git LFS and not the data", "run `git lfs pull`"),
+    (0, b"version https://git-lfs.github.com/", "a Git LFS pointer, not the data", "run `git lfs pull`"),
     (0, b"PK\x03\x04", "a zip archive", "give it the suffix .zip, or unpack it"),
     (257, b"ustar", "a tar archive", f"{UNPACK} (tar -xf)"),
     (0, b"%PDF-", "a PDF document", AS_TEXT),
-    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a document of an older Microsoft Office", f"{AS_TABLE}, or its text"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an older Microsoft Office document", f"{AS_TABLE}, or its text"),
     (0, b"SQLite format 3\0", "an SQLite database", EXPORT),
     (0, b"PAR1", "a Parquet file", "give it the suffix .parquet"),
     (0, b"PARE", "an encrypted Parquet file", "write it without encryption"),
@@ -44,16 +44,19 @@ KINDS: dict[tuple[str, ...], tuple[str, str]] = {
     (".docx", ".doc", ".odt", ".rtf", ".pptx", ".ppt", ".odp", ".pages", ".epub"): ("an office document", AS_TEXT),
     (".pdf", ".ps", ".djvu"): ("a document for printing", AS_TEXT),
     (".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar"): ("an archive", UNPACK),
-    (".lz4", ".snappy", ".br", ".z"): ("packed in a way that is not read", "unpack it, or pack it by gzip or zstd"),
+    (".lz4", ".snappy", ".br", ".z"): (
+        "compressed in a way that Hone does not read",
+        "unpack it, or pack it by gzip or zstd",
+    ),
     (".avro", ".orc", ".h5", ".hdf5", ".npy", ".npz", ".db", ".sqlite", ".sqlite3", ".duckdb", ".sql", ".lance"): (
         "a database or a binary table",
         EXPORT,
     ),
     (".pkl", ".pickle", ".pt", ".joblib"): ("a pickle, which may run code when it is opened", EXPORT),
-    (".xml", ".xsd", ".rss", ".atom"): ("XML of a schema that is not known", EXPORT),
+    (".xml", ".xsd", ".rss", ".atom"): ("XML of an unknown schema", EXPORT),
     (".eml", ".mbox", ".msg"): ("e-mail", "export the messages as JSON lines, each with an id, a subject and a text"),
     (".adoc", ".asciidoc", ".org", ".tex", ".textile", ".wiki", ".pod"): (
-        "markup that is not read",
+        "markup that Hone does not read",
         "convert it to Markdown, for example with pandoc",
     ),
     (".ipynb",): ("a notebook", "convert it to Markdown (jupyter nbconvert --to markdown)"),
@@ -61,7 +64,12 @@ KINDS: dict[tuple[str, ...], tuple[str, str]] = {
 }
 """Kinds of files by their suffixes, where the bytes do not tell."""
 FOREIGN = frozenset((*(what for _, _, what, _ in SIGNS), *(what for what, _ in KINDS.values())))
-PARTS = {"xl/": "a spreadsheet of Excel", "word/": "a document of Word", "ppt/": "slides of PowerPoint"}
+PARTS = {
+    "xl/": ("an Excel spreadsheet", AS_TABLE),
+    "word/": ("a Word document", AS_TEXT),
+    "ppt/": ("PowerPoint slides", AS_TEXT),
+}
+"""Kinds of office documents by a folder inside them."""
 
 
 def foreign(file: File, start: bytes) -> str:
@@ -74,15 +82,17 @@ def foreign(file: File, start: bytes) -> str:
 
 def refuse_binary(file: File, start: bytes) -> None:
     """Raises UserError if what should be text is a known kind of something else."""
-    if found := _by_bytes(file, start):
-        raise UserError(f"{file} is {found}")
+    if what := _by_bytes(file, start):
+        raise UserError(f"{file} is {what}")
 
 
 def refuse_pages(file: File, first: str, wanted: str) -> None:
     """Raises UserError if the first line of a table is that of a page."""
     opening = first.lstrip("\ufeff \t").lower()
     if opening.startswith(("<!doctype html", "<html")):
-        raise UserError(f"{file} is an HTML page and not {wanted}; a server may have answered so: download it again")
+        raise UserError(
+            f"{file} is an HTML page and not {wanted}; a server may have sent it instead: download it again"
+        )
     if opening.startswith("<?xml"):
         raise UserError(f"{file} is XML and not {wanted}; {EXPORT}")
 
@@ -110,12 +120,13 @@ def _office(file: File) -> str:
             names = archive.namelist()
     except (*FAULTS, ValueError):
         return ""
-    kinds = (what for part, what in PARTS.items() if any(name.startswith(part) for name in names))
-    return next((f"{what}; {AS_TABLE if what.endswith('Excel') else AS_TEXT}" for what in kinds), "")
+    return next(
+        (f"{what}; {hint}" for part, (what, hint) in PARTS.items() if any(name.startswith(part) for name in names)), ""
+    )
 
 
 def what_it_is(file: File, wanted: Callable[[], str]) -> UserError:
     """The refusal of a file that no format fits."""
     with file.open() as stream:
-        found = foreign(file, stream.read(FIRST_BYTES))
-    return UserError(f"{file} is {found}" if found else f"{file} {wanted()}")
+        what = foreign(file, stream.read(FIRST_BYTES))
+    return UserError(f"{file} is {what}" if what else f"{file} {wanted()}")

@@ -73,13 +73,13 @@ def kind_of(file: File, *, alone: bool = False) -> Format | None:
     """The format of a file by its suffix, and where that says nothing by its content: TREC's documents have none, or
     that of text, and lines of JSON may have none; of a file that is `alone`, and so was named, more is recognised.
     Raises UserError."""
-    found = format_of(file.suffix)
-    if found and file.suffix != ".txt":
-        return found
+    by_suffix = format_of(file.suffix)
+    if by_suffix and file.suffix != ".txt":
+        return by_suffix
     if is_trec(file):
         return "trec"
-    if found or (file.suffix and not alone):
-        return found
+    if by_suffix or (file.suffix and not alone):
+        return by_suffix
     with file.open() as stream:
         start = stream.read(FIRST_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
     return next((kind for sign, kind in SIGNS if start.startswith(sign) and (alone or kind == "jsonl")), None)

@@ -34,16 +34,16 @@ def open_html(file: File, dialect: Dialect) -> Page:
 
 def _encoding(file: File, given: str) -> Encoding:
     """What the bytes prove, else what the page declares, else what its letters suggest."""
-    found = encoding_of(file, given)
-    if not found.guessed:
-        return found
+    encoding = encoding_of(file, given)
+    if not encoding.guessed:
+        return encoding
     with file.open() as stream:
         declared = CHARSET.search(stream.read(HEAD_BYTES))
     try:
         name = codecs.lookup(declared[1].decode("ascii")).name if declared else ""
     except (LookupError, UnicodeDecodeError):
         name = ""
-    return replace(found, name=name, guessed=False) if name and name != "utf-8" else found
+    return replace(encoding, name=name, guessed=False) if name and name != "utf-8" else encoding
 
 
 @dataclass
@@ -83,9 +83,9 @@ class _Page(HTMLParser):
         elif tag == "title":
             self.in_title = False
         elif HEADING.fullmatch(tag) and self.level:
-            kept = [one for one in self.now.above if one[0] < self.level]
+            above = [one for one in self.now.above if one[0] < self.level]
             name = flat("".join(self.heading)).removesuffix("\u00b6").rstrip()
-            self.now = _Open([*kept, (self.level, name)] if name else kept)
+            self.now = _Open([*above, (self.level, name)] if name else above)
             self.level = 0
         self._part(tag)
 
@@ -111,9 +111,9 @@ class _Page(HTMLParser):
         """All sections; a heading with others below it and no text of its own is in their paths."""
         self._end_section()
         title = flat("".join(self.title))
-        found: list[Section] = []
+        sections: list[Section] = []
         for at, one in enumerate(self.sections):
             below = self.sections[at + 1].headings if at + 1 < len(self.sections) else ()
             if one.texts or below[: len(one.headings)] != one.headings:
-                found.append(one if one.headings or not title else Section((title,), one.texts))
-        return found or ([Section((title,), ())] if title else [])
+                sections.append(one if one.headings or not title else Section((title,), one.texts))
+        return sections or ([Section((title,), ())] if title else [])

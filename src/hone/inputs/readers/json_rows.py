@@ -44,19 +44,19 @@ def open_json(file: File, fields: Fields, dialect: Dialect) -> Table:
     first = next((line for _, line in lines(file, encoding) if line.strip(BLANK)), "").strip(BLANK)
     if first.startswith("{") and _is_object(first) and not _is_alone(file, encoding):
         facts["shape"] = "one object a line"
-        found = _line_rows(file, encoding)
+        rows = _line_rows(file, encoding)
     elif first.startswith("["):
         facts["shape"] = "an array of objects"
-        found = _value_rows(file, encoding, first)
+        rows = _value_rows(file, encoding, first)
     else:
         if first and not first.startswith("{"):
             refuse_pages(file, first, "JSON")
             raise UserError(
                 f"{file} is not JSON, it begins with {first[:40]!r}; set prepare.format to how it is written"
             )
-        found = _spread_rows(file, encoding, facts)
-    head = list(islice(found, 1))
-    return _as_documents(file, head, chain(head, found), facts)
+        rows = _spread_rows(file, encoding, facts)
+    head = list(islice(rows, 1))
+    return _as_documents(file, head, chain(head, rows), facts)
 
 
 def _as_documents(file: File, head: list[Row], rows: Iterator[Row], facts: dict[str, str]) -> Table:
@@ -170,9 +170,9 @@ def _of_one_object(file: File, whole: Json, facts: dict[str, str]) -> Iterator[R
             (f"{file}, {key!r}", {"_id": key, **(cast(Json, value) if isinstance(value, dict) else {"text": value})})
             for key, value in whole.items()
         )
-    if (found := _list_inside(whole)) is not None:
-        facts["shape"] = f"an object whose {found[0]} holds the rows"
-        return iter((f"{file}, item {at} of {found[0]}", cast(Json, row)) for at, row in enumerate(found[1], 1))
+    if (inside := _list_inside(whole)) is not None:
+        facts["shape"] = f"an object whose {inside[0]} holds the rows"
+        return iter((f"{file}, item {at} of {inside[0]}", cast(Json, row)) for at, row in enumerate(inside[1], 1))
     if set(whole) >= {"columns", "data"} and isinstance(whole["data"], list):
         facts["shape"] = "a table as pandas writes it, split into columns and data"
         names = cast(list[str], whole["columns"])
@@ -214,10 +214,10 @@ def _columns(whole: Json) -> Json:
     """The fields of a table that is written as a list of values for each, by their names; none if it is no such."""
     lists = {key: cast(list[object], value) for key, value in whole.items() if isinstance(value, list)}
     named = {"ids": "_id", "documents": "text", "metadatas": "metadata"} if {"ids", "documents"} <= set(lists) else {}
-    found = {named.get(key, key): value for key, value in lists.items() if not named or key in named}
-    texts = [value for key, value in found.items() if key.lower() in COLUMNS]
-    whole_rows = len({len(value) for value in found.values()}) == 1 and (named or len(found) == len(whole) > 1)
-    return found if whole_rows and texts and all(isinstance(one, str) or one is None for one in texts[0]) else {}
+    columns = {named.get(key, key): value for key, value in lists.items() if not named or key in named}
+    texts = [value for key, value in columns.items() if key.lower() in COLUMNS]
+    whole_rows = len({len(value) for value in columns.values()}) == 1 and (named or len(columns) == len(whole) > 1)
+    return columns if whole_rows and texts and all(isinstance(one, str) or one is None for one in texts[0]) else {}
 
 
 def _answer(whole: Json) -> tuple[str, list[Any]] | None:

@@ -43,7 +43,7 @@ SHARD = re.compile(r"[-_.]?\d{3,6}[-_]of[-_]\d{3,6}|[-_.]part[-_.]?\d+")
 JUDGEMENT_SUFFIXES = ("", ".txt", ".qrels", ".qrel", ".trec", ".tsv", ".csv", ".jsonl", ".json", ".parquet", ".test")
 NO_SPLIT = frozenset({"qrels", "qrel", "judgements", "judgments", "relevance", "data", "default", "tsv", "txt", "trec"})
 FIRST_BYTES = 1 << 16
-NO_FORMAT = "of no format that is read"
+NO_FORMAT = "not in a format that Hone reads"
 MARKUP = (".md", ".markdown", ".mdx", ".rst")
 HTML = (".html", ".htm", ".xhtml")
 MANY_PAGES = 5
@@ -70,16 +70,16 @@ class Layout:
 
     def facts(self) -> dict[str, str]:
         """What was taken for what, in words."""
-        found = {"corpus": f"{_names(self.corpus)} ({self.format})"}
+        facts = {"corpus": f"{_names(self.corpus)} ({self.format})"}
         if self.queries:
-            found["queries"] = _names(self.queries)
+            facts["queries"] = _names(self.queries)
         if self.qrels:
-            found["judgements"] = "; ".join(f"{split}: {_names(files)}" for split, files in self.qrels.items())
+            facts["judgements"] = "; ".join(f"{split}: {_names(files)}" for split, files in self.qrels.items())
         reasons = dict.fromkeys(why for _, why in self.left_out)
         for why in reasons:
             names = _names([file for file, own in self.left_out if own == why])
-            found["not read"] = "; ".join(filter(None, (found.get("not read", ""), f"{names} ({why})")))
-        return found
+            facts["not read"] = "; ".join(filter(None, (facts.get("not read", ""), f"{names} ({why})")))
+        return facts
 
 
 def layout(path: Path, format: Format = "auto") -> Layout:
@@ -125,16 +125,16 @@ def layout(path: Path, format: Format = "auto") -> Layout:
     left += [(file, "not the corpus, by name") for file in roles[""] if file not in chosen]
     left += [(file, "for training, or results") for file in roles["training"] if file not in chosen]
     left += [(file, "text beside tables") for file in texts if file not in chosen and not ABOUT.fullmatch(_last(file))]
-    found: dict[str, list[File]] = {}
+    by_split: dict[str, list[File]] = {}
     for file in roles["qrels"]:
         if file not in chosen:
-            found.setdefault(split_of(file), []).append(file)
+            by_split.setdefault(split_of(file), []).append(file)
     return Layout(
         root=path,
         format=_format_of_all(path, corpus, format),
         corpus=tuple(corpus),
         queries=tuple(file for file in roles["queries"] if file not in chosen),
-        qrels={split: tuple(found[split]) for split in sorted(found)},
+        qrels={split: tuple(by_split[split]) for split in sorted(by_split)},
         left_out=tuple(left),
     )
 
@@ -162,8 +162,8 @@ def _corpus(
         wanted = " or ".join(FORMATS[format].suffixes)
         raise UserError(f"{path} holds no {wanted} file; correct prepare.corpus or prepare.format")
     if other := next((file for file, why in left if why in FOREIGN), None):
-        raise UserError(f"{path} holds no corpus that is read: {other.name} is {_why_not(other)}")
-    raise UserError(f"{path} holds no corpus: nothing of {known}; correct prepare.corpus")
+        raise UserError(f"{path} holds no corpus that Hone reads: {other.name} is {_why_not(other)}")
+    raise UserError(f"{path} holds no corpus: no file is one of {known}; correct prepare.corpus")
 
 
 def _why_not(file: File) -> str:
@@ -176,22 +176,22 @@ def _why_not(file: File) -> str:
 
 
 def _format_of_one(file: File, *, alone: bool = False) -> Format:
-    found = kind_of(file, alone=alone)
-    if not found:
+    kind = kind_of(file, alone=alone)
+    if not kind:
         known = ", ".join(suffix for row in FORMATS.values() for suffix in row.suffixes)
-        raise what_it_is(file, lambda: f"is none of {known}; set prepare.format to how it is written")
-    return found
+        raise what_it_is(file, lambda: f"is not one of {known}; set prepare.format to how it is written")
+    return kind
 
 
 def _format_of_all(path: Path, corpus: Iterable[File], format: Format) -> Format:
     if format not in ("auto", "beir"):
         return format
-    found: list[Format] = list(dict.fromkeys(_format_of_one(file) for file in corpus))
-    if len(found) > 1:
+    formats: list[Format] = list(dict.fromkeys(_format_of_one(file) for file in corpus))
+    if len(formats) > 1:
         raise UserError(
-            f"{path} holds {' and '.join(sorted(found))} files; set prepare.format to the one that is the corpus"
+            f"{path} holds {' and '.join(sorted(formats))} files; set prepare.format to the one that is the corpus"
         )
-    return found[0]
+    return formats[0]
 
 
 def _last(file: File) -> str:

@@ -58,10 +58,10 @@ def front_matter(text: Sequence[str]) -> tuple[Mapping[str, Any], Sequence[str]]
     if first == "{":
         end = next((at for at in range(start + 1, len(text)) if text[at].rstrip() == "}"), 0)
         try:
-            found: object = json.loads("\n".join(text[start : end + 1])) if end else None
+            fields: object = json.loads("\n".join(text[start : end + 1])) if end else None
         except ValueError:
-            found = None
-        return (cast(Mapping[str, Any], found), text[end + 1 :]) if isinstance(found, dict) else ({}, text)
+            fields = None
+        return (cast(Mapping[str, Any], fields), text[end + 1 :]) if isinstance(fields, dict) else ({}, text)
     return {}, text
 
 
@@ -69,22 +69,22 @@ def _parsed(inside: Sequence[str], fence: str) -> Mapping[str, Any] | None:
     """What stands between the fences; None if it is not metadata but text between two rules."""
     source = "\n".join(inside)
     try:
-        found: object = tomllib.loads(source) if fence == "+++" else yaml.safe_load(source)
+        fields: object = tomllib.loads(source) if fence == "+++" else yaml.safe_load(source)
     except (yaml.YAMLError, tomllib.TOMLDecodeError, ValueError, RecursionError):
         keys = [KEY.fullmatch(line.rstrip()) for line in inside if line.strip() and not line[0].isspace()]
         named = {match[1]: (match[2] or "").strip("\"' ") for match in keys if match}
         return named if named and len(named) * 2 >= len(keys) else None
-    if found is None:  # nothing, or remarks alone
+    if fields is None:  # nothing, or remarks alone
         return {}
-    return cast(Mapping[str, Any], found) if isinstance(found, dict) else None
+    return cast(Mapping[str, Any], fields) if isinstance(fields, dict) else None
 
 
 def _field(matter: Mapping[str, Any], names: Sequence[str], between: str = " ") -> str:
     lowered = {str(key).lower(): value for key, value in matter.items()}
     for name in names:
         try:
-            if found := flat(text_of(lowered.get(name), "", name, between)):
-                return found
+            if text := flat(text_of(lowered.get(name), "", name, between)):
+                return text
         except UserError:  # an object, such as a title for each language
             continue
     return ""
@@ -131,17 +131,17 @@ def _seen(token: "Token", html: "_Visible", *, esm: bool) -> str:
 
 def _inline(token: "Token") -> str:
     """What readers see of a line: text and code, the words of links, and what stands for a picture."""
-    found: list[str] = []
+    pieces: list[str] = []
     for child in token.children or []:
         if child.type in ("text", "code_inline"):
-            found.append(child.content)
+            pieces.append(child.content)
         elif child.type in ("softbreak", "hardbreak"):
-            found.append(" ")
+            pieces.append(" ")
         elif child.type == "image":
-            found.append(_inline(child) or child.content)
+            pieces.append(_inline(child) or child.content)
         elif child.type == "html_inline" and child.content.lower().startswith(("<br", "</p", "</li", "</td")):
-            found.append(" ")
-    return "".join(found)
+            pieces.append(" ")
+    return "".join(pieces)
 
 
 class _Visible(HTMLParser):

@@ -78,13 +78,13 @@ def _own(path: str, names: Sequence[str]) -> bool:
 
 def _dictionaries(metadata: pq.FileMetaData, places: Sequence[int]) -> list[str]:
     """The columns of texts that can be read as dictionaries in every row group."""
-    found: list[str] = []
+    paths: list[str] = []
     for place in places:
         column = metadata.schema.column(place)
         groups = (metadata.row_group(number).column(place) for number in range(metadata.num_row_groups))
         if column.physical_type == "BYTE_ARRAY" and all(set(group.encodings) <= AS_DICTIONARY for group in groups):
-            found.append(column.path)
-    return found
+            paths.append(column.path)
+    return paths
 
 
 def cells_of(column: pa.Array, file: File, name: str, after: int) -> list[Any]:
@@ -93,8 +93,8 @@ def cells_of(column: pa.Array, file: File, name: str, after: int) -> list[Any]:
         places: pa.Array = column.indices
         distinct = places.unique()
         texts = cells_of(column.dictionary.take(distinct), file, name, after)
-        found = dict(zip(distinct.to_pylist(), texts, strict=True))
-        return [found[place] for place in places.to_pylist()]
+        text_of = dict(zip(distinct.to_pylist(), texts, strict=True))
+        return [text_of[place] for place in places.to_pylist()]
     if isinstance(column, pa.ExtensionArray) and not isinstance(column, pa.UuidArray):
         column = cast(pa.Array, column.storage)
     if pa.types.is_timestamp(column.type):

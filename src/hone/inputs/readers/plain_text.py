@@ -9,5 +9,5 @@ from hone.inputs.readers.table import Dialect
 def open_text(file: File, dialect: Dialect) -> Page:
     """A text file. Raises UserError."""
     encoding = encoding_of(file, dialect.encoding)
-    found = Section((), tuple(line for _, line in lines(file, encoding)))
-    return Page(iter([found]), {"encoding": str(encoding)})
+    section = Section((), tuple(line for _, line in lines(file, encoding)))
+    return Page(iter([section]), {"encoding": str(encoding)})

@@ -146,7 +146,7 @@ def _order(file: File, sample: list[list[str]], places: Sequence[int]) -> Order:
         trec = second <= set(ITERATION) or not last <= set(ITERATION)
         return TREC if trec else ITERATION_LAST
     usual = min(widths & {3, 4}, default=0)
-    number, odd = next(found for found in zip(places, sample, strict=True) if len(found[1]) != usual)
+    number, odd = next(row for row in zip(places, sample, strict=True) if len(row[1]) != usual)
     wanted = "write query-id, corpus-id and score, separated by tabs, or TREC's four columns"
     raise UserError(f"{file}, line {number}: {len(odd)} columns; {wanted}")
 

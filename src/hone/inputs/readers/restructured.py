@@ -53,7 +53,7 @@ def _tree(source: str, depth: int = 0) -> "nodes.document":
     from docutils.core import publish_doctree
 
     unseen = _unseen()
-    source = ROLE.sub(lambda found: found[1].lstrip("~!"), source)
+    source = ROLE.sub(lambda role: role[1].lstrip("~!"), source)
     tree = publish_doctree(source, settings_overrides={**NOTHING_ELSE, "warning_stream": io.StringIO()})
     for message in list(tree.findall(nodes.system_message)):
         block = next((child for child in message.children if isinstance(child, nodes.literal_block)), None)
@@ -72,11 +72,11 @@ def _unseen() -> "tuple[type[nodes.Node], ...]":
     return tuple(getattr(nodes, name) for name in UNSEEN)
 
 
-def _of_unknown(found: re.Match[str], depth: int) -> "list[nodes.Node]":
+def _of_unknown(directive: re.Match[str], depth: int) -> "list[nodes.Node]":
     """What stands in a directive that is not docutils' own, such as Sphinx's `versionadded` and `function`."""
     from docutils import nodes
 
-    name, arguments, inside = found.groups()
+    name, arguments, inside = directive.groups()
     if name in WITHOUT_TEXT:
         return []
     body = "\n".join(line for line in textwrap.dedent(inside).split("\n") if not OPTION.match(line))

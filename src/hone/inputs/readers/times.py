@@ -36,26 +36,24 @@ class Moment(NamedTuple):
 
 def moment(value: object, where: str, form: str = "") -> Moment:
     """A time of whatever form, or of the form that the settings name. Raises UserError naming the line."""
-    found = _moment(value, form)
-    if found is None and value in (None, ""):
-        raise UserError(f"{where}: an empty time is not a time that is known; give every query one")
-    if found is None:
+    read = _moment(value, form)
+    if read is None and value in (None, ""):
+        raise UserError(f"{where}: the time is empty; give every query one")
+    if read is None:
         known = "seconds since 1970, 2024-05-01T10:00:00Z or 01/May/2024:10:00:00 +0000"
-        raise UserError(
-            f"{where}: {str(value)[:40]!r} is not a time that is known; write {known}, or set log.time_format"
-        )
-    return found
+        raise UserError(f"{where}: {str(value)[:40]!r} cannot be read as a time; write {known}, or set log.time_format")
+    return read
 
 
 def seconds(moments: Sequence[Moment], places: Sequence[str]) -> np.ndarray:
     """Seconds since 1970 [n] float64. Raises UserError naming the line of a date that could be one of two."""
-    proofs = {found.proof for found in moments if found.proof}
-    unclear = next((at for at, found in enumerate(moments) if found.month_first != found.day_first), None)
+    proofs = {one.proof for one in moments if one.proof}
+    unclear = next((at for at, one in enumerate(moments) if one.month_first != one.day_first), None)
     if unclear is not None and len(proofs) != 1:
-        why = "other dates of the file have the day first, and others the month" if proofs else "no other date tells"
+        why = "some dates of the file have the day first, others the month" if proofs else "no other date settles it"
         hint = "set log.time_format, such as '%d/%m/%Y' or '%m/%d/%Y'"
-        raise UserError(f"{places[unclear]}: the date could have the day first or the month ({why}); {hint}")
-    return np.array([found.day_first if "day" in proofs else found.month_first for found in moments], dtype=np.float64)
+        raise UserError(f"{places[unclear]}: the date could be day first or month first ({why}); {hint}")
+    return np.array([one.day_first if "day" in proofs else one.month_first for one in moments], dtype=np.float64)
 
 
 def _moment(value: object, form: str) -> Moment | None:
@@ -113,9 +111,9 @@ def _by_hand(text: str) -> Moment | None:
 def _whole(text: str, *, day_first: bool) -> float | None:
     from dateutil import parser
 
-    found = [parser.parse(text, default=one, dayfirst=day_first, tzinfos=_zone) for one in DEFAULTS]
-    times = {_timestamp(one.replace(hour=0, minute=0, second=0, microsecond=0)) for one in found}
-    return _timestamp(found[0]) if len(times) == 1 else None
+    readings = [parser.parse(text, default=one, dayfirst=day_first, tzinfos=_zone) for one in DEFAULTS]
+    times = {_timestamp(one.replace(hour=0, minute=0, second=0, microsecond=0)) for one in readings}
+    return _timestamp(readings[0]) if len(times) == 1 else None
 
 
 def _zone(name: str | None, offset: int | None) -> datetime.tzinfo:
@@ -134,9 +132,9 @@ def _epoch(number: float) -> Moment:
     return Moment(value, value)
 
 
-def _same(found: datetime.datetime) -> Moment:
-    return Moment(_timestamp(found), _timestamp(found))
+def _same(moment: datetime.datetime) -> Moment:
+    return Moment(_timestamp(moment), _timestamp(moment))
 
 
-def _timestamp(found: datetime.datetime) -> float:
-    return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
+def _timestamp(moment: datetime.datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()

@@ -31,12 +31,12 @@ def of_topics(file: File) -> Iterator[tuple[str, str, str]]:
         return
     form = next((form for form in FORMS if all(form.fullmatch(line.strip()) for _, line in numbered)), None)
     for number, line in numbered:
-        found = form.fullmatch(line.strip()) if form else None
-        if not found:
+        topic = form.fullmatch(line.strip()) if form else None
+        if not topic:
             raise UserError(
                 f"{file}, line {number}: a query needs an id; write the id, a tab and the text on each line"
             )
-        yield f"{file}, line {number}", found[1].strip(), flat(found[2])
+        yield f"{file}, line {number}", topic[1].strip(), flat(topic[2])
 
 
 def _marked_up(file: File, whole: str) -> Iterator[tuple[str, str, str]]:
@@ -47,5 +47,5 @@ def _marked_up(file: File, whole: str) -> Iterator[tuple[str, str, str]]:
         if not own:
             raise UserError(f"{where}: it has no number; write it as <num> or number=")
         texts = (re.search(rf"<{tag}\b[^>]*>\s*(?:Topic:)?([^<]*)", inside, re.IGNORECASE) for tag in ASKED)
-        text = next((flat(html.unescape(found[1])) for found in texts if found and found[1].strip()), "")
+        text = next((flat(html.unescape(match[1])) for match in texts if match and match[1].strip()), "")
         yield where, own[1].strip(), text or flat(html.unescape(inside)) * ("<" not in inside)

@@ -68,7 +68,7 @@ def _document(opened: str, inside: str, where: str) -> tuple[str, str, str]:
     if not number:
         raise UserError(f"{where}: a DOC without DOCNO; give it one")
     title, own = TITLE.search(inside), OWN_TITLE.search(opened)
-    texts = [found[2] for found in TEXT.finditer(inside)]
+    texts = [match[2] for match in TEXT.finditer(inside)]
     rest = ABOUT.sub(" ", inside)
     body = " ".join(texts) if texts else rest.replace(title[0], " ") if title else rest
     named = title[2] if title else own[1] if own else ""

@@ -74,17 +74,17 @@ def id_of(value: object, where: str) -> str:
 
     Raises UserError.
     """
-    found = value if isinstance(value, str) else _id_text(value, where)
-    if found and (found.isprintable() or not any(map(_breaks, found))) and len(found.encode()) <= LONGEST_ID:
-        return found
-    if not found:
+    text = value if isinstance(value, str) else _id_text(value, where)
+    if text and (text.isprintable() or not any(map(_breaks, text))) and len(text.encode()) <= LONGEST_ID:
+        return text
+    if not text:
         raise UserError(f"{where}: the id is empty; give every row its own id")
     what = (
         f"is longer than {LONGEST_ID} bytes"
-        if not any(map(_breaks, found))
+        if not any(map(_breaks, text))
         else "holds a line break or control character"
     )
-    raise UserError(f"{where}: the id {found[:40]!r} {what}; give the row another")
+    raise UserError(f"{where}: the id {text[:40]!r} {what}; give the row another")
 
 
 def _breaks(char: str) -> bool:
