@@ -102,16 +102,16 @@ def marked(value: object, mark: type, notes: tuple[object, ...] = ()) -> Iterato
         yield cast(str, value)
 
 
-def identity(value: object, found: Mapping[str, str], notes: tuple[object, ...] = ()) -> Any:
+def identity(value: object, digests: Mapping[str, str], notes: tuple[object, ...] = ()) -> Any:
     """The settings that shape a result: resources left out, outside data by its content."""
     if isinstance(value, BaseModel):
         fields = ((name, tuple(field.metadata)) for name, field in type(value).model_fields.items())
         kept = ((name, marks) for name, marks in fields if not any(isinstance(mark, Resource) for mark in marks))
-        return {name: identity(getattr(value, name), found, marks) for name, marks in kept}
+        return {name: identity(getattr(value, name), digests, marks) for name, marks in kept}
     if isinstance(value, (tuple, list)):
-        return [identity(item, found, notes) for item in cast(tuple[object, ...], value)]
+        return [identity(item, digests, notes) for item in cast(tuple[object, ...], value)]
     marked = value and any(isinstance(note, SourceMark) for note in notes)
-    return found[cast(str, value)] if marked else value
+    return digests[cast(str, value)] if marked else value
 
 
 class SourceMark:

@@ -99,10 +99,10 @@ class Job:
 
     def source(self, reference: str) -> Path:
         """The local path of outside data that a setting refers to. Raises UserError if it is missing."""
-        found = references.local_path(reference, self.scratch)
+        path = references.local_path(reference, self.scratch)
         if reference.startswith(hubs.SCHEME):
-            self.facts.setdefault("commits", {})[reference] = hubs.commit_of(found)
-        return found
+            self.facts.setdefault("commits", {})[reference] = hubs.commit_of(path)
+        return path
 
     def digest(self, reference: str) -> str:
         """sha256 of the content that a setting refers to."""

@@ -92,10 +92,10 @@ def secrets_in(value: object, path: Sequence[str] = ()) -> Iterator[str]:
 
 def _secret_of(text: str) -> str:
     """What kind of secret a text holds; empty if none."""
-    for found in ADDRESS.finditer(text):
-        shown = f"{found[1]}..."
-        if found[2]:
-            return f"{shown} holds a password" if ":" in found[2] else f"{shown} holds a user name or token"
-        if found[4] and SECRET_PARAMETER.search(found[4]):
+    for address in ADDRESS.finditer(text):
+        shown = f"{address[1]}..."
+        if address[2]:
+            return f"{shown} holds a password" if ":" in address[2] else f"{shown} holds a user name or token"
+        if address[4] and SECRET_PARAMETER.search(address[4]):
             return f"{shown} holds a key in its query"
     return "it holds what looks like a key" if KEY_LIKE.search(text) or SENT_ALONG.search(text) else ""

@@ -125,8 +125,8 @@ class _Careful(yaml.SafeLoader):
 
 def refuse_secrets(value: object, file: str) -> None:
     """A secret in settings would be kept with every result. Raises UserError that says where it stands, but not it."""
-    for found in secrets_in(value):
-        raise UserError(f"{file}: {found}; {INSTEAD}")
+    for secret in secrets_in(value):
+        raise UserError(f"{file}: {secret}; {INSTEAD}")
 
 
 def _check_aliases(node: yaml.Node, sizes: dict[int, int]) -> int:
@@ -241,16 +241,16 @@ def _known_elsewhere(data: dict[str, Any]) -> dict[str, Any]:
     and gate looks for texts as prepare cut them."""
     for name, field in (("evaluate", "tests"), ("distill", "guards"), ("prepare", "max_chars")):
         section = data.get(name)
-        found = cast(dict[str, Any], section).get(field) if isinstance(section, dict) else None
-        data = {field: found, **data} if found else data
+        value = cast(dict[str, Any], section).get(field) if isinstance(section, dict) else None
+        data = {field: value, **data} if value else data
     return data
 
 
 def _stage_config(name: str, data: dict[str, Any], shared: dict[str, Any], file: str, base: Path) -> StageConfig:
-    found = {} if data.get(name) is None else data[name]
-    if not isinstance(found, dict):
+    raw = {} if data.get(name) is None else data[name]
+    if not isinstance(raw, dict):
         raise UserError(f"{file}: {name}: write the settings of {name} as indented `key: value` lines")
-    section = cast(dict[str, Any], found)
+    section = cast(dict[str, Any], raw)
     fields = stage(name).Config.model_fields
     given = {key: value for key, value in shared.items() if key in fields}
     everywhere = {*given, *(field for field in fields if len(_holders(field)) > 1)} - section.keys()

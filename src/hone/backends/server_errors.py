@@ -29,9 +29,9 @@ def _reason(answer: Any) -> str:
         return "; ".join(filter(None, map(_reason, cast(list[Any], answer))))
     if not isinstance(answer, Mapping):
         return "" if answer is None or isinstance(answer, bool | int | float) else str(answer)
-    found = cast(Mapping[str, Any], answer)
-    said = next((text for key in _KNOWN if (text := _reason(found.get(key)))), "")
-    place = ".".join(str(part) for part in found.get("loc") or () if part != "body")
+    fields = cast(Mapping[str, Any], answer)
+    said = next((text for key in _KNOWN if (text := _reason(fields.get(key)))), "")
+    place = ".".join(str(part) for part in fields.get("loc") or () if part != "body")
     return f"{place}: {said}" if place and said else said
 
 
@@ -45,5 +45,5 @@ def web_page(text: str) -> str:
 
 def lower_limit(said: str, sent: int) -> int:
     """The largest number below `sent` that a refusal names, such as 32 in "batch size 64 > maximum 32"; 0 for none."""
-    found = [int(number) for number in re.findall(r"(?<![\w.])\d{1,6}(?![\w.]*\d)", said)]
-    return max((number for number in found if 0 < number < sent), default=0)
+    numbers = [int(number) for number in re.findall(r"(?<![\w.])\d{1,6}(?![\w.]*\d)", said)]
+    return max((number for number in numbers if 0 < number < sent), default=0)

@@ -157,8 +157,8 @@ def grouped_attention(
     if new > 1 or heads == key.shape[1] or options.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     asked = query.reshape(rows, key.shape[1], -1, size)
-    found = scaled_dot_product_attention(asked, key, value, attn_mask=attention_mask, scale=options.get("scaling"))
-    return found.reshape(rows, 1, heads, size), None
+    attended = scaled_dot_product_attention(asked, key, value, attn_mask=attention_mask, scale=options.get("scaling"))
+    return attended.reshape(rows, 1, heads, size), None
 
 
 AttentionInterface.register(GROUPED, grouped_attention)

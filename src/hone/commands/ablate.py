@@ -35,14 +35,14 @@ def ablate(
     folder = out or Path(f"{study.data['name']}-ablation")
     first = int(study.data.get("seed", 17))
     chosen = [name.strip() for name in over.split(",")]
-    found = ablation.ablate(
+    result = ablation.ablate(
         study, chosen, range(first, first + seeds), duration_hours(budget), folder,
         lambda line: console.print(f"[dim]{escape(line)}[/]"),
     )  # fmt: skip
-    table = Table("", *HEADINGS, title=escape(finding(found)), title_justify="left", title_style="bold")
-    for row in found.rows:
+    table = Table("", *HEADINGS, title=escape(finding(result)), title_justify="left", title_style="bold")
+    for row in result.rows:
         table.add_row(row.group, *map(escape, cells(row)))
     console.print(table)
-    write_pages(folder, ablation_page(found), ablation_markdown(found))
-    (folder / "ablation.json").write_text(json.dumps(asdict(found), indent=1), "utf-8")
+    write_pages(folder, ablation_page(result), ablation_markdown(result))
+    (folder / "ablation.json").write_text(json.dumps(asdict(result), indent=1), "utf-8")
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True)

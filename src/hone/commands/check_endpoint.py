@@ -51,46 +51,47 @@ def check_endpoint(
     endpoint = Endpoint(url, model=model, key_variable=key_variable, prompts=kinds[prompts])
     with scratch_folder() as scratch:
         limits = Tolerance(tolerance, ndcg_tolerance)
-        found = check(place, run_name, endpoint, scratch, limits, sample=sample, most_queries=queries,
+        checked = check(place, run_name, endpoint, scratch, limits, sample=sample, most_queries=queries,
                       documents=documents)  # fmt: skip
     if as_json:
-        print(json.dumps(_facts(endpoint, found), indent=1, ensure_ascii=False))
+        print(json.dumps(_facts(endpoint, checked), indent=1, ensure_ascii=False))
     else:
-        _show(endpoint, found)
-    raise typer.Exit(DIFFERS if found.differs else 0)
+        _show(endpoint, checked)
+    raise typer.Exit(DIFFERS if checked.differs else 0)
 
 
-def _show(endpoint: Endpoint, found: Checked) -> None:
+def _show(endpoint: Endpoint, checked: Checked) -> None:
     console.print(escape(endpoint.shown), soft_wrap=True)
-    for side in found.sides:
+    for side in checked.sides:
         cosines = 1 - side.distances
         console.print(
             f"{len(side.texts):>6,} {PLURAL[side.role]:<9}  cosine to the model: mean {cosines.mean():.4f}, "
             f"least {cosines.min():.4f}"
         )
-    if found.queries:
+    if checked.queries:
         console.print(
-            f"{found.queries:>6,} {found.split:<9}  {PRIMARY}: {found.measured:.4f} measured, {found.served:.4f} served"
+            f"{checked.queries:>6,} {checked.split:<9}  "
+            f"{PRIMARY}: {checked.measured:.4f} measured, {checked.served:.4f} served"
         )
-    for cause, roles in found.causes.items():
+    for cause, roles in checked.causes.items():
         of = " and ".join(PLURAL[role] for role in roles)
         console.print(f"[bold]{cause.kind}[/] ({of}): {escape(cause.says)}; {escape(cause.remedy)}")
-    if found.differs:
+    if checked.differs:
         console.print("[bold]differs[/]: what is served is not what was measured")
     else:
         console.print("[bold]the same[/]: what is served is what was measured")
 
 
-def _facts(endpoint: Endpoint, found: Checked) -> dict[str, Any]:
+def _facts(endpoint: Endpoint, checked: Checked) -> dict[str, Any]:
     return {
         "endpoint": endpoint.shown,
-        "differs": found.differs,
+        "differs": checked.differs,
         "texts": {
             side.role: {"count": len(side.texts), "mean_cosine": float(1 - side.distances.mean()),
                         "least_cosine": float(1 - side.distances.max()), "length": side.lengths[0]}
-            for side in found.sides
+            for side in checked.sides
         },
-        PRIMARY: {"split": found.split, "queries": found.queries, "measured": found.measured, "served": found.served},
+        PRIMARY: {name: getattr(checked, name) for name in ("split", "queries", "measured", "served")},
         "causes": [{"kind": cause.kind, "of": list(roles), "says": cause.says, "remedy": cause.remedy}
-                   for cause, roles in found.causes.items()],
+                   for cause, roles in checked.causes.items()],
     }  # fmt: skip

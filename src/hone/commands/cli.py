@@ -128,10 +128,10 @@ class Verbs(TyperGroup):
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"hone.commands.{VERBS[cmd_name].module}")
-        found: Any = typer.main.get_command(module.app)
+        loaded: Any = typer.main.get_command(module.app)
         # A module that holds several verbs is a group of them; one that is a verb with verbs of its own stays one.
-        inner = getattr(found, "commands", {}).get(cmd_name)
-        command = inner or found
+        inner = getattr(loaded, "commands", {}).get(cmd_name)
+        command = inner or loaded
         command.name = cmd_name
         _with_usual_options(command)
         return command

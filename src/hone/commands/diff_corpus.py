@@ -22,5 +22,5 @@ def diff_corpus(
 ) -> None:
     """Count the documents that are new, changed or gone since a run, and say whether to train again."""
     checked = settings_file.load(settings)
-    found = compare(checked, open_store(store), against or checked.name)
-    print(json.dumps(found.facts(), indent=1) if as_json else found.sentence())
+    diff = compare(checked, open_store(store), against or checked.name)
+    print(json.dumps(diff.facts(), indent=1) if as_json else diff.sentence())

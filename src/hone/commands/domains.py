@@ -29,12 +29,12 @@ def show(folder: Path, store: str, faults: Mapping[str, str], out: Path | None =
     """Prints the table, and what failed; writes it as page and Markdown where asked to."""
     members = engine.load(folder)
     place = store or engine.store_of(members) or DEFAULT_STORE
-    found = engine.status(members, open_store(place), dict(faults))
-    console.print(report.terminal(found))
-    for one in found:
+    rows = engine.status(members, open_store(place), dict(faults))
+    console.print(report.terminal(rows))
+    for one in rows:
         if one.fault:
             console.print(f"{one.name}: {one.fault}", soft_wrap=True, markup=False)
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "domains.html").write_text(report.page(found), "utf-8")
-        (out / "domains.md").write_text(report.markdown(found), "utf-8")
+        (out / "domains.html").write_text(report.page(rows), "utf-8")
+        (out / "domains.md").write_text(report.markdown(rows), "utf-8")

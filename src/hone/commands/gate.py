@@ -32,12 +32,12 @@ def gate(
         raise UserError(f"run {run_name!r} has no verdict yet; `hone run` its settings first")
     with scratch_folder() as scratch:
         text = (fetch_folder(place, manifest, "verdict", scratch) / "verdict.json").read_text("utf-8")
-    found, criteria = read_verdict(text)
+    verdict, criteria = read_verdict(text)
     if as_json:
         print(text)
-        raise typer.Exit(EXIT_CODES[found["verdict"]] if strict else 0)
-    grid = Table("criterion", "value", "wanted", "outcome", "note", title=f"verdict: {found['verdict']}")
+        raise typer.Exit(EXIT_CODES[verdict["verdict"]] if strict else 0)
+    grid = Table("criterion", "value", "wanted", "outcome", "note", title=f"verdict: {verdict['verdict']}")
     for row in criteria:
         grid.add_row(*map(escape, (row.name, row.found, row.wanted, row.outcome, row.note)))
     console.print(grid)
-    raise typer.Exit(EXIT_CODES[found["verdict"]] if strict else 0)
+    raise typer.Exit(EXIT_CODES[verdict["verdict"]] if strict else 0)

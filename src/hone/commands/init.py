@@ -198,10 +198,10 @@ def _what_matters(text: str, name: str) -> str:
 def _fields(seen: Look) -> str:
     """The settings by which prepare finds its fields, where they differ from what it expects; the choice is shown."""
     usual = {"id_field": "_id", "title_field": "title", "text_field": "text"}
-    found = {name: value for name in usual if (value := getattr(seen, name)) and value != usual[name]}
+    unusual = {name: value for name in usual if (value := getattr(seen, name)) and value != usual[name]}
     lines = [
         f"  # Fields seen: {first_names(seen.fields)}",
-        *(f"  {name}: {_scalar(value)}" for name, value in found.items()),
+        *(f"  {name}: {_scalar(value)}" for name, value in unusual.items()),
     ]
     if seen.tables and not seen.id_field:
         lines.append('  # No field holds ids: a hash over title and text stands for them.\n  id_field: ""')
@@ -237,8 +237,8 @@ def _scalar(text: str) -> str:
 
 
 def _student() -> str:
-    found = importlib.util.find_spec(DEMO_STUDENT)
-    return f"package:{DEMO_STUDENT}" if found else f"{UNKNOWN}  # a sentence-transformers folder"
+    package = importlib.util.find_spec(DEMO_STUDENT)
+    return f"package:{DEMO_STUDENT}" if package else f"{UNKNOWN}  # a sentence-transformers folder"
 
 
 def has_gpu() -> bool:

@@ -92,7 +92,7 @@ def submit(
     if Path(pipeline).stem == submit_many.PIPELINE:
         # The platform's client prints links of its own.
         with redirect_stdout(sys.stderr if as_json else sys.stdout):
-            found = submit_many.main(
+            outcome = submit_many.main(
                 connect(host, system_namespace),
                 profiles.load(profile, images),
                 Path(settings),
@@ -102,8 +102,8 @@ def submit(
                 publish,
                 say=lambda line: print(line, flush=True),
             )
-        print(submit_many.as_json(found) if as_json else submit_many.summary(found), flush=True)
-        sys.exit(found.exit_code)
+        print(submit_many.as_json(outcome) if as_json else submit_many.summary(outcome), flush=True)
+        sys.exit(outcome.exit_code)
     text = submitting.read_settings(settings)
     # The platform's client prints links of its own.
     with redirect_stdout(sys.stderr if as_json else sys.stdout):

@@ -50,8 +50,8 @@ def show_result(store: Store, done: Mapping[str, Manifest], run_name: str) -> No
     """The before/after table, the verdict if there is one, what to do next, and where report and model are."""
     evaluate, gate, publish = done["evaluate"], done.get("gate"), done.get("publish")
     with scratch_folder() as scratch:
-        found = fetch_folder(store, evaluate, "findings", scratch)
-        metrics: dict[str, Any] = json.loads((found / "metrics.json").read_text("utf-8"))
+        findings = fetch_folder(store, evaluate, "findings", scratch)
+        metrics: dict[str, Any] = json.loads((findings / "metrics.json").read_text("utf-8"))
     console.print(before_after(metrics))
     if gate:
         show_verdict(gate)

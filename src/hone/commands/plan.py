@@ -42,29 +42,29 @@ def plan(
     checked = settings_file.load(settings, changes or [])
     device = device or ("cpu" if checked.preset.startswith("cpu") else "h100")
     with scratch_folder() as scratch:
-        found = forecast(checked, open_store(store or checked.store or DEFAULT_STORE), device, price, scratch)
+        cost = forecast(checked, open_store(store or checked.store or DEFAULT_STORE), device, price, scratch)
     if as_json:
-        print(json.dumps({**asdict(found), "hours": found.total("hours"), "price": found.total("price")}, indent=1))
+        print(json.dumps({**asdict(cost), "hours": cost.total("hours"), "price": cost.total("price")}, indent=1))
         return
-    console.print(_grid(found, with_price=price > 0))
-    for note in found.notes:
+    console.print(_grid(cost, with_price=price > 0))
+    for note in cost.notes:
         console.print(f"- {escape(note)}", soft_wrap=True)
 
 
-def _grid(found: Forecast, *, with_price: bool) -> Table:
+def _grid(cost: Forecast, *, with_price: bool) -> Table:
     """A row for each stage that takes time, and one for all."""
-    columns = ["stage", "work", f"time, one {found.device}", "storage", *(["price"] if with_price else []), "rests on"]
+    columns = ["stage", "work", f"time, one {cost.device}", "storage", *(["price"] if with_price else []), "rests on"]
     grid = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
 
     def add(stage: str, work: str, spent: tuple[str, str, str], source: str) -> None:
         grid.add_row(stage, work, *(spent if with_price else spent[:2]), source)
 
-    for row in found.rows:
+    for row in cost.rows:
         if row.hours or any(row.amounts.values()):
             work = (_amount(name, amount) for name, amount in row.amounts.items() if amount)
             add(row.stage, "\n".join(work), _spent(row.hours, row.gigabytes, row.price), row.source)
     grid.add_section()
-    add("all", "", _spent(*map(found.total, ("hours", "gigabytes", "price"))), "")
+    add("all", "", _spent(*map(cost.total, ("hours", "gigabytes", "price"))), "")
     return grid
 
 

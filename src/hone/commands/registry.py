@@ -38,9 +38,9 @@ def registry_show(domain: Domain, store: StoreOption = DEFAULT_STORE) -> None:
             f"nothing has been published as {domain!r} in {opened.uri}; `hone registry list` shows what has"
         )
     versions = Table("version", "finding", title=f"{domain}: versions", title_justify="left")
-    for found in registry.releases(opened, domain):
-        mark = " (current)" if found.version == moves[-1].version else ""
-        versions.add_row(f"{found.version}{mark}", escape(found.finding))
+    for release in registry.releases(opened, domain):
+        mark = " (current)" if release.version == moves[-1].version else ""
+        versions.add_row(f"{release.version}{mark}", escape(release.finding))
     history = Table("move", "version", "action", "by", "at", title=f"{domain}: what was current", title_justify="left")
     for move in moves:
         history.add_row(str(move.number), move.version, move.action, escape(move.by), move.at)

@@ -35,11 +35,11 @@ def saturate(
     folder = out or Path(f"{study.data['name']}-saturation")
     first = int(study.data.get("seed", 17))
     say = lambda line: console.print(f"[dim]{escape(line)}[/]")  # noqa: E731
-    found = ablation.saturate(study, range(first, first + seeds), price, duration_hours(budget), say)
-    for curve in found.curves:
+    result = ablation.saturate(study, range(first, first + seeds), price, duration_hours(budget), say)
+    for curve in result.curves:
         console.print(f"[bold]{escape(sentence(curve))}[/]", soft_wrap=True)
         measured = ", ".join(f"{x:,.0f}: {points(gain)}" for x, gain in curve.measured)
         console.print(f"  measured, {curve.axis} to points: {measured}", soft_wrap=True)
-    write_pages(folder, saturation_page(found), saturation_markdown(found))
-    (folder / "saturation.json").write_text(json.dumps(asdict(found), indent=1), "utf-8")
+    write_pages(folder, saturation_page(result), saturation_markdown(result))
+    (folder / "saturation.json").write_text(json.dumps(asdict(result), indent=1), "utf-8")
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True)

@@ -55,12 +55,12 @@ def _config(name: str, text: str) -> Any:
 
 
 def _inputs(store: Store, given: list[str]) -> Mapping[str, Manifest]:
-    found: dict[str, Manifest] = {}
+    inputs_by_table: dict[str, Manifest] = {}
     for text in given:
         table, _, prefix = text.partition("=")
         manifest = load_manifest(store, f"{prefix.strip('/')}/manifest.json")
         if manifest is None or table not in manifest.outputs:
             missing = f"there is no finished {table or 'table'} at {prefix} in {store.uri}"
             raise UserError(f"--input {text}: {missing}; run its stage first")
-        found[table] = manifest
-    return found
+        inputs_by_table[table] = manifest
+    return inputs_by_table

@@ -57,12 +57,12 @@ def store_verify(
     opened = _existing(store)
     chosen = [name] if name else runs(opened)
     prefixes = dict.fromkeys(prefix for one in chosen for prefix in prefixes_of(opened, one))
-    found = [line for prefix in prefixes for line in flaws(opened, prefix)]
-    found += [] if name else registry.flaws(opened)
-    for line in found:
+    damaged = [line for prefix in prefixes for line in flaws(opened, prefix)]
+    damaged += [] if name else registry.flaws(opened)
+    for line in damaged:
         console.print(escape(line), soft_wrap=True)
-    if found:
-        raise UserError(f"{len(found)} of the above in {opened.uri} are damaged; each line says what to do")
+    if damaged:
+        raise UserError(f"{len(damaged)} of the above in {opened.uri} are damaged; each line says what to do")
     published = "" if name else ", and so is all that is published"
     console.print(f"{len(prefixes)} results of {len(chosen)} runs are whole{published}.")
 

@@ -23,7 +23,7 @@ def _commit() -> str:
     if not (checkout / ".git").exists():
         return ""
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=False)
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return ""
-    return found.stdout.strip()
+    return answer.stdout.strip()

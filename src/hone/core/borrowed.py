@@ -136,15 +136,15 @@ def telling(words: list[str]) -> list[str]:
 
 def runs(words: list[str], text: str) -> list[list[str]]:
     """The longest runs of consecutive words that also stand in `text`, which is normalised and between spaces."""
-    found: list[list[str]] = []
+    stretches: list[list[str]] = []
     start = 0
     for end in range(1, len(words) + 1):
         while start < end and f" {' '.join(words[start:end])} " not in text:
             start += 1
         longer = end == len(words) or f" {' '.join(words[start : end + 1])} " not in text
         if start < end and longer:
-            found.append(words[start:end])
-    return found
+            stretches.append(words[start:end])
+    return stretches
 
 
 @lru_cache(8)

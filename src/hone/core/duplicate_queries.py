@@ -37,17 +37,17 @@ def repeats(read: Callable[[], Iterable[Query]], least: float) -> dict[str, Reje
         ranks.append(query.rank)
     order = np.array(sorted(range(len(ids)), key=lambda at: (ranks[at], ids[at])), dtype=np.int64)
     stays = _firsts(np.array(texts, dtype=np.uint64), order)
-    found = {
+    rejected = {
         query.query_id: Rejection("duplicate", f"{query.text} | {ids[stays[at]]}")
         for at, query in enumerate(read())
         if stays[at] != at
     }
     if least:
         place = dict(zip((ids[at] for at in order), range(len(ids)), strict=True))
-        exact = frozenset(found)
+        exact = frozenset(rejected)
         rest = partial(filter, lambda query: query.near and query.query_id not in exact)
-        found |= _near(lambda: rest(read()), place, least)
-    return found
+        rejected |= _near(lambda: rest(read()), place, least)
+    return rejected
 
 
 def _firsts(texts: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -60,10 +60,10 @@ def _firsts(texts: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 def _near(read: Callable[[], Iterable[Query]], place: dict[str, int], least: float) -> dict[str, Rejection]:
     """One after another in order of `place`, each against those that stayed before it."""
-    kept, found = NearDuplicates(least), dict[str, Rejection]()
+    kept, rejected = NearDuplicates(least), dict[str, Rejection]()
     bands = np.array([kept.bands(comparable(query.text)) for query in read()], dtype=np.uint64)
     if not len(bands):
-        return found
+        return rejected
     crowded = np.zeros(len(bands), dtype=bool)
     for keys in bands.T:
         _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
@@ -72,7 +72,7 @@ def _near(read: Callable[[], Iterable[Query]], place: dict[str, int], least: flo
     for query in close:
         plain = comparable(query.text)
         if other := kept.find(plain):
-            found[query.query_id] = Rejection("near duplicate", f"{query.text} | {other}")
+            rejected[query.query_id] = Rejection("near duplicate", f"{query.text} | {other}")
         else:
             kept.add(plain)
-    return found
+    return rejected

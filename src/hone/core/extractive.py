@@ -118,18 +118,18 @@ def _says_something(word: str) -> bool:
 
 def _span_of_letters(sentence: str, low: int, high: int, rng: random.Random) -> str | None:
     """A stretch of a sentence in a script without spaces, of as many words as of others."""
-    found = places(sentence)
-    total = sum(weight for _, _, weight in found)
+    words = places(sentence)
+    total = sum(weight for _, _, weight in words)
     if total < low:
         return None
     size = rng.randint(low, min(high, int(total)))
-    last, rest = len(found) - 1, found[-1][2]
+    last, rest = len(words) - 1, words[-1][2]
     while rest < size and last:
         last -= 1
-        rest += found[last][2]
+        rest += words[last][2]
     start = end = rng.randrange(last + 1)
-    length = found[start][2]
-    while length < size and end + 1 < len(found):
+    length = words[start][2]
+    while length < size and end + 1 < len(words):
         end += 1
-        length += found[end][2]
-    return sentence[found[start][0] : found[end][1]].strip(_EDGES) or None
+        length += words[end][2]
+    return sentence[words[start][0] : words[end][1]].strip(_EDGES) or None

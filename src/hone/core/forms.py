@@ -103,11 +103,11 @@ def foreign_script(text: str, doc: str) -> str:
     """A second script in a text, of which the document has no letter; empty if there is none."""
     if text.isascii():
         return ""
-    found = list(dict.fromkeys(_scripts(text)))
-    if len(found) < 2:
+    scripts = list(dict.fromkeys(_scripts(text)))
+    if len(scripts) < 2:
         return ""
     known = set(_scripts(doc))
-    return next((script for script in found[::-1] if script not in known), "")
+    return next((script for script in scripts[::-1] if script not in known), "")
 
 
 def _scripts(text: str) -> Iterator[str]:
@@ -120,10 +120,10 @@ def _scripts(text: str) -> Iterator[str]:
 
 def _glued(text: str, doc: str) -> str:
     """A word that breaks off and goes on as another: its beginning is that of a longer word of the document."""
-    for found in _GLUED.finditer(text):
-        begins = re.search(rf"(?<![A-Za-z]){found[1]}[a-z]", doc)
-        if begins and found[0] not in doc and not re.search(rf"\b{found[1]}\b", doc):
-            return found[0]
+    for match in _GLUED.finditer(text):
+        begins = re.search(rf"(?<![A-Za-z]){match[1]}[a-z]", doc)
+        if begins and match[0] not in doc and not re.search(rf"\b{match[1]}\b", doc):
+            return match[0]
     return ""
 
 

@@ -46,10 +46,10 @@ def allowed(curve: Sequence[Point], most: float, base: Mapping[str, float] | Non
 def choose(curve: Sequence[Point], most: float, base: Mapping[str, float] | None = None) -> Point:
     """Of the allowed points the best on the dev lists, the nearest to the base if several are; without dev lists the
     last."""
-    found = allowed(curve, most, base)
-    if math.isnan(found[-1].validation_loss):
-        return found[-1]
-    return min(found, key=lambda point: (point.validation_loss, point.alpha))
+    points = allowed(curve, most, base)
+    if math.isnan(points[-1].validation_loss):
+        return points[-1]
+    return min(points, key=lambda point: (point.validation_loss, point.alpha))
 
 
 def record(curve: Sequence[Point], most: float, base: Mapping[str, float] | None = None) -> list[dict[str, Any]]:

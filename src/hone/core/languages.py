@@ -17,8 +17,8 @@ def foreign(query: str, doc: str, language: str) -> str:
     if not expected:
         return ""
     ranked = dict(_identifier().rank(query))
-    found = next(iter(ranked))
-    return found if float(ranked[found]) - float(ranked.get(expected, ranked[found])) > CERTAIN else ""
+    likeliest = next(iter(ranked))
+    return likeliest if float(ranked[likeliest]) - float(ranked.get(expected, ranked[likeliest])) > CERTAIN else ""
 
 
 @lru_cache(8)

@@ -32,11 +32,11 @@ def masked(text: str) -> str:
     return "".join(parts)
 
 
-def _number(found: re.Match[str]) -> str:
+def _number(number: re.Match[str]) -> str:
     """A date with its hour has as many digits as a telephone number."""
-    return found[0] if _DATE.match(found[0]) else NUMBER
+    return number[0] if _DATE.match(number[0]) else NUMBER
 
 
-def _iban(found: re.Match[str]) -> str:
+def _iban(match: re.Match[str]) -> str:
     """Words of four letters in a row are not an IBAN."""
-    return IBAN if sum(map(str.isdigit, found[0])) >= LEAST_DIGITS else found[0]
+    return IBAN if sum(map(str.isdigit, match[0])) >= LEAST_DIGITS else match[0]

@@ -100,13 +100,13 @@ def without_runs(text: str) -> str:
 
 def places(text: str) -> list[tuple[int, int, float]]:
     """Where each word of a text and each letter of its runs starts and ends, and how much of a word it is."""
-    found: list[tuple[int, int, float]] = []
+    grams: list[tuple[int, int, float]] = []
     for part in _PART.finditer(text):
         at = part.start()
         for letter in letters(part[0]) if _RUN.match(part[0]) else [part[0]]:
-            found.append((at, at + len(letter), weight(letter)))
+            grams.append((at, at + len(letter), weight(letter)))
             at += len(letter)
-    return found
+    return grams
 
 
 def weight(word: str) -> float:
@@ -136,8 +136,8 @@ def scripts(text: str) -> frozenset[str]:
     return frozenset(script.name for script in UNSPACED if _FORMS[script.name].search(text))
 
 
-def analyser(found: Set[str]) -> str:
+def analyser(scripts: Set[str]) -> str:
     """How texts in these scripts are cut into words, for people."""
     spaced = "words between spaces, English stems"
-    names = [script.name for script in UNSPACED if script.name in found]
+    names = [script.name for script in UNSPACED if script.name in scripts]
     return f"{spaced}; pairs of letters in {', '.join(names)}" if names else spaced

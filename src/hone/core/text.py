@@ -70,8 +70,8 @@ def letters_key(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKD", text).translate(_PLAIN).lower().split())
 
 
-def _alike(found: re.Match[str]) -> str:
-    return "-" if found[0] in _DASHES else " " if found[0] in _STOPS else ""
+def _alike(match: re.Match[str]) -> str:
+    return "-" if match[0] in _DASHES else " " if match[0] in _STOPS else ""
 
 
 def contained(ordered: Iterable[tuple[str, str, T]], window: int) -> Iterator[tuple[T, T]]:

@@ -166,15 +166,15 @@ class _Look:
 
     def _with_sources(self, prefixes: Iterable[str]) -> set[str]:
         """These results and all that they were made from."""
-        found: set[str] = set()
+        seen: set[str] = set()
         waiting = list(prefixes)
         while waiting:
             prefix = waiting.pop()
-            if prefix not in found:
-                found.add(prefix)
+            if prefix not in seen:
+                seen.add(prefix)
                 manifest = load_manifest(self.store, f"{prefix}/manifest.json")
                 waiting += manifest.inputs.values() if manifest else []
-        return found
+        return seen
 
 
 def _referred(store: Store, prefix: str, objects: list[Object]) -> set[str]:

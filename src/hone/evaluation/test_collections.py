@@ -121,13 +121,13 @@ def themselves(judged: Judged, same_ids: SameIds = "same text") -> Judged:
     wanted = {query_id: at for at, query_id in enumerate(judged.ids)}
     if same_ids == "keep" or not wanted:
         return judged
-    found: set[str] = set()
+    answers: set[str] = set()
     for batch in judged.docs.batches(["doc_id", "title", "text"]):
         for doc_id, title, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             at = wanted.get(doc_id, -1)
             if at >= 0 and (same_ids == "leave out" or _is_itself(judged, at, title, text)):
-                found.add(doc_id)
-    return replace(judged, itself=frozenset(found))
+                answers.add(doc_id)
+    return replace(judged, itself=frozenset(answers))
 
 
 def _is_itself(judged: Judged, at: int, title: str, text: str) -> bool:
@@ -142,9 +142,9 @@ def _is_itself(judged: Judged, at: int, title: str, text: str) -> bool:
 def distinct(collections: Sequence[C]) -> Sequence[C]:
     """Collections that have a name each. Raises UserError on one that is taken."""
     names = [collection.name for collection in collections]
-    for found in collections:
-        if names.count(found.name) > 1 or found.name in OWN:
-            raise UserError(f"{found.setting}: the name {found.name!r} is taken; give every set its own")
+    for one in collections:
+        if names.count(one.name) > 1 or one.name in OWN:
+            raise UserError(f"{one.setting}: the name {one.name!r} is taken; give every set its own")
     return collections
 
 

@@ -25,11 +25,11 @@ def _queries(findings: Findings) -> Html:
 
 
 def _yields(findings: Findings, facts: Counts) -> Html:
-    found = {(origin.source, origin.style): (origin.made, origin.kept) for origin in findings.origins}
+    by_origin = {(origin.source, origin.style): (origin.made, origin.kept) for origin in findings.origins}
     wanted = {(source, style): count for source, row in facts.get("target", {}).items() for style, count in row.items()}
     body: list[list[object]] = []
-    for source, style in sorted({*found, *wanted}):
-        made, kept = found.get((source, style), (0, 0))
+    for source, style in sorted({*by_origin, *wanted}):
+        made, kept = by_origin.get((source, style), (0, 0))
         target = wanted.get((source, style), 0)
         counts = [f"{count:,}" for count in (target, made, kept)]
         body.append([source, style, *counts, _rate(made, target), _rate(kept, made)])

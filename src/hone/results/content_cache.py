@@ -86,8 +86,8 @@ class ContentCache:
         """The values at these places, read from the parts that hold them and no others."""
         order = np.argsort(places, kind="stable")
         numbers, rows = places[order] >> ROW_BITS, places[order] & ((1 << ROW_BITS) - 1)
-        found, starts = np.unique(numbers, return_index=True)
-        pieces = zip(found, np.split(rows, starts)[1:], strict=True)
+        distinct, starts = np.unique(numbers, return_index=True)
+        pieces = zip(distinct, np.split(rows, starts)[1:], strict=True)
         chunks = [chunk for number, piece in pieces for chunk in self._parts[number].take(pa.array(piece)).chunks]
         values = pa.chunked_array(chunks, self.schema.field("value").type)
         return values.take(pa.array(np.argsort(order)))

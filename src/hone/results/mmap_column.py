@@ -33,8 +33,8 @@ class MmapColumn(Sequence[T]):
     def __getitem__(self, index: slice) -> list[T]: ...
 
     def __getitem__(self, index: int | slice) -> T | list[T]:
-        found = self.column[index]
-        return found.to_pylist() if isinstance(index, slice) else found.as_py()
+        values = self.column[index]
+        return values.to_pylist() if isinstance(index, slice) else values.as_py()
 
     def at(self, positions: Sequence[int] | np.ndarray) -> list[T]:
         """The values at these positions."""

@@ -171,9 +171,9 @@ def _scored(job: Job) -> Iterator[pa.Table]:
     queries = job.buckets("queries", by="query_id")
     mined = job.buckets("candidates", by="query_id", like="queries", columns=["query_id", "likely"])
     scores = job.buckets("teacher_scores", by="query_id", like="queries")
-    for asked, found, scored in zip(queries, mined, scores, strict=True):
+    for asked, lists, scored in zip(queries, mined, scores, strict=True):
         rows = _beside(scored.rows, asked.rows, "text", "style", "doc_id")
-        yield _beside(rows, found.rows, "likely")
+        yield _beside(rows, lists.rows, "likely")
 
 
 def _beside(rows: pa.Table, others: pa.Table, *columns: str) -> pa.Table:

@@ -195,7 +195,7 @@ def read_examples(job: Job, encoder: Any, config: Config, memory: float) -> tupl
 
 
 def _examples(job: Job, place: dict[str, int], config: Config) -> Examples:
-    found: dict[str, list[Any]] = {"train": [], "dev": []}
+    by_split: dict[str, list[Any]] = {"train": [], "dev": []}
     size, chosen = config.list_size, _sample(job, config)
     rows = _lists(job, "query_id", "doc_id", "split", "doc_ids", "scores", "likely")
     for query, (query_id, source, split, doc_ids, scores, left_out) in enumerate(rows, len(place)):
@@ -206,10 +206,10 @@ def _examples(job: Job, place: dict[str, int], config: Config) -> Examples:
             raise UserError(f"lists name documents that are not in docs, such as {missing[0]!r}; curate again")
         passages = np.array([place[doc_id] for doc_id in doc_ids[:size]], dtype=np.int64)
         likely = tuple(place[doc_id] for doc_id in (source, *left_out) if doc_id in place)
-        found[split].append(training.Example(query, passages, np.array(scores[:size], dtype=np.float32), likely))
-    if not found["train"]:
+        by_split[split].append(training.Example(query, passages, np.array(scores[:size], dtype=np.float32), likely))
+    if not by_split["train"]:
         raise UserError("no training lists are left; see the reasons in dropped_by_curate and loosen mine or curate")
-    return Examples(**found)
+    return Examples(**by_split)
 
 
 def _sample(job: Job, config: Config) -> Set[str] | None:
@@ -256,10 +256,10 @@ def choose_alpha(
 
 def _ndcg(job: Job, encoder: Any, guard: Judged, alpha: float) -> float:
     """Mean nDCG@10 of the student as it is now on a guard set, over all of its documents."""
-    found = search.dense(
+    answers = search.dense(
         job, encoder, guard, GUARD_DEPTH, f"distill: encode {{}} ({', '.join(guard.roles)} at {alpha:g})"
     )
-    return float(effectiveness([answer.doc_ids for answer in found], guard.judgements)[PRIMARY].mean())
+    return float(effectiveness([answer.doc_ids for answer in answers], guard.judgements)[PRIMARY].mean())
 
 
 def _lists(job: Job, *columns: str) -> Iterator[tuple[Any, ...]]:

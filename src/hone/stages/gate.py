@@ -50,13 +50,13 @@ def run(config: Config, job: Job) -> None:
         findings.latency,
     )
     verdict, criteria = decide(evidence, config)
-    found = {
+    decided = {
         "verdict": verdict,
         "model": job.plan.inputs["model"].outputs["model"].digest,
         "reasons": reasons(criteria),
         "criteria": [asdict(criterion) for criterion in criteria],
     }
-    job.write_json("verdict", found)
+    job.write_json("verdict", decided)
     job.facts.update(verdict=verdict, reasons=reasons(criteria))
 
 
@@ -86,9 +86,9 @@ def _relevant_elsewhere(others: Sequence[Collection], config: Config, job: Job) 
     """The documents with the text of one that is judged relevant in another collection."""
     if not others:
         return
-    found = relevant_elsewhere(others, job, config.max_chars)
+    elsewhere = relevant_elsewhere(others, job, config.max_chars)
     docs = _rows(job, "docs", ["doc_id", "text"])
-    yield from (row["doc_id"] for row in docs if texts.dedup_key(row["text"]) in found)
+    yield from (row["doc_id"] for row in docs if texts.dedup_key(row["text"]) in elsewhere)
 
 
 def _rows(job: Job, table: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:

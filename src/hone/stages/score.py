@@ -65,16 +65,16 @@ def run(config: Config, job: Job) -> None:
     encoder = encoders.Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
     scorer = teachers.scorer_of(config.teacher, job, corpus, encoder.queries, config.token_budget)
     asked = qualifying_queries(corpus, encoder, config, job)
-    scorer, found, facts = mixed(scorer, asked, config)
+    scorer, qualification, facts = mixed(scorer, asked, config)
     stops = config.exits_early
-    about_teacher = {"qualification": found.as_fact(), "early_exit": stops, **facts}
+    about_teacher = {"qualification": qualification.as_fact(), "early_exit": stops, **facts}
     job.write_json("qualification", about_teacher)
     if job.shard.index == 0:  # every shard finds the same
         job.facts.update(about_teacher)
-    if not found.qualified and not config.teacher.force:
+    if not qualification.qualified and not config.teacher.force:
         raise UserError(
-            f"the teacher is not better than the student: {found.reason} ({found.judged} judgements, {found.queries} "
-            "queries); choose another teacher or set teacher.force: true"
+            f"the teacher is not better than the student: {qualification.reason} ({qualification.judged} judgements, "
+            f"{qualification.queries} queries); choose another teacher or set teacher.force: true"
         )
     with task("score: teacher", job.table("candidates").rows // job.shard.count, "queries") as progress:
         buckets = job.buckets("candidates", by="query_id", like="queries")
@@ -163,8 +163,8 @@ def mixed(
     best = int(means.argmax())
     named = [config.teacher.figures(mix) for mix in mixes]
     figures = [{**mix, PRIMARY: round(float(mean), 6)} for mix, mean in zip(named, means, strict=True)]
-    found = compared(asked, scores[best], cross_fitted(choices))
-    return fusion.mixed(mixes[best]), found, {"mix": named[best], "mixes": figures}
+    compared_on_dev = compared(asked, scores[best], cross_fitted(choices))
+    return fusion.mixed(mixes[best]), compared_on_dev, {"mix": named[best], "mixes": figures}
 
 
 def weighed(

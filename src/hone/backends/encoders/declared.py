@@ -87,12 +87,14 @@ def read_declared(folder: Path, setting: str = "student.model") -> Declared:
     )
 
 
-def declare(folder: Path, found: Declared, *, pooling_way: str, hidden: int, modules: Sequence[Dense | Unit]) -> None:
+def declare(
+    folder: Path, declared: Declared, *, pooling_way: str, hidden: int, modules: Sequence[Dense | Unit]
+) -> None:
     """Writes the files by which sentence-transformers knows all of this. `modules` stand between pooling and the last
     normalisation; `hidden` are the numbers of a token's vector."""
     base = "sentence_transformers.models."
     listed = [("", "Transformer"), ("1_Pooling", "Pooling")]
-    for step in (*modules, *([Unit()] if found.normalize else [])):
+    for step in (*modules, *([Unit()] if declared.normalize else [])):
         kind = "Dense" if isinstance(step, Dense) else "Normalize"
         listed.append((f"{len(listed)}_{kind}", kind))
         step.save(folder / listed[-1][0])
@@ -101,14 +103,14 @@ def declare(folder: Path, found: Declared, *, pooling_way: str, hidden: int, mod
         for number, (path, kind) in enumerate(listed)
     ]
     _write(folder / "modules.json", entries)
-    config = pooling.config_of(pooling_way, hidden, include_prompt=found.include_prompt)
+    config = pooling.config_of(pooling_way, hidden, include_prompt=declared.include_prompt)
     _write(folder / "1_Pooling" / "config.json", config)
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": found.max_tokens, "do_lower_case": False})
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": declared.max_tokens, "do_lower_case": False})
     says = {
-        "prompts": {**found.prompts, "query": found.query_prefix, "document": found.doc_prefix},
-        "default_prompt_name": found.default_prompt,
-        "similarity_fn_name": found.similarity,
-    } | ({} if found.truncate_dim is None else {"truncate_dim": found.truncate_dim})
+        "prompts": {**declared.prompts, "query": declared.query_prefix, "document": declared.doc_prefix},
+        "default_prompt_name": declared.default_prompt,
+        "similarity_fn_name": declared.similarity,
+    } | ({} if declared.truncate_dim is None else {"truncate_dim": declared.truncate_dim})
     _write(folder / "config_sentence_transformers.json", says)
 
 

@@ -223,12 +223,12 @@ class Encoder:
     def _tokenize(self, texts: Sequence[str], prefix: str, limit: int) -> list[list[int]]:
         if not texts:
             return []
-        found = self.tokenizer([prefix + text for text in texts], truncation=True, max_length=limit)["input_ids"]
+        ids_of_texts = self.tokenizer([prefix + text for text in texts], truncation=True, max_length=limit)["input_ids"]
         if self.declared.include_prompt or not prefix:
-            return found
+            return ids_of_texts
         alone = self.tokenizer(prefix, truncation=True, max_length=limit)["input_ids"]
         count = len(alone) - (alone[-1] in self.tokenizer.all_special_ids)
-        return [[-count, *ids] for ids in found] if count else found
+        return [[-count, *ids] for ids in ids_of_texts] if count else ids_of_texts
 
 
 def positions(model: Any) -> int:
@@ -258,11 +258,11 @@ def check_code(folder: Path, trusted: str, setting: str, digest: Callable[[Path]
     own = "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING
     if not own and not trusted:
         return
-    found = digest(folder)
+    actual = digest(folder)
     if not trusted:
-        raise UserError(f"{folder} brings code of its own: read it, and to run it set {setting} to {found}")
-    if trusted != found:
-        raise UserError(f"{setting} is not the sha256 of {folder}, which is {found}: read its code again")
+        raise UserError(f"{folder} brings code of its own: read it, and to run it set {setting} to {actual}")
+    if trusted != actual:
+        raise UserError(f"{setting} is not the sha256 of {folder}, which is {actual}: read its code again")
 
 
 def model_code_digest(folder: Path) -> str:

@@ -49,10 +49,10 @@ class Dense(nn.Module):
         return self.bias is None and self.activation_name == LINEAR and not self.adds
 
     def forward(self, vectors: Tensor) -> Tensor:
-        found = self.activation(linear(vectors, self.weight, self.bias))
+        mapped = self.activation(linear(vectors, self.weight, self.bias))
         if not self.adds:
-            return found
-        return found + (vectors if self.residual is None else linear(vectors, self.residual))
+            return mapped
+        return mapped + (vectors if self.residual is None else linear(vectors, self.residual))
 
     def save(self, folder: Path) -> None:
         """As sentence-transformers does."""
@@ -133,7 +133,7 @@ class Head(nn.Module):
         """The modules that make the same vectors: Dense modules that are matrices alone become one. What `truncate_dim`
         cuts stays a setting of the folder unless a matrix was trained after it."""
         trained = bool(self.change.any()) or not self.parts
-        found: list[Dense | Unit] = []
+        folded: list[Dense | Unit] = []
         width = self.pooled
         for step in [*self.parts, *([Dense(torch.eye(self.dimension).to(self.change) + self.change)] * trained)]:
             if isinstance(step, Cut):
@@ -142,12 +142,12 @@ class Head(nn.Module):
                 step = Dense(torch.eye(min(step.size, width), width).to(self.change))
             if isinstance(step, Dense):
                 width = len(step.weight)
-                before = found[-1] if found else None
+                before = folded[-1] if folded else None
                 if step.plain and isinstance(before, Dense) and before.plain:
-                    found[-1] = Dense(step.weight @ before.weight)
+                    folded[-1] = Dense(step.weight @ before.weight)
                     continue
-            found.append(step)
-        return found
+            folded.append(step)
+        return folded
 
 
 def load_steps(folder: Path, entries: Sequence[dict[str, str]]) -> list[Dense | Unit]:
@@ -155,7 +155,7 @@ def load_steps(folder: Path, entries: Sequence[dict[str, str]]) -> list[Dense | 
 
     Raises UserError for what would give other vectors.
     """
-    found: list[Dense | Unit] = []
+    steps: list[Dense | Unit] = []
     for entry in entries:
         place = folder / entry["path"]
         config = model_folder.json_object(place / "config.json") if (place / "config.json").is_file() else {}
@@ -163,12 +163,12 @@ def load_steps(folder: Path, entries: Sequence[dict[str, str]]) -> list[Dense | 
             if config.get(key) not in (None, "sentence_embedding"):
                 raise UserError(f"{place} sets {key} to {config[key]!r}, which Hone does not know; name another model")
         step = Unit() if model_folder.kind(entry) == "Normalize" else _load_dense(place, config)
-        before = found[-1] if found else None
+        before = steps[-1] if steps else None
         if isinstance(step, Dense) and step.plain and isinstance(before, Dense) and before.plain:
-            found[-1] = Dense(step.weight @ before.weight)
+            steps[-1] = Dense(step.weight @ before.weight)
         else:
-            found.append(step)
-    return found
+            steps.append(step)
+    return steps
 
 
 def _load_dense(folder: Path, config: dict[str, Any]) -> Dense:

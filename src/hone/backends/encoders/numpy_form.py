@@ -54,8 +54,8 @@ def write_numpy_form(encoder: Encoder, folder: Path, file: Path) -> bool:
     matrices = {f"head.{number}": step.weight for number, step in enumerate(saved) if isinstance(step, Dense)}
     save_file({name: matrix.cpu().contiguous() for name, matrix in matrices.items()}, file, {ABOUT: json.dumps(form)})
     try:
-        found, expected = NumpyEncoder(folder, file).queries(SAMPLE), encoder.queries(SAMPLE)
-        same = np.allclose(found, expected, atol=TOLERANCE[encoder.student.precision])
+        vectors, expected = NumpyEncoder(folder, file).queries(SAMPLE), encoder.queries(SAMPLE)
+        same = np.allclose(vectors, expected, atol=TOLERANCE[encoder.student.precision])
     # Weights of a type that NumPy lacks, layers of another kind.
     except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         log.info("queries need torch", reason=str(error)[:200])

@@ -63,8 +63,8 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Attention of transformers' kind: [1, heads, n, d] of packed texts to [1, n, heads, d]; of padded ones as ever."""
     if cu_seq_lens_q is None:
-        found, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **others)
-        return found, None
+        attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **others)
+        return attended, None
     near = (sliding_window or 0) - 1
     window = (near, 0 if getattr(module, "is_causal", True) else near)
     parts = [part.squeeze(0).transpose(0, 1).to(value.dtype) for part in (query, key, value)]
@@ -79,11 +79,11 @@ def _by_kernel(
 
     query, key, value = parts
     shared = query.shape[1] != key.shape[1]
-    found = varlen_attn(
+    attended = varlen_attn(
         query, key, value, starts, starts, longest, longest, scale=scale, window_size=window, enable_gqa=shared
     )
-    assert isinstance(found, Tensor)
-    return found
+    assert isinstance(attended, Tensor)
+    return attended
 
 
 def _text_by_text(
@@ -95,13 +95,13 @@ def _text_by_text(
     seen = torch.ones_like(away, dtype=torch.bool)
     seen &= (away <= left) if left >= 0 else seen
     seen &= (-away <= right) if right >= 0 else seen
-    found: list[Tensor] = []
+    attended: list[Tensor] = []
     for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
         query, key, value = (part[start:end].transpose(0, 1).unsqueeze(0) for part in parts)
         mask = seen[: end - start, : end - start]
         text = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=True)
-        found.append(text.squeeze(0).transpose(0, 1))
-    return torch.cat(found)
+        attended.append(text.squeeze(0).transpose(0, 1))
+    return torch.cat(attended)
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -27,8 +27,8 @@ def push(settings: MLflow, parcel: Parcel) -> str:
 
 def _known(client: Any, parcel: Parcel) -> str:
     """The number that MLflow gave to this version before; empty if it knows it not."""
-    found = client.search_model_versions(f"name='{parcel.release.domain}'")
-    return next((one.version for one in found if one.tags.get(VERSION) == parcel.release.version), "")
+    versions = client.search_model_versions(f"name='{parcel.release.domain}'")
+    return next((one.version for one in versions if one.tags.get(VERSION) == parcel.release.version), "")
 
 
 def _logged(client: Any, settings: MLflow, parcel: Parcel) -> str:

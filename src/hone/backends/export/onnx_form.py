@@ -60,8 +60,8 @@ def parity(encoder: Encoder, session: Any) -> float:
     ids, mask = encoder.pad(tokens)
     hidden = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
     with torch.no_grad():
-        found = encoder.pooled_vectors(torch.from_numpy(hidden), mask)
-        return float(np.abs(found.numpy() - encoder.embed(ids, mask).numpy()).max())
+        vectors = encoder.pooled_vectors(torch.from_numpy(hidden), mask)
+        return float(np.abs(vectors.numpy() - encoder.embed(ids, mask).numpy()).max())
 
 
 def _export(encoder: Encoder, target: Path) -> None:

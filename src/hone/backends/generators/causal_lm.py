@@ -107,8 +107,8 @@ class CausalLM:
         tokens = self.chat.tokens(prompts)
         for batch in self._batches(tokens, self.budget.tokens):
             if wanted is None or not wanted.isdisjoint(batch.rows):
-                found = self.budget.fitting(partial(self._sampled, batch, tokens, seeds, self.budget.tokens))
-                yield {row: self._answer(tokens[row], new) for row, new in found.items()}
+                sampled = self.budget.fitting(partial(self._sampled, batch, tokens, seeds, self.budget.tokens))
+                yield {row: self._answer(tokens[row], new) for row, new in sampled.items()}
 
     def _sampled(
         self, batch: Batch, tokens: Sequence[list[int]], seeds: Sequence[int], planned: int, budget: int
@@ -117,11 +117,11 @@ class CausalLM:
         if budget < planned:
             rows = sorted(batch.rows)
             parts = self._batches([tokens[row] for row in rows], budget)
-            found: dict[int, list[int]] = {}
+            sampled: dict[int, list[int]] = {}
             for part in parts:
                 moved = replace(part, rows=[rows[at] for at in part.rows])
-                found |= self._sampled(moved, tokens, seeds, budget, budget)
-            return found
+                sampled |= self._sampled(moved, tokens, seeds, budget, budget)
+            return sampled
         own = [seeds[row] for row in batch.rows]
         if can_share(self.model):
             return dict(zip(batch.rows, self._sample(batch, own), strict=True))

@@ -86,7 +86,7 @@ def open_tokenizer(folder: Path) -> Any:
 
 def token_ends(tokenizer: Any, doc: str, limit: int) -> list[int]:
     """Where in `doc` each of its first `limit` tokens ends, in characters."""
-    found = tokenizer(
+    encoded = tokenizer(
         doc, add_special_tokens=False, return_offsets_mapping=True, truncation=True, max_length=limit
     )  # fmt: skip
-    return [end for _, end in found["offset_mapping"]]
+    return [end for _, end in encoded["offset_mapping"]]

@@ -247,10 +247,10 @@ def text_of(content: Any) -> str:
 
 
 def _text_of_part(part: Any) -> str:
-    found = cast(dict[str, Any], part) if isinstance(part, dict) else {}
-    if found.get("type", "text") not in ("text", "output_text") or found.get("thought"):
+    fields = cast(dict[str, Any], part) if isinstance(part, dict) else {}
+    if fields.get("type", "text") not in ("text", "output_text") or fields.get("thought"):
         return ""
-    text: Any = found.get("text", found.get("content"))
+    text: Any = fields.get("text", fields.get("content"))
     return str(cast(dict[str, Any], text).get("value") or "") if isinstance(text, dict) else str(text or "")
 
 

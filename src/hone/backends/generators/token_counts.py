@@ -17,10 +17,10 @@ class ModelFolder:
     """A transformers or sentence-transformers folder. Raises UserError if it has no tokenizer."""
 
     def __init__(self, folder: Path) -> None:
-        found = sorted(folder.rglob("tokenizer_config.json"), key=lambda file: len(file.parts))
-        if not found:
+        files = sorted(folder.rglob("tokenizer_config.json"), key=lambda file: len(file.parts))
+        if not files:
             raise UserError(f"{folder} has no tokenizer; name a transformers model folder")
-        self.folder = found[0].parent
+        self.folder = files[0].parent
         self.tokenizer: Any = generators.open_tokenizer(self.folder)
 
     def tokens(self, text: str) -> int:

@@ -41,14 +41,14 @@ class Flat:
         return positions, scores
 
     def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        scores, found = self.index.search(np.ascontiguousarray(queries, np.float32), min(k + 1, len(self.places)))
-        unsure = self.unsure(found, scores, k)
-        positions, scores = best(self.places[found], scores, k)
+        scores, rows = self.index.search(np.ascontiguousarray(queries, np.float32), min(k + 1, len(self.places)))
+        unsure = self.unsure(rows, scores, k)
+        positions, scores = best(self.places[rows], scores, k)
         if unsure.any():
             positions[unsure], scores[unsure] = top_k(queries[unsure], self.docs, k, self.allowed)
         return positions, scores
 
-    def unsure(self, found: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
+    def unsure(self, rows: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
         """[q] bool: the queries whose last document ties with the next, of which FAISS returns any."""
         return scores[:, k - 1] == scores[:, -1] if scores.shape[1] > k else np.zeros(len(scores), dtype=bool)
 
@@ -70,9 +70,9 @@ class IVF(Flat):
             index.train(self._vectors(np.sort(drawn)))
         return index
 
-    def unsure(self, found: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
+    def unsure(self, rows: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
         """[q] bool: the queries whose groups hold fewer than k documents; they are searched for exactly."""
-        return np.any(found[:, :k] < 0, axis=1)
+        return np.any(rows[:, :k] < 0, axis=1)
 
 
 def write_flat(vectors: np.ndarray, path: Path) -> None:

@@ -90,8 +90,8 @@ class PairModel:
         def score(rows: list[int]) -> None:
             filled = [encoded[row] for row in rows]
             filled += [filled[-1]] * (-len(rows) % ROW_STEP)
-            found = self.kind.score(self, self._padded(filled))
-            scores[rows] = found[: len(rows)].float().cpu().numpy()
+            logits = self.kind.score(self, self._padded(filled))
+            scores[rows] = logits[: len(rows)].float().cpu().numpy()
 
         self.budget.each([len(row["input_ids"]) for row in encoded], score, steady_batches)
         return scores
@@ -171,10 +171,10 @@ def positions(config: Any) -> int:
 def _encode_pair(model: Reader, queries: Sequence[str], docs: Sequence[str]) -> list[Row]:
     """Query and document as the tokenizer joins two texts. A query fills at most half of the room."""
     short = [_cut(model, query, model.limit // 2) for query in queries]
-    found = model.tokenizer(
+    encoded = model.tokenizer(
         short, list(docs), truncation="only_second", max_length=model.limit, return_attention_mask=False
     )
-    return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+    return [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
 
 
 def _encode_text(
@@ -202,10 +202,10 @@ def _cut(model: Reader, text: str, tokens: int) -> str:
         return text
     if tokens <= 0:
         return ""
-    found = model.tokenizer(
+    encoded = model.tokenizer(
         text, add_special_tokens=False, truncation=True, max_length=tokens, return_offsets_mapping=True
     )
-    return text[: found["offset_mapping"][-1][1]] if found["offset_mapping"] else ""
+    return text[: encoded["offset_mapping"][-1][1]] if encoded["offset_mapping"] else ""
 
 
 def _encode_monot5(model: Reader, queries: Sequence[str], docs: Sequence[str]) -> list[Row]:
@@ -306,7 +306,7 @@ def _yes_logit(model: PairModel, batch: dict[str, Tensor]) -> Tensor:
 def _lightweight_logit(model: PairModel, batch: dict[str, Tensor]) -> Tensor:
     """The logit of layer 25, tokens merged two by two from layer 8 on: the settings of arXiv 2502.19712."""
     parts = batch.pop("parts")
-    found = model.model(
+    outputs = model.model(
         **batch,
         return_dict=True,
         cutoff_layers=[25],
@@ -315,7 +315,7 @@ def _lightweight_logit(model: PairModel, batch: dict[str, Tensor]) -> Tensor:
         query_lengths=(parts == 1).sum(1).tolist(),
         prompt_lengths=(parts == 2).sum(1).tolist(),
     )
-    logits, mask = found[0][0], found[1][0]
+    logits, mask = outputs[0][0], outputs[1][0]
     last = mask.sum(1) - 1
     return logits.reshape(len(mask), -1)[torch.arange(len(mask), device=mask.device), last]
 

@@ -49,10 +49,10 @@ class Texts:
         room = self.limit - self.query_tokens - bare
         if room <= 0:
             raise UserError(f"teacher.max_tokens of {self.limit} leaves no room for a document beside the instruction")
-        found = self.tokenizer(
+        encoded = self.tokenizer(
             doc, add_special_tokens=False, truncation=True, max_length=room, return_offsets_mapping=True
         )  # fmt: skip
-        ends = found["offset_mapping"]
+        ends = encoded["offset_mapping"]
         return self._rendered(doc[: ends[-1][1]] if ends else "")
 
     def _rendered(self, doc: str) -> list[int]:
@@ -134,8 +134,8 @@ class QueryLikelihood:
         state = self.beginnings.state(Batch(list(range(len(tails))), held, [[]], [0] * len(tails), tails))
         longest = max(map(len, queries))
         logits = self.beginnings.forward(state, tails, keep=longest)
-        found = np.zeros(len(queries), dtype=np.float32)
+        likelihoods = np.zeros(len(queries), dtype=np.float32)
         for row, query in enumerate(queries):
             known = torch.log_softmax(logits[row, longest - len(query) :].float(), dim=-1)
-            found[row] = known.gather(1, torch.tensor(query, device=self.device)[:, None]).mean().item()
-        return found
+            likelihoods[row] = known.gather(1, torch.tensor(query, device=self.device)[:, None]).mean().item()
+        return likelihoods

@@ -140,16 +140,16 @@ class RerankEndpoint:
         if answer.status != 200:
             self._refused(answer.status, said, count)
         try:
-            found: Any = json.loads(answer.data)
+            content: Any = json.loads(answer.data)
         except ValueError as error:
             raise Malformed("an answer that is not JSON") from error
         if (
-            isinstance(found, dict)
-            and not found.get("results")
-            and ("error" in found or found.get("object") == "error")
+            isinstance(content, dict)
+            and not content.get("results")
+            and ("error" in content or content.get("object") == "error")
         ):
-            self._refused(found.get("code") or found.get("status") or 200, said, count)
-        return found
+            self._refused(content.get("code") or content.get("status") or 200, said, count)
+        return content
 
     def _refused(self, status: Any, said: str, count: int) -> NoReturn:
         """Raises TooMany where the server wants fewer documents, Malformed for what may pass, else UserError."""

@@ -155,9 +155,9 @@ class OneTeacher(Settings):
                 raise ValueError(f"{name} is not a setting of a teacher of the kind {self.kind}, but of {kinds}")
         return self
 
-    def identity(self, found: Mapping[str, str]) -> Any:
+    def identity(self, digests: Mapping[str, str]) -> Any:
         """What a score of this teacher depends on: all settings of its kind that shape scores; models by content."""
-        shaping: dict[str, Any] = identity(self, found)
+        shaping: dict[str, Any] = identity(self, digests)
         return {name: value for name, value in shaping.items() if name == "kind" or name in FIELDS[self.kind]}
 
 

@@ -35,12 +35,12 @@ class VLLMLikelihood:
 
         asked = [self.texts.query(query) for query in queries]
         before = {doc: self.texts.prefix(doc) for doc in dict.fromkeys(docs)}
-        found = self.engine.generate(
+        outputs = self.engine.generate(
             [TokensPrompt(prompt_token_ids=[*before[doc], *ids]) for doc, ids in zip(docs, asked, strict=True)],
             SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0),
             use_tqdm=False,
         )
-        return np.array([_mean(output, len(ids)) for output, ids in zip(found, asked, strict=True)], dtype=np.float32)
+        return np.array([_mean(output, len(ids)) for output, ids in zip(outputs, asked, strict=True)], dtype=np.float32)
 
     @cached_property
     def engine(self) -> Any:

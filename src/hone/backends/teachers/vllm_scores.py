@@ -55,12 +55,12 @@ class VLLMScores:
         from vllm import TokensPrompt
 
         rows = self.kind.encode(self, queries, docs)
-        found = self.engine.classify(
+        classified = self.engine.classify(
             [TokensPrompt(prompt_token_ids=row["input_ids"]) for row in rows],
             pooling_params=[_parameters(row) for row in rows],
             use_tqdm=False,
         )
-        return np.array([answer.outputs.probs[0] for answer in found], dtype=np.float32)
+        return np.array([answer.outputs.probs[0] for answer in classified], dtype=np.float32)
 
     @cached_property
     def engine(self) -> Any:

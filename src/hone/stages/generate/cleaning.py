@@ -122,8 +122,8 @@ class Cleaner:
         for reason, pattern in (("refused", _REFUSAL), ("preamble", _PREAMBLE)):
             if pattern.match(draft.text):
                 return Rejection(reason, draft.text)
-        if draft.seen and (found := borrowed(draft.text, draft.doc, draft.seen)):
-            return Rejection("not about the document", f"{found}: {draft.text}")
+        if draft.seen and (borrowed_from := borrowed(draft.text, draft.doc, draft.seen)):
+            return Rejection("not about the document", f"{borrowed_from}: {draft.text}")
         if draft.cut:
             return Rejection("truncated", draft.text)
         if _PASSAGE.search(draft.text):
@@ -140,8 +140,8 @@ class Cleaner:
         if self.rules.personal_data and has_personal_data(draft.text):
             return Rejection("personal data", f"in the query of {draft.doc_id or 'the log'}")
         check = self.rules.check_language and draft.by_model
-        found = foreign(draft.text, draft.doc, self.rules.language) if check else ""
-        return Rejection("wrong language", f"{found}: {draft.text}") if found else None
+        other_language = foreign(draft.text, draft.doc, self.rules.language) if check else ""
+        return Rejection("wrong language", f"{other_language}: {draft.text}") if other_language else None
 
     def _known(self, draft: Draft) -> Rejection | None:
         if draft.plain in self._kept:

@@ -100,13 +100,13 @@ class ModelAsks:
         finally:
             self._keep(keys, waiting, kept)
 
-    def _keep(self, keys: list[str], found: dict[int, Answer], since: float) -> float:
+    def _keep(self, keys: list[str], answered: dict[int, Answer], since: float) -> float:
         """Keeps answers, each with its share of the time since the last ones were kept; the time now."""
         now = time.monotonic()
-        if found:
-            share = (now - since) / len(found)
-            timed = [replace(a, seconds=share, gpu_seconds=share * self.generator.gpus) for a in found.values()]
-            self.answers.add([keys[at] for at in found], self._paid(timed))
+        if answered:
+            share = (now - since) / len(answered)
+            timed = [replace(a, seconds=share, gpu_seconds=share * self.generator.gpus) for a in answered.values()]
+            self.answers.add([keys[at] for at in answered], self._paid(timed))
         return now
 
     def _see(self, asked: list[Asked], places: list[int], rows: list[dict[str, Any]], progress: Task) -> None:
@@ -131,11 +131,11 @@ class ModelAsks:
             self.source, style.name, doc.doc_id, text, doc.whole, style.max_words, True, cut, form=form, seen=seen
         )
 
-    def _paid(self, found: list[Answer]) -> pa.Array:
+    def _paid(self, paid: list[Answer]) -> pa.Array:
         """Adds answers to what this run cost; what a server does not report counts as nothing."""
-        rows = [vars(answer) for answer in found]
+        rows = [vars(answer) for answer in paid]
         spent: dict[str, Any] = {key: sum(row[key] or 0 for row in rows) for key in (*answers.TOKENS, "gpu_seconds")}
-        spent["model_seconds"] = sum(answer.seconds for answer in found)
+        spent["model_seconds"] = sum(answer.seconds for answer in paid)
         self.job.cost.update({key: count for key, count in spent.items() if count})
         return pa.array(rows, answers.TYPE)
 
@@ -160,13 +160,13 @@ def examples_left_out(llm: LanguageModel, job: Job, tests: Set[str]) -> list[str
     """Examples that no model may see, since they are test queries or stand in documents judged for one."""
     asked = (llm.known_styles[name] for name, count in llm.styles.items() if count)
     waiting = {example: f" {comparable(example)} " for row in asked for example in row.examples}
-    found = {example for example, plain in waiting.items() if plain.strip() in tests}
+    copied = {example for example, plain in waiting.items() if plain.strip() in tests}
     for batch in job.table("docs").batches(["title", "text", "held_out"]):
         for title, text, held_out in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if held_out:
                 plain = f" {comparable(doc_text(title, text))} "
-                found |= {example for example, words in waiting.items() if words in plain}
-    return sorted(found)
+                copied |= {example for example, words in waiting.items() if words in plain}
+    return sorted(copied)
 
 
 def open_generator(source: str, prompts: Prompts, fetch: Callable[[str], Path]) -> Any:

@@ -29,8 +29,8 @@ class People:
         if "log" in self.sources:
             asked = self._logged()
             self.log = QueryLog.read(asked, config.log)
-            found = {"rows": self.log.rows, "distinct": len(self.log.keys), "without text": asked.empty}
-            job.facts["log"] = {**found, "read": asked.facts} if not job.shard.index else {}
+            counts = {"rows": self.log.rows, "distinct": len(self.log.keys), "without text": asked.empty}
+            job.facts["log"] = {**counts, "read": asked.facts} if not job.shard.index else {}
 
     def counts(self) -> dict[str, float]:
         """How many drafts each of these sources has."""

@@ -100,10 +100,10 @@ def checked_template(text: str) -> str:
     try:
         parsed = _environment().parse(text)
         _check_parts(parsed)
-        found = meta.find_undeclared_variables(parsed)
-        if unknown := sorted(found - set(PLACEHOLDERS)):
+        variables = meta.find_undeclared_variables(parsed)
+        if unknown := sorted(variables - set(PLACEHOLDERS)):
             raise ValueError(f"unknown placeholder {unknown[0]}; the placeholders are {', '.join(PLACEHOLDERS)}")
-        if not {"document", "style"} <= found:
+        if not {"document", "style"} <= variables:
             raise ValueError("a template needs {{ document }} and something of style, such as {{ style.instruction }}")
         Request("", EXAMPLE, (EXAMPLE,), text).prompt("document")
     except TemplateSyntaxError as error:

@@ -43,8 +43,8 @@ class QueryLog:
             if settings.time_field:
                 moments.append(moment(time, where, settings.time_format))
                 places.append(where)
-        found = seconds(moments, places) if settings.time_field else np.arange(len(hashes))
-        by_time = np.argsort(found, kind="stable")
+        times = seconds(moments, places) if settings.time_field else np.arange(len(hashes))
+        by_time = np.argsort(times, kind="stable")
         ordered = np.array(hashes, dtype=np.float64)[by_time]
         keys, firsts, counts = np.unique(ordered, return_index=True, return_counts=True)
         return cls(keys, counts, firsts, len(hashes))
