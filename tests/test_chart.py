@@ -20,10 +20,9 @@ import yaml
 
 import kfp_server
 import planted
+from compiling import compiled
 from hone import __version__
 from hone.errors import UserError
-from hone.kubeflow import profile as profiles
-from hone.kubeflow.compile import compile
 from hone.kubeflow.derive import commented
 from hone.kubeflow.platform import connect
 from hone.kubeflow.reconcile import Recurring, load_plan, reconcile
@@ -49,10 +48,8 @@ def chart_with_pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the chart into whose files/ the pipelines were compiled, as crd mode wants it."""
     folder = tmp_path_factory.mktemp("chart") / "hone"
     shutil.copytree(CHART, folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        for name in ("specialize", "specialize_many", "evaluate", "ablate"):
-            compile(name, profiles.load("dev-cpu"), folder / f"files/{name}.yaml")
+    for name in ("specialize", "specialize_many", "evaluate", "ablate"):
+        compiled(name, "dev-cpu", folder / f"files/{name}.yaml")
     return folder
 
 
@@ -315,7 +312,7 @@ def test_pipelines_that_were_compiled_elsewhere_reach_s3_by_the_chart_s_config_m
     found = objects(render(chart_with_pipelines, values("airgapped")))
     images = {name: f"r/{name}@sha256:{'a' * 64}" for name in ("cpu", "train")}
     (tmp_path / "images.yaml").write_text(yaml.safe_dump(images), "utf-8")
-    compile("evaluate", profiles.load("gpu", tmp_path / "images.yaml"), tmp_path / "out.yaml")
+    compiled("evaluate", "gpu", tmp_path / "out.yaml", tmp_path / "images.yaml")
     pod = list(yaml.safe_load_all((tmp_path / "out.yaml").read_text("utf-8")))[1]["platforms"]["kubernetes"]
     gate = pod["deploymentSpec"]["executors"]["exec-gate"]
     (given,), (mounted,) = gate["configMapAsEnv"], gate["configMapAsVolume"]
@@ -433,7 +430,7 @@ def test_tasks_trust_the_chart_s_certificate_authority(tmp_path: Path, monkeypat
     given = {**values("airgapped"), "registration": {"mode": "api", "pipelines": ["evaluate"]}}
     found = objects(render(CHART, given))
     plan = load_plan(written(found, tmp_path))
-    compile("evaluate", profiles.load(plan.profile), tmp_path / "out.yaml")
+    compiled("evaluate", str(plan.profile), tmp_path / "out.yaml")
     spec, platform = yaml.safe_load_all((tmp_path / "out.yaml").read_text("utf-8"))
     pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-gate"]
     (mounted,) = pod["configMapAsVolume"]

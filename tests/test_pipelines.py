@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import chain
+import compiling
 import ir
 from hone import settings
 from hone.engine import ablation, record, runner
@@ -54,9 +55,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compiled(pipeline: str, profile: str, folder: Path, images: Path | None = None) -> Path:
-    out = folder / f"{pipeline}-{profile}.yaml"
-    compile(pipeline, profiles.load(profile, images), out)
-    return out
+    return compiling.compiled(pipeline, profile, folder / f"{pipeline}-{profile}.yaml", images)
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import compiling
 import ir
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
@@ -45,11 +46,7 @@ ELSEWHERE = {
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The pipeline that trains, for a cluster without GPUs; the one compilation that these tests share."""
-    out = tmp_path_factory.mktemp("rules") / "specialize.yaml"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        compile("specialize", profiles.load("dev-cpu"), out)
-    return ir.load(out)
+    return ir.load(compiling.compiled("specialize", "dev-cpu", tmp_path_factory.mktemp("rules") / "specialize.yaml"))
 
 
 def tasks(spec: dict[str, Any]) -> list[dict[str, Any]]:
