@@ -8,7 +8,7 @@ LINKS := $(foreach wheel,$(WHEELS),--find-links $(wheel))
 DEMO := build/demo
 ENGINE ?= $(CURDIR)/build/engine
 
-.PHONY: quick style types fast test-all demo pictures site derive pins images e2e audit test check clean
+.PHONY: quick style types fast all test-all demo pictures site derive pins images e2e audit test check clean
 
 $(BIN)/uv:
 	@command -v $(PYTHON) >/dev/null || (apt-get update -q && apt-get install -qy python3.11 python3.11-venv)
@@ -67,14 +67,16 @@ types:
 fast:
 	@$(BIN)/pytest -m "not slow and not long"
 
+all:
+	@$(BIN)/pytest --durations 25 $(SELECTED)
+
 test: SELECTED := -m "not long"
 test: test-all ## style, types and what README promises; without the long attacks: hundreds of kills, fuzzing, every flipped byte
 
 test-all: $(VENV)/.dev ## style, types and all tests, as CI runs them
 	@(command -v chromium && command -v docker-registry) >/dev/null || [ "$$(id -u)" != 0 ] \
 		|| (apt-get update -q && apt-get install -qy chromium docker-registry)
-	@$(MAKE) -s style types
-	@$(BIN)/pytest --durations 25 $(SELECTED)
+	@$(MAKE) -s -j style types all SELECTED='$(SELECTED)'
 
 clean:
 	rm -rf build $(VENV)

@@ -31,6 +31,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if mark and f"not {mark[1]}" in config.option.markexpr else None
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Half as many again as there are cores: one test in three waits for a server or a process that it started."""
+    return 3 * (os.cpu_count() or 1) // 2 or 1
+
+
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The usual AWS settings, empty: what the machine has of its own is out of the way."""

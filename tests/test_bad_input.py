@@ -119,7 +119,10 @@ def on_a_small_disk(folder: Path, kilobytes: int, command: list[str], **more: st
     return subprocess.run([*alone, "sh", "-c", mount], capture_output=True, text=True, check=False, env=environment)
 
 
-@pytest.mark.parametrize(("what", "kilobytes"), [("scratch", 20), ("scratch", 90), ("store", 180)])
+LATE = [pytest.param("scratch", 90, marks=pytest.mark.long), pytest.param("store", 180, marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize(("what", "kilobytes"), [("scratch", 20), *LATE])
 def test_a_disk_without_room_is_named_be_it_of_scratch_or_of_the_store(
     sound: Path, tmp_path: Path, what: str, kilobytes: int
 ) -> None:

@@ -96,6 +96,7 @@ class Echo(endpoint.Handler):
         self.send(400, {"error": {"message": f"bad header Authorization: {self.headers['Authorization']}"}})
 
 
+@pytest.mark.long
 def test_no_key_is_found_in_a_whole_run_over_s3(home: Path, aws: pytest.MonkeyPatch) -> None:
     key_file = home / "mounted-key"
     key_file.write_text(f"{endpoint.KEY}\n")
