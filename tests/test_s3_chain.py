@@ -15,7 +15,7 @@ from ceph import Gateway
 from hone import settings
 from hone.commands import cli
 from hone.engine import runner
-from hone.storage import s3
+from hone.storage import s3_connection
 from hone.storage.addresses import open_store
 from hone.storage.base import Store
 from hone.storage.local import LocalStore
@@ -36,8 +36,8 @@ def expected(home: Path) -> dict[str, str]:
 
 @pytest.fixture
 def store(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(s3, "READ_TIMEOUT", 2.0)
-    monkeypatch.setattr(s3, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(s3_connection, "READ_TIMEOUT", 2.0)
+    monkeypatch.setattr(s3_connection, "FIRST_WAIT", 0.05)
     return open_store(f"{bucket}/{tmp_path.name}")
 
 
@@ -100,7 +100,7 @@ def test_a_server_that_is_killed_and_restarted_amid_a_run_delays_it_only(
     port = ceph.free_port()
     command = ceph.serve(gateway.folder, "other", port)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    monkeypatch.setattr(s3, "FIRST_WAIT", 0.2)
+    monkeypatch.setattr(s3_connection, "FIRST_WAIT", 0.2)
     servers = [subprocess.Popen(command)]
     ceph.wait_for(port)
     own = open_store(store.uri)

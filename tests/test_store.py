@@ -24,7 +24,7 @@ from hone.inputs import buckets
 from hone.kubeflow import settings_text
 from hone.results.manifest import Part
 from hone.results.table_io import refuse_unstored
-from hone.storage import addresses, local, policy, s3
+from hone.storage import addresses, local, policy, s3, s3_connection
 from hone.storage.addresses import open_store
 from hone.storage.base import Object, Store, checked_key, sha256_of
 from hone.storage.local import LocalStore
@@ -54,7 +54,7 @@ def address(server: str, aws: pytest.MonkeyPatch) -> str:
     aws.setenv("AWS_ENDPOINT_URL", server)
     aws.setenv("AWS_ACCESS_KEY_ID", "an-access-key")
     aws.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-key")
-    aws.setattr(s3, "FIRST_WAIT", 0.001)
+    aws.setattr(s3_connection, "FIRST_WAIT", 0.001)
     aws.setattr(s3, "PIECE", PIECE)
     return server
 
@@ -187,14 +187,14 @@ def test_a_listing_longer_than_a_page_is_complete(
     names = [f"a/{number:04d}" for number in range(10)]
     for name in names:
         made.replace(name, b"")
-        made.client.create_multipart_upload(Bucket=BUCKET, Key=f"{tmp_path.name}/{name}")
+        made.connection.client.create_multipart_upload(Bucket=BUCKET, Key=f"{tmp_path.name}/{name}")
     assert keys(made, "a") == names
     assert sorted(found.key for found in made.unfinished()) == names
 
 
 def test_an_upload_that_a_killed_writer_left_open_is_found_and_removed(address: str, tmp_path: Path) -> None:
     made = S3Store(BUCKET, tmp_path.name)
-    made.client.create_multipart_upload(Bucket=BUCKET, Key=f"{tmp_path.name}/a/part")
+    made.connection.client.create_multipart_upload(Bucket=BUCKET, Key=f"{tmp_path.name}/a/part")
     left = list(made.unfinished())
     assert [found.key for found in left] == ["a/part"]
     made.delete(left[0])
@@ -321,7 +321,7 @@ def test_wrong_aws_settings_are_the_users_mistake(
 def test_any_fault_is_survived_with_the_same_bytes(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr(s3, "READ_TIMEOUT", 0.5)
+    monkeypatch.setattr(s3_connection, "READ_TIMEOUT", 0.5)
     file = tmp_path / "file"
     file.write_bytes(os.urandom(2 * PIECE + 3))
     with faults.proxy(address, lambda method, path, count: fault if count % 3 == 0 else None, stall=1.0) as proxy:
@@ -386,7 +386,7 @@ def test_a_trickle_of_bytes_is_a_fault_whatever_is_asked_for(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
-    monkeypatch.setattr(s3, "GRACE", 0.5)
+    monkeypatch.setattr(s3_connection, "GRACE", 0.5)
     at(address, monkeypatch, tmp_path).replace("a", b"content" * 100)
     with faults.proxy(address, lambda method, path, count: "trickle") as proxy:
         made = at(proxy, monkeypatch, tmp_path)
