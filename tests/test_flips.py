@@ -26,7 +26,15 @@ from hone.storage.sealed import seal
 pytestmark = pytest.mark.long
 
 KEPT = sorted((Path(__file__).parent / "stores").glob("*.tar.gz"))[-1]
-KINDS = ("attempts", "leases", "memo", "models", "runs", "settings")
+KINDS = {
+    "attempts": "note of a task",
+    "leases": "lease",
+    "memo": "content cache",
+    "models": "release or move of the registry",
+    "runs": "run record",
+    "settings": "settings of a run on Kubeflow",
+}
+"""By the first folder of a key; what lies in a stage's folder is told by `kind`."""
 EVERY_BYTE = 400
 """Of a larger part so many bytes are flipped, spread over it: its sha256 treats all alike."""
 
@@ -55,6 +63,12 @@ def store(tmp_path: Path) -> LocalStore:
     return made
 
 
+def kind(key: str) -> str:
+    """What an object is that is not a part."""
+    first = key.partition("/")[0]
+    return KINDS.get(first) or ("checkpoint" if "/checkpoints/" in key else "manifest")
+
+
 def told(look: Callable[[], Any]) -> Any:
     """What is found, or that a sentence says what is wrong."""
     try:
@@ -64,7 +78,7 @@ def told(look: Callable[[], Any]) -> Any:
 
 
 def test_every_flip_is_noticed_or_harmless(store: LocalStore, tmp_path: Path) -> None:
-    draw, counts = random.Random(7), Counter[str]()
+    draw, counts, objects = random.Random(7), Counter[tuple[str, str]](), Counter[str]()
     done = record.results(store, "tiny")
     parts = {f"{one.prefix}/{part.path}": (one.prefix, part) for one in done.values() for _, part in
              maintenance.parts_of(one)}  # fmt: skip
@@ -99,7 +113,7 @@ def test_every_flip_is_noticed_or_harmless(store: LocalStore, tmp_path: Path) ->
         path, read = store.root / one.key, look(one.key)
         data = path.read_bytes()
         meant = read() if not one.key.startswith("memo/") else True
-        kind = "part" if one.key in parts else one.key.split("/")[0] if "/" in one.key else one.key
+        what = "part" if one.key in parts else kind(one.key)
         step = max(1, len(data) // EVERY_BYTE) if len(data) > EVERY_BYTE else 1
         for at in range(0, len(data), step):
             flipped = bytearray(data)
@@ -111,11 +125,13 @@ def test_every_flip_is_noticed_or_harmless(store: LocalStore, tmp_path: Path) ->
                 found = told(read)
                 outcome = "noticed" if found is None else "harmless" if found == meant else "believed"
             assert outcome != "believed", f"{one.key}, byte {at}"
-            counts[f"{kind}: {outcome}"] += 1
+            counts[what, outcome] += 1
         path.write_bytes(data)
-    print(dict(sorted(counts.items())))
-    assert {name.partition(":")[0] for name in counts} >= {"part", "distill", "gate", *KINDS}
-    assert sum(count for name, count in counts.items() if name.endswith("noticed")) > 20_000
+        objects[what] += 1
+    for what, number in sorted(objects.items()):
+        print(f"| {what} | {number} | {counts[what, 'noticed']:,} | {counts[what, 'harmless']:,} |")
+    assert set(objects) == {"part", "manifest", "checkpoint", *KINDS.values()}
+    assert sum(count for (_, outcome), count in counts.items() if outcome == "noticed") > 20_000
 
 
 def _damaged_memo(store: LocalStore, key: str) -> bool:
