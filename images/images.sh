@@ -15,7 +15,7 @@ tools=(cyclonedx-bom hatchling "$(.venv/bin/uv --version | sed 's/^uv \([^ ]*\).
 
 pins() {
     local resolve=(.venv/bin/uv pip compile -q --no-header --no-annotate --python-version 3.11
-        --python-platform x86_64-unknown-linux-gnu)
+        --python-platform x86_64-unknown-linux-gnu --overrides images/left-out)
     for name in "${!extras[@]}"; do
         local chosen=()
         for extra in ${extras[$name]//,/ }; do chosen+=(--extra "$extra"); done

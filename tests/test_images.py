@@ -67,6 +67,15 @@ def test_pins_agree_with_each_other(name: str) -> None:
                     assert pinned[needed] in asked.specifier, f"{name}: {package} asks for {text}"
 
 
+def test_no_image_holds_what_is_left_out_of_all() -> None:
+    lines = (IMAGES / "left-out").read_text("utf-8").splitlines()
+    names = {Requirement(line).name for line in lines if not line.startswith("#")}
+    assert names == {"cuda-python"}
+    assert "--overrides /pins/left-out" in (IMAGES / "Dockerfile").read_text("utf-8")
+    for name in EXTRAS:
+        assert names.isdisjoint(pins(name)), name
+
+
 def test_only_images_with_torch_hold_cuda() -> None:
     for name in EXTRAS:
         cuda = [package for package in pins(name) if package.startswith("nvidia-")]
