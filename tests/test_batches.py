@@ -1,6 +1,9 @@
 """Which lists a step takes: each once an epoch, by chance or by what they share."""
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -13,9 +16,13 @@ from hone.backends.training.batches import (
     NEAR,
     POOLED_FROM_EACH,
     Example,
+    by_domain,
     cluster,
+    domain_of,
     epochs,
+    first_of_each,
     make_batch,
+    one_domain_each,
     pooled,
 )
 from hone.backends.training.schedule import steps_per_epoch
@@ -120,3 +127,41 @@ def test_a_pooled_step_asks_more_of_each_document_that_it_encodes() -> None:
     pool = make_batch(next(pooled(examples, whole.passages, 256, 1)), torch.device("cpu"))
     assert pool.passages <= whole.passages + POOLED_FROM_EACH
     assert pool.listed > 4 * whole.listed
+
+
+def stream(name: str) -> Iterator[Sequence[Example]]:
+    """Steps that say how many of this domain came before."""
+    return ([Example(at, np.array([0]), np.ones(1, np.float32), domain=name)] for at in itertools.count())
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.floats(0.01, 100), min_size=1), st.integers(0, 9), st.data())
+def test_a_step_takes_the_next_lists_of_one_domain_that_depends_on_seed_and_step_alone(
+    weights: dict[str, float], seed: int, data: st.DataObject
+) -> None:
+    steps = list(islice(one_domain_each({name: stream(name) for name in weights}, weights, seed), 60))
+    assert [step[0].domain for step in steps] == [domain_of(at, weights, seed) for at in range(60)]
+    for name in weights:
+        taken = [step[0].query for step in steps if step[0].domain == name]
+        assert taken == list(range(len(taken)))
+    shuffled = dict(data.draw(st.permutations(list(weights.items()))))
+    assert [domain_of(at, shuffled, seed) for at in range(60)] == [step[0].domain for step in steps]
+
+
+def test_in_the_long_run_a_domain_has_the_share_of_steps_that_its_weight_says() -> None:
+    weights = {"it": 2.0, "hr": 1.0, "law": 0.5, "news": 0.0625}
+    taken = Counter(domain_of(at, weights, 17) for at in range(40_000))
+    for name, weight in weights.items():
+        share = weight / sum(weights.values())
+        spread = (share * (1 - share) / 40_000) ** 0.5
+        assert abs(taken[name] / 40_000 - share) < 4 * spread
+    other = [domain_of(at, weights, 18) for at in range(100)]
+    assert other != [domain_of(at, weights, 17) for at in range(100)]
+
+
+def test_a_few_lists_are_the_first_of_each_domain() -> None:
+    examples = [replace(one, domain=name) for name in "aab" for one in lists(5, 9)]
+    assert [len(own) for own in by_domain(first_of_each(examples, 4)).values()] == [2, 2]
+    assert [len(own) for own in by_domain(first_of_each(examples, 14)).values()] == [7, 5]
+    assert len(first_of_each(examples, 0)) == 15
+    assert first_of_each(lists(5, 9), 3)[0].query == lists(5, 9)[:3][0].query
+    assert first_of_each([], 3) == []

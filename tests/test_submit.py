@@ -390,7 +390,7 @@ def test_all_domains_of_a_folder_are_one_run_and_each_is_told_apart(
 ) -> None:
     folder, store = tmp_path / "domains", LocalStore(tmp_path / "store")
     folder.mkdir()
-    (folder / "base.yaml").write_text("preset: cpu\nstudent: {model: /models/student}\n", "utf-8")
+    (folder / "base.yaml").write_text("preset: cpu\nstudent: {model: /models/student}\ngeneral: {}\n", "utf-8")
     for name in ("handbook", "support"):
         (folder / f"{name}.yaml").write_text(f"prepare: {{corpus: s3://hone/{name}}}\n", "utf-8")
     decide = deciding(tmp_path, "promote", published=True)
@@ -413,6 +413,7 @@ def test_all_domains_of_a_folder_are_one_run_and_each_is_told_apart(
         ("handbook", "published", "abc", ""), ("support", "failed", "", "prepare: the corpus of support is empty"),
     ]  # fmt: skip
     assert ended.exit_code == UserError.exit_code
+    assert "the general student that base.yaml asks for is no part of this run" in capsys.readouterr().out
     assert submit_many.summary(ended).splitlines()[1] == "support: failed: prepare: the corpus of support is empty"
     assert (tmp_path / "reports/handbook/report.md").is_file()
     [run] = served.held["runs"]

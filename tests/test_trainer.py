@@ -4,6 +4,7 @@ import io
 import itertools
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,8 @@ import tiny
 import twin
 from forking import forks
 from hone.backends.encoders.encoder import Encoder
-from hone.backends.training.batches import Example
+from hone.backends.training import loop
+from hone.backends.training.batches import Example, by_domain
 from hone.backends.training.embedders import LowRank, WholeModel, embed_all, make_embedder
 from hone.backends.training.gradients import Gradients, anchor_vectors, dev_figures
 from hone.backends.training.loop import dev_batches, train
@@ -190,24 +192,53 @@ def test_two_trainings_give_the_same_weights_and_another_seed_does_not(folder: P
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-@pytest.mark.parametrize(("top", "lives"), [(0, 11), (1, 4)])
+@pytest.mark.parametrize(("top", "lives", "weights"), [(0, 11, {}), (1, 4, {}), (0, 4, {"it": 3, "hr": 1, "law": 1.5})])
 def test_a_training_killed_at_random_steps_ends_with_the_bytes_of_an_uninterrupted_one(
-    folder: Path, tmp_path: Path, top: int, lives: int
+    folder: Path, tmp_path: Path, top: int, lives: int, weights: dict[str, float]
 ) -> None:
     for home in ("whole", "torn"):
         (tmp_path / home).mkdir()
-    killed.training(folder, tmp_path / "whole", top)
+    killed.training(folder, tmp_path / "whole", top, weights)
     random = np.random.default_rng(top)
     processes = forks()
     for life in range(lives):
         fate = {"die_at_save": 1} if life == 3 else {"die_at_step": int(random.integers(1, 6))}
-        child = processes.Process(target=killed.training, args=(folder, tmp_path / "torn", top), kwargs=fate)
+        child = processes.Process(target=killed.training, args=(folder, tmp_path / "torn", top, weights), kwargs=fate)
         child.start()
         child.join()
         assert child.exitcode in (-signal.SIGKILL, 0)
-    killed.training(folder, tmp_path / "torn", top)
+    killed.training(folder, tmp_path / "torn", top, weights)
     whole, torn = (tmp_path / home / "model" / "model.safetensors" for home in ("whole", "torn"))
     assert whole.read_bytes() == torn.read_bytes()
+
+
+def test_each_step_and_each_look_takes_the_lists_of_one_domain_and_an_epoch_of_each_takes_all_of_its_lists() -> None:
+    mixed = [replace(one, domain=("it", "hr", "hr", "law")[at % 4]) for at, one in enumerate(lists(60, 30))]
+    for how in ({}, {"cluster_batches": True}, {"docs_per_step": 8}):
+        weights = {"it": 2.0, "hr": 1.0, "law": 0.5}
+        settings = TrainingSettings.model_validate({"batch_size": 4, "domains": weights, **how})
+        steps = list(itertools.islice(loop._steps(mixed, settings), 200))
+        assert all(len({one.domain for one in step}) == 1 for step in steps)
+        for name, own in by_domain(mixed).items():
+            alone = loop._steps([replace(one, domain="") for one in own], settings.model_copy(update={"domains": {}}))
+            taken = [[one.query for one in step] for step in steps if step[0].domain == name]
+            assert taken == [[one.query for one in step] for step in itertools.islice(alone, len(taken))], (name, how)
+
+
+def test_a_domain_counts_in_the_dev_figures_by_its_weight_however_many_lists_it_has(folder: Path) -> None:
+    student = encoder(folder)
+    embedder = WholeModel(student, student.tokenize_docs(texts(160)))
+    own = {"it": lists(100, 20), "hr": lists(9, 20, seed=4)}
+    alone = {
+        name: dev_figures(embedder, dev_batches(found, student.device), LossSettings(), 100)
+        for name, found in own.items()
+    }
+    mixed = [replace(one, domain=name) for name, found in own.items() for one in found]
+    batches = dev_batches(mixed, student.device, weights={"it": 1.0, "hr": 3.0})
+    together = dev_figures(embedder, batches, LossSettings(), 100)
+    for name, value in together.items():
+        assert value == pytest.approx((alone["it"][name] + 3 * alone["hr"][name]) / 4, rel=1e-6)
+    assert all(batch.weight == 1.0 for batch in dev_batches(own["it"], student.device, weights={"": 7.0}))
 
 
 def test_anchors_are_the_vectors_before_training_and_training_with_them_stays_nearer(folder: Path) -> None:

@@ -51,6 +51,10 @@ class StageConfig(Settings):
     together: ClassVar[bool] = False
     """Several processes of one launch (`torchrun`) work on the stage together."""
 
+    def reading(self, reads: tuple[str, ...]) -> tuple[str, ...]:
+        """What the stage reads with these settings, instead of its READS; `RUN/TABLE` is a table of another run."""
+        return reads
+
     def filled_in(self, before: "StageConfig") -> Self:
         """With what a run fills in from the store, as it was in an earlier result."""
         return self

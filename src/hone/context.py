@@ -85,12 +85,12 @@ class Job:
         return lineage(self.store, self.plan.inputs)
 
     def table(self, name: str) -> TableReader:
-        """An input table; one that a run without training has not is empty."""
-        table = cast(Table, tables.OUTPUTS[name])
+        """An input table, by the name that it is read under; one that a run without training has not is empty."""
+        table = cast(Table, tables.OUTPUTS[name.rpartition("/")[2]])
         manifest = self.plan.inputs.get(name)
         if manifest is None:
             return TableReader(table, output_of([]), "", self.store, self.scratch)
-        return TableReader(table, manifest.outputs[name], manifest.prefix, self.store, self.scratch)
+        return TableReader(table, manifest.output(name), manifest.prefix, self.store, self.scratch)
 
     def folder(self, name: str) -> Path:
         """An input folder, as a local path."""

@@ -264,6 +264,11 @@ def _refuse_contradictions(configs: dict[str, Any], file: str) -> None:
             f"{file}: curate.outscored: relabel needs whole lists of scores, and early exit leaves out those of "
             "outscored queries; set score.early_exit: false"
         )
+    if configs["distill"].domains:
+        raise UserError(
+            f"{file}: distill.domains is filled in by `hone run FOLDER`; write `general: {{weights: …}}` into the "
+            "folder's base.yaml"
+        )
     if configs["distill"].student.start == "published" and not configs["publish"].domain:
         raise UserError(f"{file}: student.start: published starts from what publish.domain names; set publish.domain")
 

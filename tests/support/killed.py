@@ -7,6 +7,8 @@ process dies; `killed.py STUDENT HOME again` does the latter to the end.
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import twin
@@ -31,6 +33,7 @@ SETTINGS = TrainingSettings(
     cluster_batches=True,
 )
 STEPS = 28
+STEPS_OF_THREE = 36
 EVERY = 3
 DIES_AT = 8
 
@@ -60,27 +63,38 @@ class FatalStore(LocalStore):
         super().replace(key, data)
 
 
-def training(model: Path, home: Path, top: int = 0, die_at_step: int = 0, die_at_save: int = 0) -> None:
-    """Trains on lists of its own with a checkpoint every third step; saves the student in `home`/model."""
+def training(
+    model: Path,
+    home: Path,
+    top: int = 0,
+    weights: Mapping[str, float] = {},
+    *,
+    die_at_step: int = 0,
+    die_at_save: int = 0,
+) -> None:
+    """Trains on lists of its own, of as many domains as there are weights, with a checkpoint every third step; saves
+    the student in `home`/model."""
     student = twin.encoder(model)
-    settings = SETTINGS.model_copy(update={"train_layers": top})
+    settings = SETTINGS.model_copy(update={"train_layers": top, "domains": dict(weights)})
     embedder = make_embedder(student, student.tokenize_docs(twin.texts(90)), settings, 1e9, home)
     store = FatalStore(home / "store")
     store.fatal = die_at_save
-    examples = twin.lists(50, 40)
+    names = [*weights] or [""]
+    examples = [replace(one, domain=names[at % len(names)]) for at, one in enumerate(twin.lists(50, 40))]
     scratch = home / f"scratch-{processes.rank()}"
     scratch.mkdir(parents=True, exist_ok=True)
     state = train(
         Gradients(embedder, SETTINGS.loss, SETTINGS.token_budget, 1e9),
         examples[:40],
-        dev_batches(examples[40:], student.device),
-        SETTINGS,
+        dev_batches(examples[40:], student.device, weights=weights),
+        settings,
         lambda total: Fatal(total, die_at_step),
         Checkpoints(store, "distill/x/checkpoints", scratch, every=EVERY),
     )
-    assert state.step == STEPS
-    assert len(state.history.steps) == STEPS
-    assert [step["step"] for step in state.history.steps] == list(range(1, STEPS + 1))
+    steps = STEPS_OF_THREE if weights else STEPS
+    assert state.step == steps
+    assert len(state.history.steps) == steps
+    assert [step["step"] for step in state.history.steps] == list(range(1, steps + 1))
     if processes.rank() == 0:
         student.save(home / "model")
 

@@ -9,7 +9,9 @@ import typer
 from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
 from hone.commands.output import console
 from hone.engine import domains as engine
+from hone.engine import general
 from hone.report import domains as report
+from hone.report import general as general_report
 from hone.storage.addresses import open_store
 
 app = verbs()
@@ -30,11 +32,15 @@ def show(folder: Path, store: str, faults: Mapping[str, str], out: Path | None =
     members = engine.load(folder)
     place = store or engine.store_of(members) or DEFAULT_STORE
     rows = engine.status(members, open_store(place), dict(faults))
+    course = general.course(folder, members)
+    standings = general.status(course, open_store(place), faults) if course else []
     console.print(report.terminal(rows))
-    for one in rows:
-        if one.fault:
-            console.print(f"{one.name}: {one.fault}", soft_wrap=True, markup=False)
+    if standings:
+        console.print(general_report.terminal(standings))
+        console.print(general_report.finding(standings), soft_wrap=True, markup=False)
+    for name, fault in faults.items():
+        console.print(f"{name}: {fault}", soft_wrap=True, markup=False)
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "domains.html").write_text(report.page(rows), "utf-8")
-        (out / "domains.md").write_text(report.markdown(rows), "utf-8")
+        (out / "domains.html").write_text(report.page(rows, standings), "utf-8")
+        (out / "domains.md").write_text(report.markdown(rows, standings), "utf-8")

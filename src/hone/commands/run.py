@@ -12,7 +12,7 @@ from hone import settings as settings_file
 from hone.commands.domains import show
 from hone.commands.options import DEFAULT_STORE, JUDGEMENTS, SetOption, Settings, StoreOption, verbs
 from hone.commands.output import console, quiet, say, show_queries, show_result, where
-from hone.engine import domains, record, runner
+from hone.engine import domains, general, record, runner
 from hone.errors import UserError
 from hone.inputs import readers
 from hone.inputs.references import local_path
@@ -115,7 +115,10 @@ def _run_domains(folder: Path, store: str, shards: int, at_once: int) -> None:
     tell = lambda name, what: console.print(f"{name}: {what}", soft_wrap=True, markup=False)  # noqa: E731
     members = domains.load(folder)
     place = store or domains.store_of(members) or DEFAULT_STORE
+    together = general.course(folder, members)
     faults = domains.run(members, place, shards, at_once, tell)
+    if together:
+        faults |= general.run(together, place, shards, at_once, tell)
     show(folder, place, faults)
     if faults:
         raise UserError(f"{', '.join(faults)} failed; the lines above say why, and all other domains have ended")

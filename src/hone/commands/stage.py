@@ -59,7 +59,7 @@ def _inputs(store: Store, given: list[str]) -> Mapping[str, Manifest]:
     for text in given:
         table, _, prefix = text.partition("=")
         manifest = load_manifest(store, f"{prefix.strip('/')}/manifest.json")
-        if manifest is None or table not in manifest.outputs:
+        if manifest is None or table.rpartition("/")[2] not in manifest.outputs:
             missing = f"there is no finished {table or 'table'} at {prefix} in {store.uri}"
             raise UserError(f"--input {text}: {missing}; run its stage first")
         inputs_by_table[table] = manifest

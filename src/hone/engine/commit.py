@@ -45,7 +45,7 @@ def manifest_of(
         config=todo.config.model_dump(mode="json"),
         sources=todo.sources,
         inputs={name: manifest.prefix for name, manifest in todo.inputs.items()},
-        input_digests={name: manifest.outputs[name].digest for name, manifest in todo.inputs.items()},
+        input_digests={name: manifest.output(name).digest for name, manifest in todo.inputs.items()},
         outputs=outputs,
         facts=facts,
         cost=dict(cost),

@@ -7,13 +7,13 @@ with it whatever they have in common: encodings, teacher scores and generated te
 import json
 import re
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ParamSpec, cast
 
 from hone import settings as settings_file
 from hone.engine import record, runner
@@ -31,6 +31,9 @@ from hone.storage.addresses import open_store
 from hone.storage.base import Store
 
 BASE = "base.yaml"
+P = ParamSpec("P")
+GENERAL = "general"
+"""The section of BASE about one student for several domains; see `hone.engine.general`."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,17 @@ def load(folder: Path) -> list[Member]:
     files = sorted(path for path in folder.glob("*.y*ml") if path.name != BASE)
     if not files:
         raise UserError(f"{folder} holds no domains; write one YAML file for each, beside {BASE}, which lies below all")
-    below = read_yaml(folder / BASE) if (folder / BASE).is_file() else {}
+    below = {key: value for key, value in base(folder).items() if key != GENERAL}
     members = [_member(path, below) for path in files]
     twice = [one.name for at, one in enumerate(members) if one.name in {other.name for other in members[:at]}]
     if twice:
         raise UserError(f"{folder}: two domains are called {twice[0]}; give each file its own name")
     return members
+
+
+def base(folder: Path) -> dict[str, Any]:
+    """What lies below every domain of a folder. Raises UserError."""
+    return read_yaml(folder / BASE) if (folder / BASE).is_file() else {}
 
 
 def _member(path: Path, below: dict[str, Any]) -> Member:
@@ -92,14 +100,21 @@ def run(
 
 
 def _ran(member: Member, store: str, shards: int, tell: Callable[[str, str], None]) -> str:
-    tell(member.name, "begun")
+    return apart(member.name, tell, _work, member, store, shards)
+
+
+def apart(
+    name: str, tell: Callable[[str, str], None], work: Callable[P, None], *args: P.args, **named: P.kwargs
+) -> str:
+    """Does something in a process of its own, which may end as it likes; returns why it failed, empty if it did not."""
+    tell(name, "begun")
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        error = pool.submit(_work, member, store, shards).exception()
+        error = pool.submit(work, *args, **named).exception()
     if error is None:
-        tell(member.name, "done")
+        tell(name, "done")
         return ""
     fault = _fault(error)
-    tell(member.name, f"failed: {fault}")
+    tell(name, f"failed: {fault}")
     return fault
 
 
@@ -120,11 +135,13 @@ def _work(member: Member, store: str, shards: int) -> None:
 def status(members: Sequence[Member], store: Store, faults: dict[str, str]) -> list[Domain]:
     """How every domain stands, with p-values adjusted (Holm) for there being several domains."""
     rows = [_status(member, store, faults.get(member.name, "")) for member in members]
-    measured = [row for row in rows if row.p_value is not None]
-    adjusted = dict(
-        zip([row.name for row in measured], holm([cast(float, row.p_value) for row in measured]), strict=True)
-    )
-    return [replace(row, p_holm=adjusted.get(row.name)) for row in rows]
+    of = adjusted({row.name: row.p_value for row in rows if row.p_value is not None})
+    return [replace(row, p_holm=of.get(row.name)) for row in rows]
+
+
+def adjusted(p_values: Mapping[str, float]) -> dict[str, float]:
+    """p-values by domain, adjusted (Holm) for there being several."""
+    return dict(zip(p_values, holm(list(p_values.values())), strict=True))
 
 
 def _status(member: Member, store: Store, fault: str) -> Domain:
@@ -140,7 +157,7 @@ def _status(member: Member, store: Store, fault: str) -> Domain:
         finished=_finished(store, done),
         versions=_versions(store, cast(publish.Config, checked.stages["publish"]).domain),
     )
-    metrics = _metrics(store, done)
+    metrics = metrics_of(store, done)
     if not metrics or not metrics.get("queries"):
         return domain
     return replace(
@@ -152,7 +169,7 @@ def _status(member: Member, store: Store, fault: str) -> Domain:
     )
 
 
-def _metrics(store: Store, done: dict[str, Manifest]) -> dict[str, Any]:
+def metrics_of(store: Store, done: dict[str, Manifest]) -> dict[str, Any]:
     """What evaluate measured; empty if it did not."""
     for manifest in (done["evaluate"],) if "evaluate" in done else ():
         for name, output in manifest.outputs.items():

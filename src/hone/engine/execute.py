@@ -52,7 +52,8 @@ def execute(
 
 def needed(todo: Plan, store: Store) -> set[str]:
     """The results that gc must leave alone while a stage runs: its own, and all that it comes from."""
-    return {todo.prefix, *(manifest.prefix for manifest in lineage(store, todo.inputs).values())}
+    read = {manifest.prefix for manifest in todo.inputs.values()}
+    return {todo.prefix, *read, *(manifest.prefix for manifest in lineage(store, todo.inputs).values())}
 
 
 def _execute(todo: Plan, store: Store, scratch: Path, shard: Shard, since: float) -> Manifest:

@@ -22,7 +22,7 @@ def explain(store: Store, run_name: str, todo: Plan) -> str:
         *(
             f"{table} changed"
             for table, manifest in todo.inputs.items()
-            if before.input_digests.get(table) != manifest.outputs[table].digest
+            if before.input_digests.get(table) != manifest.output(table).digest
         ),
     ]
     return "; ".join(changes) or "its code changed"

@@ -19,10 +19,11 @@ from hone.tables import Folder
 def plan(name: str, config: StageConfig, inputs: Mapping[str, Manifest], scratch: Path) -> Plan:
     """What running a stage with these settings on these inputs would be. Raises UserError on a missing input."""
     module = stage(name)
-    missing = [table for table in module.READS if table not in {*inputs, *config.without_training}]
+    reads = config.reading(module.READS)
+    missing = [table for table in reads if table not in {*inputs, *config.without_training}]
     if missing:
         raise UserError(f"{name} reads {', '.join(missing)}: run the stages before it first")
-    chosen = {table: inputs[table] for table in module.READS if table in inputs}
+    chosen = {table: inputs[table] for table in reads if table in inputs}
     corpora = set(marked(config, CorpusMark))
     contents: dict[str, str] = {}
     for reference in marked(config, SourceMark):
@@ -36,7 +37,7 @@ def plan(name: str, config: StageConfig, inputs: Mapping[str, Manifest], scratch
         "code": code_digest(name, config),
         "schema": {output: str(_schema(output)) for output in module.WRITES},
         "config": identity(config, contents),
-        "inputs": {table: manifest.outputs[table].digest for table, manifest in chosen.items()},
+        "inputs": {table: manifest.output(table).digest for table, manifest in chosen.items()},
     }
     if config.reads_history:
         shaping["history"] = sorted({manifest.history for manifest in chosen.values()})

@@ -90,7 +90,7 @@ def results(store: Store, run_name: str) -> dict[str, Manifest]:
 
 def _follows(manifest: Manifest, kept: Mapping[str, str]) -> bool:
     """Whether all that a result was made from is among those."""
-    return set(manifest.inputs.values()) <= set(kept.values())
+    return manifest.parents <= set(kept.values())
 
 
 def _same(before: Manifest, config: StageConfig) -> bool:

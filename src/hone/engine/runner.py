@@ -58,26 +58,28 @@ def run(
     tell: Callable[[Step], None] = lambda step: None,
     made: Callable[[str, Mapping[str, Manifest]], None] = lambda name, done: None,
     expected: Mapping[str, float] | None = None,
+    others: Mapping[str, Manifest] | None = None,
 ) -> dict[str, Manifest]:
     """Runs the stages from `first` to `last` that have no result yet and returns all manifests by stage.
 
     Stages before `first` must be finished. `tell` hears of every stage before it runs, `made` of its result, with all
-    before it, after it ran; `expected` are the seconds that stages are thought to take, for the time left. Raises
-    UserError.
+    before it, after it ran; `expected` are the seconds that stages are thought to take, for the time left; `others` are
+    results of other runs that a stage reads, by `RUN/TABLE`. Raises UserError.
     """
     if STAGES.index(last) < STAGES.index(first):
         raise UserError(f"{last} comes before {first}; nothing would run; give a later --until or an earlier --from")
     _look_for_sources(settings, last)
     done: dict[str, Manifest] = {}
     since = time.monotonic()
-    with about(run=settings.name), leased(store) as lease:
+    with about(run=settings.name), leased(store, {one.prefix for one in (others or {}).values()}) as lease:
         for name in _until(last):
             if why := left_out(name, settings, done):
                 tell(Step(name, None, "", why))
                 continue
             with scratch_folder() as scratch:
                 _refuse_without_queries(name, outputs_of(done))
-                todo = plan(name, settled(name, settings, outputs_of(done), store), outputs_of(done), scratch)
+                inputs = {**outputs_of(done), **(others or {})}
+                todo = plan(name, settled(name, settings, outputs_of(done), store), inputs, scratch)
                 lease.hold([todo.prefix])
                 result = finished(store, todo)
                 if result is None and STAGES.index(name) < STAGES.index(first):

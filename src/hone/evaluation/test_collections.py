@@ -18,6 +18,7 @@ from hone.core import extractive, query_text
 from hone.core.text import dedup_key, flat
 from hone.errors import UserError
 from hone.evaluation.roles import JudgedBy, Role
+from hone.evaluation.test_design import design
 from hone.inputs import readers
 from hone.results.manifest import Manifest, load_manifest
 from hone.results.table_io import Docs, TableReader, TableWriter
@@ -259,10 +260,59 @@ def test_queries(job: Job, others: Iterable[Collection]) -> Set[str]:
 
     Raises UserError.
     """
-    rows = job.table("judged_queries").read(["text", "split"]).to_pylist()
-    own = (row["text"] for row in rows if row["split"] == "test")
     asked = (text for other in others for text in read_set(other, job).texts.values())
-    return {query_text.comparable(text) for text in (*own, *asked)}
+    return asked_own(job) | {query_text.comparable(text) for text in asked}
+
+
+def asked_own(job: Job, of: str = "") -> Set[str]:
+    """The same of the corpus's own test queries: of this run's, or those `of` another run that a stage reads."""
+    rows = job.table(f"{of}judged_queries").read(["text", "split"]).to_pylist()
+    return {query_text.comparable(row["text"]) for row in rows if row["split"] == "test"}
+
+
+def relevant_own(job: Job, of: str = "") -> Set[str]:
+    """The documents judged relevant for a test query of the corpus's own; none where these are so many that only the
+    queries can be kept out of training. `of` as in `asked_own`."""
+    queries = job.table(f"{of}judged_queries").read(["query_id", "split"]).to_pylist()
+    tested = {row["query_id"] for row in queries if row["split"] == "test"}
+    qrels = job.table(f"{of}qrels").read().to_pylist()
+    judged = {row["doc_id"] for row in qrels if row["query_id"] in tested and row["relevance"] > 0}
+    docs = job.table(f"{of}docs")
+    there = {doc_id for batch in docs.batches(["doc_id"]) for doc_id in batch[0].to_pylist() if doc_id in judged}
+    return judged if design(docs.rows, len(there)) == "documents" else set()
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Queries, as `asked_own` gives them, and documents that are kept out of training."""
+
+    queries: Set[str]
+    docs: Set[str]
+
+    def shown(self, text: str, doc_ids: Iterable[str]) -> bool:
+        """Whether a query or one of these documents is among them."""
+        asked = bool(self.queries) and query_text.comparable(text) in self.queries
+        return asked or not self.docs.isdisjoint(doc_ids)
+
+
+def elsewhere_tested(job: Job, domain: str, domains: Iterable[str]) -> Tested:
+    """The test queries of all other domains, and the documents of this one with the text of one that is relevant for
+    them: domains of one enterprise have documents in common, and a student of several is tested on each."""
+    others = [other for other in domains if other != domain]
+    asked = {query for other in others for query in asked_own(job, f"{other}/")}
+    relevant = {text for other in others for text in _dedup_keys(job, other, relevant_own(job, f"{other}/"))} - {""}
+    docs = _rows_with_text(job, domain) if relevant else ()
+    return Tested(asked, {doc_id for doc_id, text in docs if dedup_key(text) in relevant})
+
+
+def _dedup_keys(job: Job, domain: str, wanted: Set[str]) -> Iterator[str]:
+    yield from (dedup_key(text) for doc_id, text in _rows_with_text(job, domain) if doc_id in wanted)
+
+
+def _rows_with_text(job: Job, domain: str) -> Iterator[tuple[str, str]]:
+    """Id and text of every document of a domain."""
+    for batch in job.table(f"{domain}/docs").batches(["doc_id", "text"]):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def relevant_elsewhere(others: Iterable[Collection], job: Job, max_chars: int) -> Set[str]:

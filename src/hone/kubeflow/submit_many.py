@@ -63,6 +63,9 @@ def main(
     """Registers, submits and follows one run for all domains of a folder, and starts it again where asked to: domains
     that were finished are found finished. Raises UserError and TransientError."""
     texts = _texts(folder, publish)
+    if domains.GENERAL in domains.base(folder):
+        rest = f"`hone run {folder} --store {store_uri}` trains it afterwards, on one machine"
+        say(f"the general student that {domains.BASE} asks for is no part of this run; {rest}")
     version = register(client, PIPELINE, profile, place.namespace)
     store = open_store(store_uri)
     seen = [reads.look(settings_text.check(text, f"{folder}: {name}")) for name, text in texts.items()]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hone.report import general
 from hone.report.findings import interval, p_cell, points
 from hone.report.html import element, join, section, table
 from hone.report.markdown_text import escaped
@@ -72,28 +73,33 @@ def terminal(domains: Sequence[Domain]) -> "Table":
 
     grid = Table()
     for heading in HEADINGS:
-        grid.add_column(heading, justify="right" if heading in NUMERIC.split("|") else "left")
+        grid.add_column(
+            heading, justify="right" if heading in NUMERIC.split("|") else "left", no_wrap=heading == "domain"
+        )
     for row in rows(domains):
         grid.add_row(*map(escape, row))
     return grid
 
 
-def markdown(domains: Sequence[Domain]) -> str:
-    """The table as Markdown, with what failed and what was found below it."""
+def markdown(domains: Sequence[Domain], standings: Sequence[general.Standing] = ()) -> str:
+    """The table as Markdown, with what failed and what was found below it, and how a general student stands."""
     lines = [f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
     lines += [f"| {' | '.join(map(escaped, row))} |" for row in rows(domains)]
     parts = [
         f"- {escaped(one.name)}: {escaped(one.fault or one.finding)}" for one in domains if one.fault or one.finding
     ]
-    return "\n".join(["# Domains", "", *lines, "", ADJUSTED, "", *parts, ""])
+    one_for_all = [general.markdown(standings), ""] if standings else []
+    return "\n".join(["# Domains", "", *lines, "", ADJUSTED, "", *parts, "", *one_for_all])
 
 
-def page(domains: Sequence[Domain]) -> str:
+def page(domains: Sequence[Domain], standings: Sequence[general.Standing] = ()) -> str:
     """One page, with a section for every domain and the history of its versions."""
     whole = table(ADJUSTED, HEADINGS, rows(domains), NUMERIC)
     parts = join([_section(one) for one in domains])
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Domains</title>'
-    body = element("header", element("h1", f"{len(domains)} domains")) + element("main", whole, parts)
+    body = element("header", element("h1", f"{len(domains)} domains")) + element(
+        "main", whole, general.html(standings) if standings else None, parts
+    )
     return f'<!doctype html><html lang="en"><head>{head}<style>{CSS}</style></head><body>{body}</body></html>'
 
 

@@ -46,7 +46,7 @@ class Manifest(Settings):
     config: dict[str, Any]
     sources: dict[str, str]
     inputs: dict[str, str]
-    """Input name to the prefix of the stage result it was read from."""
+    """Input name to the prefix of the stage result it was read from; `RUN/TABLE` is one of another run."""
     input_digests: dict[str, str]
     outputs: dict[str, Output]
     history: str = ""
@@ -66,6 +66,15 @@ class Manifest(Settings):
     def stored(self) -> bytes:
         """The manifest as it lies in a store, with a digest of itself."""
         return seal(self.model_dump(mode="json"))
+
+    def output(self, table: str) -> Output:
+        """An output, by the name under which a stage reads it."""
+        return self.outputs[table.rpartition("/")[2]]
+
+    @property
+    def parents(self) -> set[str]:
+        """The prefixes of the results of the same run that it was made from."""
+        return {prefix for table, prefix in self.inputs.items() if "/" not in table}
 
     def place(self, name: str) -> str:
         """The key of the folder that holds an output's parts."""
@@ -122,19 +131,21 @@ def missing_parts(manifest: Manifest, sizes: Mapping[str, int]) -> list[Part]:
 
 
 def lineage(store: Store, inputs: Mapping[str, Manifest]) -> dict[str, Manifest]:
-    """The manifests of every stage that `inputs` come from, by stage, each after those that it was made from."""
+    """The manifests of every stage of a run that `inputs` come from, by stage, each after those that it was made from.
+    Results of other runs, which several may stand for one stage, are left out."""
     ancestors: dict[str, Manifest] = {}
 
     def add(manifest: Manifest) -> None:
         if manifest.stage in ancestors:
             return
-        for prefix in sorted(set(manifest.inputs.values())):
+        for prefix in sorted(manifest.parents):
             if parent := load_manifest(store, f"{prefix}/manifest.json"):
                 add(parent)
         ancestors[manifest.stage] = manifest
 
-    for manifest in inputs.values():
-        add(manifest)
+    for table, manifest in inputs.items():
+        if "/" not in table:
+            add(manifest)
     return ancestors
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from hone.core.hashing import hashed
 from hone.core.interpolation import Point, allowed, choose, record, sweep
 from hone.errors import UserError
 from hone.evaluation.metrics import PRIMARY, effectiveness
-from hone.evaluation.test_collections import GuardSet, Judged, distinct, read_collection, themselves
+from hone.evaluation.test_collections import GuardSet, Judged, distinct, elsewhere_tested, read_collection, themselves
 from hone.inputs.model_folder import copy_declared
 from hone.inputs.references import declared_licence, model_name
 from hone.log import log
@@ -34,6 +35,7 @@ IMAGE = "train"
 READS = ("docs", "lists")
 WRITES = ("model", "start")
 GUARD_DEPTH = 10
+OF_DOMAINS = ("docs", "judged_queries", "qrels", "lists")
 
 
 class Training(TrainingSettings):
@@ -48,7 +50,7 @@ class Training(TrainingSettings):
     `guards` the base is tried too, and where this is left alone the quarters of the way."""
 
 
-SHARED = ("seed", "token_budget", "memory_gb", "tensorboard", "mlflow", "checkpoint_every")
+SHARED = ("seed", "domains", "token_budget", "memory_gb", "tensorboard", "mlflow", "checkpoint_every")
 """Settings that hold for `first` too."""
 
 
@@ -57,6 +59,10 @@ class Config(StageConfig, Training):
 
     together: ClassVar[bool] = True
     without_training: ClassVar[tuple[str, ...]] = ("lists",)
+
+    def reading(self, reads: tuple[str, ...]) -> tuple[str, ...]:
+        """Trained for several domains: what is read of each of them, which a run of its own has made."""
+        return tuple(f"{name}/{table}" for name in sorted(self.domains) for table in OF_DOMAINS) or reads
 
     adopt: ModelSource = ""
     """A model that is taken as it is, instead of training one: what evaluate and gate then judge. A folder or s3://."""
@@ -121,7 +127,8 @@ def _train(config: Config, job: Job, encoder: Any, guards: list[Judged], name: s
     """One training, after which the student is in `encoder`. Returns its record."""
     memory = training.memory_limit(config.memory_gb, encoder.device)
     embedder, examples = read_examples(job, encoder, config, memory)
-    dev = training.loop.dev_batches(examples.dev[: config.dev_lists or None], encoder.device, config.docs_per_step)
+    shown_dev = training.first_of_each(examples.dev, config.dev_lists)
+    dev = training.loop.dev_batches(shown_dev, encoder.device, config.docs_per_step, config.domains)
     checkpoints = training.Checkpoints(
         job.store, f"{job.plan.prefix}/checkpoints/{name}", job.scratch, config.checkpoint_every
     )
@@ -142,6 +149,8 @@ def _train(config: Config, job: Job, encoder: Any, guards: list[Judged], name: s
     kept, curve = choose_alpha(config, job, embedder, base, dev, guards, known)
     known = known or (dict(curve[0].guards) if curve else {})
     summary = _summary(config, state, examples, kept.alpha) | _told(config, bool(dev), curve, known)
+    if config.domains:
+        job.facts["domains"] = _by_domain(config, examples, state.step)
     padding = round(1 - gradients.real / max(1, gradients.padded), 4)
     job.facts.update(kept_graphs=round(gradients.kept / max(1, gradients.groups), 4), padding=padding)
     if guards:
@@ -176,55 +185,90 @@ class Examples:
 
     train: list[Any]
     dev: list[Any]
+    left_out: dict[str, int]
+    """Domain to the lists that show what the student is tested on in another."""
 
 
 def read_examples(job: Job, encoder: Any, config: Config, memory: float) -> tuple[Any, Examples]:
     """The embedder over all texts of the lists, and the lists. Raises UserError on unknown documents or no lists."""
-    wanted = {doc_id for (ids,) in _lists(job, "doc_ids") for doc_id in ids[: config.list_size]}
+    wanted = {
+        domain: {doc_id for (ids,) in _lists(job, domain, "doc_ids") for doc_id in ids[: config.list_size]}
+        for domain in _domains(config)
+    }
     if config.train == "head":
-        place, vectors = _encoded(job, encoder, wanted)
-        examples = _examples(job, place, config)
-        queries = encoder.queries([text for (text,) in _lists(job, "text")])
-        return training.HeadOnly(encoder, np.concatenate([vectors, queries])), examples
-    place = dict[str, int]()
+        places, vectors = _encoded(job, encoder, wanted)
+        examples = _examples(job, places, config)
+        queries = encoder.queries([text for domain in wanted for (text,) in _lists(job, domain, "text")])
+        return training.HeadOnly(encoder, np.concatenate([*vectors, queries])), examples
+    places = {domain: dict[str, int]() for domain in wanted}
     tokens = encoders.Tokens(
-        job.scratch, _tokenised(job, encoders.DocTokenizer(job, encoder, config.max_doc_tokens), wanted, place)
+        job.scratch, _tokenised(job, encoders.DocTokenizer(job, encoder, config.max_doc_tokens), wanted, places)
     )
-    examples = _examples(job, place, config)
+    examples = _examples(job, places, config)
     return training.make_embedder(encoder, tokens, config, memory, job.scratch), examples
 
 
-def _examples(job: Job, place: dict[str, int], config: Config) -> Examples:
+Places = dict[str, dict[str, int]]
+"""Domain to doc_id to the number of the text."""
+
+
+def _domains(config: Config) -> list[str]:
+    """What is trained for: the domain of this run, which is called nothing, or several."""
+    return sorted(config.domains) or [""]
+
+
+def _examples(job: Job, places: Places, config: Config) -> Examples:
     by_split: dict[str, list[Any]] = {"train": [], "dev": []}
-    size, chosen = config.list_size, _sample(job, config)
-    rows = _lists(job, "query_id", "doc_id", "split", "doc_ids", "scores", "likely")
-    for query, (query_id, source, split, doc_ids, scores, left_out) in enumerate(rows, len(place)):
-        if split == "train" and chosen is not None and query_id not in chosen:
-            continue
-        missing = [doc_id for doc_id in doc_ids[:size] if doc_id not in place]
-        if missing:
-            raise UserError(f"lists name documents that are not in docs, such as {missing[0]!r}; curate again")
-        passages = np.array([place[doc_id] for doc_id in doc_ids[:size]], dtype=np.int64)
-        likely = tuple(place[doc_id] for doc_id in (source, *left_out) if doc_id in place)
-        by_split[split].append(training.Example(query, passages, np.array(scores[:size], dtype=np.float32), likely))
-    if not by_split["train"]:
-        raise UserError("no training lists are left; see the reasons in dropped_by_curate and loosen mine or curate")
-    return Examples(**by_split)
+    left_out: dict[str, int] = {}
+    query = sum(map(len, places.values()))
+    for domain, place in places.items():
+        tested = elsewhere_tested(job, domain, config.domains)
+        chosen, before = _sample(job, config, domain), len(by_split["train"])
+        for row in _lists(job, domain, "query_id", "text", "doc_id", "split", "doc_ids", "scores", "likely"):
+            query_id, text, source, split, doc_ids, _, _ = row
+            shown = tested.shown(text, (source, *doc_ids))
+            left_out[domain] = left_out.get(domain, 0) + shown
+            if not shown and (split == "dev" or chosen is None or query_id in chosen):
+                by_split[split].append(_example(row, query, place, config.list_size, domain))
+            query += 1
+        if len(by_split["train"]) == before:
+            of = f" of {domain}" if domain else ""
+            raise UserError(
+                f"no training lists{of} are left; see the reasons in dropped_by_curate and loosen mine or curate"
+            )
+    return Examples(**by_split, left_out=left_out)
 
 
-def _sample(job: Job, config: Config) -> Set[str] | None:
-    """The queries that are trained on, or None for all."""
+def _example(row: tuple[Any, ...], query: int, place: Mapping[str, int], size: int, domain: str) -> Any:
+    """One list as the numbers of its texts. Raises UserError on an unknown document."""
+    _, _, source, _, doc_ids, scores, left_out = row
+    missing = [doc_id for doc_id in doc_ids[:size] if doc_id not in place]
+    if missing:
+        raise UserError(f"lists name documents that are not in docs, such as {missing[0]!r}; curate again")
+    passages = np.array([place[doc_id] for doc_id in doc_ids[:size]], dtype=np.int64)
+    likely = tuple(place[doc_id] for doc_id in (source, *left_out) if doc_id in place)
+    return training.Example(query, passages, np.array(scores[:size], dtype=np.float32), likely, domain)
+
+
+def _sample(job: Job, config: Config, domain: str) -> Set[str] | None:
+    """The queries of a domain that are trained on, or None for all."""
     if not config.max_lists:
         return None
-    train = (query_id for query_id, split in _lists(job, "query_id", "split") if split == "train")
+    train = (query_id for query_id, split in _lists(job, domain, "query_id", "split") if split == "train")
     return set(sorted(train, key=lambda query_id: hashed(config.seed, query_id))[: config.max_lists])
 
 
-def _encoded(job: Job, encoder: Any, wanted: set[str]) -> tuple[dict[str, int], np.ndarray]:
-    """Numbers and vectors [n, d] of the wanted documents; what other stages have encoded already is not done again."""
-    ids, vectors = encoders.encode_by(job, encoder, "distill: encode docs", job.table("docs"))
-    rows = [row for row, doc_id in enumerate(ids) if doc_id in wanted]
-    return {ids[row]: number for number, row in enumerate(rows)}, np.asarray(vectors[rows])
+def _encoded(job: Job, encoder: Any, wanted: Mapping[str, Set[str]]) -> tuple[Places, list[np.ndarray]]:
+    """Numbers and vectors [n, d], of each domain, of the wanted documents; what other stages have encoded already is
+    not done again."""
+    places, vectors, taken = Places(), list[np.ndarray](), 0
+    for domain, chosen in wanted.items():
+        ids, encoded = encoders.encode_by(job, encoder, "distill: encode docs", job.table(_of(domain, "docs")))
+        rows = [row for row, doc_id in enumerate(ids) if doc_id in chosen]
+        places[domain] = {ids[row]: number for number, row in enumerate(rows, taken)}
+        vectors.append(np.asarray(encoded[rows]))
+        taken += len(rows)
+    return places, vectors
 
 
 def choose_alpha(
@@ -262,27 +306,52 @@ def _ndcg(job: Job, encoder: Any, guard: Judged, alpha: float) -> float:
     return float(effectiveness([answer.doc_ids for answer in answers], guard.judgements)[PRIMARY].mean())
 
 
-def _lists(job: Job, *columns: str) -> Iterator[tuple[Any, ...]]:
+def _of(domain: str, table: str) -> str:
+    """The name under which a table of a domain is read."""
+    return f"{domain}/{table}" if domain else table
+
+
+def _lists(job: Job, domain: str, *columns: str) -> Iterator[tuple[Any, ...]]:
     """Rows of the table lists, some thousand held at a time; columns in the table's order."""
-    for batch in job.table("lists").batches(list(columns)):
+    for batch in job.table(_of(domain, "lists")).batches(list(columns)):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-def _tokenised(job: Job, tokenizer: Any, wanted: set[str], place: dict[str, int]) -> Iterator[Any]:
-    """Token ids of the wanted documents, whose numbers are noted in `place`, then of the queries of all lists."""
-    for batch in job.table("docs").batches(["doc_id", "title", "text"]):
-        rows = [row for row in zip(*(column.to_pylist() for column in batch.columns), strict=True) if row[0] in wanted]
-        place.update((doc_id, number) for number, (doc_id, _, _) in enumerate(rows, len(place)))
-        yield tokenizer.ids([doc_text(title, text) for _, title, text in rows])
-    for batch in job.table("lists").batches(["text"]):
-        yield pa.array(tokenizer.encoder.tokenize_queries(batch["text"].to_pylist()), encoders.IDS)
+def _tokenised(job: Job, tokenizer: Any, wanted: Mapping[str, Set[str]], places: Places) -> Iterator[Any]:
+    """Token ids of the wanted documents, whose numbers are noted in `places`, then of the queries of all lists."""
+    taken = 0
+    for domain, chosen in wanted.items():
+        for batch in job.table(_of(domain, "docs")).batches(["doc_id", "title", "text"]):
+            every = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            rows = [row for row in every if row[0] in chosen]
+            places[domain].update((doc_id, number) for number, (doc_id, _, _) in enumerate(rows, taken))
+            taken += len(rows)
+            yield tokenizer.ids([doc_text(title, text) for _, title, text in rows])
+    for domain in wanted:
+        for batch in job.table(_of(domain, "lists")).batches(["text"]):
+            yield pa.array(tokenizer.encoder.tokenize_queries(batch["text"].to_pylist()), encoders.IDS)
+
+
+def _by_domain(config: Config, examples: Examples, steps: int) -> dict[str, dict[str, int]]:
+    """What the student saw of each domain."""
+    taken = Counter(training.domain_of(step, config.domains, config.seed) for step in range(steps))
+    train, dev = training.by_domain(examples.train), training.by_domain(examples.dev)
+    return {
+        name: {
+            "train_lists": len(train[name]),
+            "dev_lists": len(dev.get(name, ())),
+            "left_out": examples.left_out[name],
+            "steps": taken[name],
+        }
+        for name in sorted(config.domains)
+    }
 
 
 def _summary(config: Config, state: Any, examples: Examples, alpha: float) -> dict[str, Any]:
-    size = schedule.course(len(examples.train), config).batch
+    size = schedule.course([len(own) for own in training.by_domain(examples.train).values()], config).batch
     summary: dict[str, Any] = {
         "train_lists": len(examples.train),
-        "dev_lists": len(examples.dev[: config.dev_lists or None]),
+        "dev_lists": len(training.first_of_each(examples.dev, config.dev_lists)),
         "lists_per_step": size,
         "steps": state.step,
         "best_step": state.best.step,

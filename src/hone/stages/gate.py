@@ -17,9 +17,9 @@ from hone.evaluation.test_collections import (
     GuardSet,
     JudgedSet,
     relevant_elsewhere,
+    relevant_own,
     test_queries,
 )
-from hone.evaluation.test_design import design
 from hone.report.findings import Findings
 
 IMAGE = "cpu"
@@ -64,22 +64,13 @@ def count_lists(config: Config, job: Job) -> tuple[int, int, int]:
     """How many lists were trained on, how many chose the best weights, and how many of either show a query of a test or
     guard set or a document judged relevant for one, as generate and prepare tell them."""
     others = (*config.tests, *config.guards)
-    asked, relevant = test_queries(job, others), {*_relevant(job), *_relevant_elsewhere(others, config, job)}
+    asked, relevant = test_queries(job, others), {*relevant_own(job), *_relevant_elsewhere(others, config, job)}
     trained = dev = leaks = 0
     for row in _rows(job, "lists", ["text", "split", "doc_ids"]):
         trained += row["split"] == "train"
         dev += row["split"] != "train"
         leaks += comparable(row["text"]) in asked or not relevant.isdisjoint(row["doc_ids"])
     return trained, dev, leaks
-
-
-def _relevant(job: Job) -> set[str]:
-    """The documents judged relevant for a test query of the corpus's own; none where these are so many that only the
-    queries can be kept out of training."""
-    tested = {row["query_id"] for row in _rows(job, "judged_queries") if row["split"] == "test"}
-    judged = {row["doc_id"] for row in _rows(job, "qrels") if row["query_id"] in tested and row["relevance"] > 0}
-    there = judged & {row["doc_id"] for row in _rows(job, "docs", ["doc_id"])}
-    return judged if design(job.table("docs").rows, len(there)) == "documents" else set()
 
 
 def _relevant_elsewhere(others: Sequence[Collection], config: Config, job: Job) -> Iterator[str]:

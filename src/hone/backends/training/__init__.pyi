@@ -1,5 +1,8 @@
 from . import loop as loop
 from .batches import Example as Example
+from .batches import by_domain as by_domain
+from .batches import domain_of as domain_of
+from .batches import first_of_each as first_of_each
 from .checkpoints import Checkpoints as Checkpoints
 from .embedders import HeadOnly as HeadOnly
 from .embedders import make_embedder as make_embedder

@@ -1,11 +1,14 @@
 """Lists to batches. Every passage that the lists of a batch share is in it once."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from hone.core.hashing import drawn
 
 LISTS_CLUSTERED_AT_ONCE = 65_536
 POOLED_FROM_EACH = 20
@@ -28,6 +31,8 @@ class Example:
     likely: tuple[int, ...] = ()
     """Passages, listed or not, that are not negatives whatever they score: what the query was made from, and what was
     left out of its list as a likely answer."""
+    domain: str = ""
+    """What it is of, where one student is trained for several domains."""
 
 
 @dataclass
@@ -45,6 +50,8 @@ class Batch:
     likely: Tensor
     """[q, m] int64: the places in `texts` of the passages that are not negatives of each query; -1 where the batch does
     not hold one, or there is none."""
+    weight: float = 1.0
+    """How much each of its lists counts in a mean over several batches."""
 
     @property
     def queries(self) -> int:
@@ -76,6 +83,37 @@ def make_batch(examples: Sequence[Example], device: torch.device) -> Batch:
     texts = [*distinct.tolist(), *(example.query for example in examples)]
     likely = torch.from_numpy(_places(_rectangular([example.likely for example in examples]), distinct))
     return Batch(texts, slots.to(device), teacher.to(device), mask.to(device), likely.to(device))
+
+
+def by_domain(lists: Sequence[Example]) -> dict[str, list[Example]]:
+    """The lists of each domain, the domains in the order of their names."""
+    found: dict[str, list[Example]] = {name: [] for name in sorted({one.domain for one in lists})}
+    for one in lists:
+        found[one.domain].append(one)
+    return found
+
+
+def first_of_each(lists: Sequence[Example], most: int) -> list[Example]:
+    """The first lists, about `most` in all and as many of each domain; all for 0."""
+    domains = by_domain(lists).values()
+    each = -(-most // max(1, len(domains))) or None
+    return [one for own in domains for one in own[:each]]
+
+
+def domain_of(step: int, weights: Mapping[str, float], seed: int) -> str:
+    """The domain of a step (0-based): drawn by weight, and by the step alone, whatever was drawn before."""
+    names = sorted(weights)
+    ends = np.cumsum([weights[name] for name in names])
+    place = int(np.searchsorted(ends, drawn("domain", seed, step) * ends[-1], side="right"))
+    return names[min(place, len(names) - 1)]
+
+
+def one_domain_each(
+    streams: Mapping[str, Iterator[Sequence[Example]]], weights: Mapping[str, float], seed: int
+) -> Iterator[Sequence[Example]]:
+    """Steps that are each the next one of a single domain's stream, for ever. Domains without a weight count 1."""
+    known = {name: weights.get(name, 1.0) for name in streams}
+    return (next(streams[domain_of(step, known, seed)]) for step in itertools.count())
 
 
 def _rectangular(rows: Sequence[Sequence[int]]) -> np.ndarray:

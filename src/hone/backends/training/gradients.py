@@ -174,14 +174,14 @@ def anchor_vectors(embedder: Embedder, settings: LossSettings, budget: int) -> T
 
 @torch.no_grad()
 def dev_figures(embedder: Embedder, batches: Sequence[Batch], settings: LossSettings, budget: int) -> dict[str, float]:
-    """Means over the dev lists, nan without any: `dev_loss` (listwise), `dev_total` (all terms but the anchor) and
-    `dev_ndcg` (nDCG@10 of each list's order, with the teacher's scores as gains)."""
-    count = sum(batch.queries for batch in batches)
+    """Means over the dev lists by the weight of their batches, nan without any: `dev_loss` (listwise), `dev_total` (all
+    terms but the anchor) and `dev_ndcg` (nDCG@10 of each list's order, with the teacher's scores as gains)."""
+    count = sum(batch.weight * batch.queries for batch in batches)
     sums = {"dev_loss": 0.0, "dev_total": 0.0, "dev_ndcg": 0.0}
-    for lists in _each_once(embedder, batches, budget):
+    for weight, lists in _each_once(embedder, batches, budget):
         losses = terms(lists, settings)
         for name, values in zip(sums, (losses["kl"], losses["loss"], ndcg(lists)), strict=True):
-            sums[name] += float(values.sum())
+            sums[name] += weight * float(values.sum())
     sums = processes.add_up_figures(sums, embedder.encoder.device)
     return {name: total / count if count else math.nan for name, total in sums.items()}
 
@@ -197,24 +197,25 @@ def listwise_losses(
     """The mean listwise loss over lists under each of several settings. Every text is encoded once for all of them;
     `progress` is given how many texts there are and called as they are encoded."""
     sums = dict.fromkeys(map(str, range(len(settings))), 0.0)
-    for lists in _each_once(embedder, batches, budget, progress):
+    for weight, lists in _each_once(embedder, batches, budget, progress):
         for name, loss in zip(sums, settings, strict=True):
-            sums[name] += float(terms(lists, loss)["kl"].sum())
+            sums[name] += weight * float(terms(lists, loss)["kl"].sum())
     sums = processes.add_up_figures(sums, embedder.encoder.device)
-    return [total / sum(batch.queries for batch in batches) for total in sums.values()]
+    return [total / sum(batch.weight * batch.queries for batch in batches) for total in sums.values()]
 
 
 def _each_once(
     embedder: Embedder, batches: Sequence[Batch], budget: int, progress: Callable[[int], Task] | None = None
-) -> Generator[Lists]:
-    """What student and teacher say of this process's batches; a text that several of them hold is encoded once."""
+) -> Generator[tuple[float, Lists]]:
+    """What student and teacher say of this process's batches, each with its weight; a text that several of them hold is
+    encoded once."""
     mine = processes.mine(batches)
     numbers = sorted({number for batch in mine for number in batch.texts})
     callbacks = (progress(len(numbers)).advance,) if progress else ()
     vectors = embed_all(embedder, numbers, budget, *callbacks)
     place = {number: row for row, number in enumerate(numbers)}
     for batch in mine:
-        yield _lists(vectors[[place[number] for number in batch.texts]], batch, slice(None))
+        yield batch.weight, _lists(vectors[[place[number] for number in batch.texts]], batch, slice(None))
 
 
 def memory_limit(gb: float, device: torch.device) -> float:

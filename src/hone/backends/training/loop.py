@@ -11,12 +11,21 @@ from itertools import islice
 import torch
 
 from hone.backends.distributed import processes
-from hone.backends.training.batches import Batch, Example, epochs, make_batch, pooled
+from hone.backends.training.batches import (
+    Batch,
+    Example,
+    by_domain,
+    epochs,
+    first_of_each,
+    make_batch,
+    one_domain_each,
+    pooled,
+)
 from hone.backends.training.checkpoints import Checkpoints
 from hone.backends.training.embedders import Embedder
 from hone.backends.training.gradients import Gradients, dev_figures, listwise_losses
 from hone.backends.training.meters import Meter, Track, untracked
-from hone.backends.training.schedule import Course, course
+from hone.backends.training.schedule import course, steps_per_epoch
 from hone.backends.training.settings import LossSettings, TrainingSettings
 from hone.backends.training.state import State
 from hone.errors import UserError
@@ -47,7 +56,7 @@ def train(
     """
     torch.manual_seed(settings.seed)
     embedder = gradients.embedder
-    plan, watch = course(len(train_lists), settings), Watch()
+    plan, watch = course([len(own) for own in by_domain(train_lists).values()], settings), Watch()
     state = State(embedder.weights, settings)
     if checkpoint := checkpoints and checkpoints.latest():
         state.restore(*checkpoint)
@@ -58,7 +67,7 @@ def train(
     task = progress(plan.steps)
     task.resume(state.step)
     meter = Meter(gradients, state.history)
-    for chosen in islice(_steps(train_lists, plan, settings), state.step, None):
+    for chosen in islice(_steps(train_lists, settings), state.step, None):
         if settings.minutes and state.step >= plan.warmup:
             state.planned = state.planned or watch.fitting(state.step, plan.steps, settings, embedder.encoder.device)
             plan = replace(plan, steps=state.planned)
@@ -83,11 +92,17 @@ def train(
     return state
 
 
-def _steps(lists: Sequence[Example], plan: Course, settings: TrainingSettings) -> Iterator[Sequence[Example]]:
-    """What each step is trained on, for ever."""
+def _steps(lists: Sequence[Example], settings: TrainingSettings) -> Iterator[Sequence[Example]]:
+    """What each step is trained on, for ever: lists of one domain."""
+    streams = {name: _steps_of_one(own, settings) for name, own in by_domain(lists).items()}
+    return one_domain_each(streams, settings.domains, settings.seed)
+
+
+def _steps_of_one(lists: Sequence[Example], settings: TrainingSettings) -> Iterator[Sequence[Example]]:
     if settings.docs_per_step:
         return pooled(lists, settings.docs_per_step, settings.batch_size, settings.seed)
-    order = epochs(lists, plan.epoch, settings.seed, clustered=settings.cluster_batches)
+    steps = steps_per_epoch(len(lists), settings.batch_size, settings.min_steps_per_epoch)
+    order = epochs(lists, steps, settings.seed, clustered=settings.cluster_batches)
     return ([lists[number] for number in chosen] for chosen in order)
 
 
@@ -147,17 +162,29 @@ def calibrated(
     embedder: Embedder, lists: Sequence[Example], settings: TrainingSettings, progress: Callable[[int], Task]
 ) -> LossSettings:
     """The loss with the student's temperature at which the untrained student's listwise loss is lowest, of TAUS."""
-    sample = lists if settings.docs_per_step else lists[:CALIBRATION_LISTS]
-    batches = dev_batches(sample, embedder.encoder.device, settings.docs_per_step)
+    sample = lists if settings.docs_per_step else first_of_each(lists, CALIBRATION_LISTS)
+    batches = dev_batches(sample, embedder.encoder.device, settings.docs_per_step, settings.domains)
     losses = [settings.loss.model_copy(update={"student_tau": tau}) for tau in TAUS]
     losses_at = listwise_losses(embedder, batches, losses, settings.token_budget, progress)
     return losses[losses_at.index(min(losses_at))]
 
 
-def dev_batches(lists: Sequence[Example], device: torch.device, docs_per_step: int = 0) -> list[Batch]:
-    """The dev lists in the batches over which their loss is taken: all of them whole, or, where steps are pooled, a few
-    pools of them, since all their documents would cost more than the steps between two looks."""
-    if docs_per_step and lists:
+def dev_batches(
+    lists: Sequence[Example], device: torch.device, docs_per_step: int = 0, weights: Mapping[str, float] | None = None
+) -> list[Batch]:
+    """The dev lists in the batches over which their loss is taken, each of one domain: all of them whole, or, where
+    steps are pooled, a few pools of them, since all their documents would cost more than the steps between two looks.
+
+    In a mean over lists each domain counts by its weight, however many lists it has."""
+    batches = {name: _dev_batches_of_one(own, device, docs_per_step) for name, own in by_domain(lists).items()}
+    counts = {name: sum(batch.queries for batch in own) for name, own in batches.items()}
+    known = {name: (weights or {}).get(name, 1.0) for name in batches}
+    shares = {name: known[name] / sum(known.values()) * sum(counts.values()) / counts[name] for name in batches}
+    return [replace(batch, weight=shares[name]) for name, own in batches.items() for batch in own]
+
+
+def _dev_batches_of_one(lists: Sequence[Example], device: torch.device, docs_per_step: int) -> list[Batch]:
+    if docs_per_step:
         pools = islice(pooled(lists, docs_per_step, DEV_POOL_LISTS, seed=0), DEV_POOLS)
         return [make_batch(pool, device) for pool in pools]
     starts = range(0, len(lists), DEV_LISTS_AT_ONCE)

@@ -1,5 +1,6 @@
 """How many steps a training takes, and the learning rate of each. Source: arXiv 2502.19712 and its scripts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hone.backends.training.settings import TrainingSettings
@@ -19,13 +20,18 @@ class Course:
         return rate_factor(step, self.warmup, self.steps)
 
 
-def course(lists: int, settings: TrainingSettings) -> Course:
-    """What these settings come to with this many lists."""
-    epoch = steps_per_epoch(lists, settings.batch_size, settings.min_steps_per_epoch)
+def course(lists: int | Sequence[int], settings: TrainingSettings) -> Course:
+    """What these settings come to with this many lists, or so many of each domain."""
+    each = [lists] if isinstance(lists, int) else lists
+    steps_of = [steps_per_epoch(own, settings.batch_size, settings.min_steps_per_epoch) for own in each]
+    epoch = sum(steps_of)
     longest = settings.max_epochs * epoch
     steps = min(longest, settings.max_steps or longest)
     half_an_epoch = 0 if settings.minutes else epoch // 2
-    largest = min(lists, settings.batch_size) if settings.docs_per_step else -(-lists // epoch)
+    largest = max(
+        min(own, settings.batch_size) if settings.docs_per_step else -(-own // steps)
+        for own, steps in zip(each, steps_of, strict=True)
+    )
     return Course(largest, epoch, steps, warmup_steps(half_an_epoch, settings.warmup_steps, steps))
 
 

@@ -50,6 +50,9 @@ class TrainingSettings(Settings):
 
     seed: int = 17
     """Shuffles the lists."""
+    domains: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default={})
+    """Domains whose lists one student is trained on, each with its weight: a step takes lists of a single domain, drawn
+    by weight. `hone run FOLDER` fills it in from `general`; empty trains on the lists of this run."""
     loss: LossSettings = LossSettings()
     """The loss."""
     batch_size: int = 4096
