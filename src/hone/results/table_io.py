@@ -117,10 +117,9 @@ def verify_stored(store: Store, prefix: str, parts: Sequence[Part]) -> list[str]
     def whole(part: Part) -> bool:
         with scratch_folder() as scratch:
             try:
-                fetch_part(store, prefix, part, scratch)
+                return fetch_part(store, prefix, part, scratch).stat().st_size == part.bytes
             except UserError:
                 return False
-        return True
 
     with ThreadPoolExecutor(AHEAD) as pool:
         looks = [pool.submit(copy_context().run, whole, part) for part in parts]
