@@ -14,6 +14,8 @@ from hone.commands import run as running
 from hone.engine import domains, general, record, runner
 from hone.errors import UserError
 from hone.report.general import Standing, finding, html, markdown, rows
+from hone.results.table_io import fetch_folder
+from hone.scratch import scratch_folder
 from hone.settings import check
 from hone.stages import gate, publish
 from hone.storage.local import LocalStore
@@ -71,6 +73,10 @@ def test_three_domains_end_with_a_table_of_their_own_students_and_the_general_on
     facts = runs["apps"]["distill"].facts
     assert sum(facts["domains"][name]["steps"] for name in NAMES) == facts["steps"] == 8
     assert all(facts["domains"][name]["train_lists"] > 0 for name in NAMES)
+    report = record.results(store, "apps-general")["report"]
+    with scratch_folder() as scratch:
+        said = (fetch_folder(store, report, "report", scratch) / "report.md").read_text("utf-8")
+    assert "One student for several domains, each step on lists of one of them: apps (" in said
     standings = general.status(of(found), store, {})
     assert [one.domain for one in standings] == list(NAMES)
     for one in standings:

@@ -30,21 +30,29 @@ def gather(
 ) -> Findings:
     """Everything the report says; `main` is the set that the finding rests on."""
     training = job.folder("model") / "training.json"
+    curves: dict[str, Any] = json.loads(training.read_text("utf-8")) if training.is_file() else {}
     config = job.plan.config.model_dump(mode="json")
     findings = Findings(
         metrics=metrics,
         model=model_name(config["student"]["model"]),
         origins=origins(job),
         dropped=dropped(job),
-        training=json.loads(training.read_text("utf-8")) if training.is_file() else {},
+        training=curves,
         config=config,
         latency=latency,
         histograms=(*_teacher_scores(job), *(_student_scores(main) if main else ())),
         licences=licences(job, config),
-        notes=(*_started(metrics), *_notes(job.facts.get("queries_that_are_documents", {}))),
+        notes=(*_started(metrics), *_several(curves), *_notes(job.facts.get("queries_that_are_documents", {}))),
     )
     sides = SIDES[metrics["search_as"]]
     return replace(findings, **queries_of(main, main.values, examples, sides)) if main else findings
+
+
+def _several(training: Mapping[str, Any]) -> Iterator[str]:
+    """What the student saw of each domain, if it was trained for several."""
+    if domains := training.get("domains"):
+        seen = [f"{name} ({one['train_lists']:,} lists, {one['steps']:,} steps)" for name, one in domains.items()]
+        yield f"One student for several domains, each step on lists of one of them: {', '.join(seen)}."
 
 
 def _started(metrics: Mapping[str, Any]) -> Iterator[str]:

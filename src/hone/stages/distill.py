@@ -159,7 +159,8 @@ def _train(config: Config, job: Job, encoder: Any, guards: list[Judged], name: s
         job.cost[name] = job.cost.get(name, 0) + count
     job.afterwards.append(checkpoints.clear)
     alphas = record(curve, config.guard_loss, known)
-    return {"summary": summary, "steps": state.history.steps, "looks": state.history.looks, "alphas": alphas}
+    several = {"domains": job.facts["domains"]} if len(config.domains) > 1 else {}
+    return {"summary": summary, "steps": state.history.steps, "looks": state.history.looks, "alphas": alphas, **several}
 
 
 def _write_card(config: Config, job: Job, encoder: Any, folder: Path) -> None:
