@@ -142,7 +142,7 @@ def test_init_writes_what_set_says_into_its_sections_and_keeps_the_comments(tmp_
     [
         (
             "BAAI/bge-small-en-v1.5",
-            "hf://BAAI/bge-small-en-v1.5, or: hf download BAAI/bge-small-en-v1.5 --local-dir {}",
+            "hf://BAAI/bge-small-en-v1.5, or run: hf download BAAI/bge-small-en-v1.5 --local-dir {}",
         ),
         ("no-such-folder", ""),
     ],

@@ -98,7 +98,7 @@ CASES: dict[str, Case] = {
     ),
     "an input outside the store": (
         lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml", "--input", "docs=../../x"),
-        r"not a key of a store",
+        r"is not a valid store key",
     ),
     "no input": (
         lambda h: h.call("stage", "mine", "--config", h.folder / "s.yaml"),
