@@ -57,8 +57,9 @@ class Row:
     def told(self) -> str:
         gain, low, high = (100 * one for one in (self.test.teacher - self.test.student, *self.test.ci95))
         verdict = "yes" if self.dev.qualified else "no"
+        chance = f"p {self.dev.p_value:.3f}" if self.dev.p_value >= 0.001 else "p < 0.001"
         return (
-            f"| {self.name} | {self.dev.student:.3f} | {self.dev.teacher:.3f} | {verdict}, p {self.dev.p_value:.3f} | "
+            f"| {self.name} | {self.dev.student:.3f} | {self.dev.teacher:.3f} | {verdict}, {chance} | "
             f"{self.test.student:.3f} | {self.test.teacher:.3f} | {gain:+.1f} ({low:+.1f}..{high:+.1f}) | "
             f"{'' if math.isnan(self.seconds) else f'{1000 * self.seconds:.2f}'} | {self.chosen} |"
         )
