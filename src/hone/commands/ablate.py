@@ -1,6 +1,5 @@
 """`hone ablate`: what each part of the recipe is worth."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +9,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from hone import backends
-from hone.commands.options import DEFAULT_STORE, Settings, StoreOption, duration_hours, verbs
-from hone.commands.output import console
+from hone.commands.options import (
+    DEFAULT_STORE,
+    BudgetOption,
+    SeedsOption,
+    Settings,
+    StoreOption,
+    duration_hours,
+    verbs,
+)
+from hone.commands.output import console, write_study
 from hone.engine import ablation
 from hone.report.ablation import HEADINGS, ablation_markdown, ablation_page, cells, finding
-from hone.report.files import write_pages
 from hone.storage.addresses import open_store
 
 app = verbs()
@@ -25,8 +31,8 @@ def ablate(
     settings: Settings,
     over: Annotated[str, typer.Option("--over", help="loss, queries, negatives, teacher, curation, several, or all.")],
     store: StoreOption = DEFAULT_STORE,
-    seeds: Annotated[int, typer.Option(min=1, help="Whole runs of each variant, each with its own seed.")] = 3,
-    budget: Annotated[str, typer.Option(help="Start nothing new after this long, such as 2h or 30m.")] = "24h",
+    seeds: SeedsOption = 3,
+    budget: BudgetOption = "24h",
     out: Annotated[Path | None, typer.Option(help="The folder of the report; default NAME-ablation here.")] = None,
 ) -> None:
     """Run the recipe with one thing changed at a time, and say what each is worth; nothing is run twice."""
@@ -43,6 +49,4 @@ def ablate(
     for row in result.rows:
         table.add_row(row.group, *map(escape, cells(row)))
     console.print(table)
-    write_pages(folder, ablation_page(result), ablation_markdown(result))
-    (folder / "ablation.json").write_text(json.dumps(asdict(result), indent=1), "utf-8")
-    console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+    write_study(folder, ablation_page(result), ablation_markdown(result), "ablation", asdict(result))

@@ -39,6 +39,8 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting in place of the file's, such as mine.top_k=50."),
 ]
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Whole runs of each, each with its own seed.")]
+BudgetOption = Annotated[str, typer.Option("--budget", help="Start nothing new after this long, such as 2h or 30m.")]
 ProfileOption = Annotated[str, typer.Option("--profile", help="A name in pipelines/profiles/, or a file.")]
 ImagesOption = Annotated[Path | None, typer.Option("--images", help="A file of image: address@sha256:… lines.")]
 HostOption = Annotated[str, typer.Option("--host", help="The address of Kubeflow Pipelines; default this cluster's.")]

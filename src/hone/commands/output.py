@@ -3,12 +3,14 @@
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hone.report.files import write_pages
 from hone.report.next_step import next_step
 from hone.report.terminal_table import before_after
 from hone.results.manifest import Manifest, load_manifest
@@ -79,3 +81,10 @@ def show_verdict(manifest: Manifest) -> None:
 def where(store: Store) -> str:
     """Where a store lies, as a person would open it."""
     return store.place
+
+
+def write_study(folder: Path, html: str, text: str, name: str, result: Mapping[str, Any]) -> None:
+    """The report of several runs as HTML and Markdown, what it rests on as NAME.json, and a line that says where."""
+    write_pages(folder, html, text)
+    (folder / f"{name}.json").write_text(json.dumps(result, indent=1), "utf-8")
+    console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
