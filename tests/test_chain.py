@@ -195,6 +195,18 @@ def test_a_changed_setting_runs_only_what_depends_on_it(
     assert set(done) == set(RUN)
 
 
+def test_results_that_were_made_from_equal_tables_of_another_result_belong_to_the_run(home: Path, first: First) -> None:
+    """Another setting of prepare makes the same documents: nothing else runs, and the run is as finished as before."""
+    same = written(home / "same.yaml", {"name": "same", "prepare": {"corpus": "corpus", "min_chars": 2}})
+    done, ran = run(same, first[0])
+    assert ran == ["prepare"]
+    assert done["prepare"].prefix != first[1]["prepare"].prefix
+    known = record.results(first[0], "same")
+    assert known == done
+    assert list(known) == list(RUN)
+    assert [step.reason for step in runner.explain_run(settings.load(same), first[0])] == [""] * len(STAGES)
+
+
 def test_explaining_changes_nothing_and_names_the_setting(home: Path, first: First) -> None:
     before = files(first[0])
     path = written(home / "explained.yaml", {"mine": {"top_k": 21}, "curate": {"min_docs": 7}})

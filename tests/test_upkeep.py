@@ -165,7 +165,7 @@ def test_a_record_that_names_another_prepare_is_taken_as_far_as_it_goes(
     home: Path, store: LocalStore, command: list[str], code: int
 ) -> None:
     """Version 0.1.0 wrote such records: what was made from the other prepare is not shown."""
-    other = chain.run(home, store, "other", prepare={**chain.SETTINGS["prepare"], "min_chars": 3})["prepare"]
+    other = chain.run(home, store, "other", prepare={**chain.SETTINGS["prepare"], "max_chars": 40})["prepare"]
     known = record.recorded(store, "tiny")
     assert other.prefix != known["prepare"]
     store.replace("runs/tiny.json", json.dumps({**known, "prepare": other.prefix}).encode())

@@ -30,12 +30,13 @@ def record(
     """Notes which results a run's name stands for: those that are `done`, and of the ones noted before those that
     follow from them under the same `plan`. `at` is the result that is being made, so that gc leaves its parts alone."""
     known = _known(store, run_name)
-    kept = {name: manifest.prefix for name, manifest in done.items()}
+    kept = dict(done)
     for name in STAGES if plan else ():
         before = None if name in kept else _loaded(store, known["stages"].get(name))
         if before and _follows(before, kept) and _same(before, cast(Mapping[str, StageConfig], plan)[name]):
-            kept[name] = before.prefix
-    wanted = {"stages": kept, "at": at, "before": {**known["before"], **known["stages"], **kept}}
+            kept[name] = before
+    stages = {name: manifest.prefix for name, manifest in kept.items()}
+    wanted = {"stages": stages, "at": at, "before": {**known["before"], **known["stages"], **stages}}
     if wanted != known:
         store.replace(_record_key(run_name), seal(wanted))
 
@@ -83,14 +84,20 @@ def results(store: Store, run_name: str) -> dict[str, Manifest]:
     done: dict[str, Manifest] = {}
     for name in STAGES:
         manifest = _loaded(store, prefixes.get(name))
-        if manifest and _follows(manifest, {name: one.prefix for name, one in done.items()}):
+        if manifest and _follows(manifest, done):
             done[name] = manifest
     return done
 
 
-def _follows(manifest: Manifest, kept: Mapping[str, str]) -> bool:
-    """Whether all that a result was made from is among those."""
-    return manifest.parents <= set(kept.values())
+def _follows(manifest: Manifest, kept: Mapping[str, Manifest]) -> bool:
+    """Whether a result was made from what those wrote, be it these very results or others of the same content."""
+    prefixes = {one.prefix for one in kept.values()}
+    contents = {(table, output.digest) for one in kept.values() for table, output in one.outputs.items()}
+    return all(
+        prefix in prefixes or (table, manifest.input_digests.get(table)) in contents
+        for table, prefix in manifest.inputs.items()
+        if "/" not in table
+    )
 
 
 def _same(before: Manifest, config: StageConfig) -> bool:
