@@ -50,6 +50,7 @@ def of(found: Path) -> general.Course:
     return course
 
 
+@pytest.mark.long
 def test_three_domains_end_with_a_table_of_their_own_students_and_the_general_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
