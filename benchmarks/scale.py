@@ -301,7 +301,7 @@ def carried(rows: Sequence[Row]) -> Table:
         if len(last) < 2:
             continue
         (small, large), step = last, last[1].docs - last[0].docs
-        each, held = (large.seconds - small.seconds) / step, (large.peak - small.peak) / step
+        each, held = (large.seconds - small.seconds) / step, max(0.0, (large.peak - small.peak) / step)
         fixed = large.seconds - each * large.docs
         sizes = [(fixed + each * docs, large.peak + held * (docs - large.docs)) for docs in CARRIED]
         cells = [f"{seconds / 3600:,.1f} h, {peak / 1024:,.1f} GB" for seconds, peak in sizes]
