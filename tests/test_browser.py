@@ -77,7 +77,12 @@ def test_the_report_prints_and_fits_a_narrow_screen(tmp_path: Path) -> None:
         cell = page.locator("section[aria-labelledby=verdict] td:nth-child(2)").first.bounding_box()
         assert cell
         assert cell["x"] + cell["width"] <= 390  # the outcome is read without scrolling
-        assert page.pdf(format="A4").startswith(b"%PDF")
+        assert page.locator("[title]").count() == 0
+        unfolded = page.locator("details.bars li").all_text_contents()
+        assert page.locator("rect title").all_text_contents() == unfolded  # a keyboard cannot point at a bar
+        printed = page.pdf(format="A4")
+        assert printed.startswith(b"%PDF")
+        assert 1 < len(re.findall(rb"/Type /Page\b", printed)) < 12
         page.emulate_media(media="print")
         assert not page.locator("nav").is_visible()
         page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")

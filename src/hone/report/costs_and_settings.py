@@ -111,12 +111,13 @@ def _lineage(findings: Findings) -> Html:
         [manifest.stage, element("code", manifest.fingerprint), _digests(manifest), manifest.version]
         for manifest in findings.history
     ]
-    return table("Every result this report rests on", ("stage", "result", "outputs (sha256)", "version"), body)
+    return table(
+        "Every result this report rests on",
+        ("stage", "result", "outputs (sha256, in full in the manifest)", "version"),
+        body,
+    )
 
 
 def _digests(manifest: Manifest) -> Html:
-    shown = [
-        join([name, " ", element("code", output.digest[:DIGITS], title=output.digest)])
-        for name, output in manifest.outputs.items()
-    ]
+    shown = [join([name, " ", element("code", output.digest[:DIGITS])]) for name, output in manifest.outputs.items()]
     return lines(shown)
