@@ -22,6 +22,7 @@ from hone.backends.encoders.numpy_form import write_numpy_form
 from hone.scratch import scratch_folder
 from hone.serving import retriever
 from hone.serving.search import Searcher, top_tens
+from hone.storage.base import sha256_of
 from hone.storage.local import LocalStore
 
 QUERIES = ("wing", "how does a wing stall at speed", "sea wave and tide, reef shore foam " * 20)
@@ -155,7 +156,7 @@ def test_a_damaged_file_is_made_again(home: Path) -> None:
         data[len(data) // 2] ^= 1
         file.write_bytes(data)
     assert top_tens(store, "tiny", "reef") == before
-    assert not [file for file in kept if retriever.sha256_of(file) != file.stem]
+    assert not [file for file in kept if sha256_of(file) != file.stem]
 
 
 def test_a_base_model_that_was_changed_on_disk_is_not_served_from_what_was_kept(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import chain
+from hone.backends import encoders
 from hone.commands.cli import app
 from hone.context import Shard
 from hone.engine import garbage, maintenance, record, runner
@@ -20,7 +21,9 @@ from hone.engine.execute import execute
 from hone.engine.plan import plan
 from hone.errors import UserError
 from hone.kubeflow import attempts, settings_text
+from hone.results import kept_vectors
 from hone.results.manifest import Manifest
+from hone.serving.search import top_tens
 from hone.stages import stage
 from hone.storage.base import Object
 from hone.storage.local import LocalStore
@@ -245,6 +248,31 @@ def test_gc_leaves_checkpoints_and_finished_shards_of_what_is_unfinished(
         store.delete(Object(f"runs/{name}.json", 0, 0.0))
     hone("store", "gc", "--results", "--older-than", "24", "--delete", "--store", store.uri)
     assert kept & set(snapshot(store)) == set()
+
+
+def test_gc_removes_the_vectors_of_a_model_that_no_run_has_any_more_and_no_others(
+    home: Path, store: LocalStore, first: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept() -> set[str]:
+        return {key for key in snapshot(store) if key.startswith(f"{kept_vectors.FOLDER}/")}
+
+    before = top_tens(store, "tiny", "wing lift")
+    needed = kept()
+    chain.run(home, store, "other", distill={**chain.SETTINGS["distill"], "max_steps": 2})
+    top_tens(store, "other", "wing lift")
+    whole = kept()
+    assert {key.split("/")[2] for key in needed} < {key.split("/")[2] for key in whole}
+    for one in store.objects():
+        os.utime(store.root / one.key, (0, 0))
+    for one in (*store.objects("leases/last"), Object("runs/other.json", 0, 0.0)):
+        store.delete(one)
+    hone("store", "gc", "--older-than", "24", "--delete", "--store", store.uri)
+    assert kept() == whole, "only --results looks for them"
+    said = hone("store", "gc", "--results", "--older-than", "24", "--delete", "--store", store.uri)[1]
+    assert kept() == needed
+    assert said.count("no run has the documents and the model") == len(whole - needed)
+    monkeypatch.setattr(encoders, "encode_by", None)
+    assert top_tens(store, "tiny", "wing lift") == before
 
 
 def test_gc_goes_by_the_clock_of_the_store_and_not_by_its_own(

@@ -1,7 +1,8 @@
 """What may go from a store, and how it goes: nothing that a run needs, or may need when it is run again.
 
     hone store gc              parts that no manifest names, uploads that never ended, checkpoints of finished trainings
-    hone store gc --results    also results, finished or not, that no run stands for
+    hone store gc --results    also results, finished or not, that no run stands for, and vectors that
+                               `hone search` kept of them
 
 Settings and notes of runs on Kubeflow go when they were not used for 90 days.
 
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 
 from hone.engine import record
 from hone.errors import UserError
-from hone.results import registry
+from hone.results import kept_vectors, registry
 from hone.results.manifest import Manifest, load_manifest
 from hone.stages import STAGES
 from hone.storage import leases
@@ -97,6 +98,9 @@ class _Look:
     """What runs stand for, are making or needed lately, and the tests of what is published, with all that it was made
     from."""
 
+    contents: set[str] = field(init=False, default_factory=set[str])
+    """Digests of what results in use hold and of what they read from outside."""
+
     def __post_init__(self) -> None:
         alive = self.watched.alive(RUN, self.now)
         self.busy = bool(alive)
@@ -107,11 +111,11 @@ class _Look:
             recorded = {prefix for name in runs(self.store) for prefix in record.needed(self.store, name)}
             served = (registry.current(self.store, domain) for domain in registry.domains(self.store))
             tested = {release.tests for release in served if release and release.tests}
-            self.used = self._with_sources({*self.held, *marked, *recorded, *tested})
+            self._use({*self.held, *marked, *recorded, *tested})
 
     def everything(self) -> Iterator[Garbage]:
         """All garbage, result after result."""
-        folders = (*STAGES, ATTEMPTS, SETTINGS)
+        folders = (*STAGES, ATTEMPTS, SETTINGS, kept_vectors.FOLDER)
         there = {_prefix(one.key) for name in folders for one in self.store.objects(name)}
         begun = {_prefix(one.key) for one in self.store.unfinished()}
         for prefix in sorted((there | begun) - {""}):
@@ -128,6 +132,8 @@ class _Look:
             yield from self._others()
         elif prefix.partition("/")[0] in STAGES:
             yield from self._of_result(prefix)
+        elif prefix.startswith(kept_vectors.FOLDER):
+            yield from self._of_vectors(prefix)
         else:
             yield from self._of_platform(prefix)
 
@@ -142,6 +148,15 @@ class _Look:
         for one in objects:
             if one.key not in kept and self._old(one):
                 yield Garbage(one, "no manifest names it")
+
+    def _of_vectors(self, place: str) -> Iterator[Garbage]:
+        """What `hone search` kept of documents and a model that no run has any more."""
+        objects = list(self.store.objects(place))
+        made_from = kept_vectors.made_from(self.store, place)
+        if self.results and all(self._old(one) for one in objects) and not (made_from and made_from <= self.contents):
+            # The list of files first: what is only half removed is made again.
+            for one in sorted(objects, key=lambda one: (not one.key.endswith(".json"), one.key)):
+                yield Garbage(one, "no run has the documents and the model that these vectors are of")
 
     def _of_platform(self, prefix: str) -> Iterator[Garbage]:
         folder = prefix.partition("/")[0]
@@ -164,17 +179,16 @@ class _Look:
     def _old(self, one: Object) -> bool:
         return one.modified <= self.now - self.hours * HOUR
 
-    def _with_sources(self, prefixes: Iterable[str]) -> set[str]:
-        """These results and all that they were made from."""
-        seen: set[str] = set()
+    def _use(self, prefixes: Iterable[str]) -> None:
+        """These results are in use, and all that they were made from."""
         waiting = list(prefixes)
         while waiting:
             prefix = waiting.pop()
-            if prefix not in seen:
-                seen.add(prefix)
-                manifest = load_manifest(self.store, f"{prefix}/manifest.json")
-                waiting += manifest.inputs.values() if manifest else []
-        return seen
+            if prefix not in self.used:
+                self.used.add(prefix)
+                if manifest := load_manifest(self.store, f"{prefix}/manifest.json"):
+                    self.contents |= {*manifest.sources.values(), *(one.digest for one in manifest.outputs.values())}
+                    waiting += manifest.inputs.values()
 
 
 def _referred(store: Store, prefix: str, objects: list[Object]) -> set[str]:
@@ -198,8 +212,10 @@ def _paths(manifest: Manifest) -> list[str]:
 
 
 def _prefix(key: str) -> str:
-    """The result, run on Kubeflow or settings file that an object belongs to; empty if it belongs to none."""
+    """The result, run on Kubeflow, settings file or kept vectors that an object belongs to; empty if to none."""
     place = key.split("/")
+    if key.startswith(f"{kept_vectors.FOLDER}/"):
+        return "/".join(place[:3])
     whole = len(place) > 2 if place[0] in (*STAGES, ATTEMPTS) else place[0] == SETTINGS and len(place) == 2
     return "/".join(place[:2]) if whole else ""
 

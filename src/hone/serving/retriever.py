@@ -4,8 +4,6 @@ The first time, the student is loaded in full, and what it makes of the corpus i
 is encoded, copied or imported again: vectors are mapped from the store, and a query goes through `NumpyEncoder`.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +15,7 @@ import pyarrow as pa
 from hone.backends import encoders, search
 from hone.backends.encoders.families import BiEncoder
 from hone.context import Job
-from hone.log import log
-from hone.storage.base import ReadOnlyError, Store, sha256_of
-from hone.storage.sealed import SealError, read_sealed, seal
+from hone.results import kept_vectors
 
 IDENTITY = set(BiEncoder.model_fields) - {"model", "packed"}
 """The settings that shape a student's vectors, beside the model's own content."""
@@ -52,9 +48,9 @@ class Retriever:
 def retriever(job: Job, student: BiEncoder, model: Path, digest: str) -> Retriever:
     """A student with the weights in the folder `model`, whose content has this digest, over the job's documents."""
     docs = job.table("docs")
-    identity = json.dumps([docs.output.digest, student.model_dump(mode="json", include=IDENTITY), digest])
-    place = f"memo/search/{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-    if known := _kept(job, place):
+    made_from = docs.output.digest, digest
+    place = kept_vectors.place(made_from, student.model_dump(mode="json", include=IDENTITY))
+    if known := kept_vectors.fetched(job.store, place, job.scratch):
         file, form = known
         return Retriever(
             encoders.NumpyEncoder(model, form) if form else encoders.Encoder(model, student), *_mapped(file)
@@ -64,34 +60,8 @@ def retriever(job: Job, student: BiEncoder, model: Path, digest: str) -> Retriev
     file, form = made.with_suffix(".arrow"), made.with_suffix(".safetensors")
     _write(file, *encoders.encode_by(job, encoder, "search: encode docs", docs))
     alone = encoders.write_numpy_form(encoder, model, form)
-    _keep(job.store, place, file, *([form] if alone else []))
+    kept_vectors.keep(job.store, place, made_from, file, *([form] if alone else []))
     return Retriever(encoders.NumpyEncoder(model, form) if alone else encoder, *_mapped(file))
-
-
-def _kept(job: Job, place: str) -> tuple[Path, Path | None] | None:
-    """The files that were kept, verified; None if there are none, or one is damaged: then they are made again."""
-    try:
-        names = (read_sealed(job.store, f"{place}/files.json") or {}).get("names")
-        if names is None:
-            return None
-        files = [job.store.fetch(f"{place}/{name}", job.scratch) for name in names]
-    except (SealError, FileNotFoundError):
-        return None
-    if any(file.sha256 != name.partition(".")[0] for file, name in zip(files, names, strict=True)):
-        log.warning("kept vectors damaged", place=place)
-        return None
-    return files[0].path, files[1].path if len(files) > 1 else None
-
-
-def _keep(store: Store, place: str, *files: Path) -> None:
-    """Files under names that are their sha256, and last of all the list of them."""
-    named = {f"{sha256_of(file)}{file.suffix}": file for file in files}
-    try:
-        for name, file in named.items():
-            store.put(f"{place}/{name}", file)
-        store.replace(f"{place}/files.json", seal({"names": list(named)}))
-    except ReadOnlyError as error:  # such a store can be searched too, and pays for it each time
-        log.warning("vectors not kept", place=place, error=str(error))
 
 
 def _write(file: Path, ids: Sequence[str], vectors: np.ndarray) -> None:
