@@ -69,6 +69,7 @@ class Actor:
         self.waits = self.turn = self.over = False
         self.answer: Any = None
         self.error: BaseException | None = None
+        self.one_at_a_time = threading.Lock()
         self.thread = threading.Thread(target=self.live, name=name, daemon=True)
         world.actors[name] = self
 
@@ -82,8 +83,8 @@ class Actor:
             self.world.changed.notify_all()
 
     def step(self, what: str, seconds: float = 0.01) -> None:
-        """Waits for its turn. Raises Killed once its life is over."""
-        with self.world.changed:
+        """Waits for its turn, of several threads one after the other. Raises Killed once its life is over."""
+        with self.one_at_a_time, self.world.changed:
             self.waits = True
             self.world.changed.notify_all()
             self.world.changed.wait_for(lambda: self.turn)
