@@ -47,19 +47,26 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+SEVERAL = "PYTEST_XDIST_WORKER" in os.environ
+
+
 @pytest.fixture(scope="session")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Gateway:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of a test run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if SEVERAL else base
+
+
+@pytest.fixture(scope="session")
+def gateway(shared: Path) -> Gateway:
     """A real S3 server (`tests/support/ceph.py`), started once and shared by all workers until the test run ends."""
     if os.geteuid() != 0 and not os.environ.get("CI"):
         pytest.skip("Ceph is installed and started by root; CI does so")
-    several = "PYTEST_XDIST_WORKER" in os.environ
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if several else base
     with (shared / "ceph.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         told = shared / "ceph.json"
         if not told.exists():
-            _start_ceph(shared, told, os.getppid() if several else os.getpid())
+            _start_ceph(shared, told, os.getppid() if SEVERAL else os.getpid())
     return Gateway(**json.loads(told.read_text("utf-8")))
 
 

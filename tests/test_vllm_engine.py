@@ -1,6 +1,7 @@
 """The vllm backend for real, on vLLM's CPU build with a tiny random Llama. One process does it all: the engine takes
 threads and memory as it pleases."""
 
+import fcntl
 import json
 import os
 import re
@@ -23,12 +24,19 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    command = [sys.executable, str(HERE / "support/vllm_on_cpu.py"), str(tmp_path_factory.mktemp("vllm"))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3_000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def found(shared: Path) -> dict[str, Any]:
+    """What that process found; the first worker that asks lets it run, for all."""
+    folder = shared / "vllm"
+    with (shared / "vllm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "found.json").exists():
+            folder.mkdir(exist_ok=True)
+            command = [sys.executable, str(HERE / "support/vllm_on_cpu.py"), str(folder)]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr[-3_000:]
+            (folder / "found.json").write_text(done.stdout.splitlines()[-1], "utf-8")
+    return json.loads((folder / "found.json").read_text("utf-8"))
 
 
 def test_the_stage_generates_with_vllm_and_pays_once(found: dict[str, Any]) -> None:
