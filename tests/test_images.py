@@ -72,6 +72,7 @@ def test_no_image_holds_what_is_left_out_of_all() -> None:
     names = {Requirement(line).name for line in lines if not line.startswith("#")}
     assert names == {"cuda-python"}
     assert "--overrides /pins/left-out" in (IMAGES / "Dockerfile").read_text("utf-8")
+    assert "!images/left-out" in (IMAGES.parent / ".dockerignore").read_text("utf-8").splitlines(), "a build sees it"
     for name in EXTRAS:
         assert names.isdisjoint(pins(name)), name
 
