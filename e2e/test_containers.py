@@ -17,6 +17,7 @@ from typing import Any
 import boto3
 import docker
 import pytest
+from docker.models.containers import ContainerCollection
 from google.protobuf import json_format
 from kfp import local as kfp_local
 from kfp.local import status, task_dispatcher
@@ -56,6 +57,16 @@ def compiled(pipeline: str, folder: Path) -> dict[str, Any]:
         patch.chdir(ROOT)
         compile(pipeline, profiles.load("dev-cpu"), out)
     return ir.load(out)[0]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exit_codes_are_kept() -> Iterator[None]:
+    """kfp.local has Docker remove a container as it ends, and takes one that is gone before it asks for a success."""
+    run = ContainerCollection.run
+    kept: Callable[..., Any] = lambda self, *given, **more: run(self, *given, **{**more, "auto_remove": False})  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ContainerCollection, "run", kept)
+        yield
 
 
 @pytest.fixture(scope="session")
