@@ -39,10 +39,9 @@ def ablate(
     backends.require("torch")
     study = ablation.load(settings, open_store(store))
     folder = out or Path(f"{study.data['name']}-ablation")
-    first = int(study.data.get("seed", 17))
     chosen = [name.strip() for name in over.split(",")]
     result = ablation.ablate(
-        study, chosen, range(first, first + seeds), duration_hours(budget), folder,
+        study, chosen, study.seeds(seeds), duration_hours(budget), folder,
         lambda line: console.print(f"[dim]{escape(line)}[/]"),
     )  # fmt: skip
     table = Table("", *HEADINGS, title=escape(finding(result)), title_justify="left", title_style="bold")

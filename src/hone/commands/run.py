@@ -46,7 +46,7 @@ def run(
         known_stage(name)
     checked = settings_file.load(settings, changes or [])
     place = open_store(store or checked.store or DEFAULT_STORE)
-    before = record.results(place, checked.name) if record.recorded(place, checked.name) else {}
+    before = record.results_if_any(place, checked.name)
     checked = _with_clicks(checked, settings, changes or [], before)
     if explain:
         for step in runner.explain_run(checked, place, last=last or STAGES[-1]):
@@ -69,7 +69,7 @@ def _run(checked: RunSettings, place: Store, first: str, last: str, shards: int)
         if name == "generate" and not quiet():
             show_queries(place, done)
 
-    before = record.results(place, checked.name) if record.recorded(place, checked.name) else {}
+    before = record.results_if_any(place, checked.name)
     expected = {name: manifest.seconds for name, manifest in before.items()}
     try:
         done = runner.run(

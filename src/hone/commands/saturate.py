@@ -39,9 +39,8 @@ def saturate(
     backends.require("torch")
     study = ablation.load(settings, open_store(store))
     folder = out or Path(f"{study.data['name']}-saturation")
-    first = int(study.data.get("seed", 17))
     say = lambda line: console.print(f"[dim]{escape(line)}[/]")  # noqa: E731
-    result = ablation.saturate(study, range(first, first + seeds), price, duration_hours(budget), say)
+    result = ablation.saturate(study, study.seeds(seeds), price, duration_hours(budget), say)
     for curve in result.curves:
         console.print(f"[bold]{escape(sentence(curve))}[/]", soft_wrap=True)
         measured = ", ".join(f"{x:,.0f}: {points(gain)}" for x, gain in curve.measured)

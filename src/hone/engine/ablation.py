@@ -90,6 +90,11 @@ class Study:
     base: Path
     store: Store
 
+    def seeds(self, count: int) -> range:
+        """So many seeds, from that of the settings on."""
+        first = int(self.data.get("seed", 17))
+        return range(first, first + count)
+
     def checked(self, overlay: Overlay, seed: int, name: str = "") -> RunSettings:
         """The settings of one variant and seed. Raises UserError."""
         changed = settings.overlay(settings.overlay(self.data, dict(overlay)), {"seed": seed})

@@ -68,7 +68,7 @@ def compare(settings: RunSettings, store: Store, run: str) -> Changes:
     """The corpus of the settings against the one that `run` read last. Reads the corpus, writes nothing. Raises
     UserError."""
     config = cast(prepare.Config, settings.stages["prepare"])
-    before = record.results(store, run) if record.recorded(store, run) else {}
+    before = record.results_if_any(store, run)
     done = before.get("prepare")
     with scratch_folder() as scratch:
         known = dict(_known(store, done, scratch)) if done else {}

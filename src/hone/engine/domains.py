@@ -146,7 +146,7 @@ def adjusted(p_values: Mapping[str, float]) -> dict[str, float]:
 
 def _status(member: Member, store: Store, fault: str) -> Domain:
     checked = member.checked()
-    done = record.results(store, checked.name) if record.recorded(store, checked.name) else {}
+    done = record.results_if_any(store, checked.name)
     domain = Domain(
         name=member.name,
         documents=done["prepare"].outputs["docs"].rows or 0 if "prepare" in done else 0,

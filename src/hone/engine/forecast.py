@@ -111,7 +111,7 @@ def forecast(settings: RunSettings, store: Store, device: str, per_hour: float, 
         raise UserError(f"--device {device!r} is not one of {', '.join(DEVICES)}")
     if per_hour < 0:
         raise UserError(f"--price {per_hour:g} is below 0; give the price of one hour")
-    before = record.results(store, settings.name) if record.recorded(store, settings.name) else {}
+    before = record.results_if_any(store, settings.name)
     planner = Planner(settings, before, scratch)
     works = planner.works()
     name = settings.name if before else last_run(store)

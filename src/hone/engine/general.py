@@ -120,8 +120,7 @@ def trained_on(members: Sequence[Member], store: Store) -> dict[str, Manifest]:
     """What the general student is trained on, by DOMAIN/TABLE. Raises UserError if a domain has none of it."""
     inputs: dict[str, Manifest] = {}
     for member in members:
-        name = member.checked().name
-        done = record.results(store, name) if record.recorded(store, name) else {}
+        done = record.results_if_any(store, member.checked().name)
         for stage, names in TRAINED_ON.items():
             if stage not in done:
                 raise UserError(f"{member.name} has no result of {stage} yet; run it first: its lists are trained on")
@@ -137,7 +136,9 @@ def status(together: Course, store: Store, faults: Mapping[str, str]) -> list[St
 
 
 def _standing(together: Course, member: Member, store: Store, fault: str) -> Standing:
-    own, general = (_done(store, name) for name in (member.checked().name, together.settings_of(member).name))
+    own, general = (
+        record.results_if_any(store, name) for name in (member.checked().name, together.settings_of(member).name)
+    )
     before, after = (metrics_of(store, done) for done in (own, general))
     row = Standing(member.name, together.config.domains[member.name], fault=fault)
     if before.get("queries"):
@@ -152,7 +153,3 @@ def _standing(together: Course, member: Member, store: Store, fault: str) -> Sta
         p_value=float(after["p_value"]),
         verdict=str(general["gate"].facts["verdict"]) if "gate" in general else "",
     )
-
-
-def _done(store: Store, name: str) -> dict[str, Manifest]:
-    return record.results(store, name) if record.recorded(store, name) else {}

@@ -31,7 +31,7 @@ def _merge(todo: Plan, store: Store, shards: int) -> Manifest:
         outputs[name] = output_of([parts[path] for path in sorted(parts)])
     cost = sum((Counter(result.cost) for result in whole), Counter[str]())
     facts = merge_facts([result.facts for result in whole])
-    seconds, overhead = (sum(spent) for spent in zip(*((one.seconds, one.overhead) for one in whole), strict=True))
+    seconds, overhead = sum(one.seconds for one in whole), sum(one.overhead for one in whole)
     manifest = manifest_of(todo, outputs, facts, cost, seconds, overhead)
     return commit(store, manifest_key(todo, Shard()), manifest)
 

@@ -89,14 +89,18 @@ def results(store: Store, run_name: str) -> dict[str, Manifest]:
     return done
 
 
+def results_if_any(store: Store, run_name: str) -> dict[str, Manifest]:
+    """The same; empty if there is no such run."""
+    return results(store, run_name) if recorded(store, run_name) else {}
+
+
 def _follows(manifest: Manifest, kept: Mapping[str, Manifest]) -> bool:
     """Whether a result was made from what those wrote, be it these very results or others of the same content."""
     prefixes = {one.prefix for one in kept.values()}
     contents = {(table, output.digest) for one in kept.values() for table, output in one.outputs.items()}
     return all(
         prefix in prefixes or (table, manifest.input_digests.get(table)) in contents
-        for table, prefix in manifest.inputs.items()
-        if "/" not in table
+        for table, prefix in manifest.own_inputs.items()
     )
 
 

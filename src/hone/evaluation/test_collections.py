@@ -286,8 +286,8 @@ def relevant_own(job: Job, of: str = "") -> Set[str]:
 class Tested:
     """Queries, as `asked_own` gives them, and documents that are kept out of training."""
 
-    queries: Set[str]
-    docs: Set[str]
+    queries: Set[str] = frozenset()
+    docs: Set[str] = frozenset()
 
     def shown(self, text: str, doc_ids: Iterable[str]) -> bool:
         """Whether a query or one of these documents is among them."""
@@ -295,14 +295,20 @@ class Tested:
         return asked or not self.docs.isdisjoint(doc_ids)
 
 
-def elsewhere_tested(job: Job, domain: str, domains: Iterable[str]) -> Tested:
-    """The test queries of all other domains, and the documents of this one with the text of one that is relevant for
-    them: domains of one enterprise have documents in common, and a student of several is tested on each."""
-    others = [other for other in domains if other != domain]
-    asked = {query for other in others for query in asked_own(job, f"{other}/")}
-    relevant = {text for other in others for text in _dedup_keys(job, other, relevant_own(job, f"{other}/"))} - {""}
-    docs = _rows_with_text(job, domain) if relevant else ()
-    return Tested(asked, {doc_id for doc_id, text in docs if dedup_key(text) in relevant})
+def elsewhere_tested(job: Job, domains: Set[str]) -> dict[str, Tested]:
+    """For each domain the test queries of all others, and its documents with the text of one that is relevant for them:
+    domains of one enterprise have documents in common, and a student of several is tested on each."""
+    asked = {name: asked_own(job, f"{name}/") for name in domains}
+    relevant = {name: {*_dedup_keys(job, name, relevant_own(job, f"{name}/"))} - {""} for name in domains}
+
+    def tested(domain: str) -> Tested:
+        others = [other for other in domains if other != domain]
+        texts = {text for other in others for text in relevant[other]}
+        docs = _rows_with_text(job, domain) if texts else ()
+        queries = {query for other in others for query in asked[other]}
+        return Tested(queries, {doc_id for doc_id, text in docs if dedup_key(text) in texts})
+
+    return {name: tested(name) for name in domains}
 
 
 def _dedup_keys(job: Job, domain: str, wanted: Set[str]) -> Iterator[str]:

@@ -70,16 +70,16 @@ def run_variant(study: Study, given: Mapping[str, Any]) -> tuple[Ran, list[str]]
 
     Raises UserError if the full recipe itself is refused.
     """
-    first, count = int(study.data.get("seed", 17)), int(given["seeds"])
+    seeds = study.seeds(int(given["seeds"]))
     groups = [name.strip() for name in str(given["over"]).split(",")]
-    others = {variant.name: variant for variant in ablation.of_groups(study, groups, first)}
+    others = {variant.name: variant for variant in ablation.of_groups(study, groups, seeds.start)}
     variant = Variant("", FULL) if given["variant"] == FULL else others.get(str(given["variant"]))
     if variant is None:
         raise UserError(
             f"variant: there is no variant {given['variant']!r} in {given['over']}: compile the pipeline again"
         )
     prefixes: dict[str, str] = {}
-    for seed in range(first, first + count):
+    for seed in seeds:
         try:
             prefixes[str(seed)] = ablation.run_variant(study, variant, seed)["evaluate"].prefix
         except UserError as refusal:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from hone.report import general
 from hone.report.findings import interval, p_cell, points
 from hone.report.html import element, join, section, table
-from hone.report.markdown_text import escaped
+from hone.report.markdown_text import escaped, table_lines
 from hone.report.style import CSS
+from hone.report.terminal_table import grid
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,23 +69,12 @@ def rows(domains: Sequence[Domain], now: float | None = None) -> list[tuple[str,
 
 def terminal(domains: Sequence[Domain]) -> "Table":
     """The table for a terminal."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    grid = Table()
-    for heading in HEADINGS:
-        grid.add_column(
-            heading, justify="right" if heading in NUMERIC.split("|") else "left", no_wrap=heading == "domain"
-        )
-    for row in rows(domains):
-        grid.add_row(*map(escape, row))
-    return grid
+    return grid(HEADINGS, rows(domains), NUMERIC)
 
 
 def markdown(domains: Sequence[Domain], standings: Sequence[general.Standing] = ()) -> str:
     """The table as Markdown, with what failed and what was found below it, and how a general student stands."""
-    lines = [f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
-    lines += [f"| {' | '.join(map(escaped, row))} |" for row in rows(domains)]
+    lines = table_lines(HEADINGS, rows(domains))
     parts = [
         f"- {escaped(one.name)}: {escaped(one.fault or one.finding)}" for one in domains if one.fault or one.finding
     ]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from hone.report.findings import interval, p_cell, points
 from hone.report.html import element, section, table
-from hone.report.markdown_text import escaped
+from hone.report.markdown_text import escaped, table_lines
+from hone.report.terminal_table import grid
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -86,24 +87,14 @@ def finding(standings: Sequence[Standing]) -> str:
 
 def terminal(standings: Sequence[Standing]) -> "Table":
     """The table for a terminal, which has no room for all columns."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    grid = Table(title=TITLE)
     shown = [at for at, heading in enumerate(HEADINGS) if heading not in ("weight", "p")]
-    for heading in (HEADINGS[at] for at in shown):
-        grid.add_column(
-            heading, justify="right" if heading in NUMERIC.split("|") else "left", no_wrap=heading == "domain"
-        )
-    for row in rows(standings):
-        grid.add_row(*(escape(row[at]) for at in shown))
-    return grid
+    cells = [[row[at] for at in shown] for row in rows(standings)]
+    return grid([HEADINGS[at] for at in shown], cells, NUMERIC, TITLE)
 
 
 def markdown(standings: Sequence[Standing]) -> str:
     """The table as Markdown, with what it means and what was found."""
-    lines = [f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
-    lines += [f"| {' | '.join(map(escaped, row))} |" for row in rows(standings)]
+    lines = table_lines(HEADINGS, rows(standings))
     faults = [f"- {escaped(one.domain)}: {escaped(one.fault)}" for one in standings if one.fault]
     return "\n".join([f"## {TITLE}", "", *lines, "", MEANT, "", escaped(finding(standings)), "", *faults])
 

@@ -1,7 +1,8 @@
-"""Text inside Markdown."""
+"""Text inside Markdown, and tables of it."""
 
 import html
 import re
+from collections.abc import Sequence
 
 MENTION = re.compile(r"(?<!\w)@(?=\w)")
 MARKS = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
@@ -16,3 +17,9 @@ def escaped(text: str, *, edges: bool = False) -> str:
     flat = re.sub(r"\s+", " ", text)
     literal = MARKS.sub(r"\\\1", html.escape(flat if edges else flat.strip(), quote=False))
     return MENTION.sub("@\u200b", literal)
+
+
+def table_lines(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table of texts, which are taken literally."""
+    body = [f"| {' | '.join(map(escaped, row))} |" for row in rows]
+    return [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|", *body]

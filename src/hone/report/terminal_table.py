@@ -1,12 +1,25 @@
-"""The before/after table for a terminal."""
+"""Tables for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hone.report.findings import STUDENTS, headline, interval, p_cell, points
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+def grid(headings: Sequence[str], rows: Sequence[Sequence[str]], numeric: str, title: str = "") -> "Table":
+    """Rows of text as a table, whose first column is not broken; `numeric` are headings, with | between."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title or None)
+    for at, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if heading in numeric.split("|") else "left", no_wrap=not at)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
 
 
 def before_after(metrics: Mapping[str, Any], names: tuple[str, str] = STUDENTS) -> "Table":

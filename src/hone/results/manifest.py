@@ -72,9 +72,9 @@ class Manifest(Settings):
         return self.outputs[table.rpartition("/")[2]]
 
     @property
-    def parents(self) -> set[str]:
-        """The prefixes of the results of the same run that it was made from."""
-        return {prefix for table, prefix in self.inputs.items() if "/" not in table}
+    def own_inputs(self) -> dict[str, str]:
+        """Those inputs that are of the same run."""
+        return {table: prefix for table, prefix in self.inputs.items() if "/" not in table}
 
     def place(self, name: str) -> str:
         """The key of the folder that holds an output's parts."""
@@ -138,7 +138,7 @@ def lineage(store: Store, inputs: Mapping[str, Manifest]) -> dict[str, Manifest]
     def add(manifest: Manifest) -> None:
         if manifest.stage in ancestors:
             return
-        for prefix in sorted(manifest.parents):
+        for prefix in sorted(set(manifest.own_inputs.values())):
             if parent := load_manifest(store, f"{prefix}/manifest.json"):
                 add(parent)
         ancestors[manifest.stage] = manifest

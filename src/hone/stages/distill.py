@@ -22,7 +22,15 @@ from hone.core.hashing import hashed
 from hone.core.interpolation import Point, allowed, choose, record, sweep
 from hone.errors import UserError
 from hone.evaluation.metrics import PRIMARY, effectiveness
-from hone.evaluation.test_collections import GuardSet, Judged, distinct, elsewhere_tested, read_collection, themselves
+from hone.evaluation.test_collections import (
+    GuardSet,
+    Judged,
+    Tested,
+    distinct,
+    elsewhere_tested,
+    read_collection,
+    themselves,
+)
 from hone.inputs.model_folder import copy_declared
 from hone.inputs.references import declared_licence, model_name
 from hone.log import log
@@ -222,8 +230,9 @@ def _examples(job: Job, places: Places, config: Config) -> Examples:
     by_split: dict[str, list[Any]] = {"train": [], "dev": []}
     left_out: dict[str, int] = {}
     query = sum(map(len, places.values()))
+    tested_elsewhere = elsewhere_tested(job, config.domains.keys())
     for domain, place in places.items():
-        tested = elsewhere_tested(job, domain, config.domains)
+        tested = tested_elsewhere.get(domain, Tested())
         chosen, before = _sample(job, config, domain), len(by_split["train"])
         for row in _lists(job, domain, "query_id", "text", "doc_id", "split", "doc_ids", "scores", "likely"):
             query_id, text, source, split, doc_ids, _, _ = row

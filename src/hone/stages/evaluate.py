@@ -263,10 +263,10 @@ def has_teacher(teacher: Teacher) -> bool:
 
 def as_it_taught(teacher: Teacher, job: Job) -> Teacher:
     """The teacher with the mix or the weights that score chose for it, if it chose any."""
-    found = job.read_json("qualification")
-    if weights := found.get("weights"):
+    qualification = job.read_json("qualification")
+    if weights := qualification.get("weights"):
         return teacher.weighed(weights)
-    return teacher.mixed(Mix.model_validate(found["mix"])) if found.get("mix") else teacher
+    return teacher.mixed(Mix.model_validate(qualification["mix"])) if qualification.get("mix") else teacher
 
 
 def reranked(
