@@ -32,8 +32,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Half as many again as there are cores: one test in three waits for a server or a process that it started."""
-    return 3 * (os.cpu_count() or 1) // 2 or 1
+    """Half as many again as there are cores where one test in three waits for a server or a process that it started;
+    quick tests start none."""
+    cores = os.cpu_count() or 1
+    return cores if "not slow" in config.option.markexpr else cores + cores // 2
 
 
 @pytest.fixture

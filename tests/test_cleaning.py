@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from drafting import SENTENCES, WORDS, corpus, generated, log, prepared, rows
@@ -213,10 +213,10 @@ def slowly(logged: list[str], tests: set[str]) -> list[Rejection | None]:
     for text in logged:
         plain = comparable(text)
         near = [test for test in tests if similarity(shingles(plain), shingles(test)) >= 0.8]
-        if len(text.split()) < RULES.min_words:
-            found.append(
-                Rejection("too short", f"{len(text.split())} words: {text}") if plain else Rejection("empty", text)
-            )
+        if not plain:
+            found.append(Rejection("empty", text))
+        elif len(text.split()) < RULES.min_words:
+            found.append(Rejection("too short", f"{len(text.split())} words: {text}"))
         elif plain in tests:
             found.append(Rejection("test query", text))
         elif near:
@@ -230,6 +230,7 @@ def slowly(logged: list[str], tests: set[str]) -> list[Rejection | None]:
 LOGGED = st.lists(st.lists(st.sampled_from([*WORDS, "Mach", "-"]), max_size=5).map(" ".join), max_size=12)
 
 
+@example(["- -"], [], random.Random(0))
 @given(LOGGED, LOGGED, st.randoms(use_true_random=False))
 def test_queries_that_come_again_are_judged_as_if_each_were_looked_at_by_itself(
     distinct: list[str], tests: list[str], draw: random.Random

@@ -189,6 +189,7 @@ def test_artifacts_lie_where_kfp_looks_for_them(uri: str) -> None:
     assert str(local_file(uri)) == dsl.Artifact(uri=uri).path
 
 
+@pytest.mark.slow
 def test_a_changed_default_is_shown_everywhere_after_make_derive_and_stale_files_are_found(tmp_path: Path) -> None:
     """Done to a copy of the repository: one setting's default changes in one stage's file, and nothing else does."""
     for name in ("src", "components", "helm"):

@@ -11,6 +11,8 @@ import pytest
 
 import hub_server
 
+pytestmark = pytest.mark.slow
+
 DOC = json.dumps({"_id": "d1", "title": "Wings", "text": "A wing makes lift."}).encode() + b"\n"
 PREPARE = """
 import json, sys

@@ -13,6 +13,8 @@ from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
 from hone.kubeflow.preflight import retry_policy
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 DAY = 86_400
 RULES = {

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HEAVY = (
     "torch", "transformers", "sentence_transformers", "tokenizers", "scipy", "sklearn", "pandas", "datasketch", "bm25s",
     "vllm", "faiss", "kfp", "kubernetes", "boto3", "botocore", "structlog", "rich", "pygments", "markdown_it",
