@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from torch import Tensor
 
 import encoding_together
 import tiny
 from forking import forks
 from hone import tables
+from hone.backends.encoders import wide_attention
 from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student, doc_text, family
 from hone.backends.encoders.vectors import encode_docs, encode_queries
@@ -178,6 +180,28 @@ def test_texts_are_cut_with_their_prefix_to_the_limit(folder: Path) -> None:
 def test_bf16_vectors_are_near_those_of_fp32(folder: Path) -> None:
     cosines = (encoder(folder).docs(TEXTS) * encoder(folder, precision="bf16").docs(TEXTS)).sum(1)
     assert cosines.min() > 0.99
+
+
+def test_gradients_in_bf16_are_as_near_to_those_of_fp32_with_attention_in_fp32_and_vectors_are_the_same_bits(
+    folder: Path,
+) -> None:
+    exact, plain, wide = (encoder(folder, precision=precision) for precision in ("fp32", "bf16", "bf16"))
+    before = wide.docs(TEXTS)
+    for student in (exact, wide):
+        student.take_gradients()
+    attentions = [student.model.config._attn_implementation for student in (exact, plain, wide)]
+    assert attentions == ["sdpa", "sdpa", wide_attention.NAME]
+    away = [(gradient(student) - gradient(exact)).norm() / gradient(exact).norm() for student in (plain, wide)]
+    assert 0 < away[1] < 1.1 * away[0] < 0.1
+    assert (wide.docs(TEXTS) == before).all()
+
+
+def gradient(student: Encoder) -> Tensor:
+    """Of all weights in a row, for texts of different lengths in one batch."""
+    student.model.zero_grad()
+    aims = torch.arange(32.0).cos()
+    (student.embed(*student.pad(student.tokenize_docs(TEXTS))) * aims).sum().backward()
+    return torch.cat([weight.grad.flatten() for weight in student.model.parameters() if weight.grad is not None])
 
 
 def test_gradients_reach_the_weights(folder: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModel, AutoTokenizer
 
 from hone.backends.budget import Budget, tokens_at_once
-from hone.backends.encoders import packing, pooling
+from hone.backends.encoders import packing, pooling, wide_attention
 from hone.backends.encoders.declared import declare, read_declared
 from hone.backends.encoders.families import BiEncoder, Family, family
 from hone.backends.encoders.head import Head
@@ -94,6 +94,12 @@ class Encoder:
         if not self.packs:
             self.model.set_attn_implementation(before)
         return self.packs
+
+    def take_gradients(self) -> None:
+        """From now on gradients are taken as is fastest here: on a CPU in bf16, with attention in fp32."""
+        attends = self.model.config._attn_implementation
+        if self.device.type == "cpu" and self.student.precision == "bf16" and attends == "sdpa":
+            self.model.set_attn_implementation(wide_attention.NAME)
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids with special tokens, the query prefix before each, cut to `max_query_tokens`.

@@ -195,6 +195,7 @@ def make_embedder(
     encoder: Encoder, tokens: Sequence[list[int]], settings: TrainingSettings, memory: float, folder: Path
 ) -> Embedder:
     """The embedder that trains what the settings say. `memory` in bytes and `folder` are for what is kept."""
+    encoder.take_gradients()
     if settings.gradient_checkpointing:
         recompute(_layers(encoder.model, "gradient_checkpointing: set it to false"))
     if settings.train == "lora":
