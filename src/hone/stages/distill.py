@@ -116,7 +116,9 @@ def run(config: Config, job: Job) -> None:
     with distributed.joined():
         guards = [themselves(read_collection(guard, "guard", job)) for guard in distinct(config.guards)]
         encoder = encoders.Encoder(_started_from(config, job), config.student, token_budget=config.token_budget)
-        first = {"first": _train(_first(config, config.first), job, encoder, guards, "first")} if config.first else {}
+        first = (
+            {"first": _train(first_alone(config, config.first), job, encoder, guards, "first")} if config.first else {}
+        )
         last = _train(config, job, encoder, guards, "last")
         folder = job.new_folder("model")
         encoder.save(folder)
@@ -125,7 +127,7 @@ def run(config: Config, job: Job) -> None:
     _write_card(config, job, encoder, folder)
 
 
-def _first(config: Config, first: Training) -> Config:
+def first_alone(config: Config, first: Training) -> Config:
     """The settings of the training before, as if it were the only one."""
     of_its_own = {name: getattr(first, name) for name in Training.model_fields if name not in SHARED}
     return config.model_copy(update={**of_its_own, "first": None})

@@ -1,8 +1,8 @@
 """Attention in fp32 where a CPU takes gradients in bf16.
 
-torch's attention on CPU goes back through bf16 three times as slowly as through fp32, half of a training step of a small
-student ([benchmark](../../../../docs/benchmarks/distill.md)). Matrix products of the layers stay in bf16, and so does
-attention without gradients, which is the faster in bf16. Registered with transformers under its own name.
+torch's attention on CPU goes back through bf16 three times as slowly as through fp32, which was half of a training step
+of a small student (benchmarks/wide_attention.py). Matrix products of the layers stay in bf16, and so does attention
+without gradients, which is the faster in bf16. Registered with transformers under its own name.
 """
 
 from typing import Any
@@ -23,8 +23,9 @@ def wide_attention(
     if query.dtype != torch.bfloat16 or not torch.is_grad_enabled():
         return sdpa_attention_forward(module, query, key, value, attention_mask, **others)
     with torch.autocast(query.device.type, enabled=False):
-        parts = (part.float() for part in (query, key, value))
-        attended, weights = sdpa_attention_forward(module, *parts, attention_mask, **others)
+        attended, weights = sdpa_attention_forward(
+            module, query.float(), key.float(), value.float(), attention_mask, **others
+        )
     return attended.to(query.dtype), weights
 
 

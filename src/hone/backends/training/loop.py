@@ -67,7 +67,7 @@ def train(
     task = progress(plan.steps)
     task.resume(state.step)
     meter = Meter(gradients, state.history)
-    for chosen in islice(_steps(train_lists, settings), state.step, None):
+    for chosen in islice(steps_of(train_lists, settings), state.step, None):
         if settings.minutes and state.step >= plan.warmup:
             state.planned = state.planned or watch.fitting(state.step, plan.steps, settings, embedder.encoder.device)
             plan = replace(plan, steps=state.planned)
@@ -92,7 +92,7 @@ def train(
     return state
 
 
-def _steps(lists: Sequence[Example], settings: TrainingSettings) -> Iterator[Sequence[Example]]:
+def steps_of(lists: Sequence[Example], settings: TrainingSettings) -> Iterator[Sequence[Example]]:
     """What each step is trained on, for ever: lists of one domain."""
     streams = {name: _steps_of_one(own, settings) for name, own in by_domain(lists).items()}
     return one_domain_each(streams, settings.domains, settings.seed)
