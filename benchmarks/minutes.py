@@ -1,7 +1,7 @@
 """Quality against processor time: the head alone, the top layers and all layers, looked at while they train.
 
     OMP_NUM_THREADS=1 python benchmarks/minutes.py COLLECTION... [--encoder FOLDER] [--minutes 8] [--store DIR]
-        [--ways head] [--draw FOLDER]
+        [--ways head:1,...] [--draw FOLDER]
 
 Everything before training is run once with the preset `cpu-long` and shared. Each way of training then has the minutes
 (its learning rate falls to nothing over them) and is looked at on the way: nDCG@10 on dev and on test queries over all
@@ -91,7 +91,9 @@ def main() -> int:
     parser = quality.options(__doc__, seeds="17", store="build/minutes")
     parser.add_argument("--encoder", type=Path, help="a larger encoder in the teacher, cut to 128 tokens")
     parser.add_argument("--minutes", type=float, default=8.0, help="of the processor, for each way of training")
-    parser.add_argument("--ways", default=",".join(("head", *LAYERS)))
+    parser.add_argument(
+        "--ways", default=",".join(("head:1", *LAYERS)), help="each with minutes of its own, or without"
+    )
     parser.add_argument("--queries", type=int, default=1_000, help="most of dev and of test, a random sample")
     parser.add_argument("--draw", type=Path)
     parser.set_defaults(preset="cpu-long", log=False)
@@ -102,8 +104,9 @@ def main() -> int:
         given.set = [f"teacher.encoders={json.dumps([encoder])}", *given.set]
     for folder in given.collections:
         curves: dict[str, list[Look]] = {}
-        for way in given.ways.split(","):
-            curves[way] = list(looks(folder, way, given, store))
+        for asked in given.ways.split(","):
+            way, _, minutes = asked.partition(":")
+            curves[way] = list(looks(folder, way, float(minutes or given.minutes), given, store))
             print(json.dumps({"collection": folder.name, "way": way, **last(curves[way])}), flush=True)
         print("\n".join(table(folder.name, curves)), flush=True)
         if given.draw:
@@ -111,7 +114,7 @@ def main() -> int:
     return 0
 
 
-def looks(folder: Path, way: str, given: argparse.Namespace, store: Store) -> Iterator[Look]:
+def looks(folder: Path, way: str, minutes: float, given: argparse.Namespace, store: Store) -> Iterator[Look]:
     """One training, with what it had reached at each look."""
     data = quality.run_settings(f"minutes-{folder.name}", folder, int(given.seeds), given)
     checked = settings.check(data, "minutes", Path.cwd())
@@ -127,7 +130,7 @@ def looks(folder: Path, way: str, given: argparse.Namespace, store: Store) -> It
         config = config.model_copy(update={"first": None})
     with scratch_folder() as scratch:
         job = Job(Plan("distill", config, runner.outputs_of(curated), {}, ""), store, scratch, Shard())
-        yield from trained(config, job, Judges(job, given.queries), given.minutes)
+        yield from trained(config, job, Judges(job, given.queries), minutes)
 
 
 def trained(config: "distill.Config", job: Job, judges: Judges, minutes: float) -> Iterator[Look]:

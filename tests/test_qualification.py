@@ -1,12 +1,14 @@
 """Whether a teacher is better than the student, told from its scores alone."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from hone.evaluation.qualification import cross_fitted, flaw_of, qualify
+from hone.evaluation.qualification import best_choice, cross_fitted, flaw_of, qualify
 
 LISTS = [["a", "b", "c"], ["c", "a", "b"], ["b", "c", "a"], ["a", "c", "b"]]
 RELEVANT = [{"c": 1}, {"b": 1}, {"a": 1}, {"b": 1}]
@@ -82,3 +84,22 @@ def test_a_teacher_that_may_be_better_by_chance_qualifies_with_a_caution() -> No
     assert many.qualified
     assert not many.caution
     assert many.p_value < 0.001
+
+
+def test_of_choices_that_queries_cannot_tell_apart_the_one_with_most_that_the_student_does_not_know_is_taken() -> None:
+    random = np.random.default_rng(17)
+    own = random.random(200)
+    noise = random.standard_normal((4, 200))
+    noise -= noise.mean(axis=1, keepdims=True)
+    choices = own + 0.001 * noise + np.array([[0.0], [0.00005], [-0.00003], [-0.01]])
+    assert best_choice(choices) == 1
+    assert best_choice(choices, np.array([0.5, 0.5, 1.0, 1.0])) == 2  # the last is worse beyond doubt
+    assert best_choice(choices, np.array([0.5, 0.5, 0.5, 0.5])) == 1
+    assert cross_fitted(choices, np.array([0.5, 0.5, 1.0, 1.0])).mean() == pytest.approx(choices[2].mean(), abs=5e-5)
+
+
+@given(arrays(float, array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.integers(0, 4)))
+def test_a_choice_that_is_taken_for_what_it_knows_is_within_a_standard_error_of_the_best(choices: np.ndarray) -> None:
+    taken = choices[best_choice(choices, np.arange(len(choices)))]
+    best = choices[best_choice(choices)]
+    assert best.mean() - taken.mean() <= (best - taken).std() / math.sqrt(len(best)) + 1e-12

@@ -1,5 +1,6 @@
 """Is the teacher better than the student? A wrong teacher ruins a run, so this is asked before the bulk is paid for."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -88,9 +89,25 @@ def reached(
     return effectiveness(ranked, relevant)[PRIMARY]
 
 
-def cross_fitted(choices: np.ndarray) -> np.ndarray:
-    """[c, q] what each choice reached on each query to [q] what the query reaches with the choice that is best on other
-    queries.
+def best_choice(choices: np.ndarray, further: np.ndarray | None = None) -> int:
+    """The row of [c, q], what each choice reached on each query, that has the best mean, ties by order.
+
+    `further` [c] says how much of a choice is not the student's own opinion, from which a student learns nothing: of
+    the choices that are within one standard error of the best, query by query, the one with most of it is taken, of
+    equals the best.
+    """
+    queries = max(1, choices.shape[1])
+    means = choices.sum(axis=1) / queries
+    best = int(means.argmax())
+    if further is None or queries == 1:
+        return best
+    error = (choices[best] - choices).std(axis=1) / math.sqrt(queries)
+    near = np.flatnonzero(means[best] - means <= error)
+    return int(min(near, key=lambda row: (-further[row], -means[row])))
+
+
+def cross_fitted(choices: np.ndarray, further: np.ndarray | None = None) -> np.ndarray:
+    """[c, q] what each choice reached on each query to [q] what the query reaches with the `best_choice` of others.
 
     The best of several is best by luck too, on the queries that chose it. Here no query has a say in what it is
     measured with: the queries are halved at random, each half is measured with what the other half chose, and so on a
@@ -100,7 +117,7 @@ def cross_fitted(choices: np.ndarray) -> np.ndarray:
     for _ in range(HALVINGS):
         halves = np.array_split(random.permutation(choices.shape[1]), 2)
         for chosen_by, measured in (halves, halves[::-1]):
-            reached[measured] += choices[choices[:, chosen_by].sum(axis=1).argmax(), measured]
+            reached[measured] += choices[best_choice(choices[:, chosen_by], further), measured]
     return reached / HALVINGS
 
 

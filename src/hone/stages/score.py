@@ -16,7 +16,7 @@ from hone.core.early_exit import best_first, score_in_waves
 from hone.errors import UserError
 from hone.evaluation.metrics import PRIMARY
 from hone.evaluation.own_queries import own_queries
-from hone.evaluation.qualification import Qualification, cross_fitted, qualify, reached
+from hone.evaluation.qualification import Qualification, best_choice, cross_fitted, qualify, reached
 from hone.progress import task
 
 IMAGE = "train"
@@ -149,8 +149,9 @@ def mixed(
     scorer: "teachers.Scorer", asked: Asked, config: Config
 ) -> tuple["teachers.Scorer", Qualification, dict[str, Any]]:
     """The fusion with that one of its mixes that ranks the judged dev queries best, ties by the order given; how such a
-    choice compares with the student; and what each mix reached. Own queries choose nothing: those that copy words would
-    choose the most lexical."""
+    choice compares with the student; and what each mix reached. Of mixes that these queries cannot tell from the best,
+    further encoders count most, since from its own opinion a student learns nothing. Own queries choose nothing: those
+    that copy words would choose the most lexical."""
     if config.teacher.kind == "ensemble" and config.teacher.choose_weights and asked.judged == "human":
         return weighed(cast("teachers.Ensemble", scorer), asked, config.teacher)
     mixes = config.teacher.choices
@@ -159,11 +160,11 @@ def mixed(
     fusion = cast("teachers.ListScorer", scorer)
     scores = list(fusion.by_mix(asked.texts, asked.places, mixes))
     choices = np.array([reached(asked.doc_ids, one, asked.relevant) for one in scores])
-    means = choices.mean(axis=1)
-    best = int(means.argmax())
+    further = np.array([mix.encoder_weight for mix in mixes]) if config.teacher.encoders else None
+    means, best = choices.mean(axis=1), best_choice(choices, further)
     named = [config.teacher.figures(mix) for mix in mixes]
     figures = [{**mix, PRIMARY: round(float(mean), 6)} for mix, mean in zip(named, means, strict=True)]
-    compared_on_dev = compared(asked, scores[best], cross_fitted(choices))
+    compared_on_dev = compared(asked, scores[best], cross_fitted(choices, further))
     return fusion.mixed(mixes[best]), compared_on_dev, {"mix": named[best], "mixes": figures}
 
 

@@ -44,7 +44,7 @@ class Mix(Settings):
     """As teacher.lexical_weight."""
     centred: bool = False
     """As teacher.centred."""
-    encoder_weight: float = Field(default=0.5, ge=0, le=1)
+    encoder_weight: float = Field(default=1.0, ge=0, le=1)
     """As teacher.encoder_weight."""
 
 
@@ -116,7 +116,7 @@ class OneTeacher(Settings):
     encoders: tuple[Student, ...] = ()
     """fusion: further encoders, such as a larger one than the student, each with its own prompts and pooling. They
     encode every document once; a query and a document cost a dot product from then on."""
-    encoder_weight: float = Field(default=0.5, ge=0, le=1)
+    encoder_weight: float = Field(default=1.0, ge=0, le=1)
     """fusion: the share that the encoders have together, beside the student's, in what is not BM25's."""
     feedback_docs: int = 3
     """fusion: how many of the best documents move the query for a second opinion; 0 for none."""
@@ -171,8 +171,9 @@ class Teacher(OneTeacher):
     that gets none is not asked for the bulk. Without judged queries the members' own weights stand."""
     mixes: tuple[Mix, ...] = ()
     """fusion: ways of mixing of which the judged dev queries choose the best; without any, teacher's own stands."""
-    encoder_weights: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.5, 1.0)
-    """fusion with encoders: shares of theirs of which the dev queries choose too, beside the mixes."""
+    encoder_weights: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (1.0, 0.5)
+    """fusion with encoders: shares of theirs of which the dev queries choose too, beside the mixes; the student is the
+    rest, and learns nothing from its own opinion, so that equals go to the larger share."""
     force: bool = False
     """Train even with a teacher that did not beat the student."""
 
