@@ -217,10 +217,10 @@ def test_each_step_and_each_look_takes_the_lists_of_one_domain_and_an_epoch_of_e
     for how in ({}, {"cluster_batches": True}, {"docs_per_step": 8}):
         weights = {"it": 2.0, "hr": 1.0, "law": 0.5}
         settings = TrainingSettings.model_validate({"batch_size": 4, "domains": weights, **how})
-        steps = list(itertools.islice(loop._steps(mixed, settings), 200))
+        steps = list(itertools.islice(loop.steps_of(mixed, settings), 200))
         assert all(len({one.domain for one in step}) == 1 for step in steps)
         for name, own in by_domain(mixed).items():
-            alone = loop._steps([replace(one, domain="") for one in own], settings.model_copy(update={"domains": {}}))
+            alone = loop.steps_of([replace(one, domain="") for one in own], settings.model_copy(update={"domains": {}}))
             taken = [[one.query for one in step] for step in steps if step[0].domain == name]
             assert taken == [[one.query for one in step] for step in itertools.islice(alone, len(taken))], (name, how)
 
