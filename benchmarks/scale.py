@@ -9,10 +9,10 @@ is `cpu`, so that as many documents are asked about at any size; the student has
 seconds are processor time, MB the most it held (resident), imports included; requests and bytes are those of its store,
 a request being what one is to S3 (a listing: one for each thousand names).
 
-The seconds that `hone plan` says before a run are of the clock, and rest on the run of the size before. Searches are
-timed with queries cut from documents, repeated as a log repeats them (Zipf, exponent 1), and the collection's own, the
-shortest and the longest quarter. With `--shards` score's work of the smallest size is shared out, and must give the
-same bytes.
+What `hone plan` says before a run rests on the run of the size before; its processor seconds are compared with those
+that the manifest says afterwards, which begin when the stage does. Searches are timed with queries cut from documents,
+repeated as a log repeats them (Zipf, exponent 1), and the collection's own, the shortest and the longest quarter. With
+`--shards` score's work of the smallest size is shared out, and must give the same bytes.
 """
 
 import argparse
@@ -49,12 +49,13 @@ CARRIED = (10_000_000, 100_000_000, 1_000_000_000)
 
 @dataclass(frozen=True)
 class Row:
-    """What a stage took at a size: processor seconds, those of the clock for its work and what was forecast of them,
-    MB, requests, MB read and written."""
+    """What a stage took at a size: processor seconds of its process, those of its work and what was forecast of them,
+    seconds of the clock for its work, MB, requests, MB read and written."""
 
     stage: str
     docs: int
     seconds: float
+    work: float
     clock: float
     peak: float
     requests: int
@@ -87,7 +88,7 @@ def main() -> int:
                 print(f"{docs:,} {name}: {row.seconds:.1f} s, {row.peak:,.0f} MB", file=sys.stderr, flush=True)
                 rows.append(row)
             searches += [(docs, kind, *times) for kind, times in measured(options.folder, settings, "search").items()]
-        console = Console(width=120)
+        console = Console(width=140)
         console.print(growth(rows), latency(searches), carried(rows))
         same = not options.shards or shared(home, options.sizes[0], options.shards, console)
     return int(not same)
@@ -145,10 +146,10 @@ def cut(text: str, seed: int) -> str:
 
 
 def forecast(settings: Path) -> dict[str, float]:
-    """Seconds of each stage, as `hone plan` says before the run."""
+    """Processor seconds of each stage, as `hone plan` says before the run."""
     command = [sys.executable, "-m", "hone", "plan", str(settings), "--json"]
     said = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    return {row["stage"]: 3600 * row["hours"] for row in said["rows"]}
+    return {row["stage"]: 3600 * row["processor_hours"] for row in said["rows"]}
 
 
 def measured(folder: Path, settings: Path, name: str) -> dict[str, Any]:
@@ -166,10 +167,11 @@ def child(path: Path, name: str, folder: Path) -> None:
     if name == "search":
         print(json.dumps(timed_searches(config, store, folder)))
         return
-    clock = runner.run(config, store, first=name, last=name)[name].seconds
+    manifest = runner.run(config, store, first=name, last=name)[name]
+    work = sum(used for _, used in manifest.spent.values())
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     seconds = sum(one.ru_utime + one.ru_stime for one in used)
-    row = {"seconds": seconds, "clock": clock, "peak": peak(), **store.counted}
+    row = {"seconds": seconds, "work": work, "clock": manifest.seconds, "peak": peak(), **store.counted}
     print(json.dumps(row))
 
 
@@ -267,8 +269,10 @@ def growth(rows: Sequence[Row]) -> Table:
         "documents",
         "seconds",
         "µs a document",
-        "by the clock",
+        "work",
         "planned",
+        "off",
+        "by the clock",
         "MB",
         "requests",
         "read MB",
@@ -278,9 +282,10 @@ def growth(rows: Sequence[Row]) -> Table:
         for row in (one for one in rows if one.stage == name):
             each = f"{1e6 * row.seconds / row.docs:,.0f}"
             planned = f"{row.planned:,.1f}" if row.planned else "–"
+            off = f"{100 * (row.planned / row.work - 1):+.0f}%" if row.planned else "–"
             table.add_row(
                 name, f"{row.docs:,}", f"{row.seconds:,.1f}", each,
-                f"{row.clock:,.1f}", planned, f"{row.peak:,.0f}", f"{row.requests:,}",
+                f"{row.work:,.1f}", planned, off, f"{row.clock:,.1f}", f"{row.peak:,.0f}", f"{row.requests:,}",
                 f"{row.read:,.1f}", f"{row.written:,.1f}",
             )  # fmt: skip
     return table

@@ -32,6 +32,7 @@ PHRASES = {
     "log": "events",
     "secrets": "never said",
     "retry": "one way to try again",
+    "spent": "where time goes",
     "errors": "exit codes 2 and 75",
     "launch": "processes of one launch",
 }

@@ -1,6 +1,8 @@
 """hone plan: forecasts that are close to what a run then spends, and that write nothing."""
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ import chain
 import tiny
 from hone import settings
 from hone.commands.cli import app
-from hone.core.forecast import BLOCK, DEVICES, STARTING, Forecast, Rate, Work, prefilled, priced
+from hone.core.forecast import BLOCK, DEVICES, STARTING, Earlier, Forecast, Work, prefilled, priced
 from hone.engine.forecast import forecast
 from hone.engine.runner import run
 from hone.errors import UserError
+from hone.progress import task
 from hone.settings import RunSettings
+from hone.spent import growing, noted
 from hone.storage.local import LocalStore
 
 pytestmark = pytest.mark.slow
@@ -107,7 +111,7 @@ def test_the_command_prints_every_stage_and_writes_nothing(home: Path, tmp_path:
     command = ["plan", str(home / "plan.yaml"), "--store", str(tmp_path / "store"), "--device", "cpu", "--price", "0.1"]
     said = CliRunner().invoke(app, [*command, "--json"])
     rows = {row["stage"]: row for row in json.loads(said.stdout)["rows"]}
-    assert set(rows) == {"generate", "mine", "score", "distill", "evaluate"}
+    assert set(rows) == {"prepare", "generate", "mine", "score", "distill", "evaluate"}
     assert rows["mine"]["source"] == "estimate"
     assert rows["mine"]["price"] == pytest.approx(0.1 * rows["mine"]["hours"])
     told = CliRunner().invoke(app, command).stdout
@@ -127,9 +131,40 @@ def test_the_help_names_every_device_that_is_known() -> None:
 def test_time_follows_an_earlier_run_before_it_follows_the_device() -> None:
     work = Work("score", {"pairs": 7_200.0}, forward=0.4 * 121e12 * 36)
     assert priced(work, DEVICES["l4"], {}, 3.0).hours == pytest.approx(0.01 + STARTING / 3600)
-    row = priced(work, DEVICES["l4"], {"score": Rate(2.0, "last run")}, 3.0)
-    assert (row.hours, row.price, row.source) == (1.0, 3.0, "last run")
+    row = priced(work, DEVICES["l4"], {"score": Earlier({"fixed": (3600.0, 1800.0)}, {}, "last run")}, 3.0)
+    assert (row.hours, row.price, row.source, row.processor_hours) == (1.0, 3.0, "last run", 0.5)
     assert Forecast("L4", (row, row)).total("price") == 6.0
+
+
+def test_what_a_stage_took_grows_part_by_part() -> None:
+    spent = {"fixed": (5.0, 4.0), "docs": (10.0, 8.0), "queries": (2.0, 1.0), "comparisons": (1.0, 1.0)}
+    earlier = Earlier(spent, {"docs": 100.0, "queries": 10.0}, "last run")
+    assert earlier.seconds({"docs": 100.0, "queries": 10.0}) == (18.0, 14.0)
+    assert earlier.seconds({"docs": 300.0, "queries": 20.0}) == (5 + 30 + 4 + 6, 4 + 24 + 2 + 6)
+    # What is not known of both runs is taken to be as it was.
+    assert earlier.seconds({"docs": 300.0}) == (5 + 30 + 2 + 3, 4 + 24 + 1 + 3)
+
+
+def test_every_second_of_a_stage_is_noted_once_with_what_it_grows_with() -> None:
+    with noted() as spent:
+        time.sleep(0.02)
+        with growing("docs"):
+            time.sleep(0.04)
+            with task("t", 1, "queries"):
+                time.sleep(0.06)
+                elsewhere = threading.Thread(target=_grown)
+                elsewhere.start()
+                elsewhere.join()
+            with pytest.raises(ValueError, match="half"), growing("queries"):
+                raise ValueError("half done")
+    assert set(spent) == {"fixed", "docs", "queries"}
+    assert 0.02 <= spent["fixed"][0] < spent["docs"][0] < spent["queries"][0]
+    assert _grown() == "nothing is noted here, and it runs"
+
+
+@growing("elsewhere")
+def _grown() -> str:
+    return "nothing is noted here, and it runs"
 
 
 PROMPTS = st.lists(

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 
 RELEASED = sorted((Path(__file__).parent / "stores").glob("*.tar.gz"))
 FIELDS = {
-    Manifest: "code config cost facts fingerprint history input_digests inputs outputs overhead seconds sources stage"
-    " version",
+    Manifest: "code config cost facts fingerprint history input_digests inputs outputs overhead seconds sources spent"
+    " stage version",
     Release: "domain finding lists model parts start tests verdict version",
     Move: "action at by number version",
 }

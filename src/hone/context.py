@@ -20,6 +20,7 @@ from hone.inputs import hubs, references
 from hone.results.content_cache import ContentCache
 from hone.results.manifest import Manifest, Output, lineage, output_of
 from hone.results.table_io import TableReader, TableWriter, fetch_folder, upload
+from hone.spent import growing
 from hone.storage.base import Store
 from hone.tables import Table
 
@@ -152,7 +153,7 @@ class Job:
         folder = self.scratch / f"buckets-{name}"
         folder.mkdir(exist_ok=True)
         files = {number: folder / f"{number:05d}.arrow" for number in mine}
-        with ExitStack() as open_files:
+        with growing("docs" if name == "docs" else "queries"), ExitStack() as open_files:
             # Streams that hold no rows back: memory does not grow with the table.
             streams = {number: open_files.enter_context(_stream(file, schema)) for number, file in files.items()}
             for batch in reader.batches(columns):

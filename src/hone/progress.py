@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from hone.launch import is_helper
+from hone.spent import growing
 
 LOG_EVERY_SECONDS = 10.0
 REDRAW_SECONDS = 0.1
@@ -116,9 +117,11 @@ class Task:
 
 @contextmanager
 def task(name: str, total: int, unit: str, stream: TextIO | None = None) -> Generator[Task]:
-    """Shows the progress of `total` units of work (0: nobody knows how many) while the block runs."""
+    """Shows the progress of `total` units of work (0: nobody knows how many) while the block runs, whose seconds are
+    noted as growing with that unit."""
     running = Task(name, total, unit, stream or sys.stderr)
-    yield running
+    with growing(unit):
+        yield running
     running.show(last=True)
 
 

@@ -8,16 +8,18 @@ and do not count.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from hone.spent import COMPARISONS, Spent
+
 FORWARD = 2
 TRAINING = 8
 BLOCK = 16
 """Tokens to a block of a server's prefix cache (vLLM's default)."""
 BYTES_PER_ENTRY = 6.6
 """A listed document with its score, compressed: a million lists of 20 took 132 MB."""
-UNITS = {"generate": "answers", "mine": "queries", "score": "pairs", "distill": "steps", "evaluate": "docs"}
-"""By which amount the time of each stage grows; manifests count the same."""
 STARTING = 4.0
 """Seconds until a stage's models are loaded."""
+SHRUNK = 3.0
+"""By how much text is compressed in a table: zstd, English."""
 BYTES_PER_QUERY = 120
 BYTES_PER_ANSWER = 160
 
@@ -69,26 +71,40 @@ DEVICES = {
 @dataclass(frozen=True)
 class Work:
     """What one stage has to do: amounts by name, floating-point operations of forward passes and of decoding, and the
-    bytes that it leaves in the store."""
+    bytes that it leaves in the store. `sizes` are those that its time grows with (`hone.spent`)."""
 
     stage: str
     amounts: Mapping[str, float]
     forward: float = 0.0
     decode: float = 0.0
     bytes: float = 0.0
+    sizes: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
-class Rate:
-    """Units per second that a stage of an earlier run reached."""
+class Earlier:
+    """What a stage of an earlier run took, by what that grows with, and how much of each there was."""
 
-    per_second: float
+    spent: Mapping[str, Spent]
+    sizes: Mapping[str, float]
     source: str
+
+    def seconds(self, sizes: Mapping[str, float]) -> Spent:
+        """Seconds of the clock and of the processor for other sizes: what does not grow with one that is known of both
+        takes as long as it did."""
+        grown = [(self._growth(unit, sizes), both) for unit, both in self.spent.items()]
+        return sum(by * clock for by, (clock, _) in grown), sum(by * used for by, (_, used) in grown)
+
+    def _growth(self, unit: str, sizes: Mapping[str, float]) -> float:
+        if unit == COMPARISONS:
+            return self._growth("queries", sizes) * self._growth("docs", sizes)
+        before, now = self.sizes.get(unit, 0.0), sizes.get(unit)
+        return 1.0 if now is None or not before else now / before
 
 
 @dataclass(frozen=True)
 class Row:
-    """The forecast of one stage. `price` is 0 where no price is given."""
+    """The forecast of one stage. `processor_hours` are 0 without an earlier run, `price` is 0 where none is given."""
 
     stage: str
     amounts: Mapping[str, float]
@@ -96,6 +112,7 @@ class Row:
     gigabytes: float
     price: float
     source: str
+    processor_hours: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,19 +124,19 @@ class Forecast:
     notes: tuple[str, ...] = field(default=())
 
     def total(self, name: str) -> float:
-        """The sum of hours, gigabytes or price."""
+        """The sum of hours, gigabytes, price or processor hours."""
         return sum(getattr(row, name) for row in self.rows)
 
 
-def priced(work: Work, device: Device, rates: Mapping[str, Rate], per_hour: float) -> Row:
-    """A stage's time by the rate of an earlier run, else by the operations it takes, and its price."""
-    rate = rates.get(work.stage)
-    if rate:
-        hours, source = work.amounts[UNITS[work.stage]] / rate.per_second / 3600, rate.source
+def priced(work: Work, device: Device, before: Mapping[str, Earlier], per_hour: float) -> Row:
+    """A stage's time by what an earlier run took, else by the operations it takes, and its price."""
+    if earlier := before.get(work.stage):
+        (seconds, used), source = earlier.seconds(work.sizes), earlier.source
     else:
         seconds = (work.forward / device.forward + work.decode / device.decode) / device.flops
-        hours, source = (seconds + STARTING) / 3600 if seconds else 0.0, "estimate" if seconds else "no model runs here"
-    return Row(work.stage, work.amounts, hours, work.bytes / 1e9, hours * per_hour, source)
+        seconds, used, source = (seconds + STARTING, 0.0, "estimate") if seconds else (0.0, 0.0, "no model runs here")
+    hours = seconds / 3600
+    return Row(work.stage, work.amounts, hours, work.bytes / 1e9, hours * per_hour, source, used / 3600)
 
 
 def prefilled(prompts: Iterable[list[int]], known: Iterable[list[int]] = ()) -> int:

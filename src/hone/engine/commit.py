@@ -10,6 +10,7 @@ from hone.errors import UserError
 from hone.log import log
 from hone.results.manifest import Manifest, Output, damaged, digest_of, load_manifest, missing_parts, remedy
 from hone.results.table_io import verify_stored
+from hone.spent import Spent
 from hone.stages import stage
 from hone.storage.base import Store
 
@@ -35,6 +36,7 @@ def manifest_of(
     cost: Mapping[str, float],
     seconds: float,
     overhead: float = 0.0,
+    spent: Mapping[str, Spent] | None = None,
 ) -> Manifest:
     before = sorted({manifest.history for manifest in todo.inputs.values()})
     return Manifest(
@@ -52,6 +54,7 @@ def manifest_of(
         history=digest_of([todo.fingerprint, facts, dict(cost), before])[:16],
         seconds=round(seconds, 3),
         overhead=round(overhead, 3),
+        spent={unit: (round(clock, 3), round(used, 3)) for unit, (clock, used) in sorted((spent or {}).items())},
     )
 
 

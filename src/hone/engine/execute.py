@@ -19,6 +19,7 @@ from hone.log import kept, log
 from hone.results.manifest import Manifest, lineage, missing_parts
 from hone.results.table_io import refuse_unstored
 from hone.scratch import disk_full_in_one_sentence
+from hone.spent import noted
 from hone.stages import stage
 from hone.storage.base import Store
 from hone.storage.leases import leased
@@ -88,17 +89,18 @@ def redo(todo: Plan, store: Store, scratch: Path, before: Manifest) -> bool:
 def _made(todo: Plan, store: Store, job: Job, since: float) -> Manifest:
     """Runs a stage and uploads what it wrote, but does not commit it."""
     started = time.monotonic()
-    stage(todo.stage).run(todo.config, job)
-    outputs = {name: job.publish(name) for name in stage(todo.stage).WRITES}
-    for output in outputs.values():
-        refuse_unstored(store, todo.prefix, output.parts)
+    with noted() as spent:
+        stage(todo.stage).run(todo.config, job)
+        outputs = {name: job.publish(name) for name in stage(todo.stage).WRITES}
+        for output in outputs.values():
+            refuse_unstored(store, todo.prefix, output.parts)
     seconds = time.monotonic() - started
     if gpus := _gpus():
         spent: dict[str, Any] = {"gpu_seconds": round(seconds * gpus, 3)}
         job.cost.update({} if "gpu_seconds" in job.cost else spent)
     rows = {name: output.rows for name, output in outputs.items()}
     log.info("finished", seconds=round(seconds, 3), rows=rows, cost=dict(job.cost), faults=dict(store.faults))
-    return manifest_of(todo, outputs, job.facts, job.cost, seconds, max(0.0, started - since))
+    return manifest_of(todo, outputs, job.facts, job.cost, seconds, max(0.0, started - since), spent)
 
 
 def _keep_whole(todo: Plan, store: Store, job: Job, manifest: Manifest) -> None:

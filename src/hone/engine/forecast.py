@@ -17,10 +17,10 @@ from hone.core.forecast import (
     BYTES_PER_QUERY,
     DEVICES,
     FORWARD,
+    SHRUNK,
     TRAINING,
-    UNITS,
+    Earlier,
     Forecast,
-    Rate,
     Work,
     prefilled,
     priced,
@@ -49,6 +49,12 @@ SAMPLE = 50
 EXAMPLES = [example for style in STYLES.values() for example in style.examples]
 SPEED = ("sources", "student", "teacher", "train", "train_layers")
 """Settings that a stage's speed depends on, beside the models that it refers to."""
+TIMED = ("prepare", "generate", "mine", "score", "distill", "evaluate")
+"""The stages that take long enough to be forecast."""
+COUNTED = ("pairs", "steps")
+"""Sizes that manifests count."""
+COMPUTING = 0.7
+"""The share of its time below which a run is said to have waited."""
 Fetch = Callable[[str], Path]
 """A reference to outside data to its local path."""
 
@@ -103,9 +109,10 @@ def _texts(config: prepare.Config, corpus: readers.Corpus) -> Iterator[tuple[str
 def forecast(settings: RunSettings, store: Store, device: str, per_hour: float, scratch: Path) -> Forecast:
     """The work of every stage of a run, its time on a device by name, and with a price per hour its money.
 
-    Times are by the rates of the last run of this name in the store, else of the last one at all, where its models were
-    the same, and else estimates from the device's row; what stages keep is known only of a run of this name. Raises
-    UserError on an unknown device, and on whatever the run itself would refuse before its first model.
+    Times are by what the last run of this name in the store took, else the last one at all, where its models were the
+    same: a fixed part, and parts that grow with the documents, the queries or the steps. Else they are estimates from
+    the device's row. What stages keep is known only of a run of this name. Raises UserError on an unknown device, and
+    on whatever the run itself would refuse before its first model.
     """
     if device not in DEVICES:
         raise UserError(f"--device {device!r} is not one of {', '.join(DEVICES)}")
@@ -115,14 +122,19 @@ def forecast(settings: RunSettings, store: Store, device: str, per_hour: float, 
     planner = Planner(settings, before, scratch)
     works = planner.works()
     name = settings.name if before else last_run(store)
-    rates_of = rates(before or (record.results(store, name) if name else {}), name, settings)
-    rows = tuple(priced(work, DEVICES[device], rates_of, per_hour) for work in works)
+    known = earlier(before or (record.results(store, name) if name else {}), name, settings)
+    rows = tuple(priced(work, DEVICES[device], known, per_hour) for work in works)
     if any(row.source == "estimate" for row in rows):
         planner.notes.append(DEVICES[device].assumed)
-    if any(row.stage in rates_of for row in rows):
+    if resting := [row for row in rows if row.stage in known]:
         planner.notes.append(
             f"times that rest on a run are of the machine it ran on, not of one {DEVICES[device].name}"
         )
+        clock, used = sum(row.hours for row in resting), sum(row.processor_hours for row in resting)
+        if used < COMPUTING * clock:
+            planner.notes.append(
+                f"that run computed for {100 * used / clock:.0f}% of its time: it waited, or its machine was busy"
+            )
     return Forecast(DEVICES[device].name, rows, tuple(planner.notes))
 
 
@@ -132,24 +144,39 @@ def last_run(store: Store) -> str:
     return PurePosixPath(newest.key).stem if newest else ""
 
 
-def rates(before: Mapping[str, Manifest], name: str, settings: RunSettings) -> dict[str, Rate]:
-    """What each stage of an earlier run did in a second, by what its time grows by, if it used the same models."""
-    same = {stage for stage in UNITS if stage in before and _same_models(before[stage], settings.stages[stage])}
-    done = {stage: before[stage].cost.get(unit, 0.0) for stage, unit in UNITS.items() if stage in same}
-    seconds = {stage: before[stage].seconds for stage in done}
-    if "generate" in done:
-        spent = [style for styles in before["generate"].facts.get("answers", {}).values() for style in styles.values()]
-        done["generate"] = sum(style["answers"] for style in spent)
-        seconds["generate"] = sum(style["microseconds"] for style in spent) / 1e6
-    known = (stage for stage in done if done[stage] and seconds[stage])
-    return {stage: Rate(done[stage] / seconds[stage], f"last run of {name}") for stage in known}
+def earlier(before: Mapping[str, Manifest], name: str, settings: RunSettings) -> dict[str, Earlier]:
+    """What each stage of an earlier run took, by what that grows with, if it used the same models."""
+    same = [stage for stage in TIMED if stage in before and _same_models(before[stage], settings.stages[stage])]
+    found = {stage: Earlier(before[stage].spent, sizes(before, stage), f"last run of {name}") for stage in same}
+    if "generate" in found and (answers := before["generate"].facts.get("answers")):
+        # What was answered before the last run is in the content cache, and its seconds are kept with it.
+        styles = [style for of_source in answers.values() for style in of_source.values()]
+        seconds = sum(style["microseconds"] for style in styles) / 1e6
+        count = {"answers": sum(style["answers"] for style in styles)}
+        found["generate"] = replace(found["generate"], spent={"answers": (seconds, 0.0)}, sizes=count)
+    return {stage: one for stage, one in found.items() if any(clock for clock, _ in one.spent.values())}
+
+
+def sizes(before: Mapping[str, Manifest], stage: str) -> dict[str, float]:
+    """How much of what its time grows with a stage of an earlier run had."""
+    docs, cost = _rows(before, "prepare", "docs"), before[stage].cost
+    if stage == "prepare":
+        return {"docs": docs + _rows(before, "prepare", "dropped_by_prepare")}
+    if stage == "evaluate":
+        return {"docs": cost.get("docs", 0.0)}
+    queries = _rows(before, "mine", "candidates") if stage == "score" else _rows(before, "generate", "queries")
+    return {"docs": docs, "queries": queries, "drafts": queries, **{unit: cost.get(unit, 0.0) for unit in COUNTED}}
+
+
+def _rows(before: Mapping[str, Manifest], stage: str, table: str) -> float:
+    return float(before[stage].outputs[table].rows) if stage in before else 0.0
 
 
 def _same_models(then: Manifest, now: StageConfig) -> bool:
     """Whether a stage ran with the models, and the settings that its speed depends on, that it has now."""
     config = now.model_dump(mode="json")
     alike = all(then.config.get(key) == config.get(key) for key in SPEED)
-    return alike and set(then.sources) == set(marked(now, SourceMark))
+    return alike and (then.stage == "prepare" or set(then.sources) == set(marked(now, SourceMark)))
 
 
 class Planner:
@@ -181,15 +208,15 @@ class Planner:
         """The local path of outside data. Raises UserError."""
         return local_path(reference, self.scratch)
 
-    def elsewhere(self, sets: Sequence[Collection]) -> float:
-        """Tokens of all documents of other collections, counted on a sample of each."""
-        tokens = 0.0
+    def elsewhere(self, sets: Sequence[Collection]) -> tuple[float, float]:
+        """How many documents other collections have, and their tokens, counted on a sample of each."""
+        docs, tokens = 0.0, 0.0
         for one in distinct(sets):
             plain = prepare.Config.model_validate({"corpus": one.folder})
             layout = readers.layout(self.fetch(one.folder))
             sample = Sample.draw(plain, layout, readers.usual_fields(layout), self.generate.seed)
-            tokens += sample.docs * self.tokens_of_a_doc(sample)
-        return tokens
+            docs, tokens = docs + sample.docs, tokens + sample.docs * self.tokens_of_a_doc(sample)
+        return docs, tokens
 
     def tokens_of_a_doc(self, sample: Sample) -> float:
         """Mean tokens of a document as the student reads it."""
@@ -206,7 +233,12 @@ class Planner:
 
     def works(self) -> list[Work]:
         """The stages that take time, in the order of the flow."""
-        return [self.writing(), self.mining(), self.scoring(), self.training(), self.measuring()]
+        return [self.preparing(), self.writing(), self.mining(), self.scoring(), self.training(), self.measuring()]
+
+    def preparing(self) -> Work:
+        """prepare: every document is read once."""
+        read = float(self.sample.docs)
+        return Work("prepare", {"docs": read}, bytes=read * self.sample.mean(len) / SHRUNK, sizes={"docs": read})
 
     def writing(self) -> Work:
         """generate: every source's drafts, and what a language model reads and writes for them."""
@@ -226,7 +258,8 @@ class Planner:
         if "openai" in models:
             self.notes.append("the time and the price of what a server writes (openai) are its own and not counted")
         size = BYTES_PER_QUERY * sum(self.drafts.values()) + BYTES_PER_ANSWER * amounts["answers"]
-        return Work("generate", amounts, forward, decode, size)
+        grows = {"docs": self.docs, "drafts": self.queries, "answers": amounts["answers"]}
+        return Work("generate", amounts, forward, decode, size, grows)
 
     def _answered(self, source: str) -> dict[str, float]:
         """New tokens of an answer as the same model wrote them in the earlier run; empty without one."""
@@ -244,7 +277,8 @@ class Planner:
         others = [ModelFolder(self.fetch(other.model)).weights for other in config.retrievers]
         forward = FORWARD * tokens * sum((self.base.weights, *others))
         size = self.docs * self.base.dimension * 4 + BYTES_PER_ENTRY * config.top_k * self.mined
-        return Work("mine", {"queries": self.queries, "docs": self.docs, "tokens": tokens}, forward, 0, size)
+        amounts = {"queries": self.queries, "docs": self.docs}
+        return Work("mine", {**amounts, "tokens": tokens}, forward, 0, size, amounts)
 
     def scoring(self) -> Work:
         """score: every query with its candidates, fewer where an earlier run stopped early."""
@@ -263,7 +297,8 @@ class Planner:
                 pair = min(member.max_tokens, self.sample.mean(folder.tokens) + self.query_tokens)
                 weights, tokens = weights + folder.weights * pair, tokens + pair
         size = BYTES_PER_ENTRY * pairs + (12 * pairs if weights else 0)
-        return Work("score", {"pairs": pairs, "tokens": pairs * tokens}, FORWARD * weights * pairs, 0, size)
+        grows = {"docs": self.docs, "queries": self.mined, "pairs": pairs}
+        return Work("score", {"pairs": pairs, "tokens": pairs * tokens}, FORWARD * weights * pairs, 0, size, grows)
 
     def training(self) -> Work:
         """distill: the steps of each training at most, each document of a batch encoded once."""
@@ -275,10 +310,11 @@ class Planner:
             before = self._steps(config.first, train)
             steps, tokens, forward = steps + before[0], tokens + before[1], forward + before[2]
         self.notes.append("bound: training does not stop early")
-        guards = self.elsewhere(config.guards) * (1 if head else len(sweep(config.alphas, True)))
+        guards = self.elsewhere(config.guards)[1] * (1 if head else len(sweep(config.alphas, True)))
         amounts = {"steps": steps, "lists": self.lists, "tokens": tokens + guards}
         forward = self.base.weights * (forward + FORWARD * guards)
-        return Work("distill", amounts, forward, 0, self.base.bytes + self.lists * config.list_size * BYTES_PER_ENTRY)
+        size = self.base.bytes + self.lists * config.list_size * BYTES_PER_ENTRY
+        return Work("distill", amounts, forward, 0, size, {"docs": self.docs, "steps": steps})
 
     def _steps(self, config: distill.Training, train: int) -> tuple[float, float, float]:
         """Steps of one training, their tokens, and tokens times what each costs as often as a forward pass."""
@@ -303,10 +339,11 @@ class Planner:
         between two trainings, and here it is counted); other test sets by both students."""
         training = cast(distill.Config, self.stages["distill"])
         head = training.train == "head" and not training.first
-        others = self.elsewhere(cast(evaluate.Config, self.stages["evaluate"]).tests)
+        docs, others = self.elsewhere(cast(evaluate.Config, self.stages["evaluate"]).tests)
         tokens = others if head else self.docs * self.doc_tokens + 2 * others
-        size = self.docs * self.base.dimension * 4
-        return Work("evaluate", {"docs": self.docs, "tokens": tokens}, FORWARD * self.base.weights * tokens, 0, size)
+        size, amounts = self.docs * self.base.dimension * 4, {"docs": self.docs, "tokens": tokens}
+        forward = FORWARD * self.base.weights * tokens
+        return Work("evaluate", amounts, forward, 0, size, {"docs": self.docs + docs})
 
     def _drafts(self) -> dict[str, float]:
         """Drafts of each source."""

@@ -7,6 +7,7 @@ from hone.context import Plan, Shard
 from hone.engine.commit import commit, finished, manifest_key, manifest_of
 from hone.errors import UserError
 from hone.results.manifest import Manifest, Output, output_of
+from hone.spent import Spent
 from hone.stages import stage
 from hone.storage.base import Store
 from hone.storage.leases import leased
@@ -32,8 +33,15 @@ def _merge(todo: Plan, store: Store, shards: int) -> Manifest:
     cost = sum((Counter(result.cost) for result in whole), Counter[str]())
     facts = merge_facts([result.facts for result in whole])
     seconds, overhead = sum(one.seconds for one in whole), sum(one.overhead for one in whole)
-    manifest = manifest_of(todo, outputs, facts, cost, seconds, overhead)
+    manifest = manifest_of(todo, outputs, facts, cost, seconds, overhead, _together(whole))
     return commit(store, manifest_key(todo, Shard()), manifest)
+
+
+def _together(shards: list[Manifest]) -> dict[str, Spent]:
+    """What all shards spent; what is the same for any corpus, each of them did."""
+    units = {unit for one in shards for unit in one.spent}
+    both = {unit: [one.spent.get(unit, (0.0, 0.0)) for one in shards] for unit in units}
+    return {unit: (sum(clock for clock, _ in each), sum(used for _, used in each)) for unit, each in both.items()}
 
 
 def merge_facts(shards: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from hone.evaluation.metrics import effectiveness, trec_order
 from hone.evaluation.summary import Measured, Values
 from hone.evaluation.test_collections import SYNTHETIC, Judged
+from hone.spent import growing
 
 DOCUMENT_FACTS = ("judged_docs", "judged_docs_dropped", "held_out")
 """What a set's part of metrics.json says of its documents."""
@@ -50,6 +51,7 @@ class Result:
             self._documents(),
         )  # fmt: skip
 
+    @growing("docs")
     def _documents(self) -> dict[str, Any]:
         """How many documents are judged and how many of them are not in what is searched; for the corpus itself, the
         test design: whether training went without the test queries alone or without the relevant documents too."""

@@ -8,12 +8,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from hone import tables
 from hone.config import Settings
 from hone.errors import UserError
 from hone.log import log
+from hone.spent import Spent
 from hone.storage.base import Store, checked_key
 from hone.storage.sealed import NewerError, SealError, read_sealed, seal
 from hone.tables import Folder
@@ -58,6 +59,8 @@ class Manifest(Settings):
     overhead: float = 0.0
     """Seconds around the work: planning, hashing what is read, leases and records. Where one process runs a chain, all
     since the work of the stage before ended."""
+    spent: dict[str, Spent] = Field(default_factory=dict[str, Spent])
+    """The seconds of the work, of the clock and of the processor, by what they grow with (`hone.spent`)."""
 
     @property
     def prefix(self) -> str:

@@ -38,6 +38,7 @@ from hone.progress import Task, task
 from hone.report.card import unmeasured_card
 from hone.results import registry
 from hone.results.registry import Start
+from hone.spent import growing
 
 IMAGE = "train"
 READS = ("docs", "lists")
@@ -212,9 +213,9 @@ def read_examples(job: Job, encoder: Any, config: Config, memory: float) -> tupl
         queries = encoder.queries([text for domain in wanted for (text,) in _lists(job, domain, "text")])
         return training.HeadOnly(encoder, np.concatenate([*vectors, queries])), examples
     places = {domain: dict[str, int]() for domain in wanted}
-    tokens = encoders.Tokens(
-        job.scratch, _tokenised(job, encoders.DocTokenizer(job, encoder, config.max_doc_tokens), wanted, places)
-    )
+    tokenizer = encoders.DocTokenizer(job, encoder, config.max_doc_tokens)
+    with growing("docs"):
+        tokens = encoders.Tokens(job.scratch, _tokenised(job, tokenizer, wanted, places))
     examples = _examples(job, places, config)
     return training.make_embedder(encoder, tokens, config, memory, job.scratch), examples
 
@@ -270,6 +271,7 @@ def _sample(job: Job, config: Config, domain: str) -> Set[str] | None:
     return set(sorted(train, key=lambda query_id: hashed(config.seed, query_id))[: config.max_lists])
 
 
+@growing("docs")
 def _encoded(job: Job, encoder: Any, wanted: Mapping[str, Set[str]]) -> tuple[Places, list[np.ndarray]]:
     """Numbers and vectors [n, d], of each domain, of the wanted documents; what other stages have encoded already is
     not done again."""

@@ -19,6 +19,7 @@ from hone.core.fusion import reciprocal_rank_fusion
 from hone.core.rejection import Rejection, note_drop
 from hone.progress import task
 from hone.results.table_io import TableReader
+from hone.spent import growing
 from hone.tables import PEOPLE
 
 IMAGE = "train"
@@ -84,15 +85,19 @@ def run(config: Config, job: Job) -> None:
     if launch.is_helper():
         return
     miner = Miner(config, job, views[0].ids)
-    indexes = [load("search", config.search.kind)(view.vectors, miner.allowed, config.search) for view in views]
+    index = load("search", config.search.kind)
+    with growing("docs"):
+        indexes = [index(view.vectors, miner.allowed, config.search) for view in views]
     queries = job.table("queries")
-    repeated = repeats(partial(_as_asked, queries), config.near_duplicate)
+    with growing("queries"):
+        repeated = repeats(partial(_as_asked, queries), config.near_duplicate)
     with (
         task("mine: search", queries.rows, "queries") as progress,
         job.writer("candidates") as candidates,
         job.writer("dropped_by_mine") as dropped,
     ):
-        dropped.write(miner.held_out())
+        with growing("docs"):
+            dropped.write(miner.held_out())
         for block in _blocks(queries.batches()):
             rows, gone = _without(block, repeated, job)
             dropped.write(gone)
@@ -144,6 +149,7 @@ Cosines = Callable[[int, list[int]], np.ndarray]
 class Miner:
     """The lists of a block of queries, from what the retrievers found."""
 
+    @growing("docs")
     def __init__(self, config: Config, job: Job, ids: list[str]) -> None:
         self.config, self.ids = config, ids
         self.place = {doc_id: position for position, doc_id in enumerate(ids)}
@@ -224,10 +230,10 @@ def _said(rank: int, top: int) -> str:
 
 
 def _bm25(job: Job) -> "search.BM25":
-    docs = job.table("docs").read(["title", "text"])
-    return search.BM25(
-        [doc_text(*pair) for pair in zip(docs["title"].to_pylist(), docs["text"].to_pylist(), strict=True)]
-    )
+    kind = search.BM25
+    with growing("docs"):
+        docs = job.table("docs").read(["title", "text"])
+        return kind([doc_text(*pair) for pair in zip(docs["title"].to_pylist(), docs["text"].to_pylist(), strict=True)])
 
 
 def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

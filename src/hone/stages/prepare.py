@@ -28,6 +28,7 @@ from hone.inputs import readers
 from hone.inputs.references import declared_licence
 from hone.log import log
 from hone.progress import task
+from hone.spent import growing
 
 IMAGE = "cpu"
 READS = ()
@@ -116,7 +117,7 @@ def run(config: Config, job: Job) -> None:
     if config.judgements:
         layout = _judged_apart(layout, job.source(config.judgements))
     job.facts["inputs"] = layout.facts()
-    with _database(job.scratch / "corpus.sqlite") as database:
+    with growing("docs"), _database(job.scratch / "corpus.sqlite") as database:
         _read(config, layout, database, job)
         if layout.qrels:
             _judgements(config, layout, database, job)

@@ -18,6 +18,7 @@ from hone.evaluation.metrics import PRIMARY
 from hone.evaluation.own_queries import own_queries
 from hone.evaluation.qualification import Qualification, best_choice, cross_fitted, qualify, reached
 from hone.progress import task
+from hone.spent import growing
 
 IMAGE = "train"
 READS = ("docs", "queries", "candidates", "judged_queries", "qrels")
@@ -82,7 +83,8 @@ def run(config: Config, job: Job) -> None:
             lists = {row["query_id"]: row["doc_ids"][: config.depth] for row in candidates.rows.to_pylist()}
             rows = [row for row in queries.rows.to_pylist() if row["query_id"] in lists]
             doc_ids = [lists[row["query_id"]] for row in rows]
-            scores = _score(scorer, corpus, rows, doc_ids, job, early_exit=stops)
+            with growing("pairs"):
+                scores = _score(scorer, corpus, rows, doc_ids, job, early_exit=stops)
             _write(job, queries.number, rows, doc_ids, scores)
             progress.advance(len(rows))
 

@@ -9,6 +9,7 @@ from hone.backends.encoders.families import BiEncoder, doc_text
 from hone.backends.encoders.vectors import encode_docs
 from hone.context import Job
 from hone.results.mmap_column import MmapColumn
+from hone.spent import growing
 
 
 class Corpus:
@@ -16,8 +17,9 @@ class Corpus:
 
     def __init__(self, job: Job, student: BiEncoder, label: str, token_budget: int) -> None:
         self.ids, self.vectors = encode_docs(job, student, student.model, label, token_budget)
-        self.texts = MmapColumn[str](job.scratch, pa.large_string(), _texts(job))
-        self._places = {doc_id: position for position, doc_id in enumerate(self.ids)}
+        with growing("docs"):
+            self.texts = MmapColumn[str](job.scratch, pa.large_string(), _texts(job))
+            self._places = {doc_id: position for position, doc_id in enumerate(self.ids)}
 
     def places(self, doc_ids: Sequence[str]) -> np.ndarray:
         """[n] int64 positions of documents. Raises KeyError for one that is not there."""

@@ -13,6 +13,7 @@ from hone.backends.encoders.families import doc_text
 from hone.backends.search.best import best_of
 from hone.core.segmentation import has_runs, terms, without_runs
 from hone.results.table_io import Docs
+from hone.spent import COMPARISONS, growing
 
 K1, B = 1.2, 0.75
 _WORD = re.compile(r"\w+")
@@ -31,6 +32,7 @@ def with_identifier_words(text: str) -> str:
 class BM25:
     """An index over texts; documents are positions in the order given."""
 
+    @growing("docs")
     def __init__(self, texts: Sequence[str]) -> None:
         self.count = len(texts)
         self._stemmer = Stemmer.Stemmer("english")
@@ -45,7 +47,8 @@ class BM25:
         """[n] float32: the score of every document."""
         tokens = self._tokens([query])[0]
         known = [token for token in tokens if token in self._words]
-        return self._index.get_scores(known) if known else np.zeros(self.count, dtype=np.float32)
+        with growing(COMPARISONS):
+            return self._index.get_scores(known) if known else np.zeros(self.count, dtype=np.float32)
 
     def top_k(self, query: str, k: int, allowed: np.ndarray | None = None) -> np.ndarray:
         """Positions of the k best documents that share a term with the query, best first, ties by position.
@@ -53,8 +56,9 @@ class BM25:
         Only documents where `allowed` [n] bool is true are found.
         """
         scores = self.scores(query)
-        scores = scores if allowed is None else np.where(allowed, scores, 0)
-        positions, values = best_of(scores, k)
+        with growing(COMPARISONS):
+            scores = scores if allowed is None else np.where(allowed, scores, 0)
+            positions, values = best_of(scores, k)
         return positions[values > 0]
 
     def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
@@ -67,6 +71,7 @@ class BM25:
         return tokens
 
 
+@growing("docs")
 def index_of(docs: Docs) -> tuple[list[str], BM25]:
     """The ids of all documents, and their index."""
     ids: list[str] = []

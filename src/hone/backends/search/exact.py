@@ -6,6 +6,7 @@ from torch import Tensor
 
 from hone.backends.search.best import best
 from hone.backends.search.settings import Search
+from hone.spent import COMPARISONS, growing
 
 QUERY_BLOCK = 1_024
 DOC_BLOCK = 65_536
@@ -26,6 +27,7 @@ class Torch:
         return top_k(queries, self.docs, k, self.allowed, self.settings.queries_at_once)
 
 
+@growing(COMPARISONS)
 def top_k(
     queries: np.ndarray, docs: np.ndarray, k: int, allowed: np.ndarray | None = None, at_once: int = QUERY_BLOCK
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from hone.backends.encoders.families import doc_text
 from hone.context import Job
 from hone.core.hashing import hashed
+from hone.spent import growing
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Sample:
     shared_titles: Set[int]
 
     @classmethod
+    @growing("docs")
     def draw(cls, job: Job, seed: int, most: int) -> "Sample":
         """One pass over the corpus that keeps 8 bytes per document: every shard draws the same sample."""
         hashes: list[np.ndarray] = []
