@@ -1,5 +1,6 @@
 """prepare: what is kept, what is dropped and why, and what is held out."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -200,7 +201,10 @@ def slow_contained(texts: list[str], window: int) -> set[tuple[int, int]]:
     return pairs | {(first[a], first[b]) for a, b in near if f" {a} " in f" {b} "}
 
 
-@given(st.lists(st.text("ab ", min_size=1, max_size=6), max_size=25), st.integers(1, 4))
+LONGER = st.lists(st.sampled_from(["aaaa", "bbbb", "abab"]), min_size=3, max_size=9).map(" ".join)
+
+
+@given(st.lists(st.text("ab ", min_size=1, max_size=6) | LONGER, max_size=25), st.integers(1, 4))
 def test_containment_equals_its_slow_definition(texts: list[str], window: int) -> None:
     ordered = sorted((text, "", at) for at, text in enumerate(texts))
     found = list(contained(ordered, window))
@@ -239,6 +243,13 @@ def test_what_is_dropped_says_no_more_than_something_that_was_there(
 )
 def test_texts_that_read_alike_have_one_normal_form(text: str, plain: str) -> None:
     assert dedup_key(text) == plain
+
+
+@given(st.text("ab1-.,;:!?'\"` \t\n\x0b\x1c\u00e4\u2003", max_size=24))
+def test_a_normal_form_is_that_of_its_words_one_by_one(text: str) -> None:
+    plain = re.sub("[\"'`]", "", text).replace("\u00e4", "a")
+    words = (word.rstrip(".,;:!?") for word in plain.split())
+    assert dedup_key(text) == (" ".join(filter(None, words)) if re.search("[ab1]", plain) else "")
 
 
 def test_a_title_alone_is_a_document(store: LocalStore, tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from typing import NamedTuple, TypeVar
 
 from hone.core.segmentation import has_runs, places, spelt, without_accents
@@ -14,8 +12,10 @@ from hone.core.segmentation import has_runs, places, spelt, without_accents
 T = TypeVar("T")
 
 ENDS = ".,;:!?"
+LOOKED_FOR = 16
+"""Characters at the end of a text that are looked for in another one before all of it is."""
 ROUNDING = 1e-6
-_ASCII_QUOTES = dict.fromkeys(map(ord, "\"'`"))
+ASCII_QUOTES = "\"'`"
 _SAYS = re.compile(r"[^\W_]|[+<>=^~|$]|[^\x00-\x7f]")
 """Lines and dots alone say nothing."""
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
@@ -55,14 +55,27 @@ def dedup_key(text: str) -> str:
     parts. Numbers, symbols, and marks within a word or a formula stay: they carry meaning.
     """
     if text.isascii():
-        bare = text.translate(_ASCII_QUOTES)
+        bare = text
+        for quote in ASCII_QUOTES:
+            bare = bare.replace(quote, "") if quote in bare else bare
     else:
         bare = _ALIKE.sub(_alike, without_accents(text))
         bare = spelt(_BEFORE_LETTERS.sub(" ", bare)) if has_runs(bare) else bare
     if not _SAYS.search(bare):
         return ""
-    words = [word.rstrip(ENDS) for word in bare.lower().split()]
-    return " ".join(words if all(words) else filter(None, words))
+    return _without_ends(bare.lower())
+
+
+def _without_ends(text: str) -> str:
+    """The words of a text, one space between them, without the marks at their ends; a word of marks alone goes. Cutting
+    the whole text where a mark stands before a space takes a fraction of going through its words."""
+    spaced = f"{text} " if text.isascii() and text.isprintable() else f"{' '.join(text.split())} "
+    for end in ENDS:
+        if end in spaced:
+            spaced = " ".join([part.rstrip(f"{ENDS} ") for part in spaced.split(f"{end} ")])
+    while "  " in spaced:
+        spaced = spaced.replace("  ", " ")
+    return spaced.strip(" ")
 
 
 def letters_key(text: str) -> str:
@@ -82,17 +95,28 @@ def contained(ordered: Iterable[tuple[str, str, T]], window: int) -> Iterator[tu
     compared with the `window` distinct texts before and after it: in sorted order what starts with a text is close to
     it, and in the order of reversed texts what ends with it.
     """
-    near: deque[tuple[str, str, T]] = deque(maxlen=window)
-    for (text, title), equals in groupby(ordered, key=itemgetter(0, 1)):
-        first, *others = (item for _, _, item in equals)
-        yield from ((other, first) for other in others)
-        words = f" {text} "
-        for neighbour, named, item in near:
-            if neighbour in words and named in ("", title):
-                yield item, first
-            elif words in neighbour and title in ("", named):
-                yield first, item
-        near.append((words, title, first))
+    near: deque[tuple[str, str, int, str, T]] = deque(maxlen=window)
+    before: tuple[str, str, T] | None = None
+    for one in ordered:
+        text, title, own = one
+        if before and text == before[0] and title == before[1]:
+            yield own, before[2]
+            continue
+        before, words = one, f" {text} "
+        end = words[-LOOKED_FOR:]
+        start = len(words) - len(end)
+        for neighbour, its_end, its_start, named, item in near:
+            # Where a text can be in another one its end is in the last part of it: looked for first, in few characters.
+            if (
+                its_start <= start
+                and words.find(its_end, its_start) >= 0
+                and neighbour in words
+                and named in ("", title)
+            ):
+                yield item, own
+            elif start <= its_start and neighbour.find(end, start) >= 0 and words in neighbour and title in ("", named):
+                yield own, item
+        near.append((words, end, start, title, own))
 
 
 @dataclass(frozen=True)
