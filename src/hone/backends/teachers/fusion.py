@@ -5,10 +5,12 @@ from copy import copy
 
 import numpy as np
 
+from hone.backends.search.best import best_of
 from hone.backends.search.bm25 import BM25
 from hone.backends.search.exact import top_k
 from hone.backends.teachers.settings import Mix, Teacher
 from hone.core.fusion import Opinion, centred, fused_scores, mean_vector
+from hone.spent import COMPARISONS, growing
 
 
 class Fusion:
@@ -19,8 +21,9 @@ class Fusion:
     def __init__(self, teacher: Teacher, texts: Sequence[str], views: Sequence[np.ndarray]) -> None:
         """`views`: each encoder's unit vectors [n, d] of all documents, the student's first."""
         self.teacher, self.views = teacher, views
-        self.bm25 = BM25(texts)
-        self.means = [mean_vector(view) for view in views]
+        with growing("docs"):
+            self.bm25 = BM25(texts)
+            self.means = [mean_vector(view) for view in views]
 
     def score_lists(
         self, texts: Sequence[str], queries: Sequence[np.ndarray], positions: Sequence[np.ndarray]
@@ -51,7 +54,8 @@ class Fusion:
         scores: list[list[np.ndarray]] = [[] for _ in teachers]
         for at, (text, places) in enumerate(zip(texts, positions, strict=True)):
             lexical = self.bm25.scores(text)
-            best = np.argsort(-lexical, kind="stable")[:depth]
+            with growing(COMPARISONS):
+                best, _ = best_of(lexical, depth)
             pool = np.unique(np.concatenate([*(near[at] for near in nearest), best, places]))
             kept = np.searchsorted(pool, places)
             asked = [vectors[at] for vectors in queries]
