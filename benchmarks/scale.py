@@ -97,7 +97,7 @@ def main() -> int:
 def stages() -> tuple[str, ...]:
     from hone.stages import STAGES
 
-    return tuple(name for name in STAGES if name not in ("publish", "report"))
+    return tuple(name for name in STAGES if name not in ("publish", "report", "encode"))
 
 
 def written(home: Path, folder: Path, docs: int, student: str | None) -> Path:

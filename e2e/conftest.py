@@ -91,6 +91,7 @@ def settings(name: str, where: str, changes: dict[str, Any]) -> dict[str, Any]:
             "max_slowdown": 1000,
         },
         "publish": {"domain": "tiny"},
+        "encode": {"out": f"{where}/vectors"},
     }
     return {**base, **changes}
 

@@ -31,7 +31,8 @@ def build(profile: Profile) -> Any:
 
 
 def chain(hone: Hone) -> None:
-    """All tasks of one run, from preflight to publish; specialize_many has them for each of its domains."""
+    """All tasks of one run, from preflight to the vectors of what is published; specialize_many has them for each of
+    its domains."""
     ready = hone.preflight()
     prepare = hone.task("prepare", ready)
     generate = hone.shards("generate", prepare)
@@ -43,4 +44,6 @@ def chain(hone: Hone) -> None:
     gate = hone.task("gate", prepare, score, curate, distill, evaluate)
     report = hone.task("report", evaluate, gate)
     with dsl.If(gate.outputs["verdict"] == "promote", name="promoted"):
-        hone.task("publish", distill, gate, report)
+        publish = hone.task("publish", distill, gate, report)
+        with dsl.If(publish.outputs["vectors"] == "wanted", name="vectors"):
+            hone.task("encode", prepare, distill, publish)

@@ -12,7 +12,7 @@ from hone.engine import fingerprint
 from hone.stages import STAGES
 
 AFTER_LOSS = ("distill",)
-ENCODING = ("mine", "score", "distill", "evaluate", "publish")
+ENCODING = ("mine", "score", "distill", "evaluate", "publish", "encode")
 EDITS: list[tuple[str, str, str, tuple[str, ...]]] = [
     ("backends/training/losses.py", "import torch", "import torch  # a comment", ()),
     ("stages/mine.py", '"""mine: finds', '"""mine: really finds', ()),

@@ -31,7 +31,7 @@ ELSEWHERE = {
     "multilingual": ["generate.sources=[extractive]", *LAYERS_FIRST],
     "gpu-vllm": ["generate.sources=[transformers, extractive]", "generate.max_docs=4",
                  "teacher.kind=cross_encoder", "generate.llm.precision=fp32"],
-    "kubeflow": ["store=", "student.model=models/all-MiniLM-L6-v2", "prepare.corpus=corpus"],
+    "kubeflow": ["store=", "student.model=models/all-MiniLM-L6-v2", "prepare.corpus=corpus", "encode.out=vectors"],
 }  # fmt: skip
 """What cannot be had here, a server, a GPU and a bucket, with what takes its place."""
 

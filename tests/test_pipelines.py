@@ -125,23 +125,25 @@ def test_the_example_settings_are_settings(path: Path) -> None:
     assert settings.load(path).stages.keys() == set(STAGES)
 
 
-def pretend(verdict: str, fails: Callable[[str, dict[str, Any]], bool]) -> tuple[list[tuple[str, Any]], ir.Run]:
-    """A run of a task that only notes it, with a verdict and failures of our choice."""
+def pretend(
+    verdict: str, fails: Callable[[str, dict[str, Any]], bool], vectors: str
+) -> tuple[list[tuple[str, Any]], ir.Run]:
+    """A run of a task that only notes it, with a verdict, failures and a place for vectors of our choice."""
     seen: list[tuple[str, Any]] = []
 
     def run(name: str, component: Any, executor: Any, given: dict[str, Any]) -> dict[str, Any] | None:
         command = executor["container"]["command"][-1]
         seen.append((command, given.get("shard") or given.get("shares") or given.get("status", {}).get("state", "")))
-        return None if fails(command, given) else {"prefix": f"{command}/0", "verdict": verdict}
+        return None if fails(command, given) else {"prefix": f"{command}/0", "verdict": verdict, "vectors": vectors}
 
     return seen, run
 
 
 def follow(
-    verdict: str, fails: Callable[[str, dict[str, Any]], bool], tmp_path: Path
+    verdict: str, fails: Callable[[str, dict[str, Any]], bool], tmp_path: Path, vectors: str = "wanted"
 ) -> tuple[str, list[tuple[str, Any]]]:
     spec, _ = ir.load(compiled("specialize", "dev-cpu", tmp_path))
-    seen, run = pretend(verdict, fails)
+    seen, run = pretend(verdict, fails, vectors)
     return ir.interpret(spec, run, {"settings": "{}", "store": "s3://bucket/x"}), seen
 
 
@@ -154,11 +156,42 @@ def test_a_promoted_model_is_published_after_every_stage_has_run_once(tmp_path: 
     assert [how for name, how in seen if name == "score"] == ["0/2", "1/2", ["score/0", "score/0"]]
 
 
+def test_where_no_vectors_are_wanted_no_task_is_started_for_them(tmp_path: Path) -> None:
+    state, seen = follow("promote", lambda name, given: False, tmp_path, vectors="")
+    assert (state, seen[-2:]) == ("SUCCEEDED", [("publish", ""), ("notify", "RUNNING")])
+
+
 @pytest.mark.parametrize("verdict", ["hold", "reject"])
 def test_a_model_that_is_not_promoted_is_not_published_and_the_run_ends_well(verdict: str, tmp_path: Path) -> None:
     state, seen = follow(verdict, lambda name, given: False, tmp_path)
     assert (state, seen[-1]) == ("SUCCEEDED", ("notify", "RUNNING"))
     assert "publish" not in dict(seen)
+
+
+@pytest.mark.parametrize("out", ["vectors", ""])
+def test_the_pipeline_writes_the_vectors_of_what_it_published_as_the_laptop_does(out: str, tmp_path: Path) -> None:
+    home, store, seen = chain.home(tmp_path / "home"), LocalStore(tmp_path / "store"), list[str]()
+    place = f"{tmp_path}/{out}" if out else ""
+    changes = {**chain.PROMOTED, "student": {"model": f"{home}/student"}, "prepare": {"corpus": f"{home}/corpus"}}
+    text = chain.settings_file(home, **changes, encode={"out": place}).read_text("utf-8")
+
+    def run(name: str, component: Any, executor: Any, given: dict[str, Any]) -> dict[str, Any] | None:
+        seen.append(executor["container"]["command"][-1])
+        return launched(seen[-1], tmp_path / f"task-{len(seen)}", **given) if seen[-1] != "notify" else {}
+
+    spec, _ = ir.load(compiled("specialize", "dev-cpu", tmp_path))
+    assert ir.interpret(spec, run, {"settings": text, "store": store.uri}) == "SUCCEEDED"
+    assert seen[-3:] == (["publish", "encode", "notify"] if out else ["report", "publish", "notify"])
+    done = record.results(store, "tiny")
+    on_laptop = chain.checked(home, "tiny", **changes, encode={"out": place and f"{place}-of-the-laptop"})
+    alone = runner.run(on_laptop, LocalStore(tmp_path / "laptop"))
+    assert ("encode" in done, "encode" in alone) == (bool(out), bool(out))
+    [parts, same] = [
+        [path.read_bytes() for path in sorted(tmp_path.glob(f"{name}/tiny/*/*.parquet"))]
+        for name in ("vectors", "vectors-of-the-laptop")
+    ]
+    assert parts == same
+    assert len(parts) == bool(out)
 
 
 def test_a_shard_that_keeps_failing_fails_the_run_and_is_told(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hone.kubeflow import preflight
 from hone.kubeflow import profile as profiles
 from hone.kubeflow.compile import compile
 from hone.kubeflow.preflight import Needs
+from hone.storage.addresses import open_store
 from hone.storage.local import LocalStore
 from loopback import Handler, Server, running
 
@@ -73,6 +74,22 @@ def test_what_is_all_right_is_told_check_by_check(
 def test_a_store_that_cannot_be_written_is_told(data: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     assert "cannot write to the store" in refusal(data, tmp_path, str(tmp_path / "taken"))
+
+
+def test_a_place_that_no_vectors_can_go_to_is_told(
+    bucket: str, data: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").touch()
+    data["encode"] = {"out": str(tmp_path / "taken")}
+    check(data, tmp_path)
+    assert "taken" not in capsys.readouterr().out, "nothing is published, so nothing is written there"
+    data["publish"] = {"domain": "tiny"}
+    assert refusal(data, tmp_path).startswith("encode.out: cannot write to the store")
+    checked = settings.check(data, "settings", tmp_path)
+    with pytest.raises(UserError, match=r"encode\.out: .*taken is a folder of a task, which is gone when that ends"):
+        preflight.check(checked, open_store(f"{bucket}/store"), Needs())
+    data["encode"] = {"out": f"{bucket}/vectors"}
+    check(data, tmp_path)
 
 
 @pytest.mark.parametrize("key", ["student", "prepare"])

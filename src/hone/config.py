@@ -130,15 +130,16 @@ class ModelMark(SourceMark):
     """Marks a setting that refers to a model folder."""
 
 
-def _beside_the_settings_file(reference: str, info: ValidationInfo) -> str:
+def beside_the_settings_file(reference: str, info: ValidationInfo) -> str:
+    """A relative path is meant from where the settings file lies."""
     base = (info.context or {}).get("base")
     if not reference or ":" in reference or base is None:
         return reference
     return str((Path(base) / Path(reference).expanduser()).resolve())
 
 
-Source = Annotated[str, SourceMark(), AfterValidator(_beside_the_settings_file)]
+Source = Annotated[str, SourceMark(), AfterValidator(beside_the_settings_file)]
 
-CorpusSource = Annotated[str, CorpusMark(), AfterValidator(_beside_the_settings_file)]
+CorpusSource = Annotated[str, CorpusMark(), AfterValidator(beside_the_settings_file)]
 
-ModelSource = Annotated[str, ModelMark(), AfterValidator(_beside_the_settings_file)]
+ModelSource = Annotated[str, ModelMark(), AfterValidator(beside_the_settings_file)]

@@ -191,13 +191,14 @@ VERDICT = Folder("verdict", "verdict.json: promote, hold or reject, by criterion
 REPORT = Folder("report", "report.html and report.md: the verdict, and everything that was found")
 CARD = Folder("card", "README.md: the card of the model")
 PUBLISHED = Folder("published", "published.json: the version of the registry that holds the model")
+VECTORS = Folder("vectors", "vectors.json: where the vectors of the published model's corpus lie")
 
 OUTPUTS: dict[str, Table | Folder] = {
     output.name: output
     for output in (
         DOCS, JUDGED_QUERIES, QRELS, QUERIES, CANDIDATES, TEACHER_SCORES, LISTS, RUNS, MEASURES,
         DROPPED_BY_PREPARE, DROPPED_BY_GENERATE, DROPPED_BY_MINE, DROPPED_BY_SCORE, DROPPED_BY_CURATE,
-        QUALIFICATION, MODEL, START, FINDINGS, VERDICT, REPORT, CARD, PUBLISHED,
+        QUALIFICATION, MODEL, START, FINDINGS, VERDICT, REPORT, CARD, PUBLISHED, VECTORS,
     )
 }  # fmt: skip
 

@@ -28,6 +28,16 @@ SETTINGS: dict[str, Any] = {
     "distill": {"list_size": 4, "batch_size": 16, "max_steps": 3, "eval_every": 1, "learning_rate": 0.01},
     "evaluate": {"permutations": 20, "bootstrap": 10},
 }
+PROMOTED: dict[str, Any] = {
+    "curate": {**SETTINGS["curate"], "dev_share": 0},
+    "distill": {**SETTINGS["distill"], "max_steps": 20},
+    "gate": {
+        "min_gain": -1, "beat": "base", "max_p": 0.999, "min_lists": 0, "teacher_qualified": False, "test_split": False,
+        "max_leaks": 1000, "max_slowdown": 1000,
+    },
+    "publish": {"domain": "tiny"},
+}  # fmt: skip
+"""With these the tuned model differs from the base, and a policy that asks for nothing else has it published."""
 
 
 def home(folder: Path, docs: int = 40) -> Path:

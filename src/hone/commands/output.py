@@ -69,6 +69,9 @@ def show_result(store: Store, done: Mapping[str, Manifest], run_name: str) -> No
         console.print(
             f"published: {facts['domain']} version {facts['version']}, {where(store)}/{facts['prefix']}", soft_wrap=True
         )
+    if "encode" in done:
+        facts = done["encode"].facts
+        console.print(f"vectors: {facts['vectors']} ({facts['new']:,} new, {facts['known']:,} known)", soft_wrap=True)
 
 
 def show_verdict(manifest: Manifest) -> None:

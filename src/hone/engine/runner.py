@@ -25,9 +25,9 @@ from hone.results import registry
 from hone.results.manifest import Manifest
 from hone.scratch import scratch_folder
 from hone.settings import RunSettings
-from hone.stages import STAGES, distill, publish, stage
+from hone.stages import STAGES, distill, encode, publish, stage
 from hone.stages.generate.outcomes import none_kept
-from hone.storage.addresses import is_remote
+from hone.storage.addresses import is_remote, open_store
 from hone.storage.base import Store
 from hone.storage.leases import leased
 
@@ -70,6 +70,7 @@ def run(
         raise UserError(f"{last} comes before {first}; nothing would run; give a later --until or an earlier --from")
     _look_for_sources(settings, last)
     done: dict[str, Manifest] = {}
+    ran = 0
     since = time.monotonic()
     with about(run=settings.name), leased(store, {one.prefix for one in (others or {}).values()}) as lease:
         for name in _until(last):
@@ -85,8 +86,11 @@ def run(
                 if result is None and STAGES.index(name) < STAGES.index(first):
                     raise UserError(f"{name} has no result for these settings; run without --from {first}")
                 reason = "" if result else explain(store, settings.name, todo)
+                if result is None and not ran and "encode" in _until(last):
+                    look_where_vectors_go(settings)
                 tell(Step(name, result, reason))
                 if result is None:
+                    ran += 1
                     after = sum((expected or {}).get(later, 0.0) for later in _until(last)[STAGES.index(name) + 1 :])
                     with unless_refused(store, settings.name), leg(STAGES.index(name) + 1, len(STAGES), after):
                         record(store, settings.name, done, settings.stages, todo.prefix)
@@ -109,6 +113,16 @@ def _look_for_sources(settings: RunSettings, last: str) -> None:
         for reference in marked(settings.stages[name], ModelMark):
             if reference in paths:
                 model_folder.check(paths[reference])
+
+
+def look_where_vectors_go(settings: RunSettings) -> None:
+    """Nothing is computed for a place that no vectors can be written to. Raises UserError."""
+    if left_out("encode", settings, {}):
+        return
+    try:
+        open_store(vectors_out(settings)).check_writable()
+    except UserError as error:
+        raise UserError(f"encode.out: {error}") from error
 
 
 def _refuse_without_queries(name: str, inputs: Mapping[str, Manifest]) -> None:
@@ -178,17 +192,24 @@ def _execute(todo: Plan, store: Store, shards: int, since: float) -> Manifest:
 def left_out(name: str, settings: RunSettings, done: Mapping[str, Manifest]) -> str:
     """Why a stage is not part of a run.
 
-    Only what passed is published, and only where the settings name a domain; a model that is taken as it is needs
-    nothing to be trained on.
+    Only what passed is published, and only where the settings name a domain; vectors are of what is published; a model
+    that is taken as it is needs nothing to be trained on.
     """
     if name in TRAINING and cast(distill.Config, settings.stages["distill"]).adopt:
         return "distill.adopt takes a model as it is"
-    if name != "publish":
+    if name not in ("publish", "encode"):
         return ""
-    if not cast(publish.Config, settings.stages[name]).domain:
+    if name == "encode" and not vectors_out(settings):
+        return "encode.out is not set"
+    if not cast(publish.Config, settings.stages["publish"]).domain:
         return "publish.domain is not set"
     verdict = done["gate"].facts["verdict"] if "gate" in done else PROMOTE
     return "" if verdict == PROMOTE else f"the verdict is {verdict}"
+
+
+def vectors_out(settings: RunSettings) -> str:
+    """Where the vectors of what is published shall go; empty for nowhere."""
+    return cast(encode.Config, settings.stages["encode"]).out
 
 
 def _until(last: str) -> tuple[str, ...]:

@@ -76,6 +76,9 @@ SHOWN: dict[str, tuple[Port, ...]] = {
         Port("summary", "Markdown", "The finding, its table and its caveats."),
     ),
     "verdict": (Port("verdict", "String", "promote, hold or reject."),),
+    "published": (
+        Port("vectors", "String", "wanted where encode.out names a place for the corpus's vectors, else empty."),
+    ),
 }
 """What a stage that writes one of these shows beside OUTPUTS."""
 GIVEN_BACK: dict[str, tuple[Port, ...]] = {

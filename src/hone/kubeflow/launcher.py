@@ -272,10 +272,15 @@ def _show_verdict(call: Call, store: Store, manifest: Manifest, scratch: Path) -
     call.set("verdict", str(manifest.facts["verdict"]))
 
 
+def _show_published(call: Call, store: Store, manifest: Manifest, scratch: Path) -> None:
+    call.set("vectors", "wanted" if runner.vectors_out(read_settings(call.given["settings"])) else "")
+
+
 SHOW: dict[str, Callable[[Call, Store, Manifest, Path], None]] = {
     "model": _show_model,
     "report": _show_report,
     "verdict": _show_verdict,
+    "published": _show_published,
 }
 
 

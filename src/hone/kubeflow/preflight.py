@@ -9,16 +9,17 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from hone.config import ModelMark, Settings, SourceMark, marked
+from hone.engine import runner
 from hone.errors import TransientError, UserError
 from hone.inputs import buckets, model_folder, references
 from hone.scratch import scratch_folder
 from hone.settings import RunSettings, parse_yaml
-from hone.storage.addresses import is_remote
+from hone.storage.addresses import FORMS, is_remote
 from hone.storage.base import Store
 
 GIB = 1 << 30
@@ -67,7 +68,9 @@ def report(name: str, checks: Iterable[tuple[str, str]]) -> None:
 
 
 def _checks(settings: RunSettings, store: Store, needs: Needs) -> Iterator[tuple[str, str]]:
-    yield f"store {store.uri} can be written", _store(store)
+    yield f"store {store.uri} can be written", _fault_of(store.check_writable)
+    if not runner.left_out("encode", settings, {}):
+        yield f"{runner.vectors_out(settings)} can be written", _vectors_go(settings, store)
     folders = {name for config in settings.stages.values() for name in marked(config, ModelMark)}
     for reference in dict.fromkeys(name for config in settings.stages.values() for name in marked(config, SourceMark)):
         yield f"{reference} is there", _present(reference, model=reference in folders)
@@ -84,12 +87,19 @@ def _checks(settings: RunSettings, store: Store, needs: Needs) -> Iterator[tuple
         yield f"{address} answers", _answers(address)
 
 
-def _store(store: Store) -> str:
+def _fault_of(look: Callable[[], None]) -> str:
     try:
-        store.check_writable()
+        look()
     except (UserError, TransientError) as error:
         return str(error)
     return ""
+
+
+def _vectors_go(settings: RunSettings, store: Store) -> str:
+    out = runner.vectors_out(settings)
+    if is_remote(store.uri) and not is_remote(out):
+        return f"encode.out: {out} is a folder of a task, which is gone when that ends; write {FORMS}"
+    return _fault_of(lambda: runner.look_where_vectors_go(settings))
 
 
 def _present(reference: str, *, model: bool) -> str:

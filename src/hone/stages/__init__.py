@@ -7,7 +7,9 @@ from hone.config import StageConfig
 from hone.context import Job
 from hone.errors import UserError
 
-STAGES = ("prepare", "generate", "mine", "score", "curate", "distill", "evaluate", "gate", "report", "publish")
+STAGES = (
+    "prepare", "generate", "mine", "score", "curate", "distill", "evaluate", "gate", "report", "publish", "encode",
+)  # fmt: skip
 
 
 class Stage(Protocol):
