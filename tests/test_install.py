@@ -1,9 +1,12 @@
-"""The wheel and the sdist as people install them: with the base dependencies alone, in its own environment."""
+"""The wheel and the sdist as people install them: with the base dependencies alone, on each version of Python that
+pyproject.toml names and this machine has."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 
 import pytest
 import typer
+from packaging.specifiers import SpecifierSet
 
 import chain
 from hone import __version__
@@ -19,6 +23,8 @@ from hone.commands.cli import VERBS, app
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+VERSIONS = [named.rpartition(" ")[2] for named in PROJECT["classifiers"] if named.startswith("Programming Language")]
 UV = Path(sys.executable).with_name("uv")
 TRAIN = "which the extra train brings: pip install 'hone-retrieval[train]'"
 PIPELINE = "which the extra pipeline brings: pip install 'hone-retrieval[pipeline]'"
@@ -63,18 +69,33 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def hone(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def interpreter(version: str) -> Path | None:
+    """A Python of this version, if the machine has one: this one, one on the PATH, or one of pyenv's."""
+    shims = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+    found = [sys.executable, shutil.which(f"python{version}"), *sorted(shims.glob(f"{version}.*/bin/python"))]
+    ask = ["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    for path in filter(None, found):
+        if subprocess.run([path, *ask], capture_output=True, text=True).stdout.strip() == version:
+            return Path(path)
+    return None
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def hone(request: pytest.FixtureRequest, built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The command of an environment that holds the wheel and its base dependencies."""
+    python = interpreter(request.param)
+    if python is None:
+        pytest.skip(f"there is no Python {request.param} here")
     home = tmp_path_factory.mktemp("venv") / "v"
     wheel = next(built.glob("*.whl"))
-    subprocess.run([UV, "venv", "-q", "--python", sys.executable, home], check=True)
+    subprocess.run([UV, "venv", "-q", "--python", python, home], check=True)
     subprocess.run([UV, "pip", "install", "-q", "--python", home / "bin" / "python", wheel], check=True)
     return home / "bin" / "hone"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(hone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of its own for each version."""
     home = chain.home(tmp_path_factory.mktemp("home"))
     chain.settings_file(home)
     return home
@@ -96,6 +117,11 @@ def test_wheel_and_sdist_are_of_this_version_and_hold_what_they_need(built: Path
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         below = {name.partition("/")[2] for name in sdist.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "hatch_build.py", "pipelines/specialize.py"} <= below
+
+
+def test_just_the_versions_of_python_that_are_named_are_admitted() -> None:
+    admitted = SpecifierSet(PROJECT["requires-python"])
+    assert [minor for minor in range(30) if admitted.contains(f"3.{minor}.0")] == [int(v[2:]) for v in VERSIONS]
 
 
 def test_the_version_names_the_commit_that_was_built(hone: Path, place: Path) -> None:
