@@ -34,7 +34,8 @@ START_SECONDS = 300
 
 @dataclass(frozen=True)
 class Served:
-    """vLLM serving the tuned model of the run `tiny`; the run `other` tuned another student."""
+    """vLLM serving the tuned model of the run `tiny`; the run `other` tuned another student, and `again` tuned what is
+    served once more, which so is its base."""
 
     store: str
     address: str
@@ -51,6 +52,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     done = chain.run(folder, store, student={"model": "prompted"})
     tuned = fetch_folder(store, done["distill"], "model", folder)
     chain.run(folder, store, "other", student={"model": "another"})
+    longer = {name: chain.PROMOTED[name] for name in ("curate", "distill")}
+    chain.run(folder, store, "again", student={"model": str(tuned)}, **longer)
     address = f"http://127.0.0.1:{free_port()}"
     with (folder / "server.log").open("w+b") as log:
         server = started(tuned, address, log)
@@ -102,6 +105,15 @@ def test_vllm_adds_no_prompt_by_itself_and_this_is_named(served: Served) -> None
     assert [(cause["says"], cause["of"]) for cause in found["causes"]] == [
         (f"the prompt '{PROMPT}' is missing", ["query"])
     ]
+
+
+def test_vllm_that_serves_the_base_in_place_of_the_tuned_model_is_told_so(served: Served) -> None:
+    code, found = checked(served, "again", "--documents")
+    assert code == 3
+    assert [(cause["kind"], cause["of"]) for cause in found["causes"]] == [("model", ["document", "query"])]
+    assert found["causes"][0]["says"] == "it serves the base model, not the tuned one"
+    assert found["causes"][0]["remedy"] == "load this run's model folder"
+    assert max(side["least_cosine"] for side in found["texts"].values()) < 0.99
 
 
 def test_vllm_with_the_model_of_another_run_differs_and_the_folder_it_loaded_is_doubted(served: Served) -> None:
