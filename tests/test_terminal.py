@@ -36,7 +36,7 @@ def test_a_run_tells_its_store_its_stages_and_queries_and_no_events(home: Path) 
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == f"run tiny, store {home / 'place'}"
-    assert lines[1] == f"1/{len(STAGES)} prepare   runs: no result yet"
+    assert lines[1] == f" 1/{len(STAGES)} prepare   runs: no result yet"
     table = lines[lines.index(next(line for line in lines if line.startswith("style"))) :]
     assert sum(line.startswith("search ") for line in table) == 10
     narrow = [line for line in lines if not line.startswith(("run ", "report:", "model:", "  "))]

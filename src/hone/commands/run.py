@@ -125,7 +125,7 @@ def _run_domains(folder: Path, store: str, shards: int, at_once: int) -> None:
 
 
 def _tell(step: runner.Step) -> None:
-    number = f"{STAGES.index(step.stage) + 1}/{len(STAGES)}"
+    number = f"{STAGES.index(step.stage) + 1}/{len(STAGES)}".rjust(len(f"{len(STAGES)}/{len(STAGES)}"))
     if step.reason:
         say(f"{number} [bold]{step.stage:<9}[/] runs: {escape(step.reason)}")
     else:
