@@ -51,8 +51,6 @@ SPEED = ("sources", "student", "teacher", "train", "train_layers")
 """Settings that a stage's speed depends on, beside the models that it refers to."""
 TIMED = ("prepare", "generate", "mine", "score", "distill", "evaluate")
 """The stages that take long enough to be forecast."""
-COUNTED = ("pairs", "steps")
-"""Sizes that manifests count."""
 COMPUTING = 0.7
 """The share of its time below which a run is said to have waited."""
 Fetch = Callable[[str], Path]
@@ -158,18 +156,18 @@ def earlier(before: Mapping[str, Manifest], name: str, settings: RunSettings) ->
 
 
 def sizes(before: Mapping[str, Manifest], stage: str) -> dict[str, float]:
-    """How much of what its time grows with a stage of an earlier run had."""
-    docs, cost = _rows(before, "prepare", "docs"), before[stage].cost
-    if stage == "prepare":
-        return {"docs": docs + _rows(before, "prepare", "dropped_by_prepare")}
+    """How much of what its time grows with a stage of an earlier run had. Documents are those that were read, and
+    queries those that were to be drafted: what a run of another name keeps of them is not known before it."""
+    read = before["prepare"].outputs
+    docs = float(read["docs"].rows + read["dropped_by_prepare"].rows)
+    targets = before["generate"].facts["target"] if "generate" in before else {}
+    drafts = float(sum(count for styles in targets.values() for count in styles.values()))
+    found = {"docs": docs, "queries": drafts, "drafts": drafts, "steps": before[stage].cost.get("steps", 0.0)}
+    if stage == "score":
+        found["pairs"] = drafts * before[stage].config["depth"]
     if stage == "evaluate":
-        return {"docs": cost.get("docs", 0.0)}
-    queries = _rows(before, "mine", "candidates") if stage == "score" else _rows(before, "generate", "queries")
-    return {"docs": docs, "queries": queries, "drafts": queries, **{unit: cost.get(unit, 0.0) for unit in COUNTED}}
-
-
-def _rows(before: Mapping[str, Manifest], stage: str, table: str) -> float:
-    return float(before[stage].outputs[table].rows) if stage in before else 0.0
+        found["docs"] += before[stage].cost["docs"] - read["docs"].rows
+    return found
 
 
 def _same_models(then: Manifest, now: StageConfig) -> bool:
@@ -197,7 +195,9 @@ class Planner:
         self.notes.append(f"tokens are counted on {len(self.sample.chosen)} of {self.sample.docs:,} documents")
         self.docs = self.sample.docs * self.kept("prepare", "docs")
         self.drafts = self._drafts()
-        self.queries = sum(self.drafts.values()) * self.kept("generate", "queries")
+        drafts = sum(self.drafts.values())
+        self.sizes = {"docs": float(self.sample.docs), "queries": drafts, "drafts": drafts}
+        self.queries = drafts * self.kept("generate", "queries")
         self.mined = self.queries * self.kept("mine", "candidates")
         self.lists = self.mined * self.kept("score", "teacher_scores") * self.kept("curate", "lists")
         self.base = ModelFolder(self.fetch(self.student.model))
@@ -237,8 +237,8 @@ class Planner:
 
     def preparing(self) -> Work:
         """prepare: every document is read once."""
-        read = float(self.sample.docs)
-        return Work("prepare", {"docs": read}, bytes=read * self.sample.mean(len) / SHRUNK, sizes={"docs": read})
+        size = self.sample.docs * self.sample.mean(len) / SHRUNK
+        return Work("prepare", {"docs": float(self.sample.docs)}, bytes=size, sizes=self.sizes)
 
     def writing(self) -> Work:
         """generate: every source's drafts, and what a language model reads and writes for them."""
@@ -258,8 +258,7 @@ class Planner:
         if "openai" in models:
             self.notes.append("the time and the price of what a server writes (openai) are its own and not counted")
         size = BYTES_PER_QUERY * sum(self.drafts.values()) + BYTES_PER_ANSWER * amounts["answers"]
-        grows = {"docs": self.docs, "drafts": self.queries, "answers": amounts["answers"]}
-        return Work("generate", amounts, forward, decode, size, grows)
+        return Work("generate", amounts, forward, decode, size, {**self.sizes, "answers": amounts["answers"]})
 
     def _answered(self, source: str) -> dict[str, float]:
         """New tokens of an answer as the same model wrote them in the earlier run; empty without one."""
@@ -277,8 +276,8 @@ class Planner:
         others = [ModelFolder(self.fetch(other.model)).weights for other in config.retrievers]
         forward = FORWARD * tokens * sum((self.base.weights, *others))
         size = self.docs * self.base.dimension * 4 + BYTES_PER_ENTRY * config.top_k * self.mined
-        amounts = {"queries": self.queries, "docs": self.docs}
-        return Work("mine", {**amounts, "tokens": tokens}, forward, 0, size, amounts)
+        amounts = {"queries": self.queries, "docs": self.docs, "tokens": tokens}
+        return Work("mine", amounts, forward, 0, size, self.sizes)
 
     def scoring(self) -> Work:
         """score: every query with its candidates, fewer where an earlier run stopped early."""
@@ -297,7 +296,7 @@ class Planner:
                 pair = min(member.max_tokens, self.sample.mean(folder.tokens) + self.query_tokens)
                 weights, tokens = weights + folder.weights * pair, tokens + pair
         size = BYTES_PER_ENTRY * pairs + (12 * pairs if weights else 0)
-        grows = {"docs": self.docs, "queries": self.mined, "pairs": pairs}
+        grows = {**self.sizes, "pairs": self.sizes["drafts"] * config.depth}
         return Work("score", {"pairs": pairs, "tokens": pairs * tokens}, FORWARD * weights * pairs, 0, size, grows)
 
     def training(self) -> Work:
@@ -314,7 +313,7 @@ class Planner:
         amounts = {"steps": steps, "lists": self.lists, "tokens": tokens + guards}
         forward = self.base.weights * (forward + FORWARD * guards)
         size = self.base.bytes + self.lists * config.list_size * BYTES_PER_ENTRY
-        return Work("distill", amounts, forward, 0, size, {"docs": self.docs, "steps": steps})
+        return Work("distill", amounts, forward, 0, size, {**self.sizes, "steps": steps})
 
     def _steps(self, config: distill.Training, train: int) -> tuple[float, float, float]:
         """Steps of one training, their tokens, and tokens times what each costs as often as a forward pass."""
@@ -343,7 +342,7 @@ class Planner:
         tokens = others if head else self.docs * self.doc_tokens + 2 * others
         size, amounts = self.docs * self.base.dimension * 4, {"docs": self.docs, "tokens": tokens}
         forward = FORWARD * self.base.weights * tokens
-        return Work("evaluate", amounts, forward, 0, size, {"docs": self.docs + docs})
+        return Work("evaluate", amounts, forward, 0, size, {**self.sizes, "docs": self.sizes["docs"] + docs})
 
     def _drafts(self) -> dict[str, float]:
         """Drafts of each source."""
