@@ -81,6 +81,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--doc-tokens", type=int, default=128)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--heads", type=int, default=2)
     parser.add_argument("--ways", default=",".join(WAYS))
     return parser.parse_args()
 
@@ -90,7 +91,7 @@ def student(scratch: Path, arguments: argparse.Namespace) -> Path:
     tokenizer = SentenceTransformer(str(local_path(TOKENS_OF, scratch)), device="cpu").tokenizer
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=arguments.dim, num_hidden_layers=arguments.layers,
-        num_attention_heads=2, intermediate_size=4 * arguments.dim, hidden_dropout_prob=0.0,
+        num_attention_heads=arguments.heads, intermediate_size=4 * arguments.dim, hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0, initializer_range=0.1,
     )  # fmt: skip
     torch.manual_seed(17)

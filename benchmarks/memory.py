@@ -9,9 +9,16 @@ tiny random model, whose vectors are small. Peak RSS counts the imports too: the
 
 What the tokens of so many documents of 100 tokens take while distill reads batches of them: in memory, as lists, and in
 a file. Here only what the process allocates counts (RssAnon): the system may take pages of the file back.
+
+    OMP_NUM_THREADS=1 python benchmarks/memory.py --training FOLDER [--gb 0.5 1 2] [--token-budget 1024]
+
+What training asks for (`distill.memory_gb`) against what its steps take: resident memory at its peak beyond what the
+process holds at rest after a step that kept nothing, so that weights, optimiser and their gradients do not count. The
+student has MiniLM's shape and random weights; lists are of documents of FOLDER, a collection in BEIR layout.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -28,6 +35,9 @@ DOCS_PER_QUERY = 20
 ROWS = 8_192
 TOKENS_PER_DOC, TEXTS_PER_BATCH, BATCHES = 100, 4_096, 10
 ASKED = 2_000
+LISTS, MIB = 6, 1 << 20
+SMALL = 512
+"""Tokens at once in the step after which the process is at rest."""
 STAGES = ("prepare", "generate", "mine", "curate")
 
 
@@ -36,7 +46,15 @@ def main() -> None:
     parser.add_argument("sizes", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--stages", nargs="*", default=STAGES, choices=STAGES)
     parser.add_argument("--tokens", type=int, default=0, help="instead: documents whose tokens are held")
+    parser.add_argument("--training", type=Path, help="instead: a collection, to train on its documents")
+    parser.add_argument("--gb", type=float, nargs="*", default=[0.5, 1.0, 2.0], help="what is asked for in training")
+    parser.add_argument("--token-budget", type=int, default=1_024, help="tokens of a micro-batch in training")
     options = parser.parse_args()
+    if options.training:
+        print(f"{'asked MB':>9} {'expected':>9} {'taken':>9} {'off':>6} {'kept':>6} {'s a step':>9}", flush=True)
+        for gb in options.gb:
+            print(measured(options.training, f"training-{options.token_budget}", round(gb * 1_024)), flush=True)
+        return
     if options.tokens:
         print(f"{'docs':>10} {'tokens in':<10} {'MB':>9} {'write s':>9} {'read s':>9}", flush=True)
         for how in ("memory", "file"):
@@ -95,6 +113,8 @@ def child(folder: Path, stage: str, size: int) -> None:
     """Runs one stage and prints what it took; what it reads is made by another process."""
     if stage.startswith("tokens-"):
         return hold_tokens(stage.removeprefix("tokens-"), size)
+    if stage.startswith("training-"):
+        return train_within(folder, size, int(stage.removeprefix("training-")))
     from hone.storage.local import LocalStore
 
     store = LocalStore(folder / "store")
@@ -120,6 +140,46 @@ def child(folder: Path, stage: str, size: int) -> None:
     with scratch_folder() as scratch:
         execute(plan(stage, config, inputs_of(store), scratch), store, scratch)
     print(f"{before:>9,.0f} {peak():>9,.0f} {time.monotonic() - started:>9,.1f}")
+
+
+def train_within(folder: Path, megabytes: int, tokens: int) -> None:
+    """Takes steps on lists of a collection's documents and prints what they take beside what was asked for."""
+    import torch
+    from distill import student
+
+    from hone.backends.encoders.encoder import Encoder
+    from hone.backends.encoders.families import Student, doc_text
+    from hone.backends.training.batches import Example, make_batch
+    from hone.backends.training.embedders import WholeModel
+    from hone.backends.training.gradients import Gradients
+    from hone.backends.training.loop import take_step
+    from hone.backends.training.settings import TrainingSettings
+    from hone.backends.training.state import State
+
+    torch.set_num_threads(1)
+    draw, settings = np.random.default_rng(17), TrainingSettings()
+    rows = [json.loads(line) for line in (folder / "corpus.jsonl").open()]
+    texts = [doc_text(row.get("title", ""), row["text"]) for row in rows]
+    queries = [" ".join(text.split()[:12]) for text in texts[:LISTS]]
+    with tempfile.TemporaryDirectory() as scratch:
+        shape = argparse.Namespace(dim=384, layers=6, heads=12)
+        made = student(Path(scratch), shape)
+        encoder = Encoder(made, Student(model=str(made), max_doc_tokens=256))
+    embedder = WholeModel(encoder, encoder.tokenize_docs(texts) + encoder.tokenize_queries(queries))
+    scores = np.linspace(1, 0, DOCS_PER_QUERY, dtype=np.float32)
+    lists = [draw.choice(len(texts), DOCS_PER_QUERY, replace=False) for _ in queries]
+    examples = [Example(len(texts) + at, one, scores) for at, one in enumerate(lists)]
+    few, all_of_them = (make_batch(some, encoder.device) for some in (examples[:1], examples))
+    state = State(embedder.weights, settings)
+    take_step(Gradients(embedder, settings.loss, SMALL, 0.0), few, state, settings, 0.0)
+    rest = resident()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    gradients, started = Gradients(embedder, settings.loss, tokens, megabytes * MIB), time.process_time()
+    take_step(gradients, all_of_them, state, settings, 0.0)
+    seconds, taken = time.process_time() - started, peak() - rest
+    kept, expected = gradients.kept / gradients.groups, gradients.expected / MIB
+    off = f"{100 * (taken / megabytes - 1):+.0f}%"
+    print(f"{megabytes:>9,} {expected:>9,.0f} {taken:>9,.0f} {off:>6} {kept:>6.0%} {seconds:>9.1f}")
 
 
 def settings_of(folder: Path) -> Mapping[str, Mapping[str, object]]:
@@ -197,8 +257,16 @@ def score_rows(size: int) -> Iterator[pa.Table]:
 
 def peak() -> float:
     """Megabytes of memory this process has had at most. Unlike getrusage, this knows nothing of its parent."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    return _status("VmHWM")
+
+
+def resident() -> float:
+    """Megabytes of memory this process has now."""
+    return _status("VmRSS")
+
+
+def _status(field: str) -> float:
+    return int(Path("/proc/self/status").read_text().partition(f"{field}:")[2].split()[0]) / 1024
 
 
 if __name__ == "__main__":

@@ -47,9 +47,12 @@ def test_gradients_are_the_same_bits_however_many_graphs_fit_the_memory(folder: 
     student = encoder(folder)
     embedder = WholeModel(student, student.tokenize_docs(texts(30)))
     batch = make_batch(lists(10, 20), student.device)
+    plenty = Gradients(embedder, LOSS, 40, PLENTY)
+    plenty.of(batch)
+    student.model.zero_grad()
     whole = gradients_of(embedder, batch, PLENTY)
     shares = []
-    for memory in (NOTHING, 3e5):
+    for memory in (NOTHING, 0.7 * plenty.expected):
         maker = Gradients(embedder, LOSS, 40, memory)
         maker.of(batch)
         shares.append(maker.kept / maker.groups)
@@ -57,6 +60,25 @@ def test_gradients_are_the_same_bits_however_many_graphs_fit_the_memory(folder: 
             assert weight.grad is None or torch.equal(weight.grad, expected)
         student.model.zero_grad()
     assert shares[0] == 0 < shares[1] < 1
+
+
+def test_what_a_step_takes_is_told_before_the_first_one_and_what_would_take_less(folder: Path) -> None:
+    student = encoder(folder)
+    embedder = WholeModel(student, student.tokenize_docs(texts(30)))
+    batch, told = make_batch(lists(10, 20), student.device), list[str]()
+    weights = 2 * sum(weight.numel() * 4 for weight in embedder.weights)
+    roomy, cramped = (Gradients(embedder, LOSS, 40, memory, say=told.append) for memory in (PLENTY, weights + 3e5))
+    for maker in (roomy, roomy, cramped):
+        maker.of(batch)
+    assert len(told) == 2
+    assert "with 100% of graphs kept" in told[0]
+    assert "with 0% of graphs kept; that is more than the 0.00 GB that it may: set distill.token_budget: " in told[1]
+    assert roomy.expected > cramped.expected > weights + 3e5
+    fitting = Gradients(embedder, LOSS, int(told[1].rpartition(" ")[2]), weights + 3e5, say=told.append)
+    fitting.of(batch)
+    assert fitting.expected <= weights + 3e5
+    assert "more than" not in told[2]
+    student.model.zero_grad()
 
 
 class Cramped(WholeModel):
@@ -98,6 +120,7 @@ def test_training_goes_on_with_half_the_tokens_wherever_memory_runs_out(folder: 
     student = encoder(folder)
     embedder = Cramped(student, student.tokenize_docs(texts(30)))
     batch = make_batch(lists(10, 20), student.device)
+    memory = memory and memory + 2 * sum(weight.numel() * 4 for weight in embedder.weights)
     expected = gradients_of(embedder, batch, PLENTY)
     for fatal in (1, 2, 3, 5, 9):
         embedder.fatal = fatal

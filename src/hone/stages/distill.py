@@ -149,11 +149,11 @@ def _train(config: Config, job: Job, encoder: Any, guards: list[Judged], name: s
             loss = training.loop.calibrated(embedder, examples.train, config, shown.start)
         config = config.model_copy(update={"loss": loss})
     anchors = training.anchor_vectors(embedder, config.loss, config.token_budget)
-    gradients = training.Gradients(embedder, config.loss, config.token_budget, memory, anchors)
     with (
         _Shown(f"distill: train {config.train}", "steps") as shown,
         training.tracked(config, job.plan.fingerprint) as track,
     ):
+        gradients = training.Gradients(embedder, config.loss, config.token_budget, memory, anchors, shown.say)
         state = training.loop.train(gradients, examples.train, dev, config, shown.start, checkpoints, track)
     base = embedder.merge() if config.train == "lora" else base
     known = {name: figures["base"] for name, figures in job.facts.get("guards", {}).items()}
@@ -406,13 +406,21 @@ class _Shown:
     def __init__(self, label: str, unit: str) -> None:
         self.label, self.unit = label, unit
         self._bar: Any = None
+        self._task: Task | None = None
 
     def __enter__(self) -> "_Shown":
         return self
 
     def start(self, total: int) -> Task:
         self._bar = task(self.label, total, self.unit)
-        return self._bar.__enter__()
+        shown: Task = self._bar.__enter__()
+        self._task = shown
+        return shown
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if self._task:
+            self._task.say(f"{self.label}: {text}")
 
     def __exit__(self, *error: Any) -> None:
         if self._bar is not None:

@@ -6,6 +6,7 @@ The graphs of as many micro-batches as fit the limit are kept from the first pas
 Processes share the micro-batches and the queries' rows of the loss; negatives are those of the whole batch.
 """
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Generator, Sequence
@@ -28,11 +29,17 @@ from hone.progress import Task
 SIMILARITIES_AT_ONCE = 1 << 24
 """Entries of the similarity matrix in one block of queries; several float32 copies of it are alive at a time."""
 SHARE_OF_FREE = 0.5
+WORKING = 1.0
+"""What carrying gradients through a micro-batch takes beside its graph, by the size of the graph (docs/training.md),"""
+WEIGHTS = 2.0
+"""and by that of the trained weights: their gradients by one micro-batch, and what the optimiser takes for a moment."""
 GIB = 1 << 30
 
 
 class Gradients:
-    """Makes the gradients of batches. `memory` in bytes is what kept graphs may take.
+    """Makes the gradients of batches. `memory` in bytes is what a step may take beside weights and optimiser: kept
+    graphs, and what carrying gradients through one of them takes for a moment. `say` is told before the first step what
+    it is expected to be.
 
     Where memory runs out all the same, half as many tokens are taken at once, and half as many graphs kept, from then
     on; the gradients are the same up to rounding. Every process does so by itself: its share depends on no budget.
@@ -45,11 +52,14 @@ class Gradients:
         token_budget: int,
         memory: float,
         anchors: Tensor | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """`anchors` [n, d]: the untrained student's vectors of all texts, needed for the loss that holds to them."""
         self.embedder, self.settings, self.anchors = embedder, settings, anchors
-        self.budget, self.memory_per_token = Budget(token_budget), memory / token_budget
-        self.bytes_per_token = 0.0
+        self.budget, self.memory, self.say = Budget(token_budget), memory, say
+        self.most_tokens, self.bytes_per_token = token_budget, 0.0
+        self.expected = 0.0
+        """Bytes that the first step is expected to take at its peak, beside weights and optimiser."""
         self.kept = self.groups = self.padded = self.real = 0
 
     def of(self, batch: Batch) -> dict[str, float]:
@@ -78,7 +88,7 @@ class Gradients:
     def _encode(self, batch: Batch, share: Sequence[int], tokens: int) -> list[tuple[list[int], Tensor]]:
         """The micro-batches of this process with their vectors, and with the graphs that may be kept."""
         groups = self._cut(batch, share, tokens)
-        fitting = self._fitting(batch, groups, self.memory_per_token * tokens)
+        fitting = self._fitting(batch, groups, self.memory * tokens / self.most_tokens)
         return [(rows, self._embed(batch, rows, keep)) for rows, keep in zip(groups, fitting, strict=True)]
 
     def _carry(
@@ -100,19 +110,37 @@ class Gradients:
 
     def _fitting(self, batch: Batch, groups: Sequence[Sequence[int]], memory: float) -> list[bool]:
         """Which micro-batches may keep their graph, the longest first."""
-        taken, fitting = 0.0, list[bool]()
-        for rows in groups:
-            lengths = self.embedder.lengths[[batch.texts[row] for row in rows]]
-            padded = int(lengths[0]) * len(rows)
-            if not self.bytes_per_token:
-                self.bytes_per_token = self._measure(batch, rows) / padded
-            taken += self.bytes_per_token * padded
-            fitting.append(taken <= memory)
-            self.padded += padded
-            self.real += int(lengths.sum())
+        lengths = [self.embedder.lengths[[batch.texts[row] for row in rows]] for rows in groups]
+        padded = [int(of_group[0]) * len(of_group) for of_group in lengths]
+        if groups and not self.bytes_per_token:
+            self.bytes_per_token = self._measure(batch, groups[0]) / padded[0]
+        graphs = [self.bytes_per_token * count for count in padded]
+        working = WORKING * max(graphs, default=0.0) + self._of_weights()
+        fitting = [taken + working <= memory for taken in itertools.accumulate(graphs)]
+        if groups and not self.groups:
+            kept = sum(graph for graph, fits in zip(graphs, fitting, strict=True) if fits)
+            self._tell(max(kept, *graphs) + working, sum(fitting) / len(groups))
         self.kept += sum(fitting)
         self.groups += len(groups)
+        self.padded += sum(padded)
+        self.real += sum(int(of_group.sum()) for of_group in lengths)
         return fitting
+
+    def _of_weights(self) -> float:
+        return WEIGHTS * sum(weight.numel() * weight.element_size() for weight in self.embedder.weights)
+
+    def _tell(self, expected: float, kept: float) -> None:
+        """Says what the first step is expected to take, and where that is more than it may, what would take less."""
+        self.expected = expected
+        text = (
+            f"a step takes about {expected / GIB:.2f} GB beside weights and optimiser, with {kept:.0%} of graphs kept"
+        )
+        if expected > self.memory:
+            room = (self.memory - self._of_weights()) / (1 + WORKING)
+            fits = int(room / self.bytes_per_token)
+            advice = f"set distill.token_budget: {fits}" if fits > 0 else "the trained weights alone take it"
+            text += f"; that is more than the {self.memory / GIB:.2f} GB that it may: {advice}"
+        self.say(text)
 
     def _measure(self, batch: Batch, rows: Sequence[int]) -> float:
         """Bytes that the graph of a micro-batch of the longest texts holds."""
