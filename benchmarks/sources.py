@@ -74,7 +74,8 @@ def told(collection: str, source: str, found: list[Mapping[str, Any]]) -> str:
     chance = [row["p"] for row in found]
     cells = (
         f"{found[0]['lists']:,}", ", ".join(f"{gain:+.1f}" for gain in gains), f"**{statistics.mean(gains):+.1f}**",
-        f"{min(chance):.3f} .. {max(chance):.3f}", f"{statistics.mean(fused):+.1f}", f"{recall[0]:.3f} → {recall[1]:.3f}",
+        f"{min(chance):.3f} .. {max(chance):.3f}", f"{statistics.mean(fused):+.1f}",
+        f"{recall[0]:.3f} → {recall[1]:.3f}",
     )  # fmt: skip
     return f"| {collection} | {source} | {' | '.join(cells)} |"
 
