@@ -54,6 +54,7 @@ rect:hover { opacity: .6; }
 .line polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .line0 polyline { stroke: var(--flat); } .line0 text, .line0 circle { fill: var(--flat); }
 .line2 polyline, .line3 polyline { stroke: var(--blue); stroke-width: 1; stroke-dasharray: 4 4; }
+.line2 circle, .line3 circle { fill: var(--blue); }
 .line1 polyline { stroke: var(--blue); } .line1 text, .line1 circle { fill: var(--blue); }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .shape polygon { fill-opacity: .22; stroke-width: 1.5; }
