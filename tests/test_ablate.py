@@ -1,5 +1,7 @@
 """Ablation and saturation: what runs, what is found again, and what is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import yaml
@@ -69,3 +71,14 @@ def test_every_variant_is_a_valid_recipe(study: ablation.Study) -> None:
     for variant in ablation.VARIANTS:
         changed = study.checked(variant.overlay, 17)
         assert changed.stages, yaml.safe_dump(dict(variant.overlay))
+
+
+def test_no_teacher_to_compare_with_keeps_the_encoders_of_the_recipe(study: ablation.Study) -> None:
+    names = [variant.name for variant in ablation.of_groups(study, ["teacher"], 17)]
+    student = study.checked({}, 17).stages["distill"].student.model
+    with_encoder = replace(study, data={**study.data, "teacher": {"kind": "fusion", "encoders": [{"model": student}]}})
+    variants = ablation.of_groups(with_encoder, ["teacher"], 17)
+    assert [variant.name for variant in variants] == ["the further encoders alone", *names]
+    teachers = [with_encoder.checked(variant.overlay, 17).stages["score"].teacher for variant in variants]
+    assert [len(teacher.encoders) for teacher in teachers] == [1, *[0] * len(names)]
+    assert (teachers[0].lexical_weight, teachers[0].encoder_weight, teachers[0].choices) == (0, 1, ())

@@ -27,7 +27,7 @@ from hone.results.manifest import Manifest
 from hone.results.table_io import TableReader
 from hone.scratch import scratch_folder
 from hone.settings import RunSettings
-from hone.stages import evaluate, generate, prepare
+from hone.stages import evaluate, generate, prepare, score
 from hone.storage.base import Store
 
 DRAWS = Draws(permutations=100_000, resamples=10_000, seed=17)
@@ -50,6 +50,14 @@ class Variant:
 INFONCE = {"kl_weight": 0, "infonce_weight": 1, "margin_mse_weight": 0}
 SAME_LISTS = {"outscored": "relabel"}
 WHOLE_SCORES = {"early_exit": False}
+
+
+def fusion(**changed: float) -> Overlay:
+    """A teacher that knows nothing but BM25 and the student, mixed as given, whether or not it is the better."""
+    teacher = {"kind": "fusion", "encoders": [], "mixes": [], "force": True, **changed}
+    return {"teacher": teacher, "score": WHOLE_SCORES}
+
+
 VARIANTS = (
     Variant("loss", "listwise alone", {"distill": {"loss": {"kl_weight": 1, "infonce_weight": 0}}}),
     Variant("loss", "InfoNCE alone", {"distill": {"loss": INFONCE}}),
@@ -59,17 +67,9 @@ VARIANTS = (
     Variant("negatives", "mined by the student alone", {"mine": {"fuse_bm25": False, "retrievers": []}}),
     Variant("negatives", "mined by the student and BM25", {"mine": {"fuse_bm25": True}}),
     Variant("negatives", "lists with poor documents too", {"curate": {"pick": "stratified"}}),
-    Variant("teacher", "the student as its own teacher", {
-        "teacher": {"kind": "fusion", "lexical_weight": 0, "feedback_docs": 0, "mixes": [], "force": True},
-        "score": WHOLE_SCORES,
-    }),
-    Variant("teacher", "BM25 as the teacher", {
-        "teacher": {"kind": "fusion", "lexical_weight": 1, "feedback_docs": 0, "mixes": [], "force": True},
-        "score": WHOLE_SCORES,
-    }),
-    Variant("teacher", "BM25 and the student, fused", {
-        "teacher": {"kind": "fusion", "lexical_weight": 0.3, "mixes": [], "force": True}, "score": WHOLE_SCORES,
-    }),
+    Variant("teacher", "the student as its own teacher", fusion(lexical_weight=0, feedback_docs=0)),
+    Variant("teacher", "BM25 as the teacher", fusion(lexical_weight=1, feedback_docs=0)),
+    Variant("teacher", "BM25 and the student, fused", fusion(lexical_weight=0.3)),
     Variant("curation", "with the consistency filter", {"mine": {"consistency_rank": 20}}),
     Variant("curation", "without the consistency filter", {"mine": {"consistency_rank": 0}}),
     Variant("curation", "with the teacher filter", {"curate": {"outscored": "drop"}}),
@@ -163,6 +163,7 @@ def of_groups(
     variants: list[Variant] = []
     for group in chosen:
         variants += of_queries(study, seed, out, tell) if group == "queries" else ()
+        variants += of_encoders(study, seed) if group == "teacher" else ()
         variants += [variant for variant in VARIANTS if variant.group == group]
     return variants
 
@@ -185,6 +186,15 @@ def of_queries(study: Study, seed: int, out: Path | None, tell: Tell) -> list[Va
         Variant("queries", f"people's queries, {min(counts):,} lists", settings.overlay(people, same)),
         Variant("queries", f"as many synthetic ones, {min(counts):,} lists", same),
     ]
+
+
+def of_encoders(study: Study, seed: int) -> list[Variant]:
+    """The fusion's further encoders alone, where the settings have any; without them is what the other variants are."""
+    teacher = cast(score.Config, study.checked({}, seed).stages["score"]).teacher
+    if teacher.kind != "fusion" or not teacher.encoders:
+        return []
+    alone = {"lexical_weight": 0, "encoder_weight": 1, "feedback_docs": 0, "mixes": [], "force": True}
+    return [Variant("teacher", "the further encoders alone", {"teacher": alone, "score": WHOLE_SCORES})]
 
 
 def _styles(config: generate.Config) -> Iterator[tuple[str, Overlay]]:

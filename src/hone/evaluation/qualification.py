@@ -94,7 +94,7 @@ def best_choice(choices: np.ndarray, further: np.ndarray | None = None) -> int:
 
     `further` [c] says how much of a choice is not the student's own opinion, from which a student learns nothing: of
     the choices that are within one standard error of the best, query by query, the one with most of it is taken, of
-    equals the best.
+    equals the first: what queries cannot tell apart they shall not choose by.
     """
     queries = max(1, choices.shape[1])
     means = choices.sum(axis=1) / queries
@@ -103,7 +103,7 @@ def best_choice(choices: np.ndarray, further: np.ndarray | None = None) -> int:
         return best
     error = (choices[best] - choices).std(axis=1) / math.sqrt(queries)
     near = np.flatnonzero(means[best] - means <= error)
-    return int(min(near, key=lambda row: (-further[row], -means[row])))
+    return int(min(near, key=lambda row: (-further[row], row)))
 
 
 def cross_fitted(choices: np.ndarray, further: np.ndarray | None = None) -> np.ndarray:
