@@ -59,6 +59,8 @@ def test_a_saturation_study_says_what_twice_the_queries_would_bring(study: ablat
     assert [x for x, _ in curve.measured][-1] == curve.most
     assert sentence(curve).startswith(f"Twice the queries ({2 * curve.most:,} instead of {curve.most:,}) would bring ")
     assert "polyline" in saturation_page(found)
+    assert sentence(replace(curve, price=0.004)).endswith(", at a price of less than 0.01.")
+    assert sentence(replace(curve, price=12.5)).endswith(", at a price of 12.50.")
 
 
 def test_the_curve_finds_what_the_points_were_made_from() -> None:

@@ -15,6 +15,8 @@ HEADINGS = (
     "variant", "lists", "gain", "each seed", "to the recipe", "95% interval", "p", "cost",
 )  # fmt: skip
 NUMERIC = "|".join(HEADINGS[1:])
+CENT = 0.01
+"""Prices below it are told as below it, and not as nothing."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ def finding(study: Ablation) -> str:
 def sentence(curve: Curve) -> str:
     """What a manager wants to know."""
     took = f"{duration(curve.seconds)} of this machine"
-    cost = f"{took}, at a price of {curve.price:,.2f}" if curve.price else took
+    price = f"{curve.price:,.2f}" if curve.price >= CENT else f"less than {CENT:g}"
+    cost = f"{took}, at a price of {price}" if curve.price else took
     low, high = (points(value) for value in curve.twice)
     amount = f"Twice the {curve.axis} ({2 * curve.most:,} instead of {curve.most:,})"
     return f"{amount} would bring {low} to {high} points for {cost}."
