@@ -56,7 +56,9 @@ def tasks(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [task for dag in dags for task in dag["tasks"].values()]
 
 
-def following(spec: dict[str, Any], policy: str, *ends: Any, verdict: str = "promote") -> tuple[str, list[str], Any]:
+def following(
+    spec: dict[str, Any], policy: str, *ends: Any, verdict: str = "promote", vectors: str = ""
+) -> tuple[str, list[str], Any]:
     """A run whose distill ends in these ways, one after the other: its state, its tasks, and what notify was given."""
     left, seen, told = list(ends), list[str](), dict[str, Any]()
 
@@ -67,7 +69,8 @@ def following(spec: dict[str, Any], policy: str, *ends: Any, verdict: str = "pro
             told.update(given)
         if command == "distill" and left and (ended := left.pop(0)) != "well":
             return ended
-        return {"prefix": f"{command}/0", **({"verdict": verdict} if command == "gate" else {})}
+        shown = {"gate": {"verdict": verdict}, "publish": {"vectors": vectors}}
+        return {"prefix": f"{command}/0", **shown.get(command, {})}
 
     return ir.interpret(spec, run, {"settings": "s3://b/s@0", "store": "s3://b/x"}, policy), seen, told
 
@@ -95,11 +98,14 @@ def test_a_task_that_leaves_a_declared_output_unwritten_fails_the_run(compiled: 
     assert state == "FAILED", RULES["outputs"]
 
 
-@pytest.mark.parametrize(("verdict", "state"), [("promote", "COMPLETE"), ("hold", "RUNNING"), ("reject", "RUNNING")])
-def test_what_the_platform_tells_notify_is_right_for_none_but_promoted_runs(
-    verdict: str, state: str, compiled: Any
+@pytest.mark.parametrize(
+    ("verdict", "vectors", "state"),
+    [("promote", "wanted", "COMPLETE"), ("promote", "", "RUNNING"), ("hold", "", "RUNNING"), ("reject", "", "RUNNING")],
+)
+def test_what_the_platform_tells_notify_is_right_for_none_but_runs_whose_every_task_was_started(
+    verdict: str, vectors: str, state: str, compiled: Any
 ) -> None:
-    ended, _, told = following(compiled[0], "OnError", verdict=verdict)
+    ended, _, told = following(compiled[0], "OnError", verdict=verdict, vectors=vectors)
     assert (ended, told["status"]["state"], told["status"]["error"]) == ("SUCCEEDED", state, {}), RULES["status"]
 
 
