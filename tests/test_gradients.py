@@ -10,7 +10,7 @@ from torch import Tensor
 
 import tiny
 import twin
-from hone.backends.training import gradients
+from hone.backends.training import gradients, heap
 from hone.backends.training.batches import Batch, make_batch
 from hone.backends.training.embedders import Embedder, TopLayers, WholeModel, make_embedder
 from hone.backends.training.gradients import Gradients, dev_figures, saved_bytes
@@ -185,3 +185,29 @@ def test_a_compiled_student_has_the_same_gradients(tmp_path: Path) -> None:
     assert_close(gradients_of(compiled, batch, PLENTY), gradients_of(plain, batch, PLENTY))
     with pytest.raises(ValueError, match="compile works only where all layers are trained"):
         TrainingSettings(compile=True, train_layers=1)
+
+
+def test_a_process_gives_back_what_was_freed_between_what_is_held() -> None:
+    before = heap.resident()
+    torch.ones(30 << 18)  # freed: from now on the C library takes what is smaller from its heap, which has gaps
+    held = [torch.ones(1 << 18) for _ in range(300)]
+    kept = held[::30]
+    del held
+    heap.give_back()
+    assert heap.resident() - before < 100 << 20
+    assert all(float(one.sum()) == 1 << 18 for one in kept)
+
+
+def test_training_gives_memory_back_where_it_holds_more_than_its_steps_take(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(heap, "give_back", lambda: given.append(1))
+    monkeypatch.setattr(heap, "resident", iter([0, 0, 10**12]).__next__)
+    student = encoder(folder)
+    tokens = student.tokenize_docs(texts(30))
+    maker = Gradients(WholeModel(student, tokens), LossSettings(), 64, 1e9)
+    batch = make_batch(lists(10, 20), student.device)
+    for expected in (0, 1):
+        maker.of(batch)
+        assert len(given) == expected

@@ -20,6 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from hone.backends.budget import Budget, token_batches
 from hone.backends.distributed import processes
+from hone.backends.training import heap
 from hone.backends.training.batches import Batch
 from hone.backends.training.embedders import Embedder, embed_all
 from hone.backends.training.losses import Lists, anchor, names, ndcg, terms
@@ -33,6 +34,8 @@ WORKING = 1.0
 """What carrying gradients through a micro-batch takes beside its graph, by the size of the graph (docs/training.md),"""
 WEIGHTS = 2.0
 """and by that of the trained weights: their gradients by one micro-batch, and what the optimiser takes for a moment."""
+LOOSE = 1.5
+"""On a CPU: how many times what a step is expected to take this process may hold more than before the first step."""
 GIB = 1 << 30
 
 
@@ -61,6 +64,7 @@ class Gradients:
         self.expected = 0.0
         """Bytes that the first step is expected to take at its peak, beside weights and optimiser."""
         self.kept = self.groups = self.padded = self.real = 0
+        self.before = heap.resident()
 
     def of(self, batch: Batch) -> dict[str, float]:
         """Leaves the gradients of one batch in the weights and returns its losses."""
@@ -74,6 +78,8 @@ class Gradients:
         losses, gradient = vector_gradients(vectors, batch, self.settings, anchors)
         self.budget.fitting(partial(self._carry, batch, share, made, gradient))
         self._add_up_weights()
+        if vectors.device.type == "cpu" and heap.resident() > self.before + LOOSE * self.expected:
+            heap.give_back()  # batches of other lengths leave gaps, gigabytes after some dozen steps
         return losses
 
     def _share(self, batch: Batch) -> Sequence[int]:
