@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import chain
+import corpora
 import tiny
 from hone import settings
 from hone.commands.cli import app
 from hone.core.forecast import BLOCK, DEVICES, STARTING, Earlier, Forecast, Work, prefilled, priced
+from hone.engine import execute
 from hone.engine.forecast import forecast
 from hone.engine.runner import run
 from hone.errors import UserError
@@ -181,3 +183,11 @@ def test_prefilled_tokens_are_those_of_the_slow_count(prompts: list[list[int]], 
         paid += max(1, len(tokens) - max([end for end in ends if tuple(tokens[:end]) in seen], default=0))
         seen |= {tuple(tokens[:end]) for end in ends}
     assert prefilled(prompts, known) == paid
+
+
+def test_what_a_stage_took_is_noted_beside_the_seconds_of_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "_gpus", lambda: 2)
+    corpus = corpora.jsonl(tmp_path / "c.jsonl", [{"_id": "a", "text": "a wing in a slip stream"}])
+    made = corpora.prepared(LocalStore(tmp_path / "store"), corpus)
+    assert made.cost["gpu_seconds"] == pytest.approx(2 * made.seconds, abs=0.01)
+    assert set(made.spent) == {"fixed", "docs"}

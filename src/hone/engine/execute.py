@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hone import launch
 from hone.context import Job, Plan, Shard
@@ -96,8 +96,8 @@ def _made(todo: Plan, store: Store, job: Job, since: float) -> Manifest:
             refuse_unstored(store, todo.prefix, output.parts)
     seconds = time.monotonic() - started
     if gpus := _gpus():
-        spent: dict[str, Any] = {"gpu_seconds": round(seconds * gpus, 3)}
-        job.cost.update({} if "gpu_seconds" in job.cost else spent)
+        cost = cast(dict[str, float], job.cost)
+        cost.setdefault("gpu_seconds", round(seconds * gpus, 3))
     rows = {name: output.rows for name, output in outputs.items()}
     log.info("finished", seconds=round(seconds, 3), rows=rows, cost=dict(job.cost), faults=dict(store.faults))
     return manifest_of(todo, outputs, job.facts, job.cost, seconds, max(0.0, started - since), spent)
