@@ -4,10 +4,10 @@
         [--ways head:1,...] [--draw FOLDER]
 
 Everything before training is run once with the preset `cpu-long` and shared. Each way of training then has the minutes
-(its learning rate falls to nothing over them) and is looked at on the way: nDCG@10 on dev and on test queries over all
+(its learning rate falls to a tenth over them) and is looked at on the way: nDCG@10 on dev and on test queries over all
 documents, alone and fused with BM25 by reciprocal ranks, and of layers also at half of the way from the base. Minutes
-are of this process, looks left out; test queries are only ever used to report. `--draw` writes a
-chart for each collection.
+are of this process, looks left out; test queries are only ever used to report. `--draw` writes a chart for each
+collection.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from hone.progress import task
 from hone.report.charts import Line, line_chart
 from hone.report.style import CSS
 from hone.scratch import scratch_folder
-from hone.stages import distill
+from hone.stages import distill, score
 from hone.storage.addresses import open_store
 from hone.storage.base import Store
 
@@ -174,13 +174,9 @@ def halfway(embedder: Any, base: Sequence[Any], judges: Judges, config: "distill
 
 def judged(job: Job, split: str, most: int) -> tuple[list[str], list[dict[str, int]]]:
     """Texts and relevant documents of a split's queries, at most so many."""
-    rows = [row for row in job.table("judged_queries").read().to_pylist() if row["split"] == split]
-    rows = [rows[at] for at in sorted(torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:most])]
-    relevant: dict[str, dict[str, int]] = {row["query_id"]: {} for row in rows}
-    for row in job.table("qrels").read().to_pylist():
-        if row["query_id"] in relevant:
-            relevant[row["query_id"]][row["doc_id"]] = row["relevance"]
-    return [row["text"] for row in rows], list(relevant.values())
+    rows, relevant = score.judged_of(job, split)
+    chosen = sorted(torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:most])
+    return [rows[at]["text"] for at in chosen], [relevant[rows[at]["query_id"]] for at in chosen]
 
 
 def by_words(bm25: BM25, ids: Sequence[str], queries: Sequence[str]) -> list[Any]:

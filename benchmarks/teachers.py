@@ -135,13 +135,9 @@ def one(name: str, config: score.Config, job: Job) -> Row:
 
 def tests(corpus: "encoders.Corpus", encoder: "encoders.Encoder", config: score.Config, job: Job) -> score.Asked:
     """The test queries, as `score` takes the dev queries."""
-    rows = [row for row in job.table("judged_queries").read().to_pylist() if row["split"] == "test"]
+    rows, relevant = score.judged_of(job, "test")
     order = np.random.default_rng(config.seed).permutation(len(rows))[: config.qualify_queries]
     chosen: Sequence[dict[str, Any]] = [rows[at] for at in sorted(order)]
-    relevant: dict[str, dict[str, int]] = {row["query_id"]: {} for row in chosen}
-    for row in job.table("qrels").read().to_pylist():
-        if row["query_id"] in relevant:
-            relevant[row["query_id"]][row["doc_id"]] = row["relevance"]
     texts = [row["text"] for row in chosen]
     places, _ = search.top_k(encoder.queries(texts), corpus.vectors, config.depth)
     doc_ids = [[corpus.ids[place] for place in found] for found in places]

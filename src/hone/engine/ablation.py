@@ -52,9 +52,9 @@ SAME_LISTS = {"outscored": "relabel"}
 WHOLE_SCORES = {"early_exit": False}
 
 
-def fusion(**changed: float) -> Overlay:
-    """A teacher that knows nothing but BM25 and the student, mixed as given, whether or not it is the better."""
-    teacher = {"kind": "fusion", "encoders": [], "mixes": [], "force": True, **changed}
+def fusion(**changed: Any) -> Overlay:
+    """A fusion mixed as given and not as dev queries choose, whether or not it is better than the student."""
+    teacher = {"kind": "fusion", "mixes": [], "force": True, **changed}
     return {"teacher": teacher, "score": WHOLE_SCORES}
 
 
@@ -67,9 +67,9 @@ VARIANTS = (
     Variant("negatives", "mined by the student alone", {"mine": {"fuse_bm25": False, "retrievers": []}}),
     Variant("negatives", "mined by the student and BM25", {"mine": {"fuse_bm25": True}}),
     Variant("negatives", "lists with poor documents too", {"curate": {"pick": "stratified"}}),
-    Variant("teacher", "the student as its own teacher", fusion(lexical_weight=0, feedback_docs=0)),
-    Variant("teacher", "BM25 as the teacher", fusion(lexical_weight=1, feedback_docs=0)),
-    Variant("teacher", "BM25 and the student, fused", fusion(lexical_weight=0.3)),
+    Variant("teacher", "the student as its own teacher", fusion(encoders=[], lexical_weight=0, feedback_docs=0)),
+    Variant("teacher", "BM25 as the teacher", fusion(encoders=[], lexical_weight=1, feedback_docs=0)),
+    Variant("teacher", "BM25 and the student, fused", fusion(encoders=[], lexical_weight=0.3)),
     Variant("curation", "with the consistency filter", {"mine": {"consistency_rank": 20}}),
     Variant("curation", "without the consistency filter", {"mine": {"consistency_rank": 0}}),
     Variant("curation", "with the teacher filter", {"curate": {"outscored": "drop"}}),
@@ -193,8 +193,8 @@ def of_encoders(study: Study, seed: int) -> list[Variant]:
     teacher = cast(score.Config, study.checked({}, seed).stages["score"]).teacher
     if teacher.kind != "fusion" or not teacher.encoders:
         return []
-    alone = {"lexical_weight": 0, "encoder_weight": 1, "feedback_docs": 0, "mixes": [], "force": True}
-    return [Variant("teacher", "the further encoders alone", {"teacher": alone, "score": WHOLE_SCORES})]
+    alone = fusion(lexical_weight=0, encoder_weight=1, feedback_docs=0)
+    return [Variant("teacher", "the further encoders alone", alone)]
 
 
 def _styles(config: generate.Config) -> Iterator[tuple[str, Overlay]]:

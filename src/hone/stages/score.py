@@ -132,7 +132,7 @@ class Asked:
 
 def qualifying_queries(corpus: "encoders.Corpus", encoder: "encoders.Encoder", config: Config, job: Job) -> Asked:
     """A sample of the judged dev queries, or of the own queries where none are judged."""
-    queries, relevant = _judged(job)
+    queries, relevant = judged_of(job, "dev")
     order = np.random.default_rng(config.seed).permutation(len(queries))[: config.qualify_queries]
     chosen = [queries[at] for at in sorted(order)]
     judged, kind, caution = "human", "judged dev queries", ""
@@ -207,8 +207,9 @@ def compared(asked: Asked, scores: Sequence[np.ndarray], unseen: np.ndarray | No
     return qualify(asked.judged, asked.doc_ids, scores, asked.relevant, asked.caution, unseen, asked.kind)
 
 
-def _judged(job: Job) -> tuple[Rows, dict[str, dict[str, int]]]:
-    queries = [row for row in job.table("judged_queries").read().to_pylist() if row["split"] == "dev"]
+def judged_of(job: Job, split: str) -> tuple[Rows, dict[str, dict[str, int]]]:
+    """The judged queries of a split, and query_id to the documents that are judged for it with their relevance."""
+    queries = [row for row in job.table("judged_queries").read().to_pylist() if row["split"] == split]
     relevant: dict[str, dict[str, int]] = {str(row["query_id"]): {} for row in queries}
     for row in job.table("qrels").read().to_pylist():
         if row["query_id"] in relevant:
