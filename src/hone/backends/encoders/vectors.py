@@ -112,7 +112,7 @@ def _cache(job: Job, encoder: Encoder, prefix: str, limit: int) -> ContentCache:
 def _identity(encoder: Encoder, prefix: str, limit: int) -> str:
     """All that shapes what the layers make of a text, as resolved: weights, tokenizer and settings."""
     student = encoder.student
-    settings = [encoder.pooling, prefix, limit, student.precision, student.trust_code]
+    settings = [encoder.pooling, prefix, limit, encoder.precision, student.trust_code]
     settings += ["at full length"] * encoder.keeps_length + ["without prompt"] * (not encoder.declared.include_prompt)
     config = {name: value for name, value in encoder.model.config.to_dict().items() if name not in UNSTABLE}
     digest = hashlib.sha256(encoder.tokenizer_json().encode())

@@ -29,8 +29,8 @@ from hone.backends.budget import Budget, token_batches
 from hone.backends.encoders.encoder import named_faults
 from hone.backends.generators.answers import Answer, Request, is_complete
 from hone.backends.generators.chat import Chat
-from hone.backends.generators.precision import resolved_precision
 from hone.backends.generators.settings import Sampling
+from hone.backends.precision import resolved_precision
 from hone.backends.shared_prefix import Batch, Beginnings, batches, can_share
 from hone.errors import UserError
 

@@ -4,14 +4,14 @@ import os
 from collections.abc import Iterator, Sequence, Set
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import ValidationError
 
 from hone.backends.generators.answers import Answer, Request, is_complete
 from hone.backends.generators.chat import Chat
-from hone.backends.generators.precision import resolved_precision
 from hone.backends.generators.settings import Sampling
+from hone.backends.precision import resolved_precision
 from hone.errors import UserError
 
 DTYPES: dict[str, Any] = {"fp32": "float32", "bf16": "bfloat16"}
@@ -84,7 +84,7 @@ class Placing(Protocol):
     """Settings that say how a model is loaded."""
 
     @property
-    def precision(self) -> str: ...
+    def precision(self) -> Literal["auto", "fp32", "bf16"]: ...
     @property
     def tensor_parallel(self) -> int: ...
     @property

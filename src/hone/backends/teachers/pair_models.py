@@ -21,6 +21,7 @@ from hone.backends.budget import Budget, tokens_at_once
 from hone.backends.encoders.declared import usable_folder
 from hone.backends.encoders.encoder import check_code, named_faults
 from hone.backends.encoders.encoder import positions as positions_of
+from hone.backends.precision import resolved_precision
 from hone.backends.teachers.first_token import shorten
 from hone.backends.teachers.settings import OneTeacher
 from hone.errors import UserError
@@ -105,7 +106,7 @@ class PairModel:
 
     def _load(self) -> Any:
         loader = getattr(transformers, self.kind.loader)
-        dtype = PRECISIONS[self.settings.precision]
+        dtype = PRECISIONS[resolved_precision(self.settings.precision)]
         model, loading = loader.from_pretrained(
             self.folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **self._options()
         )

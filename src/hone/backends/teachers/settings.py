@@ -89,8 +89,9 @@ class OneTeacher(Settings):
     """The server of the kind endpoint."""
     max_tokens: int = Field(default=512, ge=16)
     """Query and document together are cut to this many tokens."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Weights and matrix products of the model."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Weights and matrix products of the model. auto takes bf16 where the GPU or the processor computes in it, else
+    fp32."""
     instruction: str = ""
     """yes_no and bge_lightweight: what the model is asked to judge by; empty takes what it was trained with.
     query_likelihood and vllm_query_likelihood: what stands between document and query."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 from hone.backends import load
 from hone.backends.encoders.corpus import Corpus
 from hone.backends.encoders.vectors import View
+from hone.backends.precision import resolved_precision
 from hone.backends.teachers.settings import Mix, OneTeacher, Teacher
 from hone.config import identity
 from hone.context import Job
@@ -174,8 +175,10 @@ def _one(teacher: OneTeacher, job: Job, corpus: Corpus, encode: EncodeQueries, t
     if not teacher.model:
         raise UserError(f"teacher.model is empty: name the folder of the {teacher.kind}")
     model = make(teacher, job.source(teacher.model), token_budget)
-    known = json.dumps(teacher.identity({teacher.model: job.digest(teacher.model)}))
-    return PairScorer(model, job.cache("scores", known, pa.float32()), corpus, job)
+    known = teacher.identity({teacher.model: job.digest(teacher.model)})
+    if "precision" in known:
+        known["precision"] = resolved_precision(teacher.precision)
+    return PairScorer(model, job.cache("scores", json.dumps(known), pa.float32()), corpus, job)
 
 
 def _lists_by_pairs(scorer: Scorer, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
