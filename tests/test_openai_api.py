@@ -233,3 +233,19 @@ def test_a_server_that_is_slow_with_many_requests_is_sent_fewer() -> None:
     assert sent_at_once(now, 32, beside=4, seconds=10.0) == 5
     assert sent_at_once(32, 32, beside=32, seconds=1.0) == 32
     assert sent_at_once(1, 32, beside=1, seconds=500.0) == 1
+
+
+def test_a_claim_that_is_a_question_counts_as_one_only_where_questions_are_asked_for(tmp_path: Path) -> None:
+    made: dict[str, Any] = {}
+    for other in ("question", "title"):
+        store = LocalStore(tmp_path / other)
+        with serving() as server:
+            asked = sections(server)
+            asked["llm"]["styles"] = {"claim": 1, other: 1}
+            found = generated(store, prepared(store, corpus(10)), **asked)
+        spent = {style: told["answers"] for style, told in found.facts["answers"]["openai"].items()}
+        assert spent == {"claim": 8, other: 8}
+        made[other] = Counter(row["style"] for row in rows(store, found))
+        dropped = [row["reason"] for row in rows(store, found, "dropped_by_generate")]
+        assert dropped == ["wrong form"] * (8 if other == "title" else 0)
+    assert made == {"question": {"question": 16}, "title": {"title": 8}}

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Literal
 
-Form = Literal["any", "statement", "title", "keywords"]
+Form = Literal["any", "question", "statement", "title", "keywords"]
 MOST_KEYWORDS = 5
 REPEATS = 3
 SCRIPTS = (
@@ -84,10 +84,8 @@ def keywords(text: str, most_words: int, *, cut: bool) -> tuple[str, bool]:
 
 def wrong_form(text: str, form: Form, doc: str) -> str:
     """What is wrong with the form of a query, or an empty string."""
-    if form in ("statement", "title") and text.rstrip("\"'”’»* ").endswith(("?", "？", "؟")):
+    if asks(text, form):
         return f"a {'claim' if form == 'statement' else form} that is a question"
-    if form == "statement" and _ASKS.match(text) and not text.endswith("."):
-        return "a claim that is a question"
     if form == "statement" and _ORDERS.match(text):
         return "a claim that is an order"
     if alien := foreign_script(text, doc):
@@ -97,6 +95,14 @@ def wrong_form(text: str, form: Form, doc: str) -> str:
     if glued := _glued(text, doc):
         return f"a broken word, {glued!r}"
     return f"the same words again and again, {again!r}" if (again := _repeated(text)) else ""
+
+
+def asks(text: str, form: Form) -> bool:
+    """Whether an answer that should be a statement or a title is a question."""
+    if form not in ("statement", "title"):
+        return False
+    marked = text.rstrip("\"'”’»* ").endswith(("?", "？", "؟"))
+    return marked or (form == "statement" and bool(_ASKS.match(text)) and not text.endswith("."))
 
 
 def foreign_script(text: str, doc: str) -> str:

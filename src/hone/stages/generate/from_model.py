@@ -121,15 +121,15 @@ class ModelAsks:
         return f"{self.new_tokens / max(self.seconds, 1e-9):,.0f} new tokens/s"
 
     def _draft(self, doc: Doc, request: Request, answer: Answer) -> Draft:
-        """The query of an answer, put right where that is safe."""
-        style, form = request.style, self.prompts.rows[request.style.name].form
-        text, cut = answered(answer.text, style.name), answer.cut
-        if form == "keywords":
-            text, cut = forms.keywords(text, style.max_words, cut=cut)
+        """The query of an answer, put right where that is safe; a claim that turned out a question is one."""
+        name, text, cut = request.style.name, answered(answer.text, request.style.name), answer.cut
+        if forms.asks(text, self.prompts.rows[name].form):
+            name = self.prompts.question_style or name
+        row = self.prompts.rows[name]
+        if row.form == "keywords":
+            text, cut = forms.keywords(text, row.max_words, cut=cut)
         seen = shown_by(replace(request, doc=""))
-        return Draft(
-            self.source, style.name, doc.doc_id, text, doc.whole, style.max_words, True, cut, form=form, seen=seen
-        )
+        return Draft(self.source, name, doc.doc_id, text, doc.whole, row.max_words, True, cut, form=row.form, seen=seen)
 
     def _paid(self, paid: list[Answer]) -> pa.Array:
         """Adds answers to what this run cost; what a server does not report counts as nothing."""

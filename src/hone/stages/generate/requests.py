@@ -30,6 +30,11 @@ class Prompts:
                 everywhere = f"every example of {name!r} stands in a test query or a judged document"
                 raise UserError(f"{everywhere}; write others in generate.llm.define")
 
+    @property
+    def question_style(self) -> str:
+        """The style asked for whose answers are questions; empty if there is none."""
+        return next((name for name, row in self.rows.items() if row.form == "question"), "")
+
     def requests(self, doc_id: str, doc: str) -> Iterator[tuple[int, Request]]:
         """The requests for a document, those that share a beginning side by side; numbers tell equal ones apart."""
         styles = self._shown(self._draw(doc_id))

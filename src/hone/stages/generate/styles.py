@@ -27,8 +27,8 @@ class Style(Settings):
     zero_shot: bool = False
     """Ask without examples."""
     form: Form = "any"
-    """What answers must be: a statement or a title is not a question, and of keywords the commas are taken out and the
-    first five kept."""
+    """What answers must be: of keywords the commas are taken out and the first five kept, and a statement or a title that
+    is a question counts as one of the style asked for whose form is question, or is dropped where there is none."""
 
     @model_validator(mode="after")
     def _enough_examples(self) -> "Style":
@@ -40,6 +40,7 @@ class Style(Settings):
 STYLES: dict[str, Style] = {
     "question": Style(
         instruction="Write one question that a person without the document would ask, and that the document answers.",
+        form="question",
         max_words=20,
         examples=(
             "how long does a landlord have to return a security deposit after the lease ends",
