@@ -155,6 +155,17 @@ def test_training_the_top_layers_on_kept_states_gives_the_gradients_of_the_whole
     }
 
 
+def test_kept_states_are_a_part_of_the_memory_that_training_may_take(folder: Path, tmp_path: Path) -> None:
+    student = encoder(folder)
+    tokens = student.tokenize_docs(texts(30))
+    size = TopLayers(student, tokens, 1, PLENTY, tmp_path).held
+    assert size == sum(map(len, tokens)) * student.pooled * 4
+    for memory, held in ((2.0 * size, size), (2.0 * size - 2, 0)):
+        embedder = TopLayers(student, tokens, 1, memory, tmp_path)
+        assert embedder.held == held
+        assert Gradients(embedder, LOSS, 40, memory).memory == memory - held
+
+
 def made(folder: Path, scratch: Path, **how: Any) -> Embedder:
     student = encoder(folder)
     return make_embedder(

@@ -31,6 +31,8 @@ class Embedder(Protocol):
     lengths: np.ndarray
     """[n] int64: tokens of each text."""
     weights: list[Tensor]
+    held: int
+    """Bytes of main memory in which states are kept over all steps."""
 
     def embed(self, numbers: Sequence[int]) -> Tensor:
         """[n, d] float32 unit vectors (of a student that is compared by dot products, of length 1 on average); with the
@@ -40,6 +42,8 @@ class Embedder(Protocol):
 
 class WholeModel:
     """Every layer is trained."""
+
+    held = 0
 
     def __init__(self, encoder: Encoder, tokens: Sequence[list[int]]) -> None:
         self.encoder, self.tokens, self.lengths = encoder, tokens, _lengths(tokens)
@@ -54,8 +58,8 @@ class TopLayers:
     """The top layers are trained; what enters them never changes and is computed once per text.
 
     States are computed block by block as texts are first asked for. Blocks depend on the texts alone, so that a text's
-    states are the same bits whenever they are made. They are kept in memory while they fit `memory` bytes, else in
-    `folder`. Raises UserError if the model cannot be split below these layers.
+    states are the same bits whenever they are made. They are kept in memory while they fit half of `memory` bytes, of
+    which a step has the rest, else in `folder`. Raises UserError if the model cannot be split below these layers.
     """
 
     def __init__(self, encoder: Encoder, tokens: Sequence[list[int]], top: int, memory: float, folder: Path) -> None:
@@ -74,7 +78,7 @@ class TopLayers:
         for number, rows in enumerate(self.blocks):
             self.block_of[rows] = number
         self.known = np.zeros(len(self.blocks), dtype=bool)
-        self.memory, self.folder = memory, folder
+        self.memory, self.folder, self.held = memory / 2, folder, 0
         self.states: Tensor | None = None
         self._check()
         self.scale = _scale_of_tokens(encoder, tokens)
@@ -139,6 +143,7 @@ class TopLayers:
     def _room(self, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
         count = math.prod(shape)
         if count * dtype.itemsize <= self.memory:
+            self.held = count * dtype.itemsize
             return torch.empty(shape, dtype=dtype)
         path = self.folder / f"states-{uuid.uuid4().hex}"
         return torch.from_file(str(path), shared=True, size=count, dtype=dtype).view(shape)
@@ -150,6 +155,8 @@ class HeadOnly:
     Vectors serve as well as pooled ones, since what is trained comes last: the map has no constant term.
     A text costs as much as a token.
     """
+
+    held = 0
 
     def __init__(self, encoder: Encoder, vectors: np.ndarray) -> None:
         """`vectors`: [n, d] float32, from `encoder` as it is now."""

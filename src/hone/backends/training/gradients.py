@@ -40,9 +40,9 @@ GIB = 1 << 30
 
 
 class Gradients:
-    """Makes the gradients of batches. `memory` in bytes is what a step may take beside weights and optimiser: kept
-    graphs, and what carrying gradients through one of them takes for a moment. `say` is told before the first step what
-    it is expected to be.
+    """Makes the gradients of batches. `memory` in bytes is what training may take beside weights and optimiser: the
+    states that the embedder holds, where they lie in the same memory, kept graphs, and what carrying gradients through
+    one of them takes for a moment. `say` is told before the first step what a step is expected to take.
 
     Where memory runs out all the same, half as many tokens are taken at once, and half as many graphs kept, from then
     on; the gradients are the same up to rounding. Every process does so by itself: its share depends on no budget.
@@ -59,7 +59,8 @@ class Gradients:
     ) -> None:
         """`anchors` [n, d]: the untrained student's vectors of all texts, needed for the loss that holds to them."""
         self.embedder, self.settings, self.anchors = embedder, settings, anchors
-        self.budget, self.memory, self.say = Budget(token_budget), memory, say
+        on_cpu = embedder.encoder.device.type == "cpu"
+        self.budget, self.memory, self.say = Budget(token_budget), memory - on_cpu * embedder.held, say
         self.most_tokens, self.bytes_per_token = token_budget, 0.0
         self.expected = 0.0
         """Bytes that the first step is expected to take at its peak, beside weights and optimiser."""
