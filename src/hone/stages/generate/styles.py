@@ -27,8 +27,8 @@ class Style(Settings):
     zero_shot: bool = False
     """Ask without examples."""
     form: Form = "any"
-    """What answers must be: of keywords the commas are taken out and the first five kept; a statement or a title that is
-    a question counts as one of the style asked for whose form is question, or is dropped where there is none."""
+    """What answers must be: of keywords the commas are taken out and the first five kept; a statement or a title that
+    is a question counts as one of the style asked for whose form is question, or is dropped where there is none."""
 
     @model_validator(mode="after")
     def _enough_examples(self) -> "Style":
