@@ -60,9 +60,9 @@ def main() -> int:
     return int(not exact)
 
 
-def make(folder: Path, path: Path, docs: int) -> int:
+def make(folder: Path, path: Path, docs: int, seed: int = 17) -> int:
     """Writes a corpus of so many documents and says how many of them repeat another."""
-    draw = random.Random(17)
+    draw = random.Random(seed)
     source = (f"{row.get('text') or ''}" for _, row in readers.rows(folder / "corpus.jsonl"))
     sentences = [one for text in source for one in SENTENCE.split(" ".join(text.split())) if len(one.split()) > 3]
     earlier, repeated = list[str](), 0

@@ -3,11 +3,12 @@
     OMP_NUM_THREADS=1 python benchmarks/scale.py FOLDER [--sizes 10000 100000 1000000] [--shards 1 2 4 8]
 
 FOLDER is a collection in BEIR layout, whose sentences the corpora are made of: runs of real sentences, one document in
-ten saying what an earlier one says. Queries are cut from documents; each has that document as its answer. The preset
-is `cpu`, so that as many documents are asked about at any size; the student has random weights and 16 dimensions unless
-`--student` names one, so that what is measured is everything but the model. Every stage is a process of its own:
-seconds are processor time, MB the most it held (resident), imports included; requests and bytes are those of its store,
-a request being what one is to S3 (a listing: one for each thousand names).
+ten saying what an earlier one says, drawn anew for each size, so that the store knows no text of a larger corpus.
+Queries are cut from documents; each has that document as its answer. The preset is `cpu`, so that as many documents are
+asked about at any size; the student has random weights and 16 dimensions unless `--student` names one, so that what is
+measured is everything but the model. Every stage is a process of its own: seconds are processor time, MB the most it
+held (resident), imports included; requests and bytes are those of its store, a request being what one is to S3 (a
+listing: one for each thousand names).
 
 What `hone plan` says before a run rests on the run of the size before; its processor seconds are compared with those
 that the manifest says afterwards, which begin when the stage does. Searches are timed with queries cut from documents,
@@ -104,7 +105,7 @@ def written(home: Path, folder: Path, docs: int, student: str | None) -> Path:
     """The settings of a run over a corpus of that size, with the corpus, its test collection and the student."""
     corpus = home / f"corpus-{docs}"
     corpus.mkdir(exist_ok=True)
-    make(folder, corpus / "corpus.jsonl", docs)
+    make(folder, corpus / "corpus.jsonl", docs, seed=docs)
     (corpus / "qrels").mkdir(exist_ok=True)
     every = max(1, docs // (2 * ASKED))
     with (corpus / "queries.jsonl").open("w", encoding="utf-8") as queries:

@@ -117,7 +117,7 @@ def padding(ours: PairModel, pairs: list[tuple[str, str]], size: int = 32) -> No
 def encoding(folder: Path, docs: list[str], arguments: argparse.Namespace) -> None:
     ours = Encoder(folder, Student(model=str(folder), precision=arguments.precision))
     theirs = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": DTYPES[arguments.theirs]})
-    theirs.max_seq_length = 512
+    theirs.max_seq_length = ours.doc_limit()
     compare(
         "documents encoded", len(docs), arguments.rounds,
         lambda: ours.docs(docs),
