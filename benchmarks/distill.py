@@ -34,7 +34,7 @@ from hone.backends.budget import token_batches
 from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student, doc_text
 from hone.backends.search.bm25 import BM25
-from hone.backends.training.batches import Example, make_batch
+from hone.backends.training.batches import Example, cluster, make_batch
 from hone.backends.training.embedders import WholeModel
 from hone.backends.training.gradients import Gradients, memory_limit
 from hone.backends.training.loop import take_step
@@ -83,6 +83,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--heads", type=int, default=2)
     parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument(
+        "--cluster", type=int, default=1, metavar="N", help="the batch is one of N that distill.cluster_batches makes"
+    )
     return parser.parse_args()
 
 
@@ -112,12 +115,22 @@ def collection(path: Path, folder: Path, arguments: argparse.Namespace) -> World
             queries.append(query)
             scores = index.scores(query)[best]
             lists.append((best.astype(np.int64), (scores / scores[0]).astype(np.float32)))
-        if len(queries) == arguments.lists:
+        if len(queries) == arguments.lists * arguments.cluster:
             break
     encoder = Encoder(folder, Student(model=str(folder), max_doc_tokens=arguments.doc_tokens))
     tokens = encoder.tokenize_docs(texts) + encoder.tokenize_queries(queries)
     examples = [Example(len(texts) + at, *of_query) for at, of_query in enumerate(lists)]
-    return World(path.name, tokens, examples)
+    return World(path.name, tokens, middle(examples, arguments.cluster))
+
+
+def middle(examples: list[Example], batches: int) -> list[Example]:
+    """The batch with the median number of different passages, of so many that lists sharing passages are put into."""
+    if batches == 1:
+        return examples
+    made = cluster(examples, np.array_split(np.random.default_rng(17).permutation(len(examples)), batches))
+    clustered = [[examples[at] for at in batch] for batch in made]
+    clustered.sort(key=lambda batch: len({passage for one in batch for passage in one.passages.tolist()}))
+    return clustered[batches // 2]
 
 
 def spans(rows: Sequence[dict[str, str]]) -> Iterator[str]:
