@@ -224,6 +224,9 @@ def write_scores(store: object, size: int) -> None:
                 for batch in batches:
                     writer.write(batch)
             outputs = {table: job.publish(table)}
+            if name == "score":
+                job.write_json("qualification", {"early_exit": False})
+                outputs["qualification"] = job.publish("qualification")
         commit(store, f"{todo.prefix}/manifest.json", manifest_of(todo, outputs, {}, {}, 0.0))
 
 
