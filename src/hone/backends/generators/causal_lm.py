@@ -30,11 +30,10 @@ from hone.backends.encoders.encoder import named_faults
 from hone.backends.generators.answers import Answer, Request, is_complete
 from hone.backends.generators.chat import Chat
 from hone.backends.generators.settings import Sampling
-from hone.backends.precision import resolved_precision
+from hone.backends.precision import resolved_precision, torch_dtype
 from hone.backends.shared_prefix import Batch, Beginnings, batches, can_share
 from hone.errors import UserError
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 OPERATIONS_PER_THREAD = 4e12
 """A batch on a processor is at most so much work for each of its threads, ten to twenty seconds: that much is lost with
 a kill. It follows from the model and the machine and not from a clock: a run that goes on makes the same batches."""
@@ -71,7 +70,7 @@ class CausalLM:
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
-                dtype=PRECISIONS[self.resolved["precision"]],
+                dtype=torch_dtype(self.settings.precision),
                 output_loading_info=True,
             )
         if loading["missing_keys"]:

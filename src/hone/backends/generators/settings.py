@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from hone.backends.precision import PrecisionSetting
 from hone.config import Address, ModelSource, Resource, Settings, Source
 
 
@@ -47,7 +48,7 @@ class Sampling(Settings):
     """An answer is cut after this many tokens."""
     max_doc_tokens: int = Field(default=512, ge=1)
     """Of a document, this many tokens are shown; fewer if the model's context is too small."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: PrecisionSetting = "auto"
     """The precision of weights and computation; bf16 halves the memory. auto takes bf16 where the GPU or the processor
     computes in it, else fp32."""
     token_budget: Annotated[int, Resource()] = 16_384

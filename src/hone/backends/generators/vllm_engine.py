@@ -4,17 +4,16 @@ import os
 from collections.abc import Iterator, Sequence, Set
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic import ValidationError
 
 from hone.backends.generators.answers import Answer, Request, is_complete
 from hone.backends.generators.chat import Chat
 from hone.backends.generators.settings import Sampling
-from hone.backends.precision import resolved_precision
+from hone.backends.precision import DTYPES, PrecisionSetting, resolved_precision
 from hone.errors import UserError
 
-DTYPES: dict[str, Any] = {"fp32": "float32", "bf16": "bfloat16"}
 LARGEST_SEED = 2**63 - 1
 ON_CPU: dict[str, Any] = {"enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False, "max_num_seqs": 8}
 """Blocks of the prefix cache must be a multiple of 32 tokens, and seeded sampling there knows no divided prompts. More
@@ -84,7 +83,7 @@ class Placing(Protocol):
     """Settings that say how a model is loaded."""
 
     @property
-    def precision(self) -> Literal["auto", "fp32", "bf16"]: ...
+    def precision(self) -> PrecisionSetting: ...
     @property
     def tensor_parallel(self) -> int: ...
     @property

@@ -21,7 +21,7 @@ from hone.backends.budget import Budget, tokens_at_once
 from hone.backends.encoders.declared import usable_folder
 from hone.backends.encoders.encoder import check_code, named_faults
 from hone.backends.encoders.encoder import positions as positions_of
-from hone.backends.precision import resolved_precision
+from hone.backends.precision import torch_dtype
 from hone.backends.teachers.first_token import shorten
 from hone.backends.teachers.settings import OneTeacher
 from hone.errors import UserError
@@ -30,7 +30,6 @@ from hone.inputs.references import content_digest
 LENGTH_STEP = 8
 ROW_STEP = 4
 SAMPLE = (["what is a query"], ["A document of a few words, which is padded."])
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 Row = dict[str, list[int]]
 """The model's inputs for one pair: token ids and whatever goes with them, all of one length."""
@@ -106,7 +105,7 @@ class PairModel:
 
     def _load(self) -> Any:
         loader = getattr(transformers, self.kind.loader)
-        dtype = PRECISIONS[resolved_precision(self.settings.precision)]
+        dtype = torch_dtype(self.settings.precision)
         model, loading = loader.from_pretrained(
             self.folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **self._options()
         )

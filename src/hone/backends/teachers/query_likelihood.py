@@ -15,9 +15,9 @@ import transformers
 
 from hone.backends.budget import Budget, tokens_at_once
 from hone.backends.encoders.encoder import check_code, named_faults, read_declared
-from hone.backends.precision import resolved_precision
+from hone.backends.precision import torch_dtype
 from hone.backends.shared_prefix import Batch, Beginnings, can_share
-from hone.backends.teachers.pair_models import LENGTH_STEP, PRECISIONS, ROW_STEP, padded_length, positions
+from hone.backends.teachers.pair_models import LENGTH_STEP, ROW_STEP, padded_length, positions
 from hone.backends.teachers.settings import OneTeacher
 from hone.errors import UserError
 from hone.inputs.references import content_digest
@@ -87,7 +87,7 @@ class QueryLikelihood:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.budget = Budget(tokens_at_once(token_budget, self.device))
         with named_faults(folder):
-            dtype = PRECISIONS[resolved_precision(settings.precision)]
+            dtype = torch_dtype(settings.precision)
             loader: Any = transformers.AutoModelForCausalLM
             model, loading = loader.from_pretrained(
                 folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **LOCAL

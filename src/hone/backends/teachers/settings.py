@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hone.backends import BACKENDS
 from hone.backends.encoders.families import Student
+from hone.backends.precision import PrecisionSetting
 from hone.config import Address, Backend, ModelSource, Resource, Settings, identity
 
 
@@ -89,7 +90,7 @@ class OneTeacher(Settings):
     """The server of the kind endpoint."""
     max_tokens: int = Field(default=512, ge=16)
     """Query and document together are cut to this many tokens."""
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: PrecisionSetting = "fp32"
     """Weights and matrix products of the model. auto takes bf16 where the GPU or the processor computes in it, else
     fp32."""
     instruction: str = ""
