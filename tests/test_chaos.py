@@ -57,7 +57,7 @@ def assert_whole(runs: list[dict[str, Any]]) -> None:
     for run in runs:
         assert run["orphans"] == [], run
         assert run["rerun"] == 0, run
-        assert run["same"], run
+        assert run["differs"] == [], run
         assert run["after"] == [], run
         assert run["left"] == 0, run
         assert run["scratch"] == [], run

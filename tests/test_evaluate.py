@@ -322,3 +322,38 @@ def test_the_markdown_report_unfolds_to_what_the_page_says(tmp_path: Path, model
     assert "| mine | queries with candidates | 0 | 2 too far away |" in text
     assert "<script" not in text
     assert "<svg" not in text
+
+
+class Busy:
+    """A machine with a clock of its own, on which bursts of other work, of any length, add to whatever runs."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw, self.now, self.busy_until = np.random.default_rng(seed), 0.0, 0.0
+
+    def work(self, seconds: float) -> None:
+        if self.now > self.busy_until and self.draw.random() < 0.05:
+            self.busy_until = self.now + self.draw.exponential(0.3)
+        held_up = self.draw.exponential(0.004) if self.now < self.busy_until else 0.0
+        self.now += seconds + held_up
+
+
+class Timed:
+    """A student that takes a given time for a query."""
+
+    def __init__(self, machine: Busy, seconds: float) -> None:
+        self.machine, self.seconds = machine, seconds
+
+    def queries(self, texts: list[str]) -> None:
+        self.machine.work(self.seconds)
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.5])
+def test_other_work_on_a_machine_does_not_make_a_model_slower_or_hide_that_it_is(
+    slower: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(200):
+        machine = Busy(seed)
+        monkeypatch.setattr(evaluate.time, "perf_counter", lambda machine=machine: machine.now)
+        models: Any = {"base": Timed(machine, 0.001), "tuned": Timed(machine, 0.001 * slower)}
+        took = evaluate.latency(models, ["a query"] * 16)
+        assert took["tuned"] / took["base"] == pytest.approx(slower, rel=0.2), seed

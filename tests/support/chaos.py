@@ -141,8 +141,13 @@ def kill(home: Path, root: Path, stores: str = "", kills: str = str(KILLS)) -> N
         for one in garbage.garbage(store, -1.0):
             store.delete(one.stored)
         tell(number=number, moment=moment, ended=ended, done=done, orphans=broken, rerun=status,
-             same=digests == calm["digests"], after=orphans(store), left=len(list(store.unfinished())),
+             differs=differing(digests, calm["digests"]), after=orphans(store), left=len(list(store.unfinished())),
              scratch=sorted(path.name for path in root.glob(f"{scratch.PREFIX}*")))  # fmt: skip
+
+
+def differing(digests: dict[str, str] | None, calm: dict[str, str]) -> list[str]:
+    """The outputs of an undisturbed run that another lacks or has with other bytes."""
+    return [name for name, digest in calm.items() if (digests or {}).get(name) != digest]
 
 
 def race(home: Path, root: Path) -> None:
@@ -174,8 +179,7 @@ def together(home: Path, root: Path) -> None:
     answers = [child.wait() for child in running]
     alone = [Child(lambda n=n: work(n, LocalStore(root / f"alone-{n}"))).wait()[1] for n in range(VARIANTS)]
     for number, (ended, digests) in enumerate(answers):
-        differs = [name for name, digest in alone[number % VARIANTS].items() if digests.get(name) != digest]
-        tell(number=number, ended=ended, differs=differs)
+        tell(number=number, ended=ended, differs=differing(digests, alone[number % VARIANTS]))
     tell(runs=garbage.runs(shared), orphans=orphans(shared), kinds=len({json.dumps(one) for one in alone}))
 
 
