@@ -70,6 +70,18 @@ def test_outside_a_terminal_there_are_whole_lines_and_no_control_characters() ->
     assert "\x1b" not in stream.getvalue()
 
 
+def test_an_expected_total_is_called_so_and_left_out_once_it_is_known_better() -> None:
+    stream = io.StringIO()
+    with task("generate", 24, "drafts", stream, expected=True) as shown:
+        shown.advance(20)
+        shown.show()
+        shown.advance(6)
+    assert [line.split(",")[0] for line in stream.getvalue().splitlines()] == [
+        "generate: 20/~24 drafts",
+        "generate: 26 drafts",
+    ]
+
+
 def test_rate_and_time_left_come_from_this_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])

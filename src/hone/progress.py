@@ -45,8 +45,8 @@ def leg(number: int, count: int, seconds_after: float | None = None) -> Generato
 class Task:
     """One measured piece of work. `advance` is cheap and may be called for every row."""
 
-    def __init__(self, name: str, total: int, unit: str, stream: TextIO) -> None:
-        self.name, self.total, self.unit, self.stream = name, total, unit, stream
+    def __init__(self, name: str, total: int, unit: str, stream: TextIO, *, expected: bool = False) -> None:
+        self.name, self.total, self.unit, self.stream, self.expected = name, total, unit, stream, expected
         self.done = self.skipped = 0
         self.note = ""
         self.started = self.shown = time.monotonic()
@@ -81,8 +81,7 @@ class Task:
         seconds = time.monotonic() - self.started
         fresh = self.done - self.skipped
         rate = fresh / seconds if seconds > 0 else 0.0
-        count = f"{self.done:,}/{self.total:,}" if self.total else f"{self.done:,}"
-        parts = [f"{count} {self.unit}"]
+        parts = [f"{self._count(last=last)} {self.unit}"]
         parts += [f"{rate:,.1f}/s"] if fresh else []
         parts.append(self._times(seconds, rate, last=last))
         line = f"{self._label()}: {', '.join(parts)}"
@@ -95,6 +94,11 @@ class Task:
         # One column less than there are: a full line would make some terminals begin a new one.
         whole = f"{bar:·<{BAR}} {line}"[: width(self.stream) - 1]
         self._write(f"{CLEAR}{whole}" + ("\n" if last else ""))
+
+    def _count(self, *, last: bool) -> str:
+        if not self.total or (self.expected and (last or self.done > self.total)):
+            return f"{self.done:,}"
+        return f"{self.done:,}/{'~' * self.expected}{self.total:,}"
 
     def _label(self) -> str:
         where = _leg.get()
@@ -116,10 +120,10 @@ class Task:
 
 
 @contextmanager
-def task(name: str, total: int, unit: str, stream: TextIO | None = None) -> Generator[Task]:
+def task(name: str, total: int, unit: str, stream: TextIO | None = None, *, expected: bool = False) -> Generator[Task]:
     """Shows the progress of `total` units of work (0: nobody knows how many) while the block runs, whose seconds are
-    noted as growing with that unit."""
-    running = Task(name, total, unit, stream or sys.stderr)
+    noted as growing with that unit. An `expected` total is what chance gives on average."""
+    running = Task(name, total, unit, stream or sys.stderr, expected=expected)
     with growing(unit):
         yield running
     running.show(last=True)

@@ -51,7 +51,12 @@ def run(config: Config, job: Job) -> None:
     if not asks:
         return
     total = sum(sample.size * count * shares[source] for source, count in config.per_doc.items())
-    with task("generate", -(-round(total) // job.shard.count), "drafts") as progress:
+    by_lot = job.shard.count > 1 or any(
+        not (count * shares[source]).is_integer()
+        for source in config.per_doc
+        for count in config.styles(source).values()
+    )
+    with task("generate", -(-round(total) // job.shard.count), "drafts", expected=by_lot) as progress:
         for bucket in job.buckets("docs", by="doc_id"):
             docs = list(sample.chosen(bucket.rows))
             drafts = (draft for ask in asks for draft in ask(docs, progress))
@@ -71,7 +76,7 @@ def targets(
     config: Config, shares: Mapping[str, float], people: Mapping[str, float], docs: int
 ) -> dict[str, dict[str, int]]:
     """How many queries of each source and style the settings want of so many documents; of people, all they asked."""
-    per_doc = {source: config.extractive.styles if source in MADE else config.llm.styles for source in config.per_doc}
+    per_doc = {source: config.styles(source) for source in config.per_doc}
     wanted = {source: {style: count * docs for style, count in styles.items()} for source, styles in per_doc.items()}
     wanted |= {source: {source: count} for source, count in people.items()}
     return {

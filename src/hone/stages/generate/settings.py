@@ -158,5 +158,8 @@ class Config(StageConfig):
     @property
     def per_doc(self) -> dict[str, float]:
         """Drafts that each source makes of a document, on average."""
-        of_model, of_text = sum(self.llm.styles.values()), sum(self.extractive.styles.values())
-        return {source: of_text if source in MADE else of_model for source in self.sources if source not in PEOPLE}
+        return {source: sum(self.styles(source).values()) for source in self.sources if source not in PEOPLE}
+
+    def styles(self, source: str) -> dict[str, float]:
+        """Drafts of each style that a source which is no person makes of a document, on average."""
+        return self.extractive.styles if source in MADE else self.llm.styles
