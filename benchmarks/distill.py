@@ -36,8 +36,9 @@ from hone.backends.encoders.families import Student, doc_text
 from hone.backends.search.bm25 import BM25
 from hone.backends.training.batches import Example, cluster, make_batch
 from hone.backends.training.embedders import WholeModel
-from hone.backends.training.gradients import Gradients, memory_limit
+from hone.backends.training.gradients import Gradients
 from hone.backends.training.loop import take_step
+from hone.backends.training.memory import memory_limit
 from hone.backends.training.settings import LossSettings, TrainingSettings
 from hone.backends.training.state import State
 from hone.core.extractive import draw

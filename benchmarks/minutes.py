@@ -137,7 +137,7 @@ def trained(config: "distill.Config", job: Job, judges: Judges, minutes: float) 
     """Trains, without early stopping, for as many steps as fit the minutes."""
     encoder = encoders.Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
     memory = training.memory_limit(config.memory_gb, encoder.device)
-    embedder, examples = distill.read_examples(job, encoder, config, memory)
+    embedder, examples = distill.read_examples(job, encoder, config, training.states_limit(memory, encoder.device))
     base = [weight.detach().clone() for weight in embedder.weights]
     if not config.loss.student_tau:
         with task("fit temperature", 0, "texts") as shown:

@@ -1,5 +1,6 @@
 """The shortcuts that save memory and work change no gradient."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hone.backends.training.batches import Batch, make_batch
 from hone.backends.training.embedders import Embedder, TopLayers, WholeModel, make_embedder
 from hone.backends.training.gradients import Gradients, dev_figures, saved_bytes
 from hone.backends.training.losses import Lists, terms
+from hone.backends.training.memory import states_limit
 from hone.backends.training.settings import LossSettings, TrainingSettings
 from hone.errors import UserError
 from twin import encoder, lists, texts
@@ -161,9 +163,15 @@ def test_kept_states_are_a_part_of_the_memory_that_training_may_take(folder: Pat
     size = TopLayers(student, tokens, 1, PLENTY, tmp_path).held
     assert size == sum(map(len, tokens)) * student.pooled * 4
     for memory, held in ((2.0 * size, size), (2.0 * size - 2, 0)):
-        embedder = TopLayers(student, tokens, 1, memory, tmp_path)
+        embedder = TopLayers(student, tokens, 1, states_limit(memory, student.device), tmp_path)
         assert embedder.held == held
         assert Gradients(embedder, LOSS, 40, memory).memory == memory - held
+
+
+def test_beside_a_gpu_kept_states_have_what_is_free_of_main_memory_whatever_the_gpu_has() -> None:
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for of_the_gpu in (1e3, 1e15):
+        assert 1e6 < states_limit(of_the_gpu, torch.device("cuda")) <= machine / 2
 
 
 def made(folder: Path, scratch: Path, **how: Any) -> Embedder:

@@ -137,7 +137,7 @@ def first_alone(config: Config, first: Training) -> Config:
 def _train(config: Config, job: Job, encoder: Any, guards: list[Judged], name: str) -> dict[str, Any]:
     """One training, after which the student is in `encoder`. Returns its record."""
     memory = training.memory_limit(config.memory_gb, encoder.device)
-    embedder, examples = read_examples(job, encoder, config, memory)
+    embedder, examples = read_examples(job, encoder, config, training.states_limit(memory, encoder.device))
     shown_dev = training.first_of_each(examples.dev, config.dev_lists)
     dev = training.loop.dev_batches(shown_dev, encoder.device, config.docs_per_step, config.domains)
     checkpoints = training.Checkpoints(
@@ -201,8 +201,9 @@ class Examples:
     """Domain to the lists that show what the student is tested on in another."""
 
 
-def read_examples(job: Job, encoder: Any, config: Config, memory: float) -> tuple[Any, Examples]:
-    """The embedder over all texts of the lists, and the lists. Raises UserError on unknown documents or no lists."""
+def read_examples(job: Job, encoder: Any, config: Config, states: float) -> tuple[Any, Examples]:
+    """The embedder over all texts of the lists, with `states` bytes for what it keeps, and the lists. Raises UserError
+    on unknown documents or no lists."""
     wanted = {
         domain: {doc_id for (ids,) in _lists(job, domain, "doc_ids") for doc_id in ids[: config.list_size]}
         for domain in _domains(config)
@@ -217,7 +218,7 @@ def read_examples(job: Job, encoder: Any, config: Config, memory: float) -> tupl
     with growing("docs"):
         tokens = encoders.Tokens(job.scratch, _tokenised(job, tokenizer, wanted, places))
     examples = _examples(job, places, config)
-    return training.make_embedder(encoder, tokens, config, memory, job.scratch), examples
+    return training.make_embedder(encoder, tokens, config, states, job.scratch), examples
 
 
 Places = dict[str, dict[str, int]]

@@ -9,8 +9,9 @@ from .embedders import make_embedder as make_embedder
 from .gradients import Gradients as Gradients
 from .gradients import anchor_vectors as anchor_vectors
 from .gradients import dev_figures as dev_figures
-from .gradients import memory_limit as memory_limit
 from .loop import train as train
 from .loop import validation_loss as validation_loss
+from .memory import memory_limit as memory_limit
+from .memory import states_limit as states_limit
 from .meters import tracked as tracked
 from .state import interpolate as interpolate

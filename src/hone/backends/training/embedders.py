@@ -58,8 +58,8 @@ class TopLayers:
     """The top layers are trained; what enters them never changes and is computed once per text.
 
     States are computed block by block as texts are first asked for. Blocks depend on the texts alone, so that a text's
-    states are the same bits whenever they are made. They are kept in memory while they fit half of `memory` bytes, of
-    which a step has the rest, else in `folder`. Raises UserError if the model cannot be split below these layers.
+    states are the same bits whenever they are made. They are kept in main memory where all fit `memory` bytes, else in
+    `folder`. Raises UserError if the model cannot be split below these layers.
     """
 
     def __init__(self, encoder: Encoder, tokens: Sequence[list[int]], top: int, memory: float, folder: Path) -> None:
@@ -78,7 +78,7 @@ class TopLayers:
         for number, rows in enumerate(self.blocks):
             self.block_of[rows] = number
         self.known = np.zeros(len(self.blocks), dtype=bool)
-        self.memory, self.folder, self.held = memory / 2, folder, 0
+        self.memory, self.folder, self.held = memory, folder, 0
         self.states: Tensor | None = None
         self._check()
         self.scale = _scale_of_tokens(encoder, tokens)
@@ -201,7 +201,7 @@ class LowRank(WholeModel):
 def make_embedder(
     encoder: Encoder, tokens: Sequence[list[int]], settings: TrainingSettings, memory: float, folder: Path
 ) -> Embedder:
-    """The embedder that trains what the settings say. `memory` in bytes and `folder` are for what is kept."""
+    """The embedder that trains what the settings say. States are kept in `memory` bytes, or in `folder`."""
     encoder.take_gradients()
     if settings.gradient_checkpointing:
         recompute(_layers(encoder.model, "gradient_checkpointing: set it to false"))

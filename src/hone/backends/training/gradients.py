@@ -8,11 +8,9 @@ Processes share the micro-batches and the queries' rows of the loss; negatives a
 
 import itertools
 import math
-import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,19 +22,18 @@ from hone.backends.training import heap
 from hone.backends.training.batches import Batch
 from hone.backends.training.embedders import Embedder, embed_all
 from hone.backends.training.losses import Lists, anchor, names, ndcg, terms
+from hone.backends.training.memory import GIB
 from hone.backends.training.settings import LossSettings
 from hone.progress import Task
 
 SIMILARITIES_AT_ONCE = 1 << 24
 """Entries of the similarity matrix in one block of queries; several float32 copies of it are alive at a time."""
-SHARE_OF_FREE = 0.5
 WORKING = 1.0
 """What carrying gradients through a micro-batch takes beside its graph, by the size of the graph (docs/training.md),"""
 WEIGHTS = 2.0
 """and by that of the trained weights: their gradients by one micro-batch, and what the optimiser takes for a moment."""
 LOOSE = 1.5
 """On a CPU: how many times what a step is expected to take this process may hold more than before the first step."""
-GIB = 1 << 30
 
 
 class Gradients:
@@ -253,15 +250,6 @@ def _each_once(
         yield batch.weight, _lists(vectors[[place[number] for number in batch.texts]], batch, slice(None))
 
 
-def memory_limit(gb: float, device: torch.device) -> float:
-    """Bytes that the activations of this process may take: as set, or its share of half of what is free now."""
-    if gb:
-        return gb * GIB
-    on_gpu = device.type == "cuda"
-    free = torch.cuda.mem_get_info(device)[0] if on_gpu else _free_memory() / processes.beside()
-    return SHARE_OF_FREE * free
-
-
 @contextmanager
 def saved_bytes(weights: Sequence[Tensor]) -> Generator[dict[int, int]]:
     """Fills a dictionary with the size of every storage that graphs made in the block hold, weights left out."""
@@ -291,15 +279,3 @@ def _query_blocks(batch: Batch, entries: int) -> list[slice]:
     last = min(first + each, batch.queries)
     size = max(1, entries // max(1, batch.passages))
     return [slice(start, min(start + size, last)) for start in range(first, last, size)]
-
-
-def _free_memory() -> float:
-    """Bytes of main memory that can be had, within the container's limit."""
-    if not Path("/proc/meminfo").is_file():
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    free = int(fields["MemAvailable"].split()[0]) * 1024
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and (most := limit.read_text().strip()) != "max":
-        return min(free, int(most) - int(used.read_text()))
-    return free

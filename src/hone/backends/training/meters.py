@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 from hone import launch
-from hone.backends.training.gradients import GIB, Gradients
+from hone.backends.training.gradients import Gradients
+from hone.backends.training.memory import GIB
 from hone.backends.training.settings import TrainingSettings
 from hone.backends.training.state import History
 from hone.errors import UserError

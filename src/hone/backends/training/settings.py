@@ -113,8 +113,8 @@ class TrainingSettings(Settings):
     """Run the student through torch.compile: slow to start, faster on a GPU from then on. Only where all layers are
     trained."""
     memory_gb: Annotated[float, Resource()] = 0.0
-    """Gigabytes that activations may take (and kept states of frozen layers); what does not fit is computed twice.
-    0 takes half of what is free."""
+    """Gigabytes that activations may take (on a CPU with kept states of frozen layers); what does not fit is computed
+    twice. 0 takes half of what is free."""
     tensorboard: Annotated[str, Resource()] = ""
     """Folder for TensorBoard's event files: every step's loss terms, rates and savings, and the looks at the dev lists;
     empty writes none."""
