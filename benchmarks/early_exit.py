@@ -49,10 +49,10 @@ class PairTeacher:
             self.known[text] = (dense + BM25_SHARE * self.words.scores(text)).astype(np.float32)
         return np.array([self.known[text][place] for text, place in zip(queries, places, strict=True)], np.float32)
 
-    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray], label: str = "") -> list[np.ndarray]:
         return [self.pairs([query] * len(part), part) for query, part in zip(queries, places, strict=True)]
 
-    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None: ...
+    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray], label: str = "") -> None: ...
 
 
 def main() -> int:

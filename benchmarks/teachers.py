@@ -124,7 +124,7 @@ def one(name: str, config: score.Config, job: Job) -> Row:
     scorer, found, facts = score.mixed(scorer, dev, config)
     test = tests(corpus, encoder, config, job)
     paid, started = job.cost["pairs_paid"], time.process_time()
-    scores = scorer.lists(test.texts, test.places)
+    scores = scorer.lists(test.texts, test.places, "test queries")
     kind, taken = config.teacher.kind, time.process_time() - started
     pairs = sum(map(len, test.places)) if kind == "fusion" else job.cost["pairs_paid"] - paid
     seconds = taken / pairs if pairs and kind != "ensemble" else math.nan

@@ -1,9 +1,11 @@
 """score: the teacher is asked first whether it is any good, and what it says depends on nothing but the pair."""
 
 import inspect
+import itertools
 import multiprocessing
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Sequence
@@ -24,6 +26,7 @@ from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student
 from hone.backends.search.bm25 import BM25
 from hone.backends.teachers.pair_models import PairModel
+from hone.backends.teachers.query_likelihood import PAIRS_AT_ONCE, QueryLikelihood
 from hone.errors import UserError
 from hone.results.manifest import Manifest
 from hone.storage.local import LocalStore
@@ -94,6 +97,37 @@ def test_a_killed_run_goes_on_where_it_was_and_writes_the_same_bytes(
     assert resumed.outputs == unbroken.outputs
     assert 150 <= finished < QUERIES * DEPTH
     assert resumed.cost["pairs_paid"] <= unbroken.cost["pairs_paid"] - finished
+
+
+def test_a_language_model_judges_document_by_document_in_small_portions_and_tells_how_far_it_is(
+    tmp_path: Path,
+    models: dict[str, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    judge = {"kind": "query_likelihood", "model": str(tiny.llama(tmp_path / "judge", words=WORDS)), "force": True}
+    portions: list[list[str]] = []
+    score_pairs = QueryLikelihood.score_pairs
+
+    def noted(self: QueryLikelihood, queries: Sequence[str], docs: Sequence[str]) -> np.ndarray:
+        portions.append(list(docs))
+        return score_pairs(self, queries, docs)
+
+    monkeypatch.setattr(QueryLikelihood, "score_pairs", noted)
+    settings = {"qualify_queries": 3, "student": models["student"], "teacher": judge}
+    found = []
+    for documents_first in (True, False):
+        portions.clear()
+        monkeypatch.setattr(QueryLikelihood, "documents_first", documents_first)
+        store = LocalStore(tmp_path / str(documents_first))
+        found.append(given.run(store, "score", given.results(store, **world()), **settings))
+        assert max(map(len, portions)) <= PAIRS_AT_ONCE["cpu"]
+        turns = sum(len(list(itertools.groupby(portion))) for portion in portions)
+        assert (turns < 0.7 * sum(map(len, portions))) == documents_first
+    assert found[0].outputs == found[1].outputs
+    said = capfd.readouterr().err
+    assert "score: qualify the teacher: 180/180 pairs" in said
+    assert re.search(r"score: teacher: 90/90 queries, .* \d+ pairs\n", said)
 
 
 @pytest.mark.usefixtures("many_buckets")

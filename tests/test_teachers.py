@@ -337,10 +337,10 @@ class Fixed:
     def pairs(self, queries: list[str], places: np.ndarray) -> np.ndarray:
         return self.scores[places]
 
-    def lists(self, queries: list[str], places: list[np.ndarray]) -> list[np.ndarray]:
+    def lists(self, queries: list[str], places: list[np.ndarray], label: str = "") -> list[np.ndarray]:
         return [self.scores[part] for part in places]
 
-    def calibrate(self, queries: list[str], places: list[np.ndarray]) -> None: ...
+    def calibrate(self, queries: list[str], places: list[np.ndarray], label: str = "") -> None: ...
 
 
 def test_an_ensemble_is_the_weighted_mean_of_members_brought_to_one_scale() -> None:

@@ -17,7 +17,7 @@ from hone.errors import UserError
 from hone.evaluation.metrics import PRIMARY
 from hone.evaluation.own_queries import own_queries
 from hone.evaluation.qualification import Qualification, best_choice, cross_fitted, qualify, reached
-from hone.progress import task
+from hone.progress import Task, task
 from hone.spent import growing
 
 IMAGE = "train"
@@ -27,6 +27,7 @@ OUTSCORED = "a candidate outscores the source document"
 NOT_LISTED = "source document is not among the scored candidates"
 NOT_FINITE = "the teacher gave a score that is not a number"
 UNJUDGED = "nobody judged these queries, so it may still be worse for people's: judge some (a dev split) to be sure"
+QUALIFY = "score: qualify the teacher"
 COPIED = "they are words of their documents, which flatters a teacher that matches words"
 
 
@@ -84,7 +85,7 @@ def run(config: Config, job: Job) -> None:
             rows = [row for row in queries.rows.to_pylist() if row["query_id"] in lists]
             doc_ids = [lists[row["query_id"]] for row in rows]
             with growing("pairs"):
-                scores = _score(scorer, corpus, rows, doc_ids, job, early_exit=stops)
+                scores = _score(scorer, corpus, rows, doc_ids, job, progress, early_exit=stops)
             _write(job, queries.number, rows, doc_ids, scores)
             progress.advance(len(rows))
 
@@ -95,6 +96,7 @@ def _score(
     rows: Rows,
     doc_ids: list[list[str]],
     job: Job,
+    progress: Task,
     *,
     early_exit: bool,
 ) -> list[np.ndarray | None]:
@@ -109,9 +111,11 @@ def _score(
 
     def pairs(chosen: Sequence[tuple[int, int]]) -> np.ndarray:
         job.cost["pairs"] += len(chosen)
-        return scorer.pairs(
+        found = scorer.pairs(
             [texts[query] for query, _ in chosen], np.array([places[query][at] for query, at in chosen])
         )
+        progress.advance(0, f"{job.cost['pairs']:,} pairs")
+        return found
 
     return score_in_waves(doc_ids, [str(row["doc_id"]) for row in rows], pairs)
 
@@ -176,7 +180,7 @@ def weighed(
     """The ensemble with those weights that rank the judged dev queries best, ties by fewer members; how such a choice
     compares with the student; what each choice reached; and which member adds nothing: without it, what the others
     reach on queries that had no part in the choice is as good."""
-    ensemble.calibrate(asked.texts, asked.places)
+    ensemble.calibrate(asked.texts, asked.places, QUALIFY)
     given = tuple(float(weight) for weight in ensemble.weights)
     weights = list(dict.fromkeys([*teachers.divisions(len(given)), given]))
     scores = ensemble.by_weights(asked.texts, asked.places, weights)
@@ -198,8 +202,8 @@ def weighed(
 
 def qualification(scorer: "teachers.Scorer", asked: Asked) -> Qualification:
     """Teacher against student: re-ranking the student's top documents."""
-    scorer.calibrate(asked.texts, asked.places)
-    return compared(asked, scorer.lists(asked.texts, asked.places))
+    scorer.calibrate(asked.texts, asked.places, QUALIFY)
+    return compared(asked, scorer.lists(asked.texts, asked.places, QUALIFY))
 
 
 def compared(asked: Asked, scores: Sequence[np.ndarray], unseen: np.ndarray | None = None) -> Qualification:

@@ -61,6 +61,7 @@ class PairModel:
     pairwise = True
 
     pairs_at_once = 4_096
+    documents_first = False
 
     def __init__(self, settings: OneTeacher, folder: Path, token_budget: int) -> None:
         """Raises UserError if the folder is not a model of this kind, or brings code that the settings do not trust."""

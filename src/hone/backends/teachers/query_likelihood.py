@@ -26,6 +26,8 @@ INSTRUCTION = "Please write a question based on this passage."
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 QUERY_TOKENS = 64
 """Longer queries are judged by their beginning, so that the room for the document depends on the document alone."""
+PAIRS_AT_ONCE = {"cpu": 64, "cuda": 1_024}
+"""On a CPU a pair of a new document takes a second or more."""
 ROWS = 32
 """Queries of a document at once: every one of their tokens has a row of the vocabulary's logits."""
 
@@ -79,12 +81,13 @@ class QueryLikelihood:
     """
 
     pairwise = True
-    pairs_at_once = 1_024
+    documents_first = True
 
     def __init__(self, settings: OneTeacher, folder: Path, token_budget: int) -> None:
         """Raises UserError if the folder is not a causal language model, or brings code of its own."""
         self.texts = Texts(settings, folder)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.pairs_at_once = PAIRS_AT_ONCE[self.device.type]
         self.budget = Budget(tokens_at_once(token_budget, self.device))
         with named_faults(folder):
             dtype = torch_dtype(settings.precision)

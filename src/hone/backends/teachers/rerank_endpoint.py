@@ -75,6 +75,7 @@ class RerankEndpoint:
 
     pairwise = True
     pairs_at_once = 512
+    documents_first = False
 
     def __init__(self, settings: OneTeacher) -> None:
         self.server = settings.server

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import product
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from hone.backends.teachers.settings import Mix, OneTeacher, Teacher
 from hone.config import identity
 from hone.context import Job
 from hone.errors import UserError
+from hone.progress import task
 from hone.results.content_cache import ContentCache
 
 QUARTERS = 4
@@ -34,12 +36,26 @@ class Scorer(Protocol):
         """Query texts and document positions, one of each a pair, to [n] float32 scores. Only if pairwise."""
         ...
 
-    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Query texts, and the positions of the documents of each, to float32 scores of those."""
+    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray], label: str = "") -> list[np.ndarray]:
+        """Query texts, and the positions of the documents of each, to float32 scores of those. Under a `label` models
+        that have pairs to score show how far they are."""
         ...
 
-    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None:
+    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray], label: str = "") -> None:
         """Lists whose scores set the scale of each member of an ensemble; others have nothing to do."""
+        ...
+
+
+class ModelOfPairs(Protocol):
+    """What gives the score of a query and a document, which depends on these alone."""
+
+    pairs_at_once: int
+    """Pairs whose scores are kept together: what a killed run pays for again at most."""
+    documents_first: bool
+    """Whether pairs of one document that are scored together cost less than apart."""
+
+    def score_pairs(self, queries: Sequence[str], docs: Sequence[str]) -> np.ndarray:
+        """[n] float32 scores of n pairs, in the order given."""
         ...
 
 
@@ -48,23 +64,28 @@ class PairScorer:
 
     pairwise = True
 
-    def __init__(self, model: Any, cache: ContentCache, corpus: Corpus, job: Job) -> None:
+    def __init__(self, model: ModelOfPairs, cache: ContentCache, corpus: Corpus, job: Job) -> None:
         self.model, self.cache, self.corpus, self.job = model, cache, corpus, job
 
-    def pairs(self, queries: Sequence[str], places: np.ndarray) -> np.ndarray:
-        docs = self.corpus.texts.at(places)
+    def pairs(self, queries: Sequence[str], places: np.ndarray, label: str = "") -> np.ndarray:
+        order = np.argsort(places, kind="stable") if self.model.documents_first else np.arange(len(places))
+        texts, docs = [queries[at] for at in order.tolist()], self.corpus.texts.at(places[order])
 
         def work(at: list[int]) -> pa.Array:
             self.job.cost["pairs_paid"] += len(at)
-            return pa.array(self.model.score_pairs([queries[i] for i in at], [docs[i] for i in at]), pa.float32())
+            return pa.array(self.model.score_pairs([texts[i] for i in at], [docs[i] for i in at]), pa.float32())
 
-        keys = [f"{query}\0{doc}" for query, doc in zip(queries, docs, strict=True)]
-        return self.cache.compute(keys, work, chunk=self.model.pairs_at_once).to_numpy()
+        keys = [f"{query}\0{doc}" for query, doc in zip(texts, docs, strict=True)]
+        with task(label, len(keys), "pairs") if label and self.cache.missing(keys) else nullcontext() as progress:
+            known = self.cache.compute(keys, work, self.model.pairs_at_once, progress)
+        scores = np.empty(len(places), dtype=np.float32)
+        scores[order] = known.to_numpy()
+        return scores
 
-    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return _lists_by_pairs(self, queries, places)
+    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray], label: str = "") -> list[np.ndarray]:
+        return _lists_by_pairs(self, queries, places, label)
 
-    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None:
+    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray], label: str = "") -> None:
         pass
 
 
@@ -80,10 +101,10 @@ class ListScorer:
     def pairs(self, queries: Sequence[str], places: np.ndarray) -> np.ndarray:
         raise AssertionError("a teacher of whole lists is never asked for pairs")
 
-    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray], label: str = "") -> list[np.ndarray]:
         return self.model.score_lists(queries, self._encoded(queries), places) if queries else []
 
-    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None:
+    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray], label: str = "") -> None:
         pass
 
     def by_mix(
@@ -113,14 +134,14 @@ class Ensemble:
     def pairs(self, queries: Sequence[str], places: np.ndarray) -> np.ndarray:
         return self._mean([member.pairs(queries, places) for member in self.members], self.weights)
 
-    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return self.by_weights(queries, places, [self.weights])[0]
+    def lists(self, queries: Sequence[str], places: Sequence[np.ndarray], label: str = "") -> list[np.ndarray]:
+        return self.by_weights(queries, places, [self.weights], label)[0]
 
     def by_weights(
-        self, queries: Sequence[str], places: Sequence[np.ndarray], choices: Sequence[Sequence[float]]
+        self, queries: Sequence[str], places: Sequence[np.ndarray], choices: Sequence[Sequence[float]], label: str = ""
     ) -> list[list[np.ndarray]]:
         """What `lists` of the same members gives with each of these weights, which add up to 1."""
-        opinions = [member.lists(queries, places) for member in self.members]
+        opinions = [member.lists(queries, places, label) for member in self.members]
         return [[self._mean(scores, weights) for scores in zip(*opinions, strict=True)] for weights in choices]
 
     def weighted(self, weights: Sequence[float]) -> "Ensemble":
@@ -130,10 +151,10 @@ class Ensemble:
             [self.members[at] for at in kept], [weights[at] for at in kept], [self.scales[at] for at in kept]
         )
 
-    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray]) -> None:
+    def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray], label: str = "") -> None:
         self.scales = []
         for member in self.members:
-            scores = np.concatenate([np.zeros(0), *member.lists(queries, places)])
+            scores = np.concatenate([np.zeros(0), *member.lists(queries, places, label)])
             finite = scores[np.isfinite(scores)]
             self.scales.append((float(finite.mean()), float(finite.std()) or 1.0) if len(finite) else (0.0, 1.0))
 
@@ -181,9 +202,11 @@ def _one(teacher: OneTeacher, job: Job, corpus: Corpus, encode: EncodeQueries, t
     return PairScorer(model, job.cache("scores", json.dumps(known), pa.float32()), corpus, job)
 
 
-def _lists_by_pairs(scorer: Scorer, queries: Sequence[str], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _lists_by_pairs(
+    scorer: PairScorer, queries: Sequence[str], places: Sequence[np.ndarray], label: str
+) -> list[np.ndarray]:
     """Every pair of every list at once, so that batches are full."""
     counts = [len(part) for part in places]
     texts = [query for query, count in zip(queries, counts, strict=True) for _ in range(count)]
-    scores = scorer.pairs(texts, np.concatenate([np.zeros(0, np.int64), *places]))
+    scores = scorer.pairs(texts, np.concatenate([np.zeros(0, np.int64), *places]), label)
     return np.split(scores, np.cumsum(counts)[:-1]) if counts else []

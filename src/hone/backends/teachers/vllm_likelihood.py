@@ -21,6 +21,7 @@ class VLLMLikelihood:
 
     pairwise = True
     pairs_at_once = 4_096
+    documents_first = False
 
     def __init__(self, settings: OneTeacher, folder: Path, token_budget: int) -> None:
         """Raises UserError if the folder is not a model, or brings code of its own, before any weights are read."""

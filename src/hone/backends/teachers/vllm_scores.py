@@ -29,6 +29,7 @@ class VLLMScores:
 
     pairwise = True
     pairs_at_once = 4_096
+    documents_first = False
 
     def __init__(self, settings: OneTeacher, folder: Path, token_budget: int) -> None:
         """Raises UserError if the folder is not a model of this kind, before any weights are read."""
