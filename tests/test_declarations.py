@@ -92,7 +92,9 @@ def cut_short(folder: Path, **says: Any) -> Path:
 def dense(
     size: int, *, bias: bool = False, activation: torch.nn.Module = LINEAR, start: int = 32, **more: Any
 ) -> Dense:
-    return Dense(start, size, bias=bias, activation_function=activation, **more)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Dense(start, size, bias=bias, activation_function=activation, **more)
 
 
 DECLARED: dict[str, Callable[[Path], Path]] = {

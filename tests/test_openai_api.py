@@ -212,8 +212,8 @@ def test_answers_of_an_earlier_run_do_not_count_in_the_rate(tmp_path: Path, monk
     shown = list[Task]()
 
     @contextmanager
-    def noted(*asked: Any) -> Iterator[Task]:
-        with task(*asked) as running:
+    def noted(*asked: Any, **how: Any) -> Iterator[Task]:
+        with task(*asked, **how) as running:
             shown.append(running)
             yield running
 

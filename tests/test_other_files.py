@@ -6,6 +6,7 @@ import json
 import lzma
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -577,3 +578,19 @@ def test_tags_without_text_of_their_own_begin_the_first_section(tmp_path: Path) 
 def test_remarks_of_mdx_are_not_read(tmp_path: Path) -> None:
     file_of(tmp_path, "a.mdx", "# A\n\ntext\n\n{/* not for\nreaders */}\n\nend\n")
     assert pages(tmp_path) == [("A", "text end")]
+
+
+@pytest.mark.parametrize("made", [pa.ipc.new_stream, pa.ipc.new_file])
+def test_an_arrow_file_with_any_byte_damaged_is_read_or_refused(made: Callable[..., Any], tmp_path: Path) -> None:
+    table = pa.table({"_id": ["1", "2"], "title": ["kiln", ""], "text": ["fires clay", "hot"]})
+    sink = pa.BufferOutputStream()
+    with made(sink, table.schema) as writer:
+        writer.write_table(table)
+    whole, refused = sink.getvalue().to_pybytes(), set[str]()
+    for at in range(len(whole)):
+        path = file_of(tmp_path, "c.arrow", whole[:at] + b"\xff" + whole[at + 1 :])
+        try:
+            list(readers.Corpus(readers.layout(path)).documents())
+        except UserError as error:
+            refused.add(str(error))
+    assert refused

@@ -10,6 +10,8 @@ from hone.inputs.readers.parquet import cells_of
 from hone.inputs.readers.table import Dialect, Fields, Row, Table
 
 FILE_MARK = b"ARROW1"
+DAMAGED = (pa.ArrowException, ValueError, MemoryError, *FAULTS)
+"""A damaged length may ask for more memory than there is."""
 
 
 def open_arrow(file: File, fields: Fields, dialect: Dialect) -> Table:
@@ -17,8 +19,8 @@ def open_arrow(file: File, fields: Fields, dialect: Dialect) -> Table:
     try:
         with file.open() as stream, _opened(stream) as reader:
             names = tuple(reader.schema.names)
-    except (pa.ArrowException, ValueError, *FAULTS) as error:
-        raise UserError(f"{file} is not a readable Arrow file ({error}); write it again") from error
+    except DAMAGED as error:
+        raise _refusal(file, error) from error
     return Table(_rows(file, fields), names)
 
 
@@ -45,5 +47,10 @@ def _rows(file: File, fields: Fields) -> Iterator[Row]:
                 for row in zip(*cells, strict=True):
                     number += 1
                     yield f"{file}, row {number}", dict(zip(names, row, strict=True))
-    except (pa.ArrowException, ValueError, *FAULTS) as error:
-        raise UserError(f"{file} is not a readable Arrow file ({error}); write it again") from error
+    except DAMAGED as error:
+        raise _refusal(file, error) from error
+
+
+def _refusal(file: File, error: Exception) -> UserError:
+    flaw = str(error) or "a length in it asks for more memory than there is"
+    return UserError(f"{file} is not a readable Arrow file ({flaw}); write it again")
