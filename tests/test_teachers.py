@@ -206,6 +206,10 @@ def test_query_likelihood_is_the_mean_log_probability_of_the_query_after_the_doc
     many = ours.score_pairs(QUERIES * 3, [DOCS[0]] * len(QUERIES) * 3)
     alone = [ours.score_pairs([query], [DOCS[0]])[0] for query in QUERIES]
     assert many.tolist() == alone * 3
+    seen = list[torch.Size]()
+    ours.model.get_input_embeddings().register_forward_hook(lambda _, ids, __: seen.append(ids[0].shape))
+    ours.score_pairs(["heat", "wing heat", "heat heat heat", "wing", "heat"], [DOCS[0]] * 5)
+    assert {shape for shape in seen if shape[0] > 1} == {(8, 8)}, "what else is in a batch would round a pair otherwise"
     long = "wing stall " * 400
     assert ours.score_pairs(["heat"], [long]) == ours.score_pairs(["heat"], [f"{long} and more"])
 

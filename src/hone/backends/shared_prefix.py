@@ -239,10 +239,11 @@ class Beginnings:
             state.pick(torch.tensor(batch.branch_of, device=self.device))
         return state
 
-    def forward(self, state: State, texts: Sequence[Sequence[int]], keep: int) -> Tensor:
+    def forward(self, state: State, texts: Sequence[Sequence[int]], keep: int, width: int = 0) -> Tensor:
         """Goes on with one text per row; the logits of the last `keep` places, [rows, keep, vocabulary]. Texts stand
-        at the right, so that the last place is real in all rows that have any."""
-        width = max(map(len, texts))
+        at the right, so that the last place is real in all rows that have any, in `width` places or as many as the
+        longest has."""
+        width = max(width, *map(len, texts))
         ids = torch.tensor([[self.pad] * (width - len(text)) + list(text) for text in texts], device=self.device)
         sizes = torch.tensor([len(text) for text in texts], device=self.device)
         return self._step(state, ids, sizes, keep)

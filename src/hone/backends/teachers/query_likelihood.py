@@ -136,10 +136,10 @@ class QueryLikelihood:
         held, rest = (prefix[:-1], prefix[-1:]) if self.shares else ([], prefix)
         tails = [[*rest, *query[:-1]] for query in queries]
         state = self.beginnings.state(Batch(list(range(len(tails))), held, [[]], [0] * len(tails), tails))
-        longest = max(map(len, queries))
-        logits = self.beginnings.forward(state, tails, keep=longest)
+        places = padded_length(max(map(len, queries)))
+        logits = self.beginnings.forward(state, tails, keep=places, width=len(rest) - 1 + places)
         likelihoods = np.zeros(len(queries), dtype=np.float32)
         for row, query in enumerate(queries):
-            known = torch.log_softmax(logits[row, longest - len(query) :].float(), dim=-1)
+            known = torch.log_softmax(logits[row, places - len(query) :].float(), dim=-1)
             likelihoods[row] = known.gather(1, torch.tensor(query, device=self.device)[:, None]).mean().item()
         return likelihoods
