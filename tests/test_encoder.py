@@ -19,6 +19,7 @@ from hone import tables
 from hone.backends.encoders import wide_attention
 from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student, doc_text, family
+from hone.backends.encoders.reading import Reading, reading
 from hone.backends.encoders.vectors import encode_docs, encode_queries
 from hone.backends.search.bm25 import BM25, with_identifier_words
 from hone.errors import UserError
@@ -82,7 +83,7 @@ def job_over(texts: list[str], folder: Path) -> Any:
     ids = [f"d{number}" for number in range(len(texts))]
     docs = tables.DOCS.of(ids, [""] * len(texts), texts, [False] * len(texts))
     scratch = folder / "scratch"
-    scratch.mkdir(exist_ok=True)
+    scratch.mkdir(parents=True, exist_ok=True)
     store = LocalStore(folder / "store")
     return SimpleNamespace(
         scratch=scratch,
@@ -175,6 +176,43 @@ def test_texts_are_cut_with_their_prefix_to_the_limit(folder: Path) -> None:
     student = encoder(folder, query_prefix="heat ", max_query_tokens=5, max_doc_tokens=100_000)
     assert [len(ids) for ids in student.tokenize_queries(["flow", "flow " * 50])] == [4, 5]
     assert len(student.tokenize_docs(["flow " * 2_000])[0]) == tiny.LONGEST
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_how_much_of_a_document_is_read_is_what_tokenising_it_whole_says(folder: Path, side: str) -> None:
+    student, whole = (encoder(folder, doc_prefix="heat ", max_doc_tokens=limit) for limit in (9, 100_000))
+    student.tokenizer.truncation_side = side
+    texts = [*TEXTS, "flow " * 200, "flow " * 6, "flow " * 7]
+    expected = [
+        (len(kept), len(every))
+        for kept, every in zip(student.tokenize_docs(texts), whole.tokenize_docs(texts), strict=True)
+    ]
+    assert student.doc_lengths(texts) == expected
+    assert {kept < every for kept, every in expected} == {True, False}
+    assert student.doc_lengths([]) == []
+
+
+def test_documents_that_are_longer_than_what_the_student_reads_are_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    docs = job_over(["flow " * 30] * 300 + ["flow"] * 700, tmp_path).table("docs")
+    found = reading(encoder(folder, max_doc_tokens=12), docs)
+    assert found == Reading(1_000, 12, 0.3, round(20 * 300 / (32 * 300 + 3 * 700), 4))
+    said = capsys.readouterr().err
+    assert "30% of the documents are longer than the 12 tokens that the student reads: 51% of the text is" in said
+    assert f"or set student.max_doc_tokens, up to {tiny.LONGEST}" in said
+    few = job_over(["flow " * 30] * 30 + ["flow"] * 970, tmp_path / "few").table("docs")
+    assert reading(encoder(folder, max_doc_tokens=12), few).longer == 0.03
+    assert "longer than" not in capsys.readouterr().err
+
+
+def test_of_many_documents_a_sample_says_how_much_is_read(folder: Path, tmp_path: Path) -> None:
+    texts = ["flow " * (30 if number % 4 == 0 else 1) for number in range(6_000)]
+    found = reading(encoder(folder, max_doc_tokens=12), job_over(texts, tmp_path).table("docs"))
+    assert found.docs == 1_000
+    assert found.longer == pytest.approx(0.25, abs=0.04)
+    none = reading(encoder(folder), job_over([], tmp_path).table("docs"))
+    assert none == Reading(0, min(Student(model="m").max_doc_tokens, tiny.LONGEST), 0.0, 0.0)
 
 
 def test_bf16_vectors_are_near_those_of_fp32(folder: Path) -> None:

@@ -109,8 +109,20 @@ def _funnel(findings: Findings) -> Html:
     headings = ("stage", "kept", "rows", "left out")
     whole = table("What each stage passed on, and what it left out and why", headings, body, "rows")
     words = done["prepare"].facts.get("analyser") if "prepare" in done else None
-    said = f"Words, for BM25, extracts, lengths and duplicates: {words}."
-    return join([whole, element("p", said, class_="soft")]) if words else whole
+    said = [f"Words, for BM25, extracts, lengths and duplicates: {words}."] if words else []
+    said += [_read(done["mine"].facts)] if "mine" in done else []
+    return join([whole, *(element("p", one, class_="soft") for one in said if one)])
+
+
+def _read(facts: Mapping[str, Any]) -> str:
+    """How much of the documents the student reads; a run of an earlier version does not say."""
+    known = facts.get("reading")
+    if not known:
+        return ""
+    return (
+        f"The student reads {known['limit']:,} tokens of a document at most: of {known['docs']:,} documents "
+        f"{known['longer']:.0%} are longer, and {known['unread']:.0%} of their text is neither searched nor trained on."
+    )
 
 
 def _such_as(known: Mapping[str, Any], reason: str) -> str:

@@ -84,6 +84,7 @@ def run(config: Config, job: Job) -> None:
         views = [encoders.View(job, one, "mine: encode docs", config.token_budget) for one in retrievers]
     if launch.is_helper():
         return
+    job.facts["reading"] = encoders.reading(views[0].encoder, job.table("docs"))._asdict()
     miner = Miner(config, job, views[0].ids)
     index = load("search", config.search.kind)
     with growing("docs"):

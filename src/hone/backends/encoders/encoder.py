@@ -115,6 +115,22 @@ class Encoder:
         above."""
         return self._tokenize(texts, self.doc_prefix, self.doc_limit(limit))
 
+    def doc_lengths(self, texts: Sequence[str]) -> list[tuple[int, int]]:
+        """How many tokens of each document are read, and how many it has, both with special tokens and the prefix."""
+        if not texts:
+            return []
+        tokenised = self.tokenizer(
+            [self.doc_prefix + text for text in texts], truncation=True, max_length=self.doc_limit()
+        )
+        # What was cut off comes in pieces, each with special tokens of its own.
+        return [
+            (
+                len(one.ids),
+                len(one.ids) + sum(len(more.ids) - sum(more.special_tokens_mask) for more in one.overflowing),
+            )
+            for one in tokenised.encodings or []
+        ]
+
     @property
     def query_limit(self) -> int:
         """The most tokens of a query."""
