@@ -64,7 +64,8 @@ STYLES: dict[str, Style] = {
     ),
     "claim": Style(
         instruction=(
-            "Write one factual claim that somebody might want to verify, and that the document supports or refutes."
+            "State one specific finding or fact of the document in one full sentence, as somebody would put it who "
+            "wants it checked."
         ),
         form="statement",
         max_words=20,
