@@ -121,7 +121,7 @@ def _read(facts: Mapping[str, Any]) -> str:
         return ""
     return (
         f"The student reads {known['limit']:,} tokens of a document at most: of {known['docs']:,} documents "
-        f"{known['longer']:.0%} are longer, and {known['unread']:.0%} of their text is neither searched nor trained on."
+        f"{known['longer']:.0%} are longer, and {known['unread']:.0%} of all text is neither searched nor trained on."
     )
 
 
