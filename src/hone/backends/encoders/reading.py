@@ -3,9 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from hone.backends.encoders.encoder import Encoder
-from hone.backends.encoders.vectors import document_chunks
+from hone.backends.encoders.families import doc_text
 from hone.log import log
 from hone.results.table_io import Docs
 from hone.spent import growing
@@ -27,15 +28,6 @@ class Reading(NamedTuple):
     unread: float
     """The share of all tokens that lie beyond."""
 
-    def told(self) -> str:
-        """One sentence, or nothing where few documents are cut."""
-        if self.longer < TOLD_FROM:
-            return ""
-        return (
-            f"{self.longer:.0%} of the documents are longer than the {self.limit:,} tokens that the student reads: "
-            f"{self.unread:.0%} of the text is neither searched nor trained on"
-        )
-
 
 @growing("docs")
 def reading(encoder: Encoder, docs: Docs) -> Reading:
@@ -43,15 +35,20 @@ def reading(encoder: Encoder, docs: Docs) -> Reading:
     cut."""
     chosen = np.sort(np.random.default_rng(0).permutation(docs.rows)[:SAMPLE])
     longer, read, every, start = 0, 0, 0, 0
-    for ids, texts in document_chunks(docs):
-        within = chosen[(chosen >= start) & (chosen < start + len(ids))] - start
-        for kept, whole in encoder.doc_lengths([texts[at] for at in within]):
+    for batch in docs.batches(["title", "text"]):
+        within = chosen[(chosen >= start) & (chosen < start + batch.num_rows)] - start
+        texts = [doc_text(row["title"], row["text"]) for row in batch.take(pa.array(within)).to_pylist()]
+        for kept, whole in encoder.doc_lengths(texts):
             longer, read, every = longer + (kept < whole), read + kept, every + whole
-        start += len(ids)
+        start += batch.num_rows
     found = Reading(len(chosen), encoder.doc_limit(), _share(longer, len(chosen)), _share(every - read, every))
-    if said := found.told():
+    if found.longer >= TOLD_FROM:
         raised = f", or set student.max_doc_tokens, up to {encoder.longest:,}" if encoder.longest > found.limit else ""
-        log.warning(f"{said}; give passages instead of whole documents{raised}")
+        log.warning(
+            f"{found.longer:.0%} of the documents are longer than the {found.limit:,} tokens that the student reads: "
+            f"{found.unread:.0%} of the text is neither searched nor trained on; give passages instead of whole "
+            f"documents{raised}"
+        )
     return found
 
 

@@ -67,7 +67,7 @@ def encode_by(job: Job, encoder: Encoder, label: str, docs: Docs) -> tuple[list[
         cache = _cache(job, encoder, encoder.doc_prefix, encoder.doc_limit())
         if not alone:
             _encode_share(cache, tokenizer, docs, progress)
-        for names, texts in document_chunks(docs):
+        for names, texts in _document_chunks(docs):
             known = cache.compute(texts, partial(_encode, tokenizer, texts), CHUNK, progress if alone else None)
             vectors[len(ids) : len(ids) + len(texts)] = _through(encoder, head, _as_numpy(known, encoder.dimension))
             ids += names
@@ -87,7 +87,7 @@ def _encode_share(cache: ContentCache, tokenizer: DocTokenizer, docs: Docs, prog
 
     Chunks are those of a process alone, so that the vectors are the same to the last bit.
     """
-    texts = (texts[at : at + CHUNK] for _, texts in document_chunks(docs) for at in range(0, len(texts), CHUNK))
+    texts = (texts[at : at + CHUNK] for _, texts in _document_chunks(docs) for at in range(0, len(texts), CHUNK))
     for number, chunk in enumerate(texts):
         if number % processes.count() == processes.rank():
             cache.compute(chunk, partial(_encode, tokenizer, chunk), CHUNK)
@@ -96,7 +96,7 @@ def _encode_share(cache: ContentCache, tokenizer: DocTokenizer, docs: Docs, prog
     cache.refresh()
 
 
-def document_chunks(docs: Docs) -> Iterator[tuple[list[str], list[str]]]:
+def _document_chunks(docs: Docs) -> Iterator[tuple[list[str], list[str]]]:
     """Ids and texts, some thousand at a time."""
     for batch in docs.batches(["doc_id", "title", "text"]):
         for start in range(0, batch.num_rows, ROWS_AT_ONCE):
