@@ -203,6 +203,36 @@ def test_evaluate_measures_both_systems_on_every_split(tmp_path: Path, models: t
     assert job.cost == {"queries": 5, "docs": 13, "pairs": 5 * 13 - 1}
 
 
+@pytest.mark.parametrize(
+    ("fusion", "dev", "test", "weighs"),
+    [
+        ("auto", 50, 1, True),
+        ("auto", 49, 1, False),
+        ("auto", 80, 0, False),
+        ("ranks", 80, 80, False),
+        ("weights", 1, 0, True),
+    ],
+)
+def test_bm25_is_weighed_where_enough_dev_queries_choose_for_others(
+    fusion: str, dev: int, test: int, weighs: bool
+) -> None:
+    assert evaluate.by_weights(fusion, dev, test) == weighs
+
+
+def test_the_report_says_how_bm25_was_fused_and_with_what_weights(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    def said(fusion: str) -> tuple[dict[str, float], str]:
+        (tmp_path / fusion).mkdir()
+        job = evaluated(tmp_path / fusion, models, ("test", "dev"), fusion=fusion)
+        found = Findings.from_json((job.new_folder("findings") / "findings.json").read_bytes())
+        return found.metrics["bm25_weights"], page(found)
+
+    ranks, by_ranks = said("auto")  # two dev queries are too few to choose
+    weights, by_weights = said("weights")
+    assert ranks == {}
+    assert "fused by reciprocal ranks (k = 60)" in by_ranks
+    assert f"{weights['base']:g} with base and {weights['tuned']:g} with tuned, which dev queries chose" in by_weights
+
+
 def test_a_querys_own_document_is_left_out_of_its_results(tmp_path: Path, models: tuple[Path, Path]) -> None:
     runs = output(evaluated(tmp_path, models, ("test",)), "runs")
     assert {(row["system"], len(row["doc_ids"])) for row in runs if row["query_id"] == "d4"} == {

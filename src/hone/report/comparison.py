@@ -60,11 +60,24 @@ def _systems(findings: Findings) -> Html:
         parts.append(table(f"{name}: means of every system", ("system", *measures), body, "|".join(measures)))
         if facts["ceiling"]:
             parts.append(element("p", _ceiling(facts["ceiling"]), class_="soft"))
+    if any(system.endswith("+bm25") for _, facts in several for system in facts["systems"]):
+        parts.append(element("p", _fusion(findings.metrics.get("bm25_weights", {})), class_="soft"))
     return join(parts)
 
 
 def _means(values: Mapping[str, float]) -> list[str]:
     return [f"{value:.3f}" for value in values.values()]
+
+
+def _fusion(weights: Mapping[str, float]) -> str:
+    """How BM25 was fused, with what a search engine must be told to do the same."""
+    if not weights:
+        return "With BM25: fused by reciprocal ranks (k = 60)."
+    shares = " and ".join(f"{weight:g} with {SYSTEMS.get(student, student)}" for student, weight in weights.items())
+    return (
+        "With BM25: a weighted sum of scores, each list's scaled to lie between 0 and 1. Of the weight BM25 has "
+        f"{shares}, which dev queries chose: their own figures for these rows are flattered by it."
+    )
 
 
 def _ceiling(facts: Mapping[str, Any]) -> str:

@@ -36,6 +36,8 @@ LATENCY_ROUNDS = 12
 MOST_LATENCY_ROUNDS = 120
 ALIKE = 0.1
 """Two models whose times differ by no more than this share take about the same time."""
+ENOUGH_DEV = 50
+"""Dev queries that may choose how BM25 is weighed."""
 
 
 Models = dict[str, "encoders.Encoder"]
@@ -78,9 +80,9 @@ class Config(StageConfig):
     search_as: Way = "dense"
     """How users search: dense, by vectors alone, or hybrid, fused with BM25. The first line, the verdict, `hone search`
     and `hone serve` rest on it."""
-    fusion: Literal["ranks", "weights"] = "ranks"
+    fusion: Literal["auto", "ranks", "weights"] = "auto"
     """How BM25 is fused: by reciprocal ranks (k = 60), or by a weighted sum of scaled scores, its weight chosen on the
-    dev queries for each student."""
+    dev queries for each student. auto: weights where 50 dev queries or more can choose them for test queries."""
     judged_by: JudgedBy = "people"
     """Who judged the queries of the corpus itself: people, or a model, which is named so everywhere."""
     depth: int = Field(100, ge=100)
@@ -153,7 +155,7 @@ def retrieve(
 ) -> tuple[Answers, dict[int, Ranking]]:
     """What every system retrieves for every query, and the teacher's opinion of the queries that it is asked about.
 
-    `weights` are BM25's shares for each student, which the corpus's own dev queries choose if a weighted sum is wanted.
+    `weights` become BM25's shares for each student, which the corpus's own dev queries choose for a weighted sum.
     The ceiling rests on a random sample; the teacher is also asked about the examples that the report shows.
     """
     rankings_of = {
@@ -163,7 +165,7 @@ def retrieve(
     if config.lexical:
         rankings_of["bm25"] = lexical(judged, config.depth)
         for student in models:
-            if config.fusion == "weights" and judged.own:
+            if judged.own and by_weights(config.fusion, *(len(judged.of(split)) for split in ("dev", "test"))):
                 weights[student] = weight_on_dev(judged, rankings_of[student], rankings_of["bm25"], config.depth)
             pairs = zip(rankings_of[student], rankings_of["bm25"], strict=True)
             rankings_of[f"{student}+bm25"] = [fused(*pair, config.depth, weights.get(student)) for pair in pairs]
@@ -253,6 +255,12 @@ def lexical(judged: Judged, depth: int) -> list[Ranking]:
             rankings.append(answer(judged, at, [ids[place] for place in places], scores, depth))
             progress.advance()
     return rankings
+
+
+def by_weights(fusion: str, dev: int, test: int) -> bool:
+    """Whether BM25 is fused by a weighted sum, given how many queries there are. A weight that few chose may be chance,
+    and those that chose it are flattered by it."""
+    return fusion == "weights" or (fusion == "auto" and dev >= ENOUGH_DEV and test > 0)
 
 
 def weight_on_dev(judged: Judged, dense: Sequence[Ranking], lexical: Sequence[Ranking], depth: int) -> float:
