@@ -122,6 +122,7 @@ def figures(store: Store, done: dict[str, Manifest]) -> dict[str, Any]:
         "recall": [metrics["base"]["Recall@100"], metrics["tuned"]["Recall@100"]],
         "ceiling": metrics["sets"]["test"].get("ceiling"),
         "systems": {name: found["nDCG@10"] for name, found in metrics["sets"]["test"]["systems"].items()},
+        "bm25_weights": metrics["bm25_weights"],
         "teacher_dev": [qualification.get("student"), qualification.get("teacher")],
         "mix": done["score"].facts.get("mix"),
         "lists": done["curate"].outputs["lists"].rows,

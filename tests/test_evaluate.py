@@ -226,11 +226,16 @@ def test_the_report_says_how_bm25_was_fused_and_with_what_weights(tmp_path: Path
         found = Findings.from_json((job.new_folder("findings") / "findings.json").read_bytes())
         return found.metrics["bm25_weights"], page(found)
 
+    (tmp_path / "hybrid").mkdir()
     ranks, by_ranks = said("auto")  # two dev queries are too few to choose
     weights, by_weights = said("weights")
     assert ranks == {}
     assert "fused by reciprocal ranks (k = 60)" in by_ranks
-    assert f"{weights['base']:g} with base and {weights['tuned']:g} with tuned, which dev queries chose" in by_weights
+    shares = f"{weights['base']:g} with base and {weights['tuned']:g} with tuned, which dev queries chose"
+    assert shares in by_weights
+    hybrid = evaluated(tmp_path / "hybrid", models, ("test", "dev"), fusion="weights", search_as="hybrid")
+    found = Findings.from_json((hybrid.new_folder("findings") / "findings.json").read_bytes())
+    assert shares in markdown(found)  # and so in the card of a published model
 
 
 def test_a_querys_own_document_is_left_out_of_its_results(tmp_path: Path, models: tuple[Path, Path]) -> None:

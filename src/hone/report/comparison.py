@@ -7,7 +7,7 @@ from hone.evaluation.metrics import PRIMARY
 from hone.evaluation.summary import SYSTEMS
 from hone.report import charts
 from hone.report.blocks import each_run, figure, lines
-from hone.report.findings import Findings, Move, QueryGain, interval, p_cell, points
+from hone.report.findings import Findings, Move, QueryGain, how_fused, interval, p_cell, points
 from hone.report.html import Html, element, join, table
 
 DRAWN = element("span", "interval, drawn", class_="hidden")
@@ -61,23 +61,12 @@ def _systems(findings: Findings) -> Html:
         if facts["ceiling"]:
             parts.append(element("p", _ceiling(facts["ceiling"]), class_="soft"))
     if any(system.endswith("+bm25") for _, facts in several for system in facts["systems"]):
-        parts.append(element("p", _fusion(findings.metrics.get("bm25_weights", {})), class_="soft"))
+        parts.append(element("p", how_fused(findings.metrics), class_="soft"))
     return join(parts)
 
 
 def _means(values: Mapping[str, float]) -> list[str]:
     return [f"{value:.3f}" for value in values.values()]
-
-
-def _fusion(weights: Mapping[str, float]) -> str:
-    """How BM25 was fused, with what a search engine must be told to do the same."""
-    if not weights:
-        return "With BM25: fused by reciprocal ranks (k = 60)."
-    shares = " and ".join(f"{weight:g} with {SYSTEMS.get(student, student)}" for student, weight in weights.items())
-    return (
-        "With BM25: a weighted sum of scores, each list's scaled to lie between 0 and 1. Of the weight BM25 has "
-        f"{shares}, which dev queries chose: their own figures for these rows are flattered by it."
-    )
 
 
 def _ceiling(facts: Mapping[str, Any]) -> str:

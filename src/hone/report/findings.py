@@ -160,6 +160,18 @@ def beside_free(metrics: Mapping[str, Any]) -> str:
     return f", but {name} has {free['base']:.3f} without training{fused}"
 
 
+def how_fused(metrics: Mapping[str, Any]) -> str:
+    """How BM25 was fused, with what a search engine must be told to do the same."""
+    weights: dict[str, float] = metrics.get("bm25_weights", {})
+    if not weights:
+        return "With BM25: fused by reciprocal ranks (k = 60)."
+    shares = " and ".join(f"{weight:g} with {student}" for student, weight in weights.items())
+    return (
+        "With BM25: a weighted sum of scores, each list's scaled to lie between 0 and 1. Of the weight BM25 has "
+        f"{shares}, which dev queries chose: it flatters their own figures of such sums."
+    )
+
+
 def dropped_documents(facts: Mapping[str, Any]) -> str:
     """How many judged documents are not in what was searched; empty without any."""
     dropped, judged = facts["judged_docs_dropped"], facts["judged_docs"]

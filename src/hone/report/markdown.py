@@ -1,6 +1,6 @@
 """The finding as Markdown, for a pull request."""
 
-from hone.report.findings import Findings, caveats, headline
+from hone.report.findings import STUDENTS, Findings, caveats, headline, how_fused
 from hone.report.folded_markdown import folded
 from hone.report.markdown_text import escaped
 from hone.report.terminal_table import rows
@@ -12,7 +12,7 @@ def markdown(findings: Findings) -> str:
 
 
 def summary(findings: Findings) -> str:
-    """Verdict, first line, table and caveats."""
+    """Verdict, first line, table, the weights of a hybrid search, and caveats."""
     verdict = findings.verdict
     lines = [headline(findings.metrics, findings.names), ""]
     if verdict:
@@ -23,4 +23,6 @@ def summary(findings: Findings) -> str:
         lines += [f"| set (queries) | measure | {' | '.join(findings.names)} | points | 95% CI | p | p (Holm) |"]
         lines += ["|---|---|--:|--:|--:|--:|--:|--:|"]
         lines += [f"| {' | '.join(row)} |" for row in body] + [""]
-    return "\n".join([*lines, *caveats(findings.metrics), *findings.notes]) + "\n"
+    hybrid = findings.names == STUDENTS and findings.metrics["search_as"] == "hybrid"
+    fused = [how_fused(findings.metrics)] if hybrid else []
+    return "\n".join([*lines, *fused, *caveats(findings.metrics), *findings.notes]) + "\n"
