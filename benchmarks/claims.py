@@ -4,7 +4,8 @@ by InfoNCE alone, by listwise distillation (KL) alone, and by both, several seed
     python benchmarks/claims.py FOLDER... [--seeds 17,18,19] [--preset cpu] [--store DIR] [--set distill.max_steps=50]
 
 Queries, candidates and the teacher's scores are made once a collection; a seed shuffles the lists of training. No human
-query is seen in training and test queries are only used to report.
+query is seen in training and test queries are only used to report. With `--preset cpu-long` both of its trainings have
+the loss: all layers, and then the head over what they give.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from quality import measure, options
 from rich.console import Console
 from rich.table import Table
 
+from hone.settings import load_preset
 from hone.storage.addresses import open_store
 
 LOSSES: dict[str, dict[str, float]] = {
@@ -30,13 +32,17 @@ MAIN_SEED = 17
 def main() -> int:
     parser = options(__doc__, seeds="17,18,19", store="build/claims")
     parser.set_defaults(log=False)
+    parser.add_argument("--losses", default=",".join(LOSSES), help="which of the losses, comma-separated")
     arguments = parser.parse_args()
     store = open_store(arguments.store)
+    trainings = ["distill"]
+    if load_preset(arguments.preset, "--preset")["distill"].get("first"):
+        trainings.append("distill.first")
     rows: list[dict[str, Any]] = []
     for collection in arguments.collections:
-        for loss, weights in LOSSES.items():
+        for loss in arguments.losses.split(","):
             for seed in arguments.seeds.split(","):
-                settings = [f"distill.loss.{name}={value}" for name, value in weights.items()]
+                settings = [f"{one}.loss.{name}={value}" for one in trainings for name, value in LOSSES[loss].items()]
                 chosen = argparse.Namespace(**{**vars(arguments), "set": [*settings, *arguments.set]})
                 chosen.set.append(f"distill.seed={seed}")
                 rows.append({"loss": loss, **measure(collection, MAIN_SEED, chosen, store), "seed": int(seed)})

@@ -26,7 +26,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "examples drawn per document, then the document (the paper's)": {"layout": "examples", "example_sets": 0},
     "fixed examples of the style, then the document": {"layout": "examples", "example_sets": 1},
     "document, then the style with examples drawn per document": {"layout": "document", "example_sets": 0},
-    "guide to all styles, document, name of the style (default)": {"layout": "guide", "example_sets": 16},
+    "the same with 16 sets of examples (default)": {"layout": "document"},
+    "guide to all styles, document, name of the style": {"layout": "guide", "example_sets": 16},
     "the same with one set of examples": {"layout": "guide", "example_sets": 1},
     "all styles at once, as JSON": {"template": TOGETHER},
 }
@@ -40,19 +41,19 @@ def main() -> None:
     print(f"{'tokens per query':62} {'prompt':>8} {'prefilled':>10} {'cached':>7} {'ratio':>6}")
     first = 0.0
     for name, settings in LAYOUTS.items():
-        prompts = [encode(text) for text in texts(LanguageModel(**settings), docs, name)]
+        prompts = [encode(text) for text in texts(LanguageModel(**settings), docs, 1 if "at once" in name else None)]
         queries = STYLES * len(docs)
         total, paid = sum(map(len, prompts)) / queries, prefilled(prompts) / queries
         first = first or paid
         print(f"{name:62} {total:8.1f} {paid:10.1f} {1 - paid / total:7.0%} {first / paid:5.1f}x")
 
 
-def texts(llm: LanguageModel, docs: Iterable[tuple[str, str]], name: str) -> Iterator[str]:
-    """The prompts of a layout in the order in which Hone sends them."""
+def texts(llm: LanguageModel, docs: Iterable[tuple[str, str]], first: int | None = None) -> Iterator[str]:
+    """The prompts of a layout in the order in which Hone sends them; of each document the first so many."""
     prompts = Prompts(llm, seed=17)
     for doc_id, doc in docs:
         requests = [request for _, request in prompts.requests(doc_id, doc)]
-        yield from (request.prompt(doc) for request in (requests[:1] if "at once" in name else requests))
+        yield from (request.prompt(doc) for request in requests[:first])
 
 
 def corpus(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:

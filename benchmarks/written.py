@@ -12,7 +12,8 @@ import re
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -26,14 +27,13 @@ from hone.engine import runner
 from hone.results.manifest import Manifest
 from hone.results.table_io import TableReader
 from hone.scratch import scratch_folder
-from hone.stages.generate.styles import STYLES
+from hone.stages.generate.styles import STYLES, Style
 from hone.stages.mine import NOT_RETRIEVED
 from hone.storage.addresses import open_store
 from hone.storage.base import Store
 from hone.tables import Table
 
 SEED = 17
-EXAMPLES = tuple(f" {comparable(example)} " for style in STYLES.values() for example in style.examples)
 ASKS = re.compile(
     r"^(?:what|why|how|who|whose|which|when|where|is|are|was|were|does|do|did|can|could|should|will)\b", re.I
 )
@@ -56,8 +56,7 @@ def main() -> int:
     parser.add_argument("--shown", type=int, default=10)
     given = parser.parse_args()
     given.log, store = False, open_store(given.store)
-    asked = [f"generate.sources=[{given.source}]", f"generate.llm.model={given.model.resolve()}"]
-    given.set = [*asked, f"generate.max_docs={given.docs}", "generate.clean.most_dropped=1", *given.set]
+    given.set = [*asked(given), *given.set]
     for folder in given.collections:
         print(f"\n### {given.model.name}, {folder.name}\n", flush=True)
         for line in told(folder, given, store):
@@ -65,31 +64,61 @@ def main() -> int:
     return 0
 
 
+def asked(given: Namespace) -> list[str]:
+    """The settings that make a language model the only source."""
+    source = [f"generate.sources=[{given.source}]", f"generate.llm.model={given.model.resolve()}"]
+    return [*source, f"generate.max_docs={given.docs}", "generate.clean.most_dropped=1"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a model wrote about a collection: queries kept and dropped, and the counts of each style."""
+
+    kept: list[dict[str, Any]]
+    dropped: list[dict[str, Any]]
+    texts: dict[str, list[str]]
+    counts: dict[str, Counter[str]]
+    limit: int
+
+    @property
+    def total(self) -> Counter[str]:
+        return sum(self.counts.values(), Counter[str]())
+
+    @property
+    def drafts(self) -> list[str]:
+        """What was answered, before the cleaning."""
+        return [*(row["text"] for row in self.kept), *(row["detail"] for row in self.dropped)]
+
+
+def written(folder: Path, given: Namespace, store: Store) -> Written:
+    """The queries about one collection, asked back at the preset's rank and at 1."""
+    made, lost = ran(folder, given, store), ran(folder, given, store, "mine.consistency_rank=1")["mine"]
+    kept, dropped = read(made["generate"], store)
+    texts: dict[str, list[str]] = {style: [] for style in made["generate"].facts["answers"][given.source]}
+    for row in kept:
+        texts[row["style"]].append(row["text"])
+    counts = {style: counted(style, of_style, given.source, made, lost) for style, of_style in texts.items()}
+    return Written(kept, dropped, texts, counts, made["mine"].config["consistency_rank"])
+
+
 def told(folder: Path, given: Namespace, store: Store) -> Iterator[str]:
     """The lines about one collection."""
-    made, lost = ran(folder, given, store), ran(folder, given, store, "mine.consistency_rank=1")["mine"]
-    limit = made["mine"].config["consistency_rank"]
-    kept, dropped = read(made["generate"], store)
-    by_style: dict[str, list[str]] = {style: [] for style in made["generate"].facts["answers"][given.source]}
-    for row in kept:
-        by_style[row["style"]].append(row["text"])
-    yield f"| style | drafts | kept | in its style | back at 1 | back at {limit} | new tokens | seconds |"
+    found = written(folder, given, store)
+    yield f"| style | drafts | kept | in its style | back at 1 | back at {found.limit} | new tokens | seconds |"
     yield "|---|--:|--:|--:|--:|--:|--:|--:|"
-    rows = [counted(style, texts, given.source, made, lost) for style, texts in by_style.items()]
-    for style, row in [*zip(by_style, rows, strict=True), ("**all**", sum(rows, Counter[str]()))]:
+    for style, row in [*found.counts.items(), ("**all**", found.total)]:
         of_kept = [f"{row[key] / max(1, row['kept']):.1f}" for key in ("new_tokens", "seconds")]
         back = [share(row[key], row["asked back"]) for key in ("back at 1", "back")]
         cells = [share(row["fits"], row["kept"]), *back, *of_kept]
         number = f"{row['kept']:,} ({share(row['kept'], row['drafts'])})"
         yield f"| {style} | {row['drafts']:,} | {number} | {' | '.join(cells)} |"
-    reasons = Counter(row["reason"] for row in dropped)
+    reasons = Counter(row["reason"] for row in found.dropped)
     yield "\nDropped: " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) + "."
-    before = verbatim([*(row["text"] for row in kept), *(row["detail"] for row in dropped)])
-    after, drafts = verbatim([row["text"] for row in kept]), len(kept) + len(dropped)
-    of_drafts = f"{before} of {drafts:,} drafts ({before / drafts:.1%})"
+    before, after = verbatim(found.drafts), verbatim([row["text"] for row in found.kept])
+    of_drafts = f"{before} of {len(found.drafts):,} drafts ({before / len(found.drafts):.1%})"
     yield f"An example of the prompt word for word: {of_drafts}, {after} of those kept."
     yield f"\n<details><summary>{given.shown} queries of each style, drawn at random</summary>\n"
-    for style, texts in by_style.items():
+    for style, texts in found.texts.items():
         yield f"**{style}**\n"
         yield from (f"- `{text}`" for text in Random(SEED).sample(sorted(texts), min(given.shown, len(texts))))
         yield ""
@@ -132,9 +161,10 @@ def read(made: Manifest, store: Store) -> tuple[list[dict[str, Any]], list[dict[
     return kept, dropped
 
 
-def verbatim(texts: list[str]) -> int:
-    """How many of the texts have a whole example in them."""
-    return sum(any(example in f" {comparable(text)} " for example in EXAMPLES) for text in texts)
+def verbatim(texts: list[str], styles: Iterable[Style] = STYLES.values()) -> int:
+    """How many of the texts have a whole example of these styles in them."""
+    examples = [f" {comparable(example)} " for style in styles for example in style.examples]
+    return sum(any(example in f" {comparable(text)} " for example in examples) for text in texts)
 
 
 def share(part: int, whole: int) -> str:

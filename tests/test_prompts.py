@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hone.errors import UserError
 from hone.stages.generate import styles
 from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.prompts import Request
@@ -47,6 +48,28 @@ def test_examples_depend_on_document_and_seed_and_a_zero_shot_style_shows_none()
     assert len(drawn) == 4
     assert all(len(set(examples)) == 3 for examples in drawn)
     assert "Examples" not in asked("d", layout="examples", styles={"free search": 1})[0].prompt("text")
+
+
+@pytest.mark.parametrize("layout", ["document", "examples", "guide"])
+@pytest.mark.parametrize("shown", [0, 1, 5])
+def test_a_prompt_shows_as_many_examples_as_the_settings_say(layout: str, shown: int) -> None:
+    for request in asked("d", layout=layout, examples=shown):
+        prompt = request.prompt("text")
+        of_style = [example for example in styles.STYLES[request.style.name].examples if f"\n- {example}" in prompt]
+        assert len(of_style) == (0 if request.style.name == "free search" else shown)
+        assert ("Examples" in prompt) == (shown > 0 and (bool(of_style) or layout == "guide"))
+    longest = max(
+        len(request.prompt("")) for request in Prompts(LanguageModel(layout=layout, examples=shown), 17).probes()
+    )
+    assert all(len(request.prompt("")) <= longest for request in asked("d", layout=layout, examples=shown))
+
+
+def test_a_style_whose_examples_may_not_be_seen_can_be_asked_for_without_any() -> None:
+    every = frozenset(styles.STYLES["claim"].examples)
+    with pytest.raises(UserError, match="every example of 'claim' stands in a test query"):
+        Prompts(LanguageModel(styles={"claim": 1}), 17, left_out=every)
+    (request,) = Prompts(LanguageModel(styles={"claim": 1}, examples=0), 17, left_out=every).requests("d", "text")
+    assert request[1].style.examples == ()
 
 
 def test_a_share_of_a_style_asks_that_share_of_the_documents() -> None:

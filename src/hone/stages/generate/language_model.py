@@ -19,6 +19,9 @@ class LanguageModel(Sampling):
     """How many queries of each style a document is asked for; 0.25 asks every fourth document."""
     layout: Literal["guide", "examples", "document"] = "document"
     """What comes first in a prompt: a guide to all styles, the examples of the one style, or the document."""
+    examples: int = Field(default=3, ge=0, le=10)
+    """How many examples of its style a prompt shows. Models of less than a billion parameters give them back, or mix
+    them into their answers, and do better with none."""
     example_sets: int = Field(default=16, ge=0)
     """Into how many sets the examples are drawn; a document's hash picks one, so that many documents share the
     beginning of their prompts. 0 draws for every document anew."""

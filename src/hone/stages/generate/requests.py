@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from heapq import nlargest
 from random import Random
 
 from hone.core.hashing import drawn
 from hone.errors import UserError
 from hone.stages.generate.language_model import LanguageModel
 from hone.stages.generate.prompts import LAYOUTS, SAME_LANGUAGE, Request, Shown
-from hone.stages.generate.styles import EXAMPLES_SHOWN, Style, numbered
+from hone.stages.generate.styles import Style, numbered
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Prompts:
         known = self.llm.known_styles
         object.__setattr__(self, "rows", {name: known[name] for name, count in self.llm.styles.items() if count})
         for name, row in self.rows.items():
-            if not row.zero_shot and not set(row.examples) - self.left_out:
+            if self.llm.examples and not row.zero_shot and not set(row.examples) - self.left_out:
                 everywhere = f"every example of {name!r} stands in a test query or a judged document"
                 raise UserError(f"{everywhere}; write others in generate.llm.define")
 
@@ -46,7 +47,7 @@ class Prompts:
     def probes(self) -> list[Request]:
         """Prompts without a document, as long as any can be."""
         longest = tuple(
-            Shown(name, row.instruction, row.max_words, tuple(sorted(row.examples, key=len)[-EXAMPLES_SHOWN:]))
+            Shown(name, row.instruction, row.max_words, tuple(nlargest(self.llm.examples, row.examples, key=len)))
             for name, row in self.rows.items()
         )
         return [self._request("", style, longest) for style in longest]
@@ -68,4 +69,4 @@ class Prompts:
 
     def _examples(self, name: str, row: Style, draw: str) -> tuple[str, ...]:
         pool = [example for example in row.examples if example not in self.left_out]
-        return tuple(Random(f"{self.seed}\0{name}\0{draw}").sample(pool, min(EXAMPLES_SHOWN, len(pool))))
+        return tuple(Random(f"{self.seed}\0{name}\0{draw}").sample(pool, min(self.llm.examples, len(pool))))

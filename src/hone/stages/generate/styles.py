@@ -1,6 +1,6 @@
 """What a language model can be asked for: query styles as rows.
 
-The six styles and 3 examples shown of each follow section 3.1 of arXiv 2502.19712; the wording is Hone's own. Free
+The six styles and the 3 examples shown of each follow section 3.1 of arXiv 2502.19712; the wording is Hone's own. Free
 search is zero-shot by design, so its pool is empty.
 """
 
@@ -12,7 +12,7 @@ from hone.config import Settings
 from hone.core.forms import Form
 from hone.core.hashing import drawn
 
-EXAMPLES_SHOWN = 3
+FEWEST_EXAMPLES = 3
 
 
 class Style(Settings):
@@ -23,7 +23,7 @@ class Style(Settings):
     max_words: int = Field(default=20, ge=1)
     """Longer answers are dropped."""
     examples: tuple[str, ...] = ()
-    """Queries of this style about many other subjects, of which three are shown."""
+    """Queries of this style about many other subjects, of which a few are shown."""
     zero_shot: bool = False
     """Ask without examples."""
     form: Form = "any"
@@ -32,8 +32,8 @@ class Style(Settings):
 
     @model_validator(mode="after")
     def _enough_examples(self) -> "Style":
-        if not self.zero_shot and len(set(self.examples)) < EXAMPLES_SHOWN:
-            raise ValueError(f"give a style at least {EXAMPLES_SHOWN} different examples, or zero_shot: true")
+        if not self.zero_shot and len(set(self.examples)) < FEWEST_EXAMPLES:
+            raise ValueError(f"give a style at least {FEWEST_EXAMPLES} different examples, or zero_shot: true")
         return self
 
 
