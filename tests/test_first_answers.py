@@ -4,6 +4,7 @@ import io
 
 import pytest
 
+from hone.core.borrowed import Seen
 from hone.errors import UserError
 from hone.progress import Task
 from hone.stages.generate.cleaning import Cleaner, Draft, Rules
@@ -11,7 +12,8 @@ from hone.stages.generate.first_answers import LOOKED_AT, SHOWN, FirstAnswers
 
 
 def draft(text: str) -> Draft:
-    return Draft("vllm", "claim", "d", text, "wings", by_model=True, form="statement")
+    seen = Seen("Write a claim.", ("Tickets are refunded within a week.",), ("claim",))
+    return Draft("vllm", "claim", "d", text, "wings", by_model=True, form="statement", seen=seen)
 
 
 def looked_at(texts: list[str], most_dropped: float) -> tuple[FirstAnswers, list[str]]:
@@ -41,6 +43,8 @@ def test_a_run_of_which_nearly_all_is_dropped_stops_after_200_answers_with_the_r
     with pytest.raises(UserError, match=r"200 of the first 200 answers of vllm .*200 wrong form.*most_dropped"):
         looked_at(bad, 0.8)
     assert looked_at(bad, 1.0)[0].settled
+    with pytest.raises(UserError, match=r"not about the document .*; take a larger model, show it no examples"):
+        looked_at(["Tickets are refunded within a week."] * LOOKED_AT, 0.8)
     half = [f"Wings stall {n} times." if n % 2 else text for n, text in enumerate(bad)]
     assert looked_at(half, 0.8)[0].settled
     assert not first.settled

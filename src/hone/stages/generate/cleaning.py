@@ -17,6 +17,7 @@ from hone.core.query_text import comparable
 from hone.core.rejection import Rejection
 from hone.core.segmentation import count_words, rounded, weight
 
+NOT_ABOUT = "not about the document"
 QUOTES = (('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("‘", "’"), ("«", "»"), ("**", "**"), ("*", "*"), ("_", "_"))
 
 _LABEL = re.compile(
@@ -123,7 +124,7 @@ class Cleaner:
             if pattern.match(draft.text):
                 return Rejection(reason, draft.text)
         if draft.seen and (borrowed_from := borrowed(draft.text, draft.doc, draft.seen)):
-            return Rejection("not about the document", f"{borrowed_from}: {draft.text}")
+            return Rejection(NOT_ABOUT, f"{borrowed_from}: {draft.text}")
         if draft.cut:
             return Rejection("truncated", draft.text)
         if _PASSAGE.search(draft.text):

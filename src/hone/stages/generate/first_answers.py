@@ -5,7 +5,7 @@ from collections import Counter
 
 from hone.errors import UserError
 from hone.progress import Task
-from hone.stages.generate.cleaning import Cleaner, Draft
+from hone.stages.generate.cleaning import NOT_ABOUT, Cleaner, Draft
 
 SHOWN = 10
 """So many answers that are kept, and as many that are dropped, are shown."""
@@ -45,7 +45,9 @@ class FirstAnswers:
             return
         common = self.reasons.most_common(REASONS)
         said = ", ".join(f"{count} {reason} (such as {self.examples[reason][:60]!r})" for reason, count in common)
+        borrows = any(reason == NOT_ABOUT for reason, _ in common)
+        without = "show it no examples (generate.llm.examples: 0), " if borrows else ""
         raise UserError(
             f"{dropped} of the first {LOOKED_AT} answers of {self.source} were dropped: {said}; take a larger model, "
-            "change what generate.llm asks for, or raise generate.clean.most_dropped; the answers are kept"
+            f"{without}change what generate.llm asks for, or raise generate.clean.most_dropped; the answers are kept"
         )
