@@ -5,7 +5,8 @@
 Each variant asks the same documents for one query of each style and goes through the product's own prepare, generate
 and mine, its cleaning and its round trip. Prefilled tokens are those of 1,000 documents with shared beginnings kept
 for ever (`prompt_layout.py`), so that a small sample does not hide what is shared. Answers are kept in the store.
-Prints Markdown: a row for each variant and collection, and one for each variant over all.
+Prints Markdown: a row for each variant and collection, and one for each variant over all. With `--train` a student is
+trained on what is kept, and a second table has its gain on test queries.
 """
 
 import json
@@ -13,7 +14,8 @@ import shutil
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -71,6 +73,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--docs", type=int, default=16)
     parser.add_argument("--variants", default=";".join(VARIANTS), help="separated by semicolons")
+    parser.add_argument("--train", action="store_true", help="train a student on the queries too")
     given = parser.parse_args()
     given.log, given.source, store = False, "transformers", open_store(given.store)
     print("| variant | collection | answers | kept | verbatim | copied | in its style | back at 1 | distinct-2 "
@@ -82,11 +85,27 @@ def main() -> int:
             rows.append(measured(VARIANTS[name], folder, given, store))
             print(line(name, folder.name, rows[-1]), flush=True)
         print(line(f"**{name}**", "all", sum(rows, Counter[str]())), flush=True)
+    if given.train:
+        print("\n| variant | collection | lists | gain | 95% | p |\n|---|---|--:|--:|--:|--:|")
+        for name in given.variants.split(";"):
+            for folder in given.collections:
+                print(f"| {name} | {folder.name} | {trained(VARIANTS[name], folder, given, store)} |", flush=True)
     return 0
 
 
-def measured(variant: Variant, folder: Path, given: Namespace, store: Store) -> Counter[str]:
-    """Counts of one variant on one collection."""
+def trained(variant: Variant, folder: Path, given: Namespace, store: Store) -> str:
+    """Lists, and gain in nDCG@10 points on test queries with interval and p, of a student that learns from them."""
+    with asked(variant, folder, given) as (namespace, _):
+        row = quality.measure(folder, written.SEED, namespace, store)
+    if "refused" in row:
+        return f"{row['refused']} | | |"
+    low, high = row["ci95"]
+    return f"{row['lists']} | {100 * row['delta']:+.1f} | {100 * low:+.1f} .. {100 * high:+.1f} | {row['p']:.2f}"
+
+
+@contextmanager
+def asked(variant: Variant, folder: Path, given: Namespace) -> Generator[tuple[Namespace, dict[str, Style]]]:
+    """The benchmark's arguments with a variant's settings, and its styles."""
     llm = dict(variant.layout)
     styles = {**STYLES, **(own_styles(folder) if variant.own_examples else {})}
     if variant.own_examples:
@@ -94,13 +113,20 @@ def measured(variant: Variant, folder: Path, given: Namespace, store: Store) -> 
     wanted = [f"generate.llm.{key}={json.dumps(value)}" for key, value in llm.items()]
     with scratch_folder() as scratch:
         model = with_system_turn(given.model, scratch) if variant.system_turn else given.model
-        asked = Namespace(**{**vars(given), "model": model})
-        asked.set = [*written.asked(asked), *wanted, *given.set]
-        found = written.written(folder, asked, store)
+        namespace = Namespace(**{**vars(given), "model": model})
+        namespace.set = [*written.asked(namespace), *wanted, *given.set]
+        yield namespace, styles
+
+
+def measured(variant: Variant, folder: Path, given: Namespace, store: Store) -> Counter[str]:
+    """Counts of one variant on one collection."""
+    with asked(variant, folder, given) as (namespace, styles):
+        found = written.written(folder, namespace, store)
     pairs = [pair for row in found.kept for pair in pairwise(row["text"].lower().split())]
     counts = {"verbatim": written.verbatim(found.drafts, styles.values()), "pairs": len(pairs)}
     counts["distinct pairs"] = len(set(pairs))
     counts["copied"] = sum(row["reason"] == "copies a long span" for row in found.dropped)
+    llm = {**variant.layout, "define": {name: style.model_dump() for name, style in styles.items()}}
     counts["prefilled"] = round(paid(folder, llm, given.model) * found.total["drafts"])
     return found.total + Counter(counts)
 
