@@ -56,15 +56,15 @@ class Variant:
 
 
 VARIANTS = {
-    "document": Variant(),
-    "document, one example": Variant({"template": DOCUMENT.replace(EXAMPLES, ONE_EXAMPLE)}),
+    "document": Variant({"examples": 3}),
+    "document, one example": Variant({"examples": 3, "template": DOCUMENT.replace(EXAMPLES, ONE_EXAMPLE)}),
     "document, no examples": Variant({"examples": 0}),
-    "document, examples of the collection's own": Variant(own_examples=True),
+    "document, examples of the collection's own": Variant({"examples": 3}, own_examples=True),
     "document, the rest in the system turn": Variant(
-        {"template": f"{ONE_STYLE}{SYSTEM_ENDS}Document:\n{{{{ document }}}}"}, system_turn=True
+        {"examples": 3, "template": f"{ONE_STYLE}{SYSTEM_ENDS}Document:\n{{{{ document }}}}"}, system_turn=True
     ),
-    "examples": Variant({"layout": "examples"}),
-    "guide": Variant({"layout": "guide"}),
+    "examples": Variant({"examples": 3, "layout": "examples"}),
+    "guide": Variant({"examples": 3, "layout": "guide"}),
 }
 
 

@@ -64,6 +64,13 @@ def test_a_prompt_shows_as_many_examples_as_the_settings_say(layout: str, shown:
     assert all(len(request.prompt("")) <= longest for request in asked("d", layout=layout, examples=shown))
 
 
+def test_examples_that_a_user_writes_are_shown_whatever_the_preset_says() -> None:
+    defined = {"ticket": {"instruction": "Write a ticket.", "examples": ("a b", "c d", "e f", "g h")}}
+    ticket, claim = asked("d", examples=0, styles={"ticket": 1, "claim": 1}, define=defined)
+    assert (len(ticket.style.examples), claim.style.examples) == (3, ())
+    assert "- a b" in ticket.prompt("text") or "- c d" in ticket.prompt("text")
+
+
 def test_a_style_whose_examples_may_not_be_seen_can_be_asked_for_without_any() -> None:
     every = frozenset(styles.STYLES["claim"].examples)
     with pytest.raises(UserError, match="every example of 'claim' stands in a test query"):

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from hone.backends.generators.settings import Sampling
 from hone.stages.generate.prompts import checked_template
-from hone.stages.generate.styles import STYLES, Style, counts_of
+from hone.stages.generate.styles import FEWEST_EXAMPLES, STYLES, Style, counts_of
 
 
 class LanguageModel(Sampling):
@@ -20,8 +20,8 @@ class LanguageModel(Sampling):
     layout: Literal["guide", "examples", "document"] = "document"
     """What comes first in a prompt: a guide to all styles, the examples of the one style, or the document."""
     examples: int = Field(default=3, ge=0, le=10)
-    """How many examples of its style a prompt shows. Models of less than a billion parameters give them back, or mix
-    them into their answers, and do better with none."""
+    """How many examples of its style a prompt shows; of a style that you define three at least. Models of less than a
+    billion parameters give them back, or mix them into their answers, and do better with none."""
     example_sets: int = Field(default=16, ge=0)
     """Into how many sets the examples are drawn; a document's hash picks one, so that many documents share the
     beginning of their prompts. 0 draws for every document anew."""
@@ -49,6 +49,10 @@ class LanguageModel(Sampling):
     @classmethod
     def _usable(cls, value: str) -> str:
         return checked_template(value) if value else value
+
+    def shows(self, style: str) -> int:
+        """How many examples a prompt of this style shows: whoever writes examples wants them seen."""
+        return max(self.examples, FEWEST_EXAMPLES) if style in self.define else self.examples
 
     @property
     def known_styles(self) -> dict[str, Style]:

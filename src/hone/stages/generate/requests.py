@@ -27,7 +27,7 @@ class Prompts:
         known = self.llm.known_styles
         object.__setattr__(self, "rows", {name: known[name] for name, count in self.llm.styles.items() if count})
         for name, row in self.rows.items():
-            if self.llm.examples and not row.zero_shot and not set(row.examples) - self.left_out:
+            if self.llm.shows(name) and not row.zero_shot and not set(row.examples) - self.left_out:
                 everywhere = f"every example of {name!r} stands in a test query or a judged document"
                 raise UserError(f"{everywhere}; write others in generate.llm.define")
 
@@ -47,7 +47,7 @@ class Prompts:
     def probes(self) -> list[Request]:
         """Prompts without a document, as long as any can be."""
         longest = tuple(
-            Shown(name, row.instruction, row.max_words, tuple(nlargest(self.llm.examples, row.examples, key=len)))
+            Shown(name, row.instruction, row.max_words, tuple(nlargest(self.llm.shows(name), row.examples, key=len)))
             for name, row in self.rows.items()
         )
         return [self._request("", style, longest) for style in longest]
@@ -69,4 +69,4 @@ class Prompts:
 
     def _examples(self, name: str, row: Style, draw: str) -> tuple[str, ...]:
         pool = [example for example in row.examples if example not in self.left_out]
-        return tuple(Random(f"{self.seed}\0{name}\0{draw}").sample(pool, min(self.llm.examples, len(pool))))
+        return tuple(Random(f"{self.seed}\0{name}\0{draw}").sample(pool, min(self.llm.shows(name), len(pool))))
