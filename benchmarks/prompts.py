@@ -95,7 +95,7 @@ def main() -> int:
 
 def trained(variant: Variant, folder: Path, given: Namespace, store: Store) -> str:
     """Lists, and gain in nDCG@10 points on test queries with interval and p, of a student that learns from them."""
-    with asked(variant, folder, given) as (namespace, _):
+    with asked(variant, folder, given) as namespace:
         row = quality.measure(folder, written.SEED, namespace, store)
     if "refused" in row:
         return f"{row['refused']} | | |"
@@ -103,30 +103,32 @@ def trained(variant: Variant, folder: Path, given: Namespace, store: Store) -> s
     return f"{row['lists']} | {100 * row['delta']:+.1f} | {100 * low:+.1f} .. {100 * high:+.1f} | {row['p']:.2f}"
 
 
+def llm_settings(variant: Variant, folder: Path) -> dict[str, Any]:
+    """What a variant sets of `generate.llm`."""
+    own = own_styles(folder) if variant.own_examples else {}
+    return {**variant.layout, **({"define": {name: style.model_dump() for name, style in own.items()}} if own else {})}
+
+
 @contextmanager
-def asked(variant: Variant, folder: Path, given: Namespace) -> Generator[tuple[Namespace, dict[str, Style]]]:
-    """The benchmark's arguments with a variant's settings, and its styles."""
-    llm = dict(variant.layout)
-    styles = {**STYLES, **(own_styles(folder) if variant.own_examples else {})}
-    if variant.own_examples:
-        llm["define"] = {name: style.model_dump() for name, style in styles.items()}
-    wanted = [f"generate.llm.{key}={json.dumps(value)}" for key, value in llm.items()]
+def asked(variant: Variant, folder: Path, given: Namespace) -> Generator[Namespace]:
+    """The benchmark's arguments with a variant's settings."""
+    wanted = [f"generate.llm.{key}={json.dumps(value)}" for key, value in llm_settings(variant, folder).items()]
     with scratch_folder() as scratch:
         model = with_system_turn(given.model, scratch) if variant.system_turn else given.model
         namespace = Namespace(**{**vars(given), "model": model})
         namespace.set = [*written.asked(namespace), *wanted, *given.set]
-        yield namespace, styles
+        yield namespace
 
 
 def measured(variant: Variant, folder: Path, given: Namespace, store: Store) -> Counter[str]:
     """Counts of one variant on one collection."""
-    with asked(variant, folder, given) as (namespace, styles):
+    with asked(variant, folder, given) as namespace:
         found = written.written(folder, namespace, store)
+    llm = LanguageModel(**llm_settings(variant, folder))
     pairs = [pair for row in found.kept for pair in pairwise(row["text"].lower().split())]
-    counts = {"verbatim": written.verbatim(found.drafts, styles.values()), "pairs": len(pairs)}
+    counts = {"verbatim": written.verbatim(found.drafts, llm.known_styles.values()), "pairs": len(pairs)}
     counts["distinct pairs"] = len(set(pairs))
     counts["copied"] = sum(row["reason"] == "copies a long span" for row in found.dropped)
-    llm = {**variant.layout, "define": {name: style.model_dump() for name, style in styles.items()}}
     counts["prefilled"] = round(paid(folder, llm, given.model) * found.total["drafts"])
     return found.total + Counter(counts)
 
@@ -139,11 +141,11 @@ def line(name: str, collection: str, row: Counter[str]) -> str:
     return f"| {name} | {collection} | {row['drafts']} | {kept} | {' | '.join(shares)} | {tokens} |"
 
 
-def paid(folder: Path, llm: Mapping[str, Any], model: Path) -> float:
+def paid(folder: Path, llm: LanguageModel, model: Path) -> float:
     """Tokens prefilled for a query where what prompts share is computed once, of 1,000 documents."""
     encode = prompt_layout.encoder(str(model))
     docs = list(prompt_layout.corpus(Namespace(corpus=folder / "corpus.jsonl", docs=1_000)))
-    prompts = [encode(text) for text in prompt_layout.texts(LanguageModel(**llm), docs)]
+    prompts = [encode(text) for text in prompt_layout.texts(llm, docs)]
     return prefilled(prompts) / len(prompts)
 
 

@@ -2,7 +2,8 @@
 
 Servers compute a prompt's beginning once if prompts share it. The layout `guide` shares most: the kinds of query with
 their examples come first and are the same for many documents, then the document, which its styles share, and last a
-line that names the style. `benchmarks/prompt_layout.py` counts what each layout costs.
+line that names the style. `benchmarks/prompt_layout.py` counts what each layout costs, and `benchmarks/prompts.py` what
+models make of it.
 """
 
 from dataclasses import dataclass
