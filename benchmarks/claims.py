@@ -36,7 +36,7 @@ def main() -> int:
     arguments = parser.parse_args()
     store = open_store(arguments.store)
     trainings = ["distill"]
-    if load_preset(arguments.preset, "--preset")["distill"].get("first"):
+    if load_preset(arguments.preset, "--preset").get("distill", {}).get("first"):
         trainings.append("distill.first")
     rows: list[dict[str, Any]] = []
     for collection in arguments.collections:

@@ -1,6 +1,6 @@
 """Which prompt a language model answers best: layouts, numbers of examples, whose examples, and a system turn.
 
-    python benchmarks/prompts.py COLLECTION... --model FOLDER [--docs 16] [--variants document,guide] [--store DIR]
+    python benchmarks/prompts.py COLLECTION... --model FOLDER [--docs 16] [--variants 'document;guide'] [--store DIR]
 
 Each variant asks the same documents for one query of each style and goes through the product's own prepare, generate
 and mine, its cleaning and its round trip. Prefilled tokens are those of 1,000 documents with shared beginnings kept
@@ -56,15 +56,15 @@ class Variant:
 
 
 VARIANTS = {
-    "document": Variant({"examples": 3}),
-    "document, one example": Variant({"examples": 3, "template": DOCUMENT.replace(EXAMPLES, ONE_EXAMPLE)}),
+    "document": Variant(),
+    "document, one example": Variant({"template": DOCUMENT.replace(EXAMPLES, ONE_EXAMPLE)}),
     "document, no examples": Variant({"examples": 0}),
-    "document, examples of the collection's own": Variant({"examples": 3}, own_examples=True),
+    "document, examples of the collection's own": Variant(own_examples=True),
     "document, the rest in the system turn": Variant(
-        {"examples": 3, "template": f"{ONE_STYLE}{SYSTEM_ENDS}Document:\n{{{{ document }}}}"}, system_turn=True
+        {"template": f"{ONE_STYLE}{SYSTEM_ENDS}Document:\n{{{{ document }}}}"}, system_turn=True
     ),
-    "examples": Variant({"examples": 3, "layout": "examples"}),
-    "guide": Variant({"examples": 3, "layout": "guide"}),
+    "examples": Variant({"layout": "examples"}),
+    "guide": Variant({"layout": "guide"}),
 }
 
 
@@ -104,9 +104,13 @@ def trained(variant: Variant, folder: Path, given: Namespace, store: Store) -> s
 
 
 def llm_settings(variant: Variant, folder: Path) -> dict[str, Any]:
-    """What a variant sets of `generate.llm`."""
+    """What a variant sets of `generate.llm`: three examples unless it says otherwise."""
     own = own_styles(folder) if variant.own_examples else {}
-    return {**variant.layout, **({"define": {name: style.model_dump() for name, style in own.items()}} if own else {})}
+    return {
+        "examples": 3,
+        **variant.layout,
+        **({"define": {name: style.model_dump() for name, style in own.items()}} if own else {}),
+    }
 
 
 @contextmanager

@@ -164,8 +164,9 @@ def retrieve(
     }
     if config.lexical:
         rankings_of["bm25"] = lexical(judged, config.depth)
+        chooses = judged.own and by_weights(config.fusion, len(judged.of("dev")), len(judged.of("test")))
         for student in models:
-            if judged.own and by_weights(config.fusion, *(len(judged.of(split)) for split in ("dev", "test"))):
+            if chooses:
                 weights[student] = weight_on_dev(judged, rankings_of[student], rankings_of["bm25"], config.depth)
             pairs = zip(rankings_of[student], rankings_of["bm25"], strict=True)
             rankings_of[f"{student}+bm25"] = [fused(*pair, config.depth, weights.get(student)) for pair in pairs]

@@ -45,8 +45,7 @@ class FirstAnswers:
             return
         common = self.reasons.most_common(REASONS)
         said = ", ".join(f"{count} {reason} (such as {self.examples[reason][:60]!r})" for reason, count in common)
-        borrows = any(reason == NOT_ABOUT for reason, _ in common)
-        without = "show it no examples (generate.llm.examples: 0), " if borrows else ""
+        without = "show it no examples (generate.llm.examples: 0), " if NOT_ABOUT in dict(common) else ""
         raise UserError(
             f"{dropped} of the first {LOOKED_AT} answers of {self.source} were dropped: {said}; take a larger model, "
             f"{without}change what generate.llm asks for, or raise generate.clean.most_dropped; the answers are kept"
