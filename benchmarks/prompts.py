@@ -29,19 +29,13 @@ import written
 from hone.core.forecast import prefilled
 from hone.scratch import scratch_folder
 from hone.stages.generate.language_model import LanguageModel
-from hone.stages.generate.prompts import EXAMPLES, LAYOUTS, ONE_STYLE
+from hone.stages.generate.prompts import ONE_STYLE
 from hone.stages.generate.styles import STYLES, Style
 from hone.storage.addresses import open_store
 from hone.storage.base import Store
 
 SYSTEM_ENDS = "\n----\n"
 """Parts the system's turn from the user's, in a prompt and in the chat template of the folder made for it."""
-ONE_EXAMPLE = """\
-{% if style.examples %}
-An example of the form, about another subject:
-- {{ style.examples[0] }}
-{% endif %}"""
-DOCUMENT = LAYOUTS["document"]
 OWN = 24
 """How many queries and titles of a collection are drawn as examples."""
 
@@ -57,7 +51,7 @@ class Variant:
 
 VARIANTS = {
     "document": Variant(),
-    "document, one example": Variant({"template": DOCUMENT.replace(EXAMPLES, ONE_EXAMPLE)}),
+    "document, one example": Variant({"examples": 1}),
     "document, no examples": Variant({"examples": 0}),
     "document, examples of the collection's own": Variant(own_examples=True),
     "document, the rest in the system turn": Variant(

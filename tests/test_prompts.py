@@ -57,7 +57,9 @@ def test_a_prompt_shows_as_many_examples_as_the_settings_say(layout: str, shown:
         prompt = request.prompt("text")
         of_style = [example for example in styles.STYLES[request.style.name].examples if f"\n- {example}" in prompt]
         assert len(of_style) == (0 if request.style.name == "free search" else shown)
-        assert ("Examples" in prompt) == (shown > 0 and (bool(of_style) or layout == "guide"))
+        said = (shown > 0 and (bool(of_style) or layout == "guide")) and min(shown, 2)
+        assert ("An example of the form, about another subject:" in prompt) == (said == 1)
+        assert ("Examples of the form, about other subjects:" in prompt) == (said == 2)
     longest = max(
         len(request.prompt("")) for request in Prompts(LanguageModel(layout=layout, examples=shown), 17).probes()
     )

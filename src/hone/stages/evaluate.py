@@ -294,7 +294,7 @@ def reranked(
     scorer = teachers.scorer_of(as_it_taught(config.teacher, job), job, corpus, encoder.queries, config.token_budget)
     texts = [judged.texts[at] for at in chosen]
     places = [corpus.places(base[at].doc_ids) for at in chosen]
-    scorer.calibrate(texts, places, "evaluate: teacher")
+    scorer.calibrate(texts, places, "evaluate: teacher's scale")
     job.cost["pairs"] += sum(map(len, places))
     scores = scorer.lists(texts, places, "evaluate: teacher")
     return {

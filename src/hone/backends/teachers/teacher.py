@@ -83,7 +83,11 @@ class PairScorer:
         return scores
 
     def lists(self, queries: Sequence[str], places: Sequence[np.ndarray], label: str = "") -> list[np.ndarray]:
-        return _lists_by_pairs(self, queries, places, label)
+        counts = [len(part) for part in places]
+        texts = [query for query, count in zip(queries, counts, strict=True) for _ in range(count)]
+        # Every pair of every list at once, so that batches are full.
+        scores = self.pairs(texts, np.concatenate([np.zeros(0, np.int64), *places]), label)
+        return np.split(scores, np.cumsum(counts)[:-1]) if counts else []
 
     def calibrate(self, queries: Sequence[str], places: Sequence[np.ndarray], label: str = "") -> None:
         pass
@@ -200,13 +204,3 @@ def _one(teacher: OneTeacher, job: Job, corpus: Corpus, encode: EncodeQueries, t
     if "precision" in known:
         known["precision"] = resolved_precision(teacher.precision)
     return PairScorer(model, job.cache("scores", json.dumps(known), pa.float32()), corpus, job)
-
-
-def _lists_by_pairs(
-    scorer: PairScorer, queries: Sequence[str], places: Sequence[np.ndarray], label: str
-) -> list[np.ndarray]:
-    """Every pair of every list at once, so that batches are full."""
-    counts = [len(part) for part in places]
-    texts = [query for query, count in zip(queries, counts, strict=True) for _ in range(count)]
-    scores = scorer.pairs(texts, np.concatenate([np.zeros(0, np.int64), *places]), label)
-    return np.split(scores, np.cumsum(counts)[:-1]) if counts else []

@@ -16,7 +16,11 @@ document, and do not copy long passages from it. Answer with the query alone, on
 
 EXAMPLES = """\
 {% if style.examples %}
+{% if style.examples|length == 1 %}
+An example of the form, about another subject:
+{% else %}
 Examples of the form, about other subjects:
+{% endif %}
 {% for example in style.examples %}
 - {{ example }}
 {% endfor %}
