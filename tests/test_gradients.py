@@ -11,6 +11,7 @@ from torch import Tensor
 
 import tiny
 import twin
+from hone.backends import budget
 from hone.backends.training import gradients, heap
 from hone.backends.training.batches import Batch, make_batch
 from hone.backends.training.embedders import Embedder, TopLayers, WholeModel, make_embedder
@@ -32,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.student(tmp_path_factory.mktemp("models") / "plain", layers=3, vocab_texts=twin.WORDS)
 
 
-def gradients_of(embedder: Embedder, batch: Batch, memory: float, budget: int = 40) -> list[Tensor]:
-    Gradients(embedder, LOSS, budget, memory).of(batch)
+def gradients_of(embedder: Embedder, batch: Batch, memory: float, tokens: int = 40) -> list[Tensor]:
+    Gradients(embedder, LOSS, tokens, memory).of(batch)
     found = [torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in embedder.weights]
     embedder.encoder.model.zero_grad()
     return found
@@ -81,6 +82,33 @@ def test_what_a_step_takes_is_told_before_the_first_one_and_what_would_take_less
     assert fitting.expected <= weights + 3e5
     assert "more than" not in told[2]
     student.model.zero_grad()
+
+
+class Noted(WholeModel):
+    """Notes the most tokens, padding included, that it was ever given at once."""
+
+    most = 0
+
+    def embed(self, numbers: Sequence[int]) -> Tensor:
+        self.most = max(self.most, len(numbers) * max(len(self.tokens[number]) for number in numbers))
+        return super().embed(numbers)
+
+
+def test_a_processor_works_on_no_more_tokens_at_once_than_it_is_fast_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = encoder(folder)
+    monkeypatch.setattr(budget, "CACHED", 20)
+    most = 20 * budget.WIDE // student.width
+    embedder = Noted(student, student.tokenize_docs(texts(300)))
+    batch = make_batch(lists(60, 240), student.device)
+    expected = gradients_of(embedder, batch, PLENTY, most // 4)
+    assert embedder.most <= most // 4
+    assert_close(gradients_of(embedder, batch, PLENTY, 8 * most), expected)
+    assert most // 2 < embedder.most <= most < embedder.lengths.sum()
+    embedder.most = 0
+    dev_figures(embedder, [batch], LOSS, 8 * most)
+    assert most // 2 < embedder.most <= most
 
 
 class Cramped(WholeModel):

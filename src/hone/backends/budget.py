@@ -13,16 +13,18 @@ from hone.log import log
 
 T = TypeVar("T")
 CACHED = 1_024
-"""Tokens at once on CPU: what a layer makes of more leaves the cache (docs/benchmarks/scoring.md)."""
+"""Tokens at once on CPU: what a layer makes of more leaves the cache (docs/benchmarks/scoring.md),"""
+WIDE = 384
+"""where it makes this many numbers of each, or more; of narrower layers more tokens fit."""
 Cut = Callable[[Sequence[int], int], Iterator[list[int]]]
 """Lengths of rows and a budget of tokens to batches of row numbers."""
 SAID = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """What a RuntimeError says that is a lack of memory: torch raises one on CPU, and where a library fails to start."""
 
 
-def tokens_at_once(tokens: int, device: torch.device) -> int:
-    """How many of the `tokens` that memory has room for are best worked on at once."""
-    return min(tokens, CACHED) if device.type == "cpu" else tokens
+def tokens_at_once(tokens: int, device: torch.device, width: int = WIDE) -> int:
+    """How many of the `tokens` that memory has room for are best worked on at once, by layers of this width."""
+    return min(tokens, CACHED * WIDE // min(width, WIDE)) if device.type == "cpu" else tokens
 
 
 def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

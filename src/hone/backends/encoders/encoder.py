@@ -75,7 +75,12 @@ class Encoder:
     @property
     def pooled(self) -> int:
         """Length of what pooling gives."""
-        return int(self.model.config.hidden_size) * len(pooling.names(self.pooling))
+        return self.width * len(pooling.names(self.pooling))
+
+    @property
+    def width(self) -> int:
+        """Numbers that a layer makes of a token."""
+        return int(self.model.config.hidden_size)
 
     @property
     def keeps_length(self) -> bool:
@@ -242,7 +247,7 @@ class Encoder:
             max_tokens=self.doc_limit(),
         )
         modules = [] if self.head is None else self.head.saved()
-        declare(folder, says, pooling_way=self.pooling, hidden=int(self.model.config.hidden_size), modules=modules)
+        declare(folder, says, pooling_way=self.pooling, hidden=self.width, modules=modules)
 
     def _tokenize(self, texts: Sequence[str], prefix: str, limit: int) -> list[list[int]]:
         if not texts:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hone.backends.budget import Budget, token_batches
+from hone.backends.budget import Budget, token_batches, tokens_at_once
 from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.tokens import Tokens
 from hone.backends.training.settings import TrainingSettings
@@ -253,7 +253,8 @@ def embed_all(
         vectors[rows] = embedder.embed([numbers[row] for row in rows])
         advance(len(rows))
 
-    Budget(budget).each(embedder.lengths[list(numbers)].tolist(), embed)
+    tokens = tokens_at_once(budget, embedder.encoder.device, embedder.encoder.width)
+    Budget(tokens).each(embedder.lengths[list(numbers)].tolist(), embed)
     return vectors
 
 

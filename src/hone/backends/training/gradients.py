@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from hone.backends.budget import Budget, token_batches
+from hone.backends.budget import Budget, token_batches, tokens_at_once
 from hone.backends.distributed import processes
 from hone.backends.training import heap
 from hone.backends.training.batches import Batch
@@ -56,9 +56,10 @@ class Gradients:
     ) -> None:
         """`anchors` [n, d]: the untrained student's vectors of all texts, needed for the loss that holds to them."""
         self.embedder, self.settings, self.anchors = embedder, settings, anchors
-        on_cpu = embedder.encoder.device.type == "cpu"
-        self.budget, self.memory, self.say = Budget(token_budget), memory - on_cpu * embedder.held, say
-        self.most_tokens, self.bytes_per_token = token_budget, 0.0
+        encoder = embedder.encoder
+        self.memory, self.say = memory - (encoder.device.type == "cpu") * embedder.held, say
+        self.most_tokens = tokens_at_once(token_budget, encoder.device, encoder.width)
+        self.budget, self.bytes_per_token = Budget(self.most_tokens), 0.0
         self.expected = 0.0
         """Bytes that the first step is expected to take at its peak, beside weights and optimiser."""
         self.kept = self.groups = self.padded = self.real = 0

@@ -105,7 +105,7 @@ class TrainingSettings(Settings):
     average: float = 0.0
     """Decay of a running average of the weights, which is then what is judged and kept; 0 keeps none."""
     token_budget: Annotated[int, Resource()] = 8192
-    """Tokens of one micro-batch, padding included."""
+    """Most tokens of one micro-batch, padding included; a processor takes no more than it is fast with."""
     gradient_checkpointing: Annotated[bool, Resource()] = False
     """Keep only what enters each layer and compute the rest again: less memory for a third more time, the same
     gradients."""
