@@ -11,6 +11,7 @@ from hone.engine import ablation
 from hone.errors import UserError
 from hone.evaluation.saturation import fit
 from hone.report.ablation import ablation_markdown, ablation_page, saturation_page, sentence
+from hone.stages import distill
 from hone.storage.local import LocalStore
 
 pytestmark = pytest.mark.long
@@ -84,3 +85,18 @@ def test_no_teacher_to_compare_with_keeps_the_encoders_of_the_recipe(study: abla
     teachers = [with_encoder.checked(variant.overlay, 17).stages["score"].teacher for variant in variants]
     assert [len(teacher.encoders) for teacher in teachers] == [1, *[0] * len(names)]
     assert (teachers[0].lexical_weight, teachers[0].encoder_weight, teachers[0].choices) == (0, 1, ())
+
+
+def test_a_loss_is_exchanged_in_both_trainings_where_the_recipe_has_two(study: ablation.Study) -> None:
+    twice = replace(study, data={**study.data, "preset": "cpu-long"})
+    variants = {variant.name: variant for variant in ablation.of_groups(twice, ["loss", "negatives"], 17)}
+    for name, mined in {"InfoNCE alone": 200, "InfoNCE, negatives of the batch only": 1}.items():
+        trained = twice.checked(variants[name].overlay, 17).stages["distill"]
+        assert isinstance(trained, distill.Config)
+        assert trained.first
+        assert {loss.kl_weight for loss in (trained.loss, trained.first.loss)} == {0}
+        assert {loss.infonce_weight for loss in (trained.loss, trained.first.loss)} == {1}
+        assert trained.first.list_size == mined
+    assert "first" not in variants["mined by the student alone"].overlay.get("distill", {})
+    once = ablation.of_groups(study, ["loss"], 17)
+    assert not any("first" in variant.overlay["distill"] for variant in once)

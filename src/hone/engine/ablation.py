@@ -27,7 +27,7 @@ from hone.results.manifest import Manifest
 from hone.results.table_io import TableReader
 from hone.scratch import scratch_folder
 from hone.settings import RunSettings
-from hone.stages import evaluate, generate, prepare, score
+from hone.stages import distill, evaluate, generate, prepare, score
 from hone.storage.base import Store
 
 DRAWS = Draws(permutations=100_000, resamples=10_000, seed=17)
@@ -164,8 +164,16 @@ def of_groups(
     for group in chosen:
         variants += of_queries(study, seed, out, tell) if group == "queries" else ()
         variants += of_encoders(study, seed) if group == "teacher" else ()
-        variants += [variant for variant in VARIANTS if variant.group == group]
+        variants += [in_both_trainings(study, variant, seed) for variant in VARIANTS if variant.group == group]
     return variants
+
+
+def in_both_trainings(study: Study, variant: Variant, seed: int) -> Variant:
+    """What the variant sets of training, set of `distill.first` as well where the recipe has one."""
+    trained = variant.overlay.get("distill")
+    if not trained or not cast(distill.Config, study.checked({}, seed).stages["distill"]).first:
+        return variant
+    return replace(variant, overlay=settings.overlay(dict(variant.overlay), {"distill": {"first": trained}}))
 
 
 def of_queries(study: Study, seed: int, out: Path | None, tell: Tell) -> list[Variant]:
