@@ -127,7 +127,7 @@ def looks(folder: Path, way: str, minutes: float, given: argparse.Namespace, sto
         layers = config.first.model_copy(update={"train_layers": LAYERS[way]})
         config = distill.first_alone(config, layers)
     else:
-        config = config.model_copy(update={"first": None})
+        config = config.model_copy(update={"first": False})
     with scratch_folder() as scratch:
         job = Job(Plan("distill", config, runner.outputs_of(curated), {}, ""), store, scratch, Shard())
         yield from trained(config, job, Judges(job, given.queries), minutes)

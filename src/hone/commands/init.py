@@ -76,9 +76,9 @@ mine:
   # top_k: {top_k}  # candidates of each query, which the teacher scores: more cost time
 {teacher}
 curate:
-  # list_size: {list_size}  # documents of a list that the student learns to rank
+  # list_size: {list_size}  # most documents of a list, of which the student learns the order
 distill:
-  # train: {train}  # head: a linear map, minutes on a CPU; layers: the transformer's own, for a GPU
+  # train: {train}  # head: a linear map, seconds on a CPU; layers: the transformer's own, for a GPU{first}
   # learning_rate: {learning_rate}
   # max_steps: {max_steps}  # most steps of training; 0 for no limit
 evaluate:
@@ -181,13 +181,15 @@ def _what_matters(text: str, name: str) -> str:
     distill = stages["distill"]
     asked = "" if "max_docs:" in text else f"  # max_docs: {stages['generate'].max_docs}  # documents asked about\n"
     fused = stages["score"].teacher.kind == "fusion"
+    before = "\n  # first: false  # leaves out the steps of all layers before the head: fewer minutes, less gain"
     larger = "# teacher: {encoders: [{model: PATH}]}  # a larger embedding model: it teaches more"
     return MATTER.format(
         generate=asked.rstrip("\n"),
         top_k=stages["mine"].top_k,
         teacher=larger if fused else "# teacher: {kind: cross_encoder, model: PATH}  # the reranker that teaches",
-        list_size=distill.list_size,
+        list_size=stages["curate"].list_size,
         train=distill.train,
+        first=before if distill.first else "",
         learning_rate=distill.learning_rate,
         max_steps=distill.max_steps,
         min_gain=stages["gate"].min_gain,

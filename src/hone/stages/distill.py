@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -83,8 +83,9 @@ class Config(StageConfig, Training):
     """Collections of other domains: a share of the way that loses more than `guard_loss` on one of them is not kept."""
     guard_loss: Annotated[float, Field(ge=0)] = 0.01
     """nDCG@10 that a guard set may lose against the base."""
-    first: Training | None = None
-    """A training before this one, with settings of its own: layers first, say, and then a head over what they give."""
+    first: Training | Literal[False] = False
+    """A training before this one, with settings of its own: layers first, say, and then a head over what they give.
+    false leaves out what a preset has."""
     max_lists: Annotated[int, Field(ge=0)] = 0
     """Most lists that are trained on, drawn by seed; 0 takes all. `hone saturate` finds out with it what more would
     bring."""
@@ -131,7 +132,7 @@ def run(config: Config, job: Job) -> None:
 def first_alone(config: Config, first: Training) -> Config:
     """The settings of the training before, as if it were the only one."""
     of_its_own = {name: getattr(first, name) for name in Training.model_fields if name not in SHARED}
-    return config.model_copy(update={**of_its_own, "first": None})
+    return config.model_copy(update={**of_its_own, "first": False})
 
 
 def _train(config: Config, job: Job, encoder: Any, guards: list[Judged], name: str) -> dict[str, Any]:
