@@ -4,8 +4,8 @@ by InfoNCE alone, by listwise distillation (KL) alone, and by both, several seed
     python benchmarks/claims.py FOLDER... [--seeds 17,18,19] [--preset cpu] [--store DIR] [--set distill.max_steps=50]
 
 Queries, candidates and the teacher's scores are made once a collection; a seed shuffles the lists of training. No human
-query is seen in training and test queries are only used to report. With `--preset cpu-long` both of its trainings have
-the loss: all layers, and then the head over what they give.
+query is seen in training and test queries are only used to report. Both trainings of a preset have the loss, all layers
+and then the head over what they give; `--set distill.first=false` leaves the head alone.
 """
 
 import argparse

@@ -9,8 +9,9 @@ and the share of them that are below ranks. The last row of each student is what
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import quality
@@ -43,17 +44,21 @@ def main() -> int:
         outputs = runner.outputs_of(runner.run(checked, store))
         with scratch_folder() as scratch:
             job = Job(Plan("evaluate", checked.stages["evaluate"], outputs, {}, ""), store, scratch, Shard())
+            runs = job.table("runs").read().to_pylist()
+            relevant = {split: score.judged_of(job, split)[1] for split in ("dev", "test")}
             for student in STUDENTS:
-                for line in lines(values(job, student, "dev"), values(job, student, "test"), given.dev, given.draws):
+                dev, test = (values(runs, student, split, relevant[split]) for split in ("dev", "test"))
+                for line in lines(dev, test, given.dev, given.draws):
                     print(f"| {folder.name} | {student} | {line}", flush=True)
     return 0
 
 
-def values(job: Job, student: str, split: str) -> np.ndarray:
+def values(
+    runs: Sequence[Mapping[str, Any]], student: str, split: str, relevant: Mapping[str, dict[str, int]]
+) -> np.ndarray:
     """[1 + weights, queries] nDCG@10 of what student and BM25 find: by ranks, then by each weight."""
-    _, relevant = score.judged_of(job, split)
     found: dict[str, dict[str, Ranking]] = {student: {}, "bm25": {}}
-    for row in job.table("runs").read().to_pylist():
+    for row in runs:
         if row["set"] == split and row["system"] in found:
             found[row["system"]][row["query_id"]] = Ranking(row["doc_ids"], row["scores"])
     pairs = [(found[student][query_id], found["bm25"][query_id]) for query_id in relevant]
