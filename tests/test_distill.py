@@ -84,7 +84,7 @@ def model(home: Path, done: Manifest) -> Path:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"first": {"train": "layers", "seed": 3}}, "first: seed holds for both trainings"),
+        ({"first": {"docs_per_step": 9, "cluster_batches": True}}, "cluster_batches or docs_per_step, not both"),
         ({"docs_per_step": 9, "cluster_batches": True}, "cluster_batches or docs_per_step, not both"),
     ],
 )

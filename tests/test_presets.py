@@ -39,7 +39,7 @@ def test_the_training_of_layers_can_be_left_out_of_a_preset() -> None:
     given = {**MINIMAL, "preset": "cpu", "distill": {"first": False}}
     trained = settings.check(given, "settings.yaml", Path("/")).stages["distill"]
     assert isinstance(trained, distill.Config)
-    assert (trained.first, trained.train) == (False, "head")
+    assert (trained.first, trained.train) == (None, "head")
 
 
 def test_test_sets_and_guards_are_declared_once_and_reach_every_stage_that_must_know_them() -> None:

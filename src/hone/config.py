@@ -6,7 +6,7 @@ The settings file is read in `hone.settings`; what a stage can be set to is in i
 import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
@@ -36,7 +36,14 @@ def flaw(error: ValidationError) -> str:
     first = error.errors()[0]
     whole = first["type"] == "missing" or isinstance(first["input"], (dict, BaseModel))
     got = "" if whole else f", not {reprlib.repr(first['input'])}"
-    return first["msg"].removeprefix("Value error, ") + got
+    said = "a section of settings belongs here" if first["type"] == "model_type" else first["msg"]
+    return said.removeprefix("Value error, ") + got
+
+
+def section(annotation: Any) -> type[BaseModel] | None:
+    """The settings that an annotation is of: itself, what may also be None, or each item of a sequence."""
+    kinds = [annotation, *(inner for kind in get_args(annotation) for inner in (kind, *get_args(kind)))]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 class StageConfig(Settings):

@@ -17,7 +17,7 @@ from typing import Any, cast
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from hone.config import Settings, StageConfig, checked, flaw
+from hone.config import Settings, StageConfig, checked, flaw, section
 from hone.errors import UserError
 from hone.secrets import INSTEAD, secrets_in
 from hone.stages import STAGES, stage
@@ -289,16 +289,19 @@ def _sentence(error: ValidationError, name: str, file: str, shared: Set[str]) ->
     place = first["loc"] if first["loc"] and first["loc"][0] in shared else (name, *first["loc"])
     where = ".".join(map(str, place))
     if first["type"] == "extra_forbidden":
-        return f"{file}: {where}: unknown setting{_hint(str(first['loc'][-1]), _fields_at(name, first['loc']))}"
+        key, above = str(first["loc"][-1]), _fields_at(name, first["loc"][:-1])
+        elsewhere = f"; give it outside of {first['loc'][-2]}" if key in above else ""
+        return f"{file}: {where}: unknown setting{elsewhere or _hint(key, _fields_at(name, first['loc']))}"
     return f"{file}: {where}: {flaw(error)}; `hone describe {name}` lists the settings"
 
 
 def _fields_at(name: str, location: tuple[int | str, ...]) -> list[str]:
-    model: Any = stage(name).Config
+    model: type[BaseModel] | None = stage(name).Config
     for part in location[:-1]:
-        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        model = field.annotation if field else None
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+        if isinstance(part, str):  # a number is a place in a list of what the setting before it says
+            field = model.model_fields.get(part) if model else None
+            model = section(field.annotation) if field else None
+    return list(model.model_fields) if model else []
 
 
 def _hint(key: str, known: list[str]) -> str:

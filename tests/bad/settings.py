@@ -31,6 +31,22 @@ CASES: dict[str, Case] = {
     ),
     "a key twice": (lambda h: h.write("s.yaml", "name: r\nname: s\n"), r"line 2 .*: the key 'name' is there twice"),
     "an unknown setting": (lambda h: h.settings(mine={"top": 3}), r"mine\.top: unknown setting; did you mean top_k\?"),
+    "an unknown setting deep inside": (
+        lambda h: h.settings(distill={"first": {"loss": {"kl_wait": 1}}}),
+        r"s\.yaml: distill\.first\.loss\.kl_wait: unknown setting; did you mean kl_weight\?",
+    ),
+    "an unknown setting in a list": (
+        lambda h: h.settings(teacher={"kind": "fusion", "mixes": [{"lexical_wait": 0.3}]}),
+        r"teacher\.mixes\.0\.lexical_wait: unknown setting; did you mean lexical_weight\?",
+    ),
+    "a setting of the section above": (
+        lambda h: h.settings(distill={"first": {"seed": 3}}),
+        r"distill\.first\.seed: unknown setting; give it outside of first",
+    ),
+    "a word where a section belongs": (
+        lambda h: h.settings(distill={"first": True}),
+        r"s\.yaml: distill\.first: a section of settings belongs here, not True",
+    ),
     "an unknown section": (lambda h: h.settings(minne={}), r"minne: unknown setting; did you mean mine\?"),
     "a wrong type": (lambda h: h.settings(mine={"top_k": "many"}), r"mine\.top_k: .*integer.*, not 'many'; `hone desc"),
     "a shared setting of wrong type": (

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from hone.config import section
 from hone.settings import Retrain
 from hone.stages import STAGES, stage
 
@@ -54,13 +55,14 @@ def setting_rows(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, str
     """Name, type, default and meaning of every setting of a model, nested ones with their path."""
     for name, field in model.model_fields.items():
         yield prefix + name, _type(field), _default(field), " ".join((field.description or "").split())
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from setting_rows(f"{prefix}{name}.", kind)
+        if inner := section(field.annotation):
+            yield from setting_rows(f"{prefix}{name}.", inner)
 
 
 def _type(field: FieldInfo) -> str:
-    return getattr(field.annotation, "__name__", None) or str(field.annotation).replace("typing.", "")
+    optional = len(get_args(field.annotation)) == 2 and type(None) in get_args(field.annotation)
+    kind = next(kind for kind in get_args(field.annotation) if kind is not type(None)) if optional else field.annotation
+    return getattr(kind, "__name__", None) or str(kind).replace("typing.", "")
 
 
 def _default(field: FieldInfo) -> str:

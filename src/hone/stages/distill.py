@@ -10,12 +10,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from hone.backends import distributed, encoders, search, training
 from hone.backends.encoders.families import Student, doc_text
 from hone.backends.training import schedule
-from hone.backends.training.settings import TrainingSettings
+from hone.backends.training.settings import OneTraining, TrainingSettings
 from hone.config import ModelSource, StageConfig
 from hone.context import Job
 from hone.core.hashing import hashed
@@ -47,7 +47,7 @@ GUARD_DEPTH = 10
 OF_DOMAINS = ("docs", "judged_queries", "qrels", "lists")
 
 
-class Training(TrainingSettings):
+class Training(OneTraining):
     """One training and what it takes of the lists."""
 
     list_size: int = 20
@@ -59,11 +59,11 @@ class Training(TrainingSettings):
     `guards` the base is tried too, and where this is left alone the quarters of the way."""
 
 
-SHARED = ("seed", "domains", "token_budget", "memory_gb", "tensorboard", "mlflow", "checkpoint_every")
-"""Settings that hold for `first` too."""
+def _nothing_if_false(value: object) -> object:
+    return None if value is False else value
 
 
-class Config(StageConfig, Training):
+class Config(StageConfig, Training, TrainingSettings):
     """Settings of distill."""
 
     together: ClassVar[bool] = True
@@ -83,18 +83,15 @@ class Config(StageConfig, Training):
     """Collections of other domains: a share of the way that loses more than `guard_loss` on one of them is not kept."""
     guard_loss: Annotated[float, Field(ge=0)] = 0.01
     """nDCG@10 that a guard set may lose against the base."""
-    first: Training | Literal[False] = False
+    first: Annotated[
+        Training | None,
+        BeforeValidator(_nothing_if_false, json_schema_input_type=Training | Literal[False] | None),
+    ] = None
     """A training before this one, with settings of its own: layers first, say, and then a head over what they give.
     false leaves out what a preset has."""
     max_lists: Annotated[int, Field(ge=0)] = 0
     """Most lists that are trained on, drawn by seed; 0 takes all. `hone saturate` finds out with it what more would
     bring."""
-
-    @model_validator(mode="after")
-    def _shared_by_both_trainings(self) -> Self:
-        if self.first and (twice := [name for name in SHARED if name in self.first.model_fields_set]):
-            raise ValueError(f"first: {twice[0]} holds for both trainings; give it outside of first")
-        return self
 
     def filled_in(self, before: StageConfig) -> Self:
         start = cast(Config, before).start
@@ -131,8 +128,8 @@ def run(config: Config, job: Job) -> None:
 
 def first_alone(config: Config, first: Training) -> Config:
     """The settings of the training before, as if it were the only one."""
-    of_its_own = {name: getattr(first, name) for name in Training.model_fields if name not in SHARED}
-    return config.model_copy(update={**of_its_own, "first": False})
+    of_its_own = {name: getattr(first, name) for name in Training.model_fields}
+    return config.model_copy(update={**of_its_own, "first": None})
 
 
 def _train(config: Config, job: Job, encoder: Any, guards: list[Judged], name: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hone.backends.training.settings import TrainingSettings
+from hone.backends.training.settings import OneTraining
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Course:
         return rate_factor(step, self.warmup, self.steps)
 
 
-def course(lists: int | Sequence[int], settings: TrainingSettings) -> Course:
+def course(lists: int | Sequence[int], settings: OneTraining) -> Course:
     """What these settings come to with this many lists, or so many of each domain."""
     each = [lists] if isinstance(lists, int) else lists
     steps_of = [steps_per_epoch(own, settings.batch_size, settings.min_steps_per_epoch) for own in each]

@@ -37,8 +37,8 @@ class LossSettings(Settings):
         return self
 
 
-class TrainingSettings(Settings):
-    """What the trainer needs to know."""
+class OneTraining(Settings):
+    """What holds for one training; a stage may run two, one after another."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -48,11 +48,6 @@ class TrainingSettings(Settings):
             raise ValueError("give cluster_batches or docs_per_step, not both: each says which lists make a step")
         return self
 
-    seed: int = 17
-    """Shuffles the lists."""
-    domains: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default={})
-    """Domains whose lists one student is trained on, each with its weight: a step takes lists of a single domain, drawn
-    by weight. `hone run FOLDER` fills it in from `general`; empty trains on the lists of this run."""
     loss: LossSettings = LossSettings()
     """The loss."""
     batch_size: int = 4096
@@ -104,14 +99,24 @@ class TrainingSettings(Settings):
     0 takes lists whole."""
     average: float = 0.0
     """Decay of a running average of the weights, which is then what is judged and kept; 0 keeps none."""
-    token_budget: Annotated[int, Resource()] = 8192
-    """Most tokens of one micro-batch, padding included; a processor takes no more than it is fast with."""
     gradient_checkpointing: Annotated[bool, Resource()] = False
     """Keep only what enters each layer and compute the rest again: less memory for a third more time, the same
     gradients."""
     compile: Annotated[bool, Resource()] = False
     """Run the student through torch.compile: slow to start, faster on a GPU from then on. Only where all layers are
     trained."""
+
+
+class TrainingSettings(OneTraining):
+    """What the trainer needs to know: one training, and what holds for every one of a stage."""
+
+    seed: int = 17
+    """Shuffles the lists."""
+    domains: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default={})
+    """Domains whose lists one student is trained on, each with its weight: a step takes lists of a single domain, drawn
+    by weight. `hone run FOLDER` fills it in from `general`; empty trains on the lists of this run."""
+    token_budget: Annotated[int, Resource()] = 8192
+    """Most tokens of one micro-batch, padding included; a processor takes no more than it is fast with."""
     memory_gb: Annotated[float, Resource()] = 0.0
     """Gigabytes that activations may take (on a CPU with kept states of frozen layers); what does not fit is computed
     twice. 0 takes half of what is free."""
