@@ -1,6 +1,7 @@
 """Which prompt a language model answers best: layouts, numbers of examples, whose examples, and a system turn.
 
-    python benchmarks/prompts.py COLLECTION... --model FOLDER [--docs 16] [--variants 'document;guide'] [--store DIR]
+    python benchmarks/prompts.py COLLECTION... --model FOLDER [--source transformers] [--docs 16]
+        [--variants 'document;guide'] [--store DIR] [--set generate.llm.endpoint.url=...]
 
 Each variant asks the same documents for one query of each style and goes through the product's own prepare, generate
 and mine, its cleaning and its round trip. Prefilled tokens are those of 1,000 documents with shared beginnings kept
@@ -65,11 +66,12 @@ VARIANTS = {
 def main() -> int:
     parser = quality.options(__doc__, seeds=str(written.SEED), store="build/written")
     parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--source", default="transformers", help="openai: a server of this model, given by --set")
     parser.add_argument("--docs", type=int, default=16)
     parser.add_argument("--variants", default=";".join(VARIANTS), help="separated by semicolons")
     parser.add_argument("--train", action="store_true", help="train a student on the queries too")
     given = parser.parse_args()
-    given.log, given.source, store = False, "transformers", open_store(given.store)
+    given.log, store = False, open_store(given.store)
     print("| variant | collection | answers | kept | verbatim | copied | in its style | back at 1 | distinct-2 "
           "| prefilled, new tokens for each kept |")  # fmt: skip
     print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")

@@ -1,6 +1,7 @@
 """hone plan: forecasts that are close to what a run then spends, and that write nothing."""
 
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -98,6 +99,26 @@ def test_the_documents_of_guard_sets_and_further_test_sets_are_counted(home: Pat
     headed = tokens(guards=[far], train="head")
     assert headed["evaluate"] == pytest.approx(once)
     assert headed["distill"] == pytest.approx(tokens(train="head")["distill"] + once)
+
+
+def test_a_further_encoder_of_the_teacher_is_counted_once_for_every_document(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "student", home / "larger", dirs_exist_ok=True)
+    larger = {"model": "larger", "max_doc_tokens": 8}
+
+    def rows(teacher: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        chosen = chain.checked(home, "encoded", teacher=teacher, **changes)
+        return planned(chosen, LocalStore(tmp_path / "store"), tmp_path)
+
+    fusion = {"kind": "fusion", "force": True}
+    none, two = rows(fusion), rows({**fusion, "encoders": [larger, larger]})
+    assert (none["score"].amounts["tokens"], none["score"].hours) == (0, 0)
+    queries = none["mine"].amounts["tokens"] - 80 * 24  # documents have 24 words, each a token of the student
+    assert two["score"].amounts["tokens"] == pytest.approx(80 * 8 + queries)
+    assert two["score"].hours > 0
+    found = {"retrievers": [{"model": "larger", "max_doc_tokens": 8}]}
+    mined = rows({**fusion, "encoders": [larger]}, mine={**chain.SETTINGS["mine"], **found})
+    assert mined["mine"].amounts["tokens"] == pytest.approx(none["mine"].amounts["tokens"] + 80 * 8 + queries)
+    assert mined["score"].amounts["tokens"] == 0  # its vectors are kept
 
 
 def test_vllm_is_forecast_with_its_prefix_cache_and_a_guide_fills_it(home: Path, tmp_path: Path) -> None:

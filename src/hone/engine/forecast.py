@@ -1,13 +1,13 @@
 """`hone plan`: what a run will cost, before anything is spent. Reads the corpus and tokenizers; writes nothing."""
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import cast
 
 from hone.backends import BACKENDS
-from hone.backends.encoders.families import doc_text
+from hone.backends.encoders.families import BiEncoder, doc_text
 from hone.backends.generators.token_counts import ModelFolder, tokens_by_bytes
 from hone.backends.training import schedule
 from hone.config import SourceMark, StageConfig, marked
@@ -269,12 +269,17 @@ class Planner:
         answers = sum(style["answers"] for style in spent)
         return {"new_tokens": sum(style["new_tokens"] for style in spent) / answers} if answers else {}
 
+    def encoding(self, encoder: BiEncoder) -> tuple[float, float]:
+        """Tokens and operations of one model that encodes the corpus once, and every query."""
+        folder = ModelFolder(self.fetch(encoder.model))
+        of_a_doc = self.sample.mean(lambda text: min(folder.tokens(text), encoder.max_doc_tokens))
+        tokens = self.docs * of_a_doc + self.queries * self.query_tokens
+        return tokens, FORWARD * folder.weights * tokens
+
     def mining(self) -> Work:
-        """mine: the corpus is encoded once, and every query."""
+        """mine: the corpus is encoded by the student and every further retriever."""
         config = cast(mine.Config, self.stages["mine"])
-        tokens = self.docs * self.doc_tokens + self.queries * self.query_tokens
-        others = [ModelFolder(self.fetch(other.model)).weights for other in config.retrievers]
-        forward = FORWARD * tokens * sum((self.base.weights, *others))
+        tokens, forward = map(sum, zip(*map(self.encoding, (config.student, *config.retrievers)), strict=True))
         size = self.docs * self.base.dimension * 4 + BYTES_PER_ENTRY * config.top_k * self.mined
         amounts = {"queries": self.queries, "docs": self.docs, "tokens": tokens}
         return Work("mine", amounts, forward, 0, size, self.sizes)
@@ -290,6 +295,9 @@ class Planner:
             self.notes.append("bound: no query leaves scoring early")
         pairs = self.mined * depth
         weights, tokens = 0.0, 0.0
+        found = _apart((self.student, *cast(mine.Config, self.stages["mine"]).retrievers))
+        every = _apart(one for member in (config.teacher, *config.teacher.members) for one in member.encoders)
+        further = [self.encoding(one) for vectors, one in every.items() if vectors not in found]
         for member in (config.teacher, *config.teacher.members):
             if member.model:
                 folder = ModelFolder(self.fetch(member.model))
@@ -297,7 +305,9 @@ class Planner:
                 weights, tokens = weights + folder.weights * pair, tokens + pair
         size = BYTES_PER_ENTRY * pairs + (12 * pairs if weights else 0)
         grows = {**self.sizes, "pairs": self.sizes["drafts"] * config.depth}
-        return Work("score", {"pairs": pairs, "tokens": pairs * tokens}, FORWARD * weights * pairs, 0, size, grows)
+        amounts = {"pairs": pairs, "tokens": pairs * tokens + sum(one for one, _ in further)}
+        forward = FORWARD * weights * pairs + sum(cost for _, cost in further)
+        return Work("score", amounts, forward, 0, size, grows)
 
     def training(self) -> Work:
         """distill: the steps of each training at most, each document of a batch encoded once."""
@@ -366,6 +376,11 @@ class Planner:
             held_out = config.exclude_judged and design(self.sample.docs, len(judged)) == "documents"
             return len(judged) if held_out else 0
         return 0 if self.corpus.qrels else min(config.synthetic_docs, self.sample.docs // 10)
+
+
+def _apart(every: Iterable[BiEncoder]) -> dict[tuple[str, int], BiEncoder]:
+    """Encoders that make vectors of their own; what is made once of a corpus is kept."""
+    return {(one.model, one.max_doc_tokens): one for one in every}
 
 
 def answer_cost(source: str, config: generate.Config, sample: Sample, fetch: Fetch) -> dict[str, float]:
