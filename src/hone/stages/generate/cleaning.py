@@ -34,16 +34,16 @@ _REFUSAL = re.compile(
     r"\b(?:help|assist|provide|generate|create|write|answer|comply|fulfil)|unfortunately, i)\b",
     re.I,
 )
-_TELLS = (
-    r"(?:address|analy[sz]e|compare|conclude|consider|deal|demonstrate|derive|describe|develop|discusse?|examine|explain|explore|"
-    r"find|focus|highlight|indicate|introduce|investigate|involve|outline|present|propose|provide|report|review|show|suggest|"
-    r"summari[sz]e)(?:e?s)?|aims|stud(?:y|ies)"
+_TELLS = r"(?:describe|discusse?|examine|explain|indicate|involve|present|propose|report|show|suggest)s?"
+_WORKS = (
+    r"(?:address|analy[sz]e|compare|conclude|consider|deal|demonstrate|derive|develop|explore|find|focus|highlight|introduce|"
+    r"investigate|outline|provide|review|summari[sz]e)(?:e?s)?|aims|stud(?:y|ies)"
 )
-"""What a text does, as its reader would say."""
+"""What papers and authors do besides. After a bare "document" these are what people search for: document review."""
 _PASSAGE = re.compile(
     r"\b(?:the|this|that|above|given|provided) (?:above |given |provided |following )?"
     r"(?:passage|documents?|text|excerpt|paragraph|snippet|abstract|article)\b"
-    rf"|\bthis (?:paper|report|research|study|work)\b|\bthe (?:paper|authors?) (?:\w+ly )?(?:{_TELLS})\b"
+    rf"|\bthis (?:paper|report|research|study|work)\b|\bthe (?:paper|authors?) (?:\w+ly )?(?:{_TELLS}|{_WORKS})\b"
     r"|\bthe paper (?:is|was) (?:about|concerned|intended)\b"
     rf"|^document (?:summary|{_TELLS})\b",
     re.I,
