@@ -279,7 +279,8 @@ class Planner:
     def mining(self) -> Work:
         """mine: the corpus is encoded by the student and every further retriever."""
         config = cast(mine.Config, self.stages["mine"])
-        tokens, forward = map(sum, zip(*map(self.encoding, (config.student, *config.retrievers)), strict=True))
+        every = [self.encoding(one) for one in (config.student, *config.retrievers)]
+        tokens, forward = sum(one for one, _ in every), sum(cost for _, cost in every)
         size = self.docs * self.base.dimension * 4 + BYTES_PER_ENTRY * config.top_k * self.mined
         amounts = {"queries": self.queries, "docs": self.docs, "tokens": tokens}
         return Work("mine", amounts, forward, 0, size, self.sizes)

@@ -60,8 +60,8 @@ def setting_rows(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, str
 
 
 def _type(field: FieldInfo) -> str:
-    optional = len(get_args(field.annotation)) == 2 and type(None) in get_args(field.annotation)
-    kind = next(kind for kind in get_args(field.annotation) if kind is not type(None)) if optional else field.annotation
+    kind, *others = get_args(field.annotation) or (field.annotation,)
+    kind = kind if others == [type(None)] else field.annotation  # what may be left out is called as if it were there
     return getattr(kind, "__name__", None) or str(kind).replace("typing.", "")
 
 
