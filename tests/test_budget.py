@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 import tiny
 from drafting import together
-from hone.backends.budget import Budget, token_batches
+from hone.backends.budget import FEWEST, SOON, Budget, kept_together, token_batches
 from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student
 from hone.backends.generators.causal_lm import CausalLM
@@ -43,6 +44,18 @@ class Small:
             self.refused += 1
             raise self.fault()
         return self.model(**inputs)
+
+
+@given(st.integers(1, 10**11), st.integers(1, 8_192))
+def test_what_a_processor_made_is_kept_the_sooner_the_more_work_a_text_is(weights: int, tokens: int) -> None:
+    def kept(device: str, more: int = 1) -> int:
+        model = SimpleNamespace(device=torch.device(device), num_parameters=lambda exclude_embeddings: more * weights)
+        return kept_together(model, tokens, 4_096)
+
+    count = kept("cpu")
+    assert kept("cpu", 2) <= count <= kept("cuda") == 4_096
+    assert count in (4_096, FEWEST) or 2 * weights * tokens * count <= SOON < 4 * weights * tokens * count
+    assert kept("cpu") & (kept("cpu") - 1) == 0
 
 
 @given(st.lists(st.integers(1, 60)), st.integers(1, 200))

@@ -1,5 +1,6 @@
 """Checkpoints of training: the last two stay, and a damaged one is passed over."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,20 @@ def test_the_last_two_checkpoints_stay_and_none_after_the_end(tmp_path: Path) ->
     kept.clear()
     assert list(kept.store.objects("distill")) == []
     assert kept.latest() is None
+
+
+def test_slow_steps_have_a_checkpoint_every_five_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    kept, none = checkpoints(tmp_path, every=20), checkpoints(tmp_path, every=0)
+    due = []
+    for step in range(1, 23):
+        now[0] += 60.0
+        if kept.due(step):
+            kept.save(step, {"a": torch.ones(3)}, {"step": step})
+            due.append(step)
+        assert not none.due(step)
+    assert due == [5, 10, 15, 20]
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "gone", "json"])

@@ -53,7 +53,7 @@ def test_new_changed_and_gone_documents_are_counted_and_the_policy_decides(
 def test_a_policy_that_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     home = chain.home(tmp_path)
     for given, words in (
-        ({"min_changed": 2}, "retrain.min_changed: Input should be less"),
+        ({"min_changed": 2}, "retrain.min_changed: must be less"),
         ([], "retrain: a section of settings belongs here"),
     ):
         with pytest.raises(UserError, match=words):

@@ -109,6 +109,29 @@ def test_documents_are_encoded_in_order_and_each_is_paid_for_once_per_model(fold
         assert paid == encoder(folder).tokenize_docs(TEXTS)
 
 
+def test_a_large_model_on_a_processor_keeps_what_it_encoded_soon_and_goes_on_there_after_a_kill(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, student = [f"a study of {'flow ' * at}" for at in range(40)], Student(model=str(folder))
+    whole = encode_docs(job_over(texts, tmp_path / "small"), student, student.model, "encode")[1]
+    monkeypatch.setattr("hone.backends.budget.SOON", 0.0)
+    monkeypatch.setattr("hone.progress.LOG_EVERY_SECONDS", 0.0)
+    turns: list[int] = []
+    encode_tokens = Encoder.encode_tokens
+
+    def killed(self: Encoder, rows: list[list[int]]) -> np.ndarray:
+        turns.append(len(rows))
+        return pytest.fail("killed") if len(turns) == 3 else encode_tokens(self, rows)
+
+    monkeypatch.setattr(Encoder, "encode_tokens", killed)
+    job = job_over(texts, tmp_path / "large")
+    with pytest.raises(pytest.fail.Exception):
+        encode_docs(job, student, student.model, "encode")
+    np.testing.assert_allclose(encode_docs(job, student, student.model, "encode")[1], whole, atol=1e-5)
+    assert turns == [16, 16, 8, 8], "what was kept before the kill is not encoded again"
+    assert "encode: 16/40 docs" in capsys.readouterr().err
+
+
 def test_a_student_that_differs_in_its_head_alone_pays_for_no_text_again(folder: Path, tmp_path: Path) -> None:
     student = Student(model=str(folder))
     base = encode_docs(job_over(TEXTS, tmp_path), student, student.model, "encode")[1]

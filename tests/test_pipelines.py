@@ -101,7 +101,7 @@ def test_compiling_gives_the_same_bytes_in_any_process_and_imports_no_torch(tmp_
         ("a100", {}, "wants images by digest and cpu is not given"),
         ("a100", {"images": {"cpu": "hone-cpu:latest"}}, "cpu is 'hone-cpu:latest'"),
         ("dev-cpu", {"by_task": {"distil": {}}}, "by_task.distil: no such task"),
-        ("dev-cpu", {"shards": 64}, "shards: Input should be less than or equal to 32, not 64"),
+        ("dev-cpu", {"shards": 64}, "shards: must be less than or equal to 32, not 64"),
         ("dev-cpu", {"every": {"memory": "2G"}}, "every.memory: String should match"),
         ("dev-cpu", {"by_task": {"mine": {"timeout": "soon"}}}, r"mine\.timeout: "),
         ("dev-cpu", {"gpu": 1}, "gpu: Extra inputs are not permitted"),

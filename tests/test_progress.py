@@ -12,7 +12,7 @@ import termios
 import pytest
 
 from hone import progress
-from hone.progress import Task, leg, task
+from hone.progress import Task, leg, pace, task, tell
 
 LONG = "loss 0.123456, listwise 0.123456, contrast 0.123456, anchor 0.123456, rate 0.0001, norm 1.234"
 SCRIPT = f"""
@@ -92,7 +92,31 @@ def test_rate_and_time_left_come_from_this_run_alone(monkeypatch: pytest.MonkeyP
     shown.advance(10)
     said = stream.getvalue().splitlines()
     assert said[0] == "distill: train goes on from step 80 of 120"
-    assert said[1] == "distill: train: 90/120 steps, 0.5/s, 1m00s left"
+    assert said[1] == "distill: train: 90/120 steps, 30.0/min, 1m00s left"
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"), [(1234.5, "1,234.5/s"), (1.0, "1.0/s"), (1 / 43, "1.4/min"), (1 / 90, "40.0/h"), (1e-6, "0.0/h")]
+)
+def test_slow_work_has_its_pace_by_the_minute_or_the_hour(rate: float, said: str) -> None:
+    assert pace(rate) == said
+
+
+def test_a_unit_that_is_long_in_coming_is_told_of_at_the_innermost_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOG_EVERY_SECONDS", 0.0)
+    stream = io.StringIO()
+    tell("nobody is there to hear it")
+    with task("score", 2, "queries", stream):
+        with task("encode", 1, "docs", stream):
+            tell("half of it")
+        tell("64 pairs")
+    assert [line.split(", in")[0] for line in stream.getvalue().splitlines()] == [
+        "encode: 0/1 docs",
+        "encode: 0/1 docs",
+        "score: 0/2 queries",
+        "score: 0/2 queries",
+    ]
+    assert stream.getvalue().count("  64 pairs\n") == 2
 
 
 def test_a_stage_says_which_it_is_and_when_all_will_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,4 +127,4 @@ def test_a_stage_says_which_it_is_and_when_all_will_be_done(monkeypatch: pytest.
         shown = Task("mine: search", 40, "queries", stream)
         now[0] = 20.0
         shown.advance(10)
-    assert stream.getvalue() == "3/9 mine: search: 10/40 queries, 0.5/s, 1m00s left, 6m00s for all\n"
+    assert stream.getvalue() == "3/9 mine: search: 10/40 queries, 30.0/min, 1m00s left, 6m00s for all\n"

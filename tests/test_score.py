@@ -127,7 +127,7 @@ def test_a_language_model_judges_document_by_document_in_small_portions_and_tell
     assert found[0].outputs == found[1].outputs
     said = capfd.readouterr().err
     assert "score: qualify the teacher: 180/180 pairs" in said
-    assert re.search(r"score: teacher: 90/90 queries, .* \d+ pairs\n", said)
+    assert re.search(r"score: teacher: 90/90 queries, .* \d+ pairs, [\d,.]+/(s|min|h)\n", said)
 
 
 @pytest.mark.usefixtures("many_buckets")

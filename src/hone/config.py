@@ -31,13 +31,21 @@ def checked(model: type[Checked], data: object, origin: str, *above: str) -> Che
         raise UserError(f"{origin}: {where}: {flaw(error)}") from error
 
 
+_SAID = {
+    "missing": "has to be set",
+    "model_type": "a section of settings belongs here",
+    "tuple_type": "must be a list",
+}
+"""What is said of a kind of error instead of pydantic's own words."""
+
+
 def flaw(error: ValidationError) -> str:
     """The first thing that is wrong, with the value that is there unless that is a whole section."""
     first = error.errors()[0]
     whole = first["type"] == "missing" or isinstance(first["input"], (dict, BaseModel))
     got = "" if whole else f", not {reprlib.repr(first['input'])}"
-    said = "a section of settings belongs here" if first["type"] == "model_type" else first["msg"]
-    return said.removeprefix("Value error, ") + got
+    said = _SAID.get(first["type"], first["msg"]).removeprefix("Value error, ")
+    return said.replace("Input should be", "must be", 1) + got
 
 
 def section(annotation: Any) -> type[BaseModel] | None:

@@ -21,6 +21,7 @@ BAR = 16
 USUAL_WIDTH = 80
 CLEAR = "\r\x1b[2K"
 _leg: ContextVar["Leg | None"] = ContextVar("leg", default=None)
+_innermost: ContextVar["Task | None"] = ContextVar("innermost", default=None)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Task:
         fresh = self.done - self.skipped
         rate = fresh / seconds if seconds > 0 else 0.0
         parts = [f"{self._count(last=last)} {self.unit}"]
-        parts += [f"{rate:,.1f}/s"] if fresh else []
+        parts += [pace(rate)] if fresh else []
         parts.append(self._times(seconds, rate, last=last))
         line = f"{self._label()}: {', '.join(parts)}"
         line += f"  {self.note}" if self.note else ""
@@ -124,9 +125,19 @@ def task(name: str, total: int, unit: str, stream: TextIO | None = None, *, expe
     """Shows the progress of `total` units of work (0: nobody knows how many) while the block runs, whose seconds are
     noted as growing with that unit. An `expected` total is what chance gives on average."""
     running = Task(name, total, unit, stream or sys.stderr, expected=expected)
-    with growing(unit):
-        yield running
+    mark = _innermost.set(running)
+    try:
+        with growing(unit):
+            yield running
+    finally:
+        _innermost.reset(mark)
     running.show(last=True)
+
+
+def tell(note: str) -> None:
+    """Shows a short text at the end of the line of whatever is under way, whose next unit may be long in coming."""
+    if running := _innermost.get():
+        running.advance(0, note)
 
 
 def stays_in_place(stream: TextIO) -> bool:
@@ -142,6 +153,12 @@ def width(stream: TextIO) -> int:
         return os.get_terminal_size(stream.fileno()).columns or USUAL_WIDTH
     except (OSError, ValueError):
         return USUAL_WIDTH
+
+
+def pace(rate: float) -> str:
+    """Units a second as `2.5/s`, of slow work as `1.4/min` or `2.0/h`."""
+    per, unit = next(((per, unit) for per, unit in ((1, "s"), (60, "min")) if rate * per >= 1), (3600, "h"))
+    return f"{rate * per:,.1f}/{unit}"
 
 
 def clock(seconds: float) -> str:

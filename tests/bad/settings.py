@@ -53,7 +53,7 @@ CASES: dict[str, Case] = {
         lambda h: h.settings(student={"model": "student", "pooling": "most"}),
         r"s\.yaml: student\.pooling: .*not 'most'",
     ),
-    "no student": (lambda h: h.settings(student={}), r"s\.yaml: student\.model: Field required; `hone describe mine`"),
+    "no student": (lambda h: h.settings(student={}), r"s\.yaml: student\.model: has to be set; `hone describe mine`"),
     "a section that is a list": (lambda h: h.settings(mine=[]), r"mine: write the settings of mine as indented"),
     "a number out of range": (
         lambda h: h.settings(prepare={"corpus": "corpus", "max_chars": 0}),

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 import given
 from hone import context
+from hone.backends.teachers import pair_models
 from hone.backends.teachers.pair_models import PairModel
 from hone.context import Shard
 from hone.engine.execute import execute
@@ -32,7 +33,7 @@ def score(
         return score_pairs(self, queries, docs)
 
     PairModel.score_pairs = slowly  # type: ignore[method-assign]
-    PairModel.pairs_at_once = PAIRS
+    pair_models.PAIRS_AT_ONCE = PAIRS
     store = LocalStore(Path(folder))
     with scratch_folder() as scratch:
         config = stage("score").Config.model_validate(settings)

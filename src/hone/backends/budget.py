@@ -3,8 +3,9 @@
 This is the one place that knows what running out of memory looks like.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,6 +17,9 @@ CACHED = 1_024
 """Tokens at once on CPU: what a layer makes of more leaves the cache (docs/benchmarks/scoring.md),"""
 WIDE = 384
 """where it makes this many numbers of each, or more; of narrower layers more tokens fit."""
+SOON = 2e12
+"""Floating-point operations that one core needs half a minute to a minute for."""
+FEWEST = 16
 Cut = Callable[[Sequence[int], int], Iterator[list[int]]]
 """Lengths of rows and a budget of tokens to batches of row numbers."""
 SAID = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -25,6 +29,19 @@ SAID = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILE
 def tokens_at_once(tokens: int, device: torch.device, width: int = WIDE) -> int:
     """How many of the `tokens` that memory has room for are best worked on at once, by layers of this width."""
     return min(tokens, CACHED * WIDE // min(width, WIDE)) if device.type == "cpu" else tokens
+
+
+def kept_together(model: Any, tokens: int, most: int) -> int:
+    """After how many texts of up to `tokens` what a transformers model made of them is kept: what a killed run pays for
+    again, and when progress is told.
+
+    A GPU is through with `most` in no time. For a processor it is a power of two, `FEWEST` at least, that takes about a
+    minute at most; model and limit alone say it, so that a resumed run has the same texts at once as one never cut off.
+    """
+    if model.device.type != "cpu":
+        return most
+    operations = 2 * model.num_parameters(exclude_embeddings=True) * tokens
+    return min(most, max(FEWEST, 1 << int(math.log2(max(1.0, SOON / operations)))))
 
 
 def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

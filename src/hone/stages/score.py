@@ -17,7 +17,7 @@ from hone.errors import UserError
 from hone.evaluation.metrics import PRIMARY
 from hone.evaluation.own_queries import own_queries
 from hone.evaluation.qualification import Qualification, best_choice, cross_fitted, qualify, reached
-from hone.progress import Task, task
+from hone.progress import task
 from hone.spent import growing
 
 IMAGE = "train"
@@ -85,7 +85,7 @@ def run(config: Config, job: Job) -> None:
             rows = [row for row in queries.rows.to_pylist() if row["query_id"] in lists]
             doc_ids = [lists[row["query_id"]] for row in rows]
             with growing("pairs"):
-                scores = _score(scorer, corpus, rows, doc_ids, job, progress, early_exit=stops)
+                scores = _score(scorer, corpus, rows, doc_ids, job, early_exit=stops)
             _write(job, queries.number, rows, doc_ids, scores)
             progress.advance(len(rows))
 
@@ -96,7 +96,6 @@ def _score(
     rows: Rows,
     doc_ids: list[list[str]],
     job: Job,
-    progress: Task,
     *,
     early_exit: bool,
 ) -> list[np.ndarray | None]:
@@ -111,11 +110,8 @@ def _score(
 
     def pairs(chosen: Sequence[tuple[int, int]]) -> np.ndarray:
         job.cost["pairs"] += len(chosen)
-        found = scorer.pairs(
-            [texts[query] for query, _ in chosen], np.array([places[query][at] for query, at in chosen])
-        )
-        progress.advance(0, f"{job.cost['pairs']:,} pairs")
-        return found
+        asked = np.array([places[query][at] for query, at in chosen])
+        return scorer.pairs([texts[query] for query, _ in chosen], asked)
 
     return score_in_waves(doc_ids, [str(row["doc_id"]) for row in rows], pairs)
 

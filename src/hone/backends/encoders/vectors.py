@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from hone.backends.budget import kept_together
 from hone.backends.distributed import processes
 from hone.backends.encoders.encoder import TOKEN_BUDGET, Encoder
 from hone.backends.encoders.families import BiEncoder, doc_text
@@ -27,7 +28,7 @@ ROWS_AT_ONCE = 4_096
 IN_MEMORY = 1 << 30
 """Bytes from which on all vectors together lie on disk."""
 CHUNK = 1_024
-"""Documents that are encoded and kept together: what a killed run encodes again at most, and a process's turn."""
+"""Texts that are encoded and kept together at most: what a killed run encodes again, and a process's turn."""
 UNSTABLE = {"_name_or_path", "architectures", "dtype", "transformers_version"}
 """Entries of a model's configuration that say where it comes from, not what it computes."""
 
@@ -65,10 +66,11 @@ def encode_by(job: Job, encoder: Encoder, label: str, docs: Docs) -> tuple[list[
     with task(label, docs.rows, "docs") as progress, encoder.without_head() as head:
         tokenizer = DocTokenizer(job, encoder)
         cache = _cache(job, encoder, encoder.doc_prefix, encoder.doc_limit())
+        chunk = kept_together(encoder.model, encoder.doc_limit(), CHUNK)
         if not alone:
-            _encode_share(cache, tokenizer, docs, progress)
+            _encode_share(cache, tokenizer, docs, chunk, progress)
         for names, texts in _document_chunks(docs):
-            known = cache.compute(texts, partial(_encode, tokenizer, texts), CHUNK, progress if alone else None)
+            known = cache.compute(texts, partial(_encode, tokenizer, texts), chunk, progress if alone else None)
             vectors[len(ids) : len(ids) + len(texts)] = _through(encoder, head, _as_numpy(known, encoder.dimension))
             ids += names
     return ids, vectors
@@ -78,20 +80,21 @@ def encode_queries(job: Job, encoder: Encoder, label: str, texts: Sequence[str])
     """[q, d] float32 unit vectors of queries, by a student as it is now; paid for once, as documents are."""
     with task(label, len(texts), "queries") as progress, encoder.without_head() as head:
         cache = _cache(job, encoder, encoder.query_prefix, encoder.query_limit)
-        known = cache.compute(texts, lambda at: _as_arrow(encoder.queries([texts[n] for n in at])), CHUNK, progress)
+        chunk = kept_together(encoder.model, encoder.query_limit, CHUNK)
+        known = cache.compute(texts, lambda at: _as_arrow(encoder.queries([texts[n] for n in at])), chunk, progress)
         return _through(encoder, head, _as_numpy(known, encoder.dimension))
 
 
-def _encode_share(cache: ContentCache, tokenizer: DocTokenizer, docs: Docs, progress: Task) -> None:
+def _encode_share(cache: ContentCache, tokenizer: DocTokenizer, docs: Docs, chunk: int, progress: Task) -> None:
     """Encodes this process's share, every n-th chunk, waits for the others and takes over what they found.
 
     Chunks are those of a process alone, so that the vectors are the same to the last bit.
     """
-    texts = (texts[at : at + CHUNK] for _, texts in _document_chunks(docs) for at in range(0, len(texts), CHUNK))
-    for number, chunk in enumerate(texts):
+    texts = (texts[at : at + chunk] for _, texts in _document_chunks(docs) for at in range(0, len(texts), chunk))
+    for number, turn in enumerate(texts):
         if number % processes.count() == processes.rank():
-            cache.compute(chunk, partial(_encode, tokenizer, chunk), CHUNK)
-        progress.advance(len(chunk))
+            cache.compute(turn, partial(_encode, tokenizer, turn), chunk)
+        progress.advance(len(turn))
     processes.wait()
     cache.refresh()
 

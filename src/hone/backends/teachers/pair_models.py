@@ -17,7 +17,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from hone.backends.budget import Budget, tokens_at_once
+from hone.backends.budget import Budget, kept_together, tokens_at_once
 from hone.backends.encoders.declared import usable_folder
 from hone.backends.encoders.encoder import check_code, named_faults
 from hone.backends.encoders.encoder import positions as positions_of
@@ -27,6 +27,7 @@ from hone.backends.teachers.settings import OneTeacher
 from hone.errors import UserError
 from hone.inputs.references import content_digest
 
+PAIRS_AT_ONCE = 4_096
 LENGTH_STEP = 8
 ROW_STEP = 4
 SAMPLE = (["what is a query"], ["A document of a few words, which is padded."])
@@ -60,7 +61,6 @@ class PairModel:
 
     pairwise = True
 
-    pairs_at_once = 4_096
     documents_first = False
 
     def __init__(self, settings: OneTeacher, folder: Path, token_budget: int) -> None:
@@ -76,6 +76,7 @@ class PairModel:
             self.model = self._load()
         room = min(positions(self.model.config), positions_of(self.model))
         self.limit = min(settings.max_tokens, self.tokenizer.model_max_length, room)
+        self.pairs_at_once = kept_together(self.model, self.limit, PAIRS_AT_ONCE)
         classifies = self.kind.score is _class_logit
         self.names_no_filler = classifies and self.model.config.get_text_config().pad_token_id is None
         self.shortened = classifies and self._shorten()

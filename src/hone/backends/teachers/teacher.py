@@ -1,6 +1,7 @@
 """A teacher over the documents of a job: pairs are paid for once, whole lists scored where a teacher needs them."""
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import product
@@ -17,7 +18,7 @@ from hone.backends.teachers.settings import Mix, OneTeacher, Teacher
 from hone.config import identity
 from hone.context import Job
 from hone.errors import UserError
-from hone.progress import task
+from hone.progress import pace, task, tell
 from hone.results.content_cache import ContentCache
 
 QUARTERS = 4
@@ -66,14 +67,21 @@ class PairScorer:
 
     def __init__(self, model: ModelOfPairs, cache: ContentCache, corpus: Corpus, job: Job) -> None:
         self.model, self.cache, self.corpus, self.job = model, cache, corpus, job
+        self.paid, self.seconds = 0, 0.0
 
     def pairs(self, queries: Sequence[str], places: np.ndarray, label: str = "") -> np.ndarray:
         order = np.argsort(places, kind="stable") if self.model.documents_first else np.arange(len(places))
         texts, docs = [queries[at] for at in order.tolist()], self.corpus.texts.at(places[order])
 
         def work(at: list[int]) -> pa.Array:
+            started = time.monotonic()
+            scores = self.model.score_pairs([texts[i] for i in at], [docs[i] for i in at])
+            self.seconds += time.monotonic() - started
+            self.paid += len(at)
             self.job.cost["pairs_paid"] += len(at)
-            return pa.array(self.model.score_pairs([texts[i] for i in at], [docs[i] for i in at]), pa.float32())
+            if not label:
+                tell(f"{self.paid:,} pairs, {pace(self.paid / max(self.seconds, 1e-9))}")
+            return pa.array(scores, pa.float32())
 
         keys = [f"{query}\0{doc}" for query, doc in zip(texts, docs, strict=True)]
         with task(label, len(keys), "pairs") if label and self.cache.missing(keys) else nullcontext() as progress:

@@ -1,5 +1,6 @@
 """Checkpoints of a training in the store: tensors as safetensors, then a JSON that vouches for them. Two stay."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from hone.storage.base import Store, sha256_of
 from hone.storage.sealed import SealError, read_sealed, seal
 
 KEPT = 2
+SECONDS = 300.0
+"""After so many there is a checkpoint, however few the steps: one of all layers on a processor may take a minute."""
 
 
 class Checkpoints:
@@ -19,10 +22,11 @@ class Checkpoints:
 
     def __init__(self, store: Store, folder: str, scratch: Path, every: int) -> None:
         self.store, self.folder, self.scratch, self.every = store, folder, scratch, every
+        self.last = time.monotonic()
 
     def due(self, step: int) -> bool:
         """Whether there should be a checkpoint after this step."""
-        return self.every > 0 and step % self.every == 0
+        return self.every > 0 and (step % self.every == 0 or time.monotonic() - self.last >= SECONDS)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
         """Stores a checkpoint and then removes all but the last two."""
@@ -33,6 +37,7 @@ class Checkpoints:
         path.unlink()
         # A listing may be some seconds behind: what was just stored counts, seen or not.
         self._remove(before=sorted({*self._steps(), step})[-KEPT:][0])
+        self.last = time.monotonic()
 
     def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and record of the last checkpoint that is whole; a damaged one is passed over."""

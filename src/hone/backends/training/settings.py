@@ -126,4 +126,5 @@ class TrainingSettings(OneTraining):
     mlflow: Annotated[str, Resource()] = ""
     """Address of an MLflow tracking server for the same figures; empty for none."""
     checkpoint_every: Annotated[int, Resource()] = 20
-    """Steps between checkpoints, from which a training that was cut off goes on to the same weights; 0 makes none."""
+    """Steps between checkpoints, from which a training that was cut off goes on to the same weights, or five minutes
+    where steps are slow; 0 makes none."""
