@@ -1,6 +1,8 @@
 """Ablation and saturation: what runs, what is found again, and what is said."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +45,21 @@ def test_variants_run_what_differs_and_the_table_compares_each_with_the_recipe(s
     distilled = len(list((study.base / "store/distill").iterdir()))
     assert ablation.ablate(study, ["loss", "queries"], [17, 18], 1, study.base / "out", told.append) == found
     assert len(list((study.base / "store/distill").iterdir())) == distilled
+
+
+def test_people_s_queries_are_found_however_the_collection_lies(study: ablation.Study, tmp_path: Path) -> None:
+    queries = study.base / "corpus/queries.jsonl"
+    rows = [json.loads(line) for line in queries.read_text("utf-8").splitlines()]
+    with (study.base / "corpus/queries.tsv").open("w", encoding="utf-8") as table:
+        table.writelines(f"{row['_id']}\t{row['text']}\n" for row in rows)
+    queries.rename(tmp_path / "kept")
+    try:
+        found = ablation.of_queries(study, 17, tmp_path, lambda line: None)
+    finally:
+        (tmp_path / "kept").rename(queries)
+        (study.base / "corpus/queries.tsv").unlink()
+    assert any(variant.name.startswith("people's queries") for variant in found)
+    assert (tmp_path / "dev-queries.txt").read_text("utf-8").splitlines()
 
 
 def test_a_spent_budget_leaves_the_recipe_and_says_what_was_not_run(study: ablation.Study) -> None:

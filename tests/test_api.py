@@ -1,5 +1,6 @@
 """The Python API on the tiny chain."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 
 import chain
 import hone
+from hone.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -63,5 +65,26 @@ def test_evaluate_measures_a_model_as_the_run_does(done: hone.Run, tmp_path: Pat
     tuned = {row["measure"]: row["tuned"] for row in done.metrics.to_pylist() if row["set"] == "test"}
     assert found.means == pytest.approx(tuned, abs=1e-6)
     assert found.values.num_rows == 6
-    with pytest.raises(Exception, match=r"qrels/none.tsv does not exist"):
+    with pytest.raises(UserError, match=r"holds no judgements called 'none', but .*test.*; correct folder or split"):
         hone.evaluate(done.model(), corpus, "none")
+
+
+def test_evaluate_reads_whatever_layout_a_test_set_may_have(done: hone.Run, tmp_path: Path) -> None:
+    """Tables without names as MS MARCO has them, and judgements in four columns; a query that is a document itself."""
+    beir = Path(done.done["prepare"].config["corpus"])
+    rows = {name: [json.loads(line) for line in (beir / f"{name}.jsonl").open()] for name in ("corpus", "queries")}
+    judged = [line.split("\t") for line in (beir / "qrels/test.tsv").read_text().splitlines()[1:]]
+    for name, kept in rows.items():
+        file = {"corpus": "collection.tsv", "queries": "queries.tsv"}[name]
+        (tmp_path / file).write_text("".join(f"{row['_id']}\t{row['text']}\n" for row in kept))
+    (tmp_path / "qrels.test.txt").write_text("".join(f"{query} 0 {doc} {grade}\n" for query, doc, grade in judged))
+    plain = hone.evaluate(done.model(), beir)
+    assert hone.evaluate(done.model(), tmp_path).means == pytest.approx(plain.means, abs=1e-6)
+    query = judged[0][0]
+    with (tmp_path / "collection.tsv").open("a") as documents:
+        documents.write(f"{query}\t{next(row['text'] for row in rows['queries'] if row['_id'] == query)}\n")
+    found, before = (
+        {row["query_id"]: row for row in measured.values.to_pylist()}[query]
+        for measured in (hone.evaluate(done.model(), tmp_path), plain)
+    )
+    assert found == pytest.approx(before, abs=1e-6), "the query does not find itself"

@@ -30,9 +30,11 @@ from hone.engine import record, runner
 from hone.engine.forecast import forecast
 from hone.errors import UserError
 from hone.evaluation.metrics import MEASURES, effectiveness
-from hone.evaluation.rankings import ranking
+from hone.evaluation.rankings import answer
+from hone.evaluation.test_collections import answered, themselves, with_documents
 from hone.inputs import readers
 from hone.inputs.model_folder import copy_declared
+from hone.inputs.references import local_path
 from hone.results.manifest import Manifest
 from hone.results.table_io import fetch_folder
 from hone.scratch import scratch_folder
@@ -209,32 +211,29 @@ def search(run: str | Run, query: str, store: str = "") -> tuple[list[Hit], list
 
 
 def evaluate(model: Any, collection: str | Path, split: str = "test") -> Measured:
-    """Measures a SentenceTransformer, or one by its folder, on a BEIR folder, as a run measures its models.
+    """Measures a SentenceTransformer, or one by its folder, on a collection, as a run measures its models.
 
-    A document is "title text", vectors are compared by cosine. Raises UserError.
+    `collection` is a folder, `s3://bucket/prefix` or `hf://datasets/OWNER/NAME` with documents, queries and judgements,
+    as `evaluate.tests` takes them. A document is "title text", vectors are compared by cosine. Raises UserError.
     """
-    folder = Path(collection)
-    for needed in (folder / "corpus.jsonl", folder / "queries.jsonl", folder / "qrels" / f"{split}.tsv"):
-        if not needed.is_file():
-            raise UserError(f"{needed} does not exist; name a BEIR folder and one of its splits")
     require("sentence_transformers")
-    judgements: dict[str, dict[str, int]] = {}
-    for _, query_id, doc_id, relevance in readers.qrels(folder / "qrels" / f"{split}.tsv"):
-        judgements.setdefault(query_id, {})[doc_id] = relevance
-    texts = {str(row["_id"]): str(row["text"]) for _, row in readers.rows(folder / "queries.jsonl")}
-    docs = {
-        str(row["_id"]): doc_text(str(row.get("title") or ""), str(row.get("text") or ""))
-        for _, row in readers.rows(folder / "corpus.jsonl")
-    }
-    ids = [query_id for query_id in judgements if query_id in texts]
-    retrieved = _retrieved(model, [texts[query_id] for query_id in ids], docs)
-    runs = [ranking([doc_id for doc_id, _ in hits], [score for _, score in hits], DEPTH).doc_ids for hits in retrieved]
-    values = effectiveness(runs, [judgements[query_id] for query_id in ids])
-    table = pa.table({"query_id": ids, **{name: values[name] for name in MEASURES}})
+    with scratch_folder() as scratch:
+        found = answered(readers.layout(local_path(str(collection), scratch)), split)
+        judged = themselves(with_documents(found, split, "domain", scratch / "docs"))
+        docs = {
+            row["doc_id"]: doc_text(row["title"], row["text"])
+            for batch in judged.docs.batches(["doc_id", "title", "text"])
+            for row in batch.to_pylist()
+        }
+    retrieved = _retrieved(model, judged.texts, docs)
+    runs = [answer(judged, at, *hits, DEPTH).doc_ids for at, hits in enumerate(retrieved)]
+    values = effectiveness(runs, judged.judgements)
+    table = pa.table({"query_id": judged.ids, **{name: values[name] for name in MEASURES}})
     return Measured({name: float(np.mean(values[name])) for name in MEASURES}, table)
 
 
-def _retrieved(model: Any, queries: list[str], docs: Mapping[str, str]) -> list[list[tuple[str, float]]]:
+def _retrieved(model: Any, queries: list[str], docs: Mapping[str, str]) -> list[tuple[list[str], list[float]]]:
+    """The ids and scores of each query's nearest documents."""
     from sentence_transformers import SentenceTransformer
 
     encoder: Any = SentenceTransformer(str(model)) if isinstance(model, (str, Path)) else model
@@ -243,10 +242,7 @@ def _retrieved(model: Any, queries: list[str], docs: Mapping[str, str]) -> list[
     stored = np.asarray(encoder.encode_document([*docs.values()], **how), dtype=np.float32)
     positions, scores = search_backends.top_k(asked, stored, DEPTH + 1)
     names = [*docs]
-    return [
-        [(names[at], float(score)) for at, score in zip(row, values, strict=True)]
-        for row, values in zip(positions, scores, strict=True)
-    ]
+    return [([names[at] for at in row], values.tolist()) for row, values in zip(positions, scores, strict=True)]
 
 
 def _figures(values: Mapping[str, Any]) -> dict[str, float]:

@@ -20,14 +20,12 @@ from hone.evaluation.metrics import PRIMARY
 from hone.evaluation.saturation import GRID, fit, resampled
 from hone.evaluation.statistics import compare
 from hone.evaluation.summary import SIDES, Draws
-from hone.inputs import readers
-from hone.inputs.references import local_path
 from hone.report.ablation import Ablation, Curve, Row, Saturation
 from hone.results.manifest import Manifest
 from hone.results.table_io import TableReader
 from hone.scratch import scratch_folder
 from hone.settings import RunSettings
-from hone.stages import distill, evaluate, generate, prepare, score
+from hone.stages import distill, evaluate, generate, score
 from hone.storage.base import Store
 
 DRAWS = Draws(permutations=100_000, resamples=10_000, seed=17)
@@ -219,19 +217,22 @@ def _styles(config: generate.Config) -> Iterator[tuple[str, Overlay]]:
 
 def _human_queries(study: Study, seed: int, out: Path) -> Path | None:
     """The texts of the dev queries as a query log, beside the report; None if there are none."""
-    config = cast(prepare.Config, study.checked({}, seed).stages["prepare"])
-    with scratch_folder() as scratch:
-        corpus = local_path(config.corpus, scratch)
-        qrels = corpus / "qrels" / f"{config.dev_split}.tsv"
-        if not config.dev_split or not qrels.is_file():
-            return None
-        judged = {query_id for _, query_id, _, _ in readers.qrels(qrels)}
-        rows = (row for _, row in readers.rows(corpus / "queries.jsonl"))
-        texts = [flat(str(row.get("text", ""))) for row in rows if row.get("_id") in judged]
+    prepared = runner.run(study.checked({}, seed), study.store, last="prepare")["prepare"]
+    texts = [flat(row["text"]) for row in _rows(study, prepared, tables.JUDGED_QUERIES) if row["split"] == "dev"]
+    if not texts:
+        return None
     out.mkdir(parents=True, exist_ok=True)
     path = (out / "dev-queries.txt").resolve()
     path.write_text("\n".join(texts) + "\n", "utf-8")
     return path
+
+
+def _rows(study: Study, manifest: Manifest, table: tables.Table) -> Iterator[dict[str, Any]]:
+    """A table that a stage of a study's run wrote."""
+    with scratch_folder() as scratch:
+        reader = TableReader(table, manifest.outputs[table.name], manifest.prefix, study.store, scratch)
+        for batch in reader.batches():
+            yield from batch.to_pylist()
 
 
 def run_variant(study: Study, variant: Variant, seed: int) -> dict[str, Manifest]:
@@ -249,13 +250,10 @@ def outcome_of(study: Study, done: dict[str, Manifest]) -> Outcome:
     manifest = done["evaluate"]
     before, after = SIDES[manifest.config["search_as"]]
     columns: dict[str, dict[str, float]] = {before: {}, after: {}}
-    with scratch_folder() as scratch:
-        reader = TableReader(tables.MEASURES, manifest.outputs["measures"], manifest.prefix, study.store, scratch)
-        for batch in reader.batches():
-            for row in batch.to_pylist():
-                wanted = row["set"] == manifest.facts["split"] and row["measure"] == PRIMARY
-                if wanted and row["system"] in columns:
-                    columns[row["system"]][row["query_id"]] = row["value"]
+    for row in _rows(study, manifest, tables.MEASURES):
+        wanted = row["set"] == manifest.facts["split"] and row["measure"] == PRIMARY
+        if wanted and row["system"] in columns:
+            columns[row["system"]][row["query_id"]] = row["value"]
     return Outcome(done, columns[after], columns[before])
 
 

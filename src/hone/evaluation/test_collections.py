@@ -214,6 +214,8 @@ class Answered:
     texts: dict[str, str]
     judgements: dict[str, dict[str, int]]
     """doc_id to relevance."""
+    absent: int = 0
+    """Queries that have judgements and are not there."""
 
     @property
     def relevant_texts(self) -> Iterator[str]:
@@ -232,14 +234,13 @@ def _documents(layout: readers.Layout) -> Iterator[tuple[str, str, str]]:
         yield doc_id, flat(title), flat(text)
 
 
-def read_set(wanted: Collection, job: Job) -> Answered:
+def answered(layout: readers.Layout, split: str, where: str = "") -> Answered:
     """A collection without its documents. Judgements of queries that are not there are left out. Raises UserError
-    naming what it lacks."""
-    layout = readers.layout(job.source(wanted.folder))
-    files, here = layout.qrels.get(wanted.split, ()), f"{wanted.setting}: {wanted.name}: {layout.root}"
+    saying what it lacks, and `where` it is set."""
+    files, here = layout.qrels.get(split, ()), f"{where}{layout.root}"
     if not files:
         there = ", ".join(layout.qrels) or "none"
-        raise UserError(f"{here} holds no judgements called {wanted.split!r}, but {there}; correct folder or split")
+        raise UserError(f"{here} holds no judgements called {split!r}, but {there}; correct folder or split")
     if not layout.queries:
         raise UserError(f"{here} holds no queries, such as queries.jsonl; correct folder")
     judgements: dict[str, dict[str, int]] = defaultdict(dict)
@@ -249,10 +250,18 @@ def read_set(wanted: Collection, job: Job) -> Answered:
     texts = {query_id: text for _, query_id, text in readers.queries(layout.queries) if text and query_id in judgements}
     if not texts:
         fault = f"unknown query {next(iter(judgements))!r}, as all others" if judgements else "no judgements"
-        raise UserError(f"{wanted.setting}: {wanted.name}: {files[0]}: {fault}; correct the queries or the judgements")
-    if absent := len(judgements) - len(texts):
-        job.facts[f"absent of {wanted.name}"] = {"queries": absent}
-    return Answered(layout, texts, {query_id: judgements[query_id] for query_id in texts})
+        raise UserError(f"{where}{files[0]}: {fault}; correct the queries or the judgements")
+    judged = {query_id: judgements[query_id] for query_id in texts}
+    return Answered(layout, texts, judged, absent=len(judgements) - len(texts))
+
+
+def read_set(wanted: Collection, job: Job) -> Answered:
+    """A collection without its documents. Raises UserError naming what it lacks."""
+    layout = readers.layout(job.source(wanted.folder))
+    found = answered(layout, wanted.split, f"{wanted.setting}: {wanted.name}: ")
+    if found.absent:
+        job.facts[f"absent of {wanted.name}"] = {"queries": found.absent}
+    return found
 
 
 def test_queries(job: Job, others: Iterable[Collection]) -> Set[str]:
@@ -330,18 +339,14 @@ def relevant_elsewhere(others: Iterable[Collection], job: Job, max_chars: int) -
 
 def read_collection(wanted: Collection, role: Role, job: Job) -> Judged:
     """A collection with its documents. Raises UserError naming what it lacks."""
-    answered = read_set(wanted, job)
-    docs = _ScratchDocs(answered.layout, job.scratch / f"test-set-{wanted.name}")
-    ids, texts = list(answered.texts), list(answered.texts.values())
-    return Judged(
-        docs,
-        {wanted.name: role},
-        ids,
-        texts,
-        [wanted.name] * len(ids),
-        [answered.judgements[q] for q in ids],
-        own=False,
-    )
+    return with_documents(read_set(wanted, job), wanted.name, role, job.scratch / f"test-set-{wanted.name}")
+
+
+def with_documents(found: Answered, name: str, role: Role, folder: Path) -> Judged:
+    """A collection with its documents, which are put in a `folder` that is not there yet."""
+    docs, ids = _ScratchDocs(found.layout, folder), list(found.texts)
+    judgements = [found.judgements[query_id] for query_id in ids]
+    return Judged(docs, {name: role}, ids, list(found.texts.values()), [name] * len(ids), judgements, own=False)
 
 
 class _ScratchDocs:
