@@ -119,10 +119,11 @@ def one(name: str, config: score.Config, job: Job) -> Row:
     """One teacher: chosen and qualified on dev, then measured on test as it is."""
     corpus = encoders.Corpus(job, config.student, "encode docs", config.token_budget)
     encoder = encoders.Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
-    scorer = teachers.scorer_of(config.teacher, job, corpus, encoder.queries, config.token_budget)
-    dev = score.qualifying_queries(corpus, encoder, config, job)
+    encode = encoders.QueryEncoder(job, encoder)
+    scorer = teachers.scorer_of(config.teacher, job, corpus, encode, config.token_budget)
+    dev = score.qualifying_queries(corpus, encode, config, job)
     scorer, found, facts = score.mixed(scorer, dev, config)
-    test = tests(corpus, encoder, config, job)
+    test = tests(corpus, encode, config, job)
     paid, started = job.cost["pairs_paid"], time.process_time()
     scores = scorer.lists(test.texts, test.places, "test queries")
     kind, taken = config.teacher.kind, time.process_time() - started
@@ -133,13 +134,13 @@ def one(name: str, config: score.Config, job: Job) -> Row:
     return Row(name, found, score.compared(test, scores), said, seconds)
 
 
-def tests(corpus: "encoders.Corpus", encoder: "encoders.Encoder", config: score.Config, job: Job) -> score.Asked:
+def tests(corpus: "encoders.Corpus", encode: "encoders.QueryEncoder", config: score.Config, job: Job) -> score.Asked:
     """The test queries, as `score` takes the dev queries."""
     rows, relevant = score.judged_of(job, "test")
     order = np.random.default_rng(config.seed).permutation(len(rows))[: config.qualify_queries]
     chosen: Sequence[dict[str, Any]] = [rows[at] for at in sorted(order)]
     texts = [row["text"] for row in chosen]
-    places, _ = search.top_k(encoder.queries(texts), corpus.vectors, config.depth)
+    places, _ = search.top_k(encode(texts), corpus.vectors, config.depth)
     doc_ids = [[corpus.ids[place] for place in found] for found in places]
     answers = [relevant[row["query_id"]] for row in chosen]
     return score.Asked("human", "test queries", texts, list(places), doc_ids, answers, "")

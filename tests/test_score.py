@@ -352,7 +352,12 @@ def test_further_encoders_with_their_own_prompts_share_in_the_fusion_and_encode_
         "encoder_weights": [0.0, 0.75, 1.0], "feedback_docs": 0, "pool": DOCS,
     }  # fmt: skip
     chosen = given.run(store, "score", inputs, student=models["student"], teacher=fusion)
-    assert sorted(count for count in paid if count) == sorted([DOCS, 30, QUERIES])
+    asked = dict(zip(*(made["queries"][name].to_pylist() for name in ("query_id", "text")), strict=True))
+    dev = [row["text"] for row in made["judged_queries"].to_pylist() if row["split"] == "dev"]
+    assert sorted(count for count in paid if count) == sorted([DOCS, len(dev), len({*asked.values()} - {*dev})])
+    paid.clear()
+    given.run(store, "score", inputs, student=models["student"], teacher={**fusion, "encoder_weights": [0.5]})
+    assert sum(paid) == 0, "another mix of the same encoders encodes nothing again"
 
     reached = {mix["encoder_weight"]: mix["nDCG@10"] for mix in chosen.facts["mixes"]}
     assert len(set(reached.values())) > 1
@@ -364,7 +369,6 @@ def test_further_encoders_with_their_own_prompts_share_in_the_fusion_and_encode_
     texts = made["docs"]["text"].to_pylist()
     bm25 = BM25(texts)
     student, other = (Encoder(Path(path), Student(model=str(path))) for path in (models["student"]["model"], folder))
-    asked = dict(zip(*(made["queries"][name].to_pylist() for name in ("query_id", "text")), strict=True))
 
     def standard(scores: np.ndarray) -> np.ndarray:
         return (scores - scores.mean()) / scores.std()

@@ -209,7 +209,8 @@ def read_examples(job: Job, encoder: Any, config: Config, states: float) -> tupl
     if config.train == "head":
         places, vectors = _encoded(job, encoder, wanted)
         examples = _examples(job, places, config)
-        queries = encoder.queries([text for domain in wanted for (text,) in _lists(job, domain, "text")])
+        texts = [text for domain in wanted for (text,) in _lists(job, domain, "text")]
+        queries = encoders.encode_queries(job, encoder, "distill: encode queries", texts)
         return training.HeadOnly(encoder, np.concatenate([*vectors, queries])), examples
     places = {domain: dict[str, int]() for domain in wanted}
     tokenizer = encoders.DocTokenizer(job, encoder, config.max_doc_tokens)

@@ -291,7 +291,8 @@ def reranked(
     """The base's documents in the teacher's order, for the chosen queries: position to ranking."""
     corpus = encoders.Corpus(job, config.student, "evaluate: encode docs (teacher)", config.token_budget)
     encoder = encoders.Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
-    scorer = teachers.scorer_of(as_it_taught(config.teacher, job), job, corpus, encoder.queries, config.token_budget)
+    encode = encoders.QueryEncoder(job, encoder)
+    scorer = teachers.scorer_of(as_it_taught(config.teacher, job), job, corpus, encode, config.token_budget)
     texts = [judged.texts[at] for at in chosen]
     places = [corpus.places(base[at].doc_ids) for at in chosen]
     scorer.calibrate(texts, places, "evaluate: teacher's scale")

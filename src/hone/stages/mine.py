@@ -103,7 +103,7 @@ def run(config: Config, job: Job) -> None:
             rows, gone = _without(block, repeated, job)
             dropped.write(gone)
             texts = rows["text"].to_pylist()
-            embedded = [view.encoder.queries(texts) for view in views]
+            embedded = [view.queries(texts) for view in views]
             nearest = [index.top_k(vectors, config.top_k) for vectors, index in zip(embedded, indexes, strict=True)]
             kept, lost = miner.mine(rows, nearest, partial(_cosines, views[0].vectors, embedded[0]))
             _note_lost(rows, lost, job)

@@ -65,8 +65,9 @@ def run(config: Config, job: Job) -> None:
     """Qualifies the teacher, then scores bucket by bucket."""
     corpus = encoders.Corpus(job, config.student, "score: encode docs", config.token_budget)
     encoder = encoders.Encoder(job.source(config.student.model), config.student, token_budget=config.token_budget)
-    scorer = teachers.scorer_of(config.teacher, job, corpus, encoder.queries, config.token_budget)
-    asked = qualifying_queries(corpus, encoder, config, job)
+    encode = encoders.QueryEncoder(job, encoder)
+    scorer = teachers.scorer_of(config.teacher, job, corpus, encode, config.token_budget)
+    asked = qualifying_queries(corpus, encode, config, job)
     scorer, qualification, facts = mixed(scorer, asked, config)
     stops = config.exits_early
     about_teacher = {"qualification": qualification.as_fact(), "early_exit": stops, **facts}
@@ -130,7 +131,7 @@ class Asked:
     caution: str
 
 
-def qualifying_queries(corpus: "encoders.Corpus", encoder: "encoders.Encoder", config: Config, job: Job) -> Asked:
+def qualifying_queries(corpus: "encoders.Corpus", encode: "encoders.QueryEncoder", config: Config, job: Job) -> Asked:
     """A sample of the judged dev queries, or of the own queries where none are judged."""
     queries, relevant = judged_of(job, "dev")
     order = np.random.default_rng(config.seed).permutation(len(queries))[: config.qualify_queries]
@@ -142,7 +143,7 @@ def qualifying_queries(corpus: "encoders.Corpus", encoder: "encoders.Encoder", c
         judged, kind, texts, answers = "synthetic", own.kind, own.texts, [{doc_id: 1} for doc_id in own.doc_ids]
         flattered = own.copied and config.teacher.matches_words
         caution = f"{COPIED}; {UNJUDGED}" if flattered else UNJUDGED
-    places, _ = search.top_k(encoder.queries(texts), corpus.vectors, config.depth)
+    places, _ = search.top_k(encode(texts), corpus.vectors, config.depth)
     doc_ids = [[corpus.ids[place] for place in row] for row in places]
     return Asked(judged, kind, texts, list(places), doc_ids, answers, caution)
 

@@ -7,6 +7,8 @@ from .reading import reading as reading
 from .tokens import IDS as IDS
 from .tokens import DocTokenizer as DocTokenizer
 from .tokens import Tokens as Tokens
+from .vectors import QueryEncoder as QueryEncoder
 from .vectors import View as View
 from .vectors import encode_by as encode_by
 from .vectors import encode_docs as encode_docs
+from .vectors import encode_queries as encode_queries

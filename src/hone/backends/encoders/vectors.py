@@ -20,7 +20,7 @@ from hone.backends.encoders.families import BiEncoder, doc_text
 from hone.backends.encoders.head import Head
 from hone.backends.encoders.tokens import DocTokenizer
 from hone.context import Job
-from hone.progress import Task, task
+from hone.progress import Task, task, tell
 from hone.results.content_cache import ContentCache
 from hone.results.table_io import Docs
 
@@ -46,11 +46,12 @@ def encode_docs(
 
 
 class View:
-    """One retriever over the corpus: its encoder, the ids, and its vectors of all documents."""
+    """One retriever over the corpus: its encoder, the ids, its vectors of all documents, and those of any queries."""
 
     def __init__(self, job: Job, student: BiEncoder, label: str, token_budget: int) -> None:
         self.encoder = Encoder(job.source(student.model), student, token_budget=token_budget)
         self.ids, self.vectors = encode_by(job, self.encoder, label, job.table("docs"))
+        self.queries = QueryEncoder(job, self.encoder)
 
 
 def encode_by(job: Job, encoder: Encoder, label: str, docs: Docs) -> tuple[list[str], np.ndarray]:
@@ -76,13 +77,40 @@ def encode_by(job: Job, encoder: Encoder, label: str, docs: Docs) -> tuple[list[
     return ids, vectors
 
 
+class QueryEncoder:
+    """Queries to unit vectors, by a student as it is now.
+
+    A processor keeps them, since a stage that is killed in its second hour would pay for all of them again; on a GPU
+    they are there sooner than they could be fetched.
+    """
+
+    def __init__(self, job: Job, encoder: Encoder) -> None:
+        self.encoder, self.encoded = encoder, 0
+        self.chunk = kept_together(encoder.model, encoder.query_limit, CHUNK)
+        with encoder.without_head():
+            keeps = encoder.device.type == "cpu"
+            self.cache = _cache(job, encoder, encoder.query_prefix, encoder.query_limit) if keeps else None
+
+    def __call__(self, texts: Sequence[str], progress: Task | None = None) -> np.ndarray:
+        """[n, d] float32."""
+        if self.cache is None:
+            return self.encoder.queries(texts)
+        with self.encoder.without_head() as head:
+            known = self.cache.compute(texts, partial(self._encode, texts, progress is None), self.chunk, progress)
+            return _through(self.encoder, head, _as_numpy(known, self.encoder.dimension))
+
+    def _encode(self, texts: Sequence[str], tells: bool, positions: list[int]) -> pa.Array:
+        vectors = self.encoder.queries([texts[position] for position in positions])
+        self.encoded += len(positions)
+        if tells:
+            tell(f"{self.encoded:,} encoded")
+        return _as_arrow(vectors)
+
+
 def encode_queries(job: Job, encoder: Encoder, label: str, texts: Sequence[str]) -> np.ndarray:
-    """[q, d] float32 unit vectors of queries, by a student as it is now; paid for once, as documents are."""
-    with task(label, len(texts), "queries") as progress, encoder.without_head() as head:
-        cache = _cache(job, encoder, encoder.query_prefix, encoder.query_limit)
-        chunk = kept_together(encoder.model, encoder.query_limit, CHUNK)
-        known = cache.compute(texts, lambda at: _as_arrow(encoder.queries([texts[n] for n in at])), chunk, progress)
-        return _through(encoder, head, _as_numpy(known, encoder.dimension))
+    """[q, d] float32 unit vectors of queries, by a student as it is now."""
+    with task(label, len(texts), "queries") as progress:
+        return QueryEncoder(job, encoder)(texts, progress)
 
 
 def _encode_share(cache: ContentCache, tokenizer: DocTokenizer, docs: Docs, chunk: int, progress: Task) -> None:

@@ -198,7 +198,7 @@ def _one(teacher: OneTeacher, job: Job, corpus: Corpus, encode: EncodeQueries, t
     if teacher.kind == "fusion":
         others = [View(job, encoder, f"{job.plan.stage}: encode docs", token_budget) for encoder in teacher.encoders]
         views = [corpus.vectors, *(view.vectors for view in others)]
-        return ListScorer(make(teacher, corpus.texts, views), [encode, *(view.encoder.queries for view in others)])
+        return ListScorer(make(teacher, corpus.texts, views), [encode, *(view.queries for view in others)])
     if teacher.kind == "endpoint":
         # Where the server stands shapes no score: one that moved is not asked again.
         served = {name: value for name, value in identity(teacher.server, {}).items() if name != "url"}
