@@ -37,6 +37,9 @@ def test_slow_steps_have_a_checkpoint_every_five_minutes(tmp_path: Path, monkeyp
             due.append(step)
         assert not none.due(step)
     assert due == [5, 10, 15, 20]
+    assert kept.due(22, over=True), "two minutes of steps are not done again"
+    kept.save(22, {"a": torch.ones(3)}, {"step": 22})
+    assert not kept.due(22, over=True)
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "gone", "json"])

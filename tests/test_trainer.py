@@ -212,6 +212,17 @@ def test_a_training_killed_at_random_steps_ends_with_the_bytes_of_an_uninterrupt
     assert whole.read_bytes() == torn.read_bytes()
 
 
+def test_a_training_that_was_over_before_the_kill_is_not_done_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hone.backends.training.checkpoints.SECONDS_AT_THE_END", 0.0)
+    killed.training(folder, tmp_path)
+    saved = (tmp_path / "model/model.safetensors").read_bytes()
+    monkeypatch.setattr(loop, "take_step", lambda *given: pytest.fail("a step was taken again"))
+    killed.training(folder, tmp_path)
+    assert (tmp_path / "model/model.safetensors").read_bytes() == saved
+
+
 def test_each_step_and_each_look_takes_the_lists_of_one_domain_and_an_epoch_of_each_takes_all_of_its_lists() -> None:
     mixed = [replace(one, domain=("it", "hr", "hr", "law")[at % 4]) for at, one in enumerate(lists(60, 30))]
     for how in ({}, {"cluster_batches": True}, {"docs_per_step": 8}):

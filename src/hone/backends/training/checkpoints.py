@@ -15,6 +15,8 @@ from hone.storage.sealed import SealError, read_sealed, seal
 KEPT = 2
 SECONDS = 300.0
 """After so many there is a checkpoint, however few the steps: one of all layers on a processor may take a minute."""
+SECONDS_AT_THE_END = 60.0
+"""What took less since the last one is done again where a run is killed after its training."""
 
 
 class Checkpoints:
@@ -24,9 +26,10 @@ class Checkpoints:
         self.store, self.folder, self.scratch, self.every = store, folder, scratch, every
         self.last = time.monotonic()
 
-    def due(self, step: int) -> bool:
-        """Whether there should be a checkpoint after this step."""
-        return self.every > 0 and (step % self.every == 0 or time.monotonic() - self.last >= SECONDS)
+    def due(self, step: int, *, over: bool = False) -> bool:
+        """Whether there should be a checkpoint after this step, or when training is `over`: what follows may fail."""
+        slow = time.monotonic() - self.last >= (SECONDS_AT_THE_END if over else SECONDS)
+        return self.every > 0 and (slow or (not over and step % self.every == 0))
 
     def save(self, step: int, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
         """Stores a checkpoint and then removes all but the last two."""

@@ -86,6 +86,8 @@ def train(
             track(state.step, state.history.looks[-1])
         if checkpoints and checkpoints.due(state.step) and processes.rank() == 0:
             checkpoints.save(state.step, state.tensors(), state.record())
+    if checkpoints and checkpoints.due(state.step, over=True) and processes.rank() == 0:
+        checkpoints.save(state.step, state.tensors(), state.record())
     with torch.no_grad():
         for weight, best in zip(embedder.weights, state.best.kept, strict=True):
             weight.copy_(best)
