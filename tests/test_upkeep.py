@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -22,6 +23,7 @@ from hone.engine.plan import plan
 from hone.errors import UserError
 from hone.kubeflow import attempts, settings_text
 from hone.results import kept_vectors
+from hone.results.content_cache import ContentCache
 from hone.results.manifest import Manifest
 from hone.serving.search import top_tens
 from hone.stages import stage
@@ -273,6 +275,35 @@ def test_gc_removes_the_vectors_of_a_model_that_no_run_has_any_more_and_no_other
     assert said.count("no run has the documents and the model") == len(whole - needed)
     monkeypatch.setattr(encoders, "encode_by", None)
     assert top_tens(store, "tiny", "wing lift") == before
+
+
+def test_gc_removes_vectors_and_tokens_that_no_stage_has_used_for_long_and_a_stage_says_what_it_uses(
+    tmp_path: Path,
+) -> None:
+    store = LocalStore(tmp_path / "store")
+
+    def cache(name: str, identity: str) -> ContentCache:
+        return ContentCache(store, name, identity, pa.float32(), tmp_path)
+
+    for name, identity in (
+        ("vectors", "last month's"),
+        ("vectors", "the base"),
+        ("tokens", "old"),
+        ("answers", "paid"),
+    ):
+        cache(name, identity).add(["text"], pa.array([1.0], pa.float32()))
+    for one in store.objects():
+        os.utime(store.root / one.key, (0, 0))
+    assert cache("vectors", "the base").missing(["text"]) == []
+    used = snapshot(store)
+    assert cache("vectors", "the base").missing(["text"]) == []
+    assert snapshot(store) == used, "noted once a day"
+    assert list(garbage.garbage(store, 0.0)) == [], "only --results looks for them"
+    gone = {one.stored.key for one in garbage.collect(store, 0.0, results=True)}
+    assert {key.split("/")[1] for key in gone} == {"vectors", "tokens"}
+    assert len(gone) == 2
+    assert cache("vectors", "the base").missing(["text"]) == cache("answers", "paid").missing(["text"]) == []
+    assert cache("vectors", "last month's").missing(["text"]) == [0]
 
 
 def test_gc_goes_by_the_clock_of_the_store_and_not_by_its_own(

@@ -94,7 +94,9 @@ def store_diff(
 def store_gc(
     store: StoreOption = DEFAULT_STORE,
     older_than: Annotated[float, typer.Option(min=0, help="Hours: what is younger may still be in use.")] = 24.0,
-    results: Annotated[bool, typer.Option("--results", help="Also whole results that no run refers to.")] = False,
+    results: Annotated[
+        bool, typer.Option("--results", help="Also whole results that no run refers to, and vectors unused for long.")
+    ] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Remove it; otherwise it is only listed.")] = False,
 ) -> None:
     """List what killed runs left behind: parts without a manifest, uploads that never ended."""

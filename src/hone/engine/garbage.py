@@ -1,8 +1,8 @@
 """What may go from a store, and how it goes: nothing that a run needs, or may need when it is run again.
 
     hone store gc              parts that no manifest names, uploads that never ended, checkpoints of finished trainings
-    hone store gc --results    also results, finished or not, that no run stands for, and vectors that
-                               `hone search` kept of them
+    hone store gc --results    also results, finished or not, that no run stands for, vectors that `hone search` kept
+                               of them, and vectors and tokens that no stage has used for 60 days
 
 Settings and notes of runs on Kubeflow go when they were not used for 90 days.
 
@@ -32,6 +32,10 @@ ATTEMPTS, SETTINGS = "attempts", "settings"
 """Of runs on Kubeflow: how their tasks ended, and their settings files, which every task that starts writes anew."""
 STAY = 90 * 24.0
 """Hours for which these stay at least: a task may wait long for the cluster, and be started by a clock."""
+MADE_AGAIN = ("memo/vectors", "memo/tokens")
+"""Of what was paid for once, what costs time alone. Vectors by last night's model are asked for by nobody any more,"""
+UNUSED = 60 * 24.0
+"""and go after so many hours without use: a corpus that is trained on once a month pays once for those of its base."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class _Look:
 
     def everything(self) -> Iterator[Garbage]:
         """All garbage, result after result."""
-        folders = (*STAGES, ATTEMPTS, SETTINGS, kept_vectors.FOLDER)
+        folders = (*STAGES, ATTEMPTS, SETTINGS, kept_vectors.FOLDER, *MADE_AGAIN)
         there = {_prefix(one.key) for name in folders for one in self.store.objects(name)}
         begun = {_prefix(one.key) for one in self.store.unfinished()}
         for prefix in sorted((there | begun) - {""}):
@@ -134,6 +138,8 @@ class _Look:
             yield from self._of_result(prefix)
         elif prefix.startswith(kept_vectors.FOLDER):
             yield from self._of_vectors(prefix)
+        elif prefix.startswith(MADE_AGAIN):
+            yield from self._of_cache(prefix)
         else:
             yield from self._of_platform(prefix)
 
@@ -157,6 +163,12 @@ class _Look:
             # The list of files first: what is only half removed is made again.
             for one in sorted(objects, key=lambda one: (not one.key.endswith(".json"), one.key)):
                 yield Garbage(one, "no run has the documents and the model that these vectors are of")
+
+    def _of_cache(self, place: str) -> Iterator[Garbage]:
+        """What a model or a tokenizer made of texts; a stage that uses it says so, to the day."""
+        objects = list(self.store.objects(place))
+        if self.results and all(one.modified <= self.now - max(self.hours, UNUSED) * HOUR for one in objects):
+            yield from (Garbage(one, f"no stage has used it for {UNUSED / 24:.0f} days") for one in objects)
 
     def _of_platform(self, prefix: str) -> Iterator[Garbage]:
         folder = prefix.partition("/")[0]
@@ -212,9 +224,9 @@ def _paths(manifest: Manifest) -> list[str]:
 
 
 def _prefix(key: str) -> str:
-    """The result, run on Kubeflow, settings file or kept vectors that an object belongs to; empty if to none."""
+    """The result, run on Kubeflow, settings file, kept vectors or cache that an object belongs to; empty if to none."""
     place = key.split("/")
-    if key.startswith(f"{kept_vectors.FOLDER}/"):
+    if key.startswith(tuple(f"{folder}/" for folder in (kept_vectors.FOLDER, *MADE_AGAIN))):
         return "/".join(place[:3])
     whole = len(place) > 2 if place[0] in (*STAGES, ATTEMPTS) else place[0] == SETTINGS and len(place) == 2
     return "/".join(place[:2]) if whole else ""

@@ -5,9 +5,11 @@ to its result. A changed corpus pays only for changed texts, and a killed stage 
 """
 
 import hashlib
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,11 @@ import pyarrow as pa
 
 from hone.log import log
 from hone.progress import Task
-from hone.storage.base import ReadOnlyError, Store, sha256_of
+from hone.storage.base import Object, ReadOnlyError, Store, sha256_of
 
+USED = "used"
+"""Beside the parts: when a cache was last opened, to the day."""
+DAY = 86_400.0
 FETCHES = 8
 SUFFIX = ".arrow"
 ROW_BITS = 32
@@ -33,17 +38,25 @@ class ContentCache:
         self._parts: list[pa.ChunkedArray] = []
         self._index = Index()
         self._seen: set[str] = set()
-        self.refresh()
+        self._note_use(self.refresh())
         if known := sum(len(part) for part in self._parts):
             log.info("resumed", cache=name, known=known)
 
-    def refresh(self) -> None:
-        """Takes over what others have added since this cache was opened."""
-        new = [stored.key for stored in self.store.objects(self.folder) if stored.key not in self._seen]
+    def refresh(self) -> list[Object]:
+        """Takes over what others have added since this cache was opened. Returns all that there is."""
+        there = list(self.store.objects(self.folder))
+        new = [one.key for one in there if one.key.endswith(SUFFIX) and one.key not in self._seen]
         self._seen.update(new)
         with ThreadPoolExecutor(FETCHES) as pool:
             for part in pool.map(self._fetch, new):
                 self._remember(part)
+        return there
+
+    def _note_use(self, there: list[Object]) -> None:
+        """`hone store gc` goes by it."""
+        if there and max(one.modified for one in there) < time.time() - DAY:
+            with suppress(ReadOnlyError):
+                self.store.replace(f"{self.folder}/{USED}", b"{}")
 
     def compute(
         self,
