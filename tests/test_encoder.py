@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -15,12 +16,12 @@ from torch import Tensor
 import encoding_together
 import tiny
 from forking import forks
-from hone import tables
+from hone import progress, tables
 from hone.backends.encoders import wide_attention
 from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student, doc_text, family
 from hone.backends.encoders.reading import Reading, reading
-from hone.backends.encoders.vectors import encode_docs, encode_queries
+from hone.backends.encoders.vectors import QueryEncoder, encode_docs, encode_queries
 from hone.backends.search.bm25 import BM25, with_identifier_words
 from hone.errors import UserError
 from hone.results.content_cache import ContentCache
@@ -148,6 +149,23 @@ def test_a_student_that_differs_in_its_head_alone_pays_for_no_text_again(folder:
     np.testing.assert_allclose(vectors, headed.docs(TEXTS), atol=1e-5)
     np.testing.assert_allclose(queries, headed.queries(TEXTS), atol=1e-5)
     assert not np.allclose(vectors, base, atol=1e-2)
+
+
+def test_queries_are_kept_on_a_processor_alone(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, student = job_over([], tmp_path), encoder(folder)
+    kept = QueryEncoder(job, student)
+    expected = kept(TEXTS)
+    stored = list(job.cache("vectors", "any", pa.float32()).store.objects("memo/vectors"))
+    assert len(stored) == 1
+    monkeypatch.setattr(student, "device", SimpleNamespace(type="cuda"))
+    anew = QueryEncoder(job, student)
+    monkeypatch.undo()
+    assert (kept.cache is None, anew.cache) == (False, None)
+    with progress.task("encode", len(TEXTS), "queries") as shown:
+        np.testing.assert_array_equal(anew(TEXTS, shown), expected)
+    assert "encode: 5/5 queries" in capsys.readouterr().err
 
 
 def test_layers_that_differ_in_one_weight_or_in_their_tokenizer_share_nothing(folder: Path, tmp_path: Path) -> None:

@@ -94,7 +94,10 @@ class QueryEncoder:
     def __call__(self, texts: Sequence[str], progress: Task | None = None) -> np.ndarray:
         """[n, d] float32."""
         if self.cache is None:
-            return self.encoder.queries(texts)
+            vectors = self.encoder.queries(texts)
+            if progress:
+                progress.advance(len(texts))
+            return vectors
         with self.encoder.without_head() as head:
             known = self.cache.compute(texts, partial(self._encode, texts, progress is None), self.chunk, progress)
             return _through(self.encoder, head, _as_numpy(known, self.encoder.dimension))
