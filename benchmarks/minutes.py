@@ -146,7 +146,7 @@ def trained(config: "distill.Config", job: Job, judges: Judges, minutes: float) 
     gradients = training.Gradients(embedder, config.loss, config.token_budget, memory)
     state = State(embedder.weights, config)
     yield Look(0.0, 0, judges.measure(encoder))
-    spent, due, plan = 0.0, [minute for minute in LOOKS[1:] if minute <= minutes], None
+    spent, due, plan = 0.0, [*(minute for minute in LOOKS[1:] if minute < minutes), minutes], None
     lists = loop.steps_of(examples.train, config)
     while due and (plan is None or state.step < plan.steps):
         started = time.process_time()
