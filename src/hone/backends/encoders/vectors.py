@@ -87,9 +87,10 @@ class QueryEncoder:
     def __init__(self, job: Job, encoder: Encoder) -> None:
         self.encoder, self.encoded = encoder, 0
         self.chunk = kept_together(encoder.model, encoder.query_limit, CHUNK)
-        with encoder.without_head():
-            keeps = encoder.device.type == "cpu"
-            self.cache = _cache(job, encoder, encoder.query_prefix, encoder.query_limit) if keeps else None
+        self.cache: ContentCache | None = None
+        if encoder.device.type == "cpu":
+            with encoder.without_head():
+                self.cache = _cache(job, encoder, encoder.query_prefix, encoder.query_limit)
 
     def __call__(self, texts: Sequence[str], progress: Task | None = None) -> np.ndarray:
         """[n, d] float32."""
