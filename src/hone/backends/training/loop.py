@@ -67,6 +67,11 @@ def train(
     task = progress(plan.steps)
     task.resume(state.step)
     meter = Meter(gradients, state.history)
+
+    def keep(*, over: bool) -> None:
+        if checkpoints and checkpoints.due(state.step, over=over) and processes.rank() == 0:
+            checkpoints.save(state.step, state.tensors(), state.record())
+
     for chosen in islice(steps_of(train_lists, settings), state.step, None):
         if settings.minutes and state.step >= plan.warmup:
             state.planned = state.planned or watch.fitting(state.step, plan.steps, settings, embedder.encoder.device)
@@ -84,10 +89,8 @@ def train(
             with state.judged(), watch.looking():
                 validate(embedder, dev, settings, state, state.step // plan.epoch)
             track(state.step, state.history.looks[-1])
-        if checkpoints and checkpoints.due(state.step) and processes.rank() == 0:
-            checkpoints.save(state.step, state.tensors(), state.record())
-    if checkpoints and checkpoints.due(state.step, over=True) and processes.rank() == 0:
-        checkpoints.save(state.step, state.tensors(), state.record())
+        keep(over=False)
+    keep(over=True)
     with torch.no_grad():
         for weight, best in zip(embedder.weights, state.best.kept, strict=True):
             weight.copy_(best)
