@@ -139,6 +139,9 @@ def test_the_command_prints_every_stage_and_writes_nothing(home: Path, tmp_path:
     assert rows["mine"]["price"] == pytest.approx(0.1 * rows["mine"]["hours"])
     told = CliRunner().invoke(app, command).stdout
     assert "bound: curate drops nothing" in told
+    assert "than the 4 tokens" not in told
+    cut = CliRunner().invoke(app, [*command, "--set", "student.max_doc_tokens=4"]).stdout
+    assert "documents are longer than the 4 tokens that the student reads" in " ".join(cut.split())
     assert "of which a forward pass is taken to reach 75% and decoding 10%; fp32 measured" in told.replace("\n", " ")
     assert not (tmp_path / "store").exists()
     with pytest.raises(UserError, match="not one of cpu, l4"):

@@ -8,6 +8,7 @@ from typing import cast
 
 from hone.backends import BACKENDS
 from hone.backends.encoders.families import BiEncoder, doc_text
+from hone.backends.encoders.reading import Reading
 from hone.backends.generators.token_counts import ModelFolder, tokens_by_bytes
 from hone.backends.training import schedule
 from hone.config import SourceMark, StageConfig, marked
@@ -193,6 +194,10 @@ class Planner:
         self.notes += self.sample.notes
         self.notes += readers.judged(self.corpus)
         self.notes.append(f"tokens are counted on {len(self.sample.chosen)} of {self.sample.docs:,} documents")
+        self.base = ModelFolder(self.fetch(self.student.model))
+        self.doc_tokens = self.tokens_of_a_doc(self.sample)
+        if told := self.reading().told:
+            self.notes.append(told)
         self.docs = self.sample.docs * self.kept("prepare", "docs")
         self.drafts = self._drafts()
         drafts = sum(self.drafts.values())
@@ -200,8 +205,6 @@ class Planner:
         self.queries = drafts * self.kept("generate", "queries")
         self.mined = self.queries * self.kept("mine", "candidates")
         self.lists = self.mined * self.kept("score", "teacher_scores") * self.kept("curate", "lists")
-        self.base = ModelFolder(self.fetch(self.student.model))
-        self.doc_tokens = self.tokens_of_a_doc(self.sample)
         self.query_tokens = sum(map(self.base.tokens, EXAMPLES)) / len(EXAMPLES)
 
     def fetch(self, reference: str) -> Path:
@@ -221,6 +224,12 @@ class Planner:
     def tokens_of_a_doc(self, sample: Sample) -> float:
         """Mean tokens of a document as the student reads it."""
         return sample.mean(lambda text: min(self.base.tokens(text), self.student.max_doc_tokens))
+
+    def reading(self) -> Reading:
+        """How much the student reads of the sample."""
+        limit = self.student.max_doc_tokens
+        lengths = [self.base.tokens(text) for _, text in self.sample.chosen]
+        return Reading.of(((min(length, limit), length) for length in lengths), limit)
 
     def kept(self, stage: str, table: str) -> float:
         """The share that a stage of the earlier run kept; all, as a bound, without one."""
