@@ -32,3 +32,15 @@ def test_a_query_log_is_measured_beside_every_row_looked_at_by_itself(tmp_path: 
     said = ran("query_log", chain.home(tmp_path) / "corpus", "--rows", "200", "--each", "50")
     rows = [line for line in said.splitlines() if "│ 200 " in line]
     assert [row.split("│")[-2].strip() for row in rows] == ["yes"] * 3
+
+
+def test_documents_are_searched_by_their_beginnings_and_by_their_passages(tmp_path: Path) -> None:
+    home = chain.home(tmp_path)
+    where = ("--student", home / "student", "--store", tmp_path / "store")
+    said = ran("passages", home / "corpus", *where, "--words", "10", "--overlap", "2")
+    rows = [line.split("|")[2:-1] for line in said.splitlines()[2:]]
+    assert [(way.strip(), int(count)) for way, count, *_ in rows] == [
+        ("their beginnings", 40),
+        ("the best passage", 120),
+    ]
+    assert all(0 < float(figure) <= 1 for _, _, *figures, _ in rows for figure in figures)

@@ -183,7 +183,7 @@ def run_settings(folder: Path, name: str, alphas: list[float], student: Path | N
             "list_size": 16, "warmup_steps": 2,
         },
         "evaluate": {"permutations": 2000, "bootstrap": 500, "ceiling_queries": 5},
-        "gate": {"min_lists": 50, "max_leaks": 9999, "teacher_qualified": False, "beat": "base"},
+        "gate": {"min_lists": 50, "teacher_qualified": False, "beat": "base"},
         "publish": publish,
     }  # fmt: skip
     path = folder / f"{name}.yaml"

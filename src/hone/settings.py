@@ -238,11 +238,12 @@ def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _known_elsewhere(data: dict[str, Any]) -> dict[str, Any]:
     """Settings of one stage that others must know: what evaluate tests and distill guards with is trained with by none,
-    and gate looks for texts as prepare cut them."""
-    for name, field in (("evaluate", "tests"), ("distill", "guards"), ("prepare", "max_chars")):
+    and gate looks for texts as prepare cut them, and only for those that it was to keep out."""
+    of = (("evaluate", "tests"), ("distill", "guards"), ("prepare", "max_chars"), ("prepare", "exclude_judged"))
+    for name, field in of:
         section = data.get(name)
         value = cast(dict[str, Any], section).get(field) if isinstance(section, dict) else None
-        data = {field: value, **data} if value else data
+        data = {field: value, **data} if value is not None else data
     return data
 
 

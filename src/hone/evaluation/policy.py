@@ -50,7 +50,8 @@ class Policy(Settings):
     max_slowdown: float = Field(0.25, ge=0)
     """Most that encoding a query may take longer than with the base; a measured time, so more only holds."""
     max_leaks: int = Field(0, ge=0)
-    """Most training lists that may show a query of a test or guard set or a document judged relevant for one."""
+    """Most training lists that may show a query of a test or guard set or a document judged relevant for one that was
+    to be kept out."""
 
 
 @dataclass(frozen=True)

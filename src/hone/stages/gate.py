@@ -38,6 +38,9 @@ class Config(StageConfig, Policy):
     """The same of sets that choose how far training goes; those of distill.guards, unless set here."""
     max_chars: int = Field(MAX_CHARS, ge=1)
     """Characters to which prepare cut the documents: prepare.max_chars, unless set here."""
+    exclude_judged: bool = True
+    """Whether a list that shows a document judged relevant for a test query counts as a leak: prepare.exclude_judged,
+    unless set here. Where training was to see all documents, only a test query does."""
 
 
 def run(config: Config, job: Job) -> None:
@@ -62,9 +65,12 @@ def run(config: Config, job: Job) -> None:
 
 def count_lists(config: Config, job: Job) -> tuple[int, int, int]:
     """How many lists were trained on, how many chose the best weights, and how many of either show a query of a test or
-    guard set or a document judged relevant for one, as generate and prepare tell them."""
+    guard set or, where these were to be kept out, a document judged relevant for one, as generate and prepare tell
+    them."""
     others = (*config.tests, *config.guards)
-    asked, relevant = test_queries(job, others), {*relevant_own(job), *_relevant_elsewhere(others, config, job)}
+    asked, relevant = test_queries(job, others), set[str]()
+    if config.exclude_judged:
+        relevant = {*relevant_own(job), *_relevant_elsewhere(others, config, job)}
     trained = dev = leaks = 0
     for row in _rows(job, "lists", ["text", "split", "doc_ids"]):
         trained += row["split"] == "train"

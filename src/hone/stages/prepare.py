@@ -98,7 +98,8 @@ class Config(StageConfig):
     """How many neighbours a text is compared with."""
     exclude_judged: bool = True
     """Documents judged relevant for a test query are neither asked about nor listed in training, where at least a fifth
-    of all documents stays; else only the test queries are kept out of training, and report and verdict say so."""
+    of all documents stays; else, and with false, only the test queries are kept out of training, as in arXiv
+    2502.19712, and report and verdict say so."""
     tests: tuple[JudgedSet, ...] = ()
     """Test sets beside the corpus's own: what is judged relevant there is left out too, by its text, whatever its id;
     those of evaluate.tests, unless set here."""
