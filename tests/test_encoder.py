@@ -19,9 +19,10 @@ from hone import progress, tables
 from hone.backends.encoders import wide_attention
 from hone.backends.encoders.encoder import Encoder
 from hone.backends.encoders.families import Student, doc_text, family
-from hone.backends.encoders.reading import Reading, reading
+from hone.backends.encoders.reading import reading
 from hone.backends.encoders.vectors import QueryEncoder, encode_docs, encode_queries
 from hone.backends.search.bm25 import BM25, with_identifier_words
+from hone.core.reading import Reading
 from hone.errors import UserError
 from hone.results.content_cache import ContentCache
 from hone.storage.local import LocalStore

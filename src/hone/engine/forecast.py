@@ -8,7 +8,6 @@ from typing import cast
 
 from hone.backends import BACKENDS
 from hone.backends.encoders.families import BiEncoder, doc_text
-from hone.backends.encoders.reading import Reading
 from hone.backends.generators.token_counts import ModelFolder, tokens_by_bytes
 from hone.backends.training import schedule
 from hone.config import SourceMark, StageConfig, marked
@@ -28,6 +27,7 @@ from hone.core.forecast import (
 )
 from hone.core.hashing import drawn
 from hone.core.interpolation import sweep
+from hone.core.reading import Reading
 from hone.core.text import Chunking, flat
 from hone.engine import record
 from hone.errors import UserError

@@ -2,7 +2,6 @@ from .corpus import Corpus as Corpus
 from .encoder import Encoder as Encoder
 from .numpy_encoder import NumpyEncoder as NumpyEncoder
 from .numpy_form import write_numpy_form as write_numpy_form
-from .reading import Reading as Reading
 from .reading import reading as reading
 from .tokens import IDS as IDS
 from .tokens import DocTokenizer as DocTokenizer
