@@ -9,7 +9,7 @@ store.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,13 +74,13 @@ def main() -> int:
                 split: themselves(with_documents(answered(layout, split), split, "domain", scratch / split))
                 for split in (dev, "test")
             }
-            docs = judged["test"].docs
+            docs = judged["test"].docs  # the same for both
             encoder = encoders.Encoder(job.source(config.student.model), config.student)
             told = encoders.reading(encoder, docs)
             lengths = f"{told.longer:.0%} longer than {told.limit} tokens, {told.unread:.0%} of the text beyond"
-            lexical = {split: by_bm25(one, docs) for split, one in judged.items()}
+            lexical = by_bm25(judged, docs)
             for way, rows in (("their beginnings", docs), ("the best passage", Passages(docs, chunking))):
-                dense = {split: by_student(one, rows, encoder, job) for split, one in judged.items()}
+                dense = by_student(judged, rows, encoder, job)
                 weight = best_weight(dense[dev], lexical[dev], judged[dev].judgements, DEPTH)
                 both = [fused(*pair, DEPTH, weight) for pair in zip(dense["test"], lexical["test"], strict=True)]
                 alone, together = (ndcg(found, judged["test"]) for found in (dense["test"], both))
@@ -91,18 +91,28 @@ def main() -> int:
     return 0
 
 
-def by_student(judged: Judged, docs: Docs, encoder: encoders.Encoder, job: Job) -> list[Ranking]:
-    """The documents of every query, a document by its nearest row, whose rows stand together."""
-    row_ids, vectors = encoders.encode_by(job, encoder, "encode docs", docs)
+def by_student(
+    judged: Mapping[str, Judged], rows: Docs, encoder: encoders.Encoder, job: Job
+) -> dict[str, list[Ranking]]:
+    """What every query of each split finds: a document by the nearest of its rows, which stand together."""
+    row_ids, vectors = encoders.encode_by(job, encoder, "encode docs", rows)
     starts = [at for at, doc_id in enumerate(row_ids) if at == 0 or doc_id != row_ids[at - 1]]
     ids = [row_ids[at] for at in starts]
-    queries = encoders.encode_queries(job, encoder, "encode queries", judged.texts)
-    return [best(judged, at, ids, np.maximum.reduceat(vectors @ query, starts)) for at, query in enumerate(queries)]
+    found: dict[str, list[Ranking]] = {}
+    for split, one in judged.items():
+        queries = encoders.encode_queries(job, encoder, "encode queries", one.texts)
+        nearest = (np.maximum.reduceat(vectors @ query, starts) for query in queries)
+        found[split] = [best(one, at, ids, scores) for at, scores in enumerate(nearest)]
+    return found
 
 
-def by_bm25(judged: Judged, docs: Docs) -> list[Ranking]:
+def by_bm25(judged: Mapping[str, Judged], docs: Docs) -> dict[str, list[Ranking]]:
+    """What every query of each split finds by its words."""
     ids, index = search.index_of(docs)
-    return [best(judged, at, ids, index.scores(text)) for at, text in enumerate(judged.texts)]
+    return {
+        split: [best(one, at, ids, index.scores(text)) for at, text in enumerate(one.texts)]
+        for split, one in judged.items()
+    }
 
 
 def best(judged: Judged, at: int, ids: list[str], scores: np.ndarray) -> Ranking:
