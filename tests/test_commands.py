@@ -105,6 +105,25 @@ def test_describe_names_every_setting_and_table() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("curate", 'pick = "top"  top or stratified'),
+        ("curate", "low_percentile = 1.0  number, 0 to 100"),
+        ("curate", "dev_share = 0.1  number, 0 or more and below 1"),
+        ("distill", "loss.teacher_tau = 0.3  number, above 0"),
+        ("distill", "cluster_batches = false  true or false"),
+        ("distill", "first  section or false"),
+        ("distill", "alphas = [1.0]  list of: number, 0 or more"),
+        ("generate", 'extractive.styles = {"search": 2, "span": 1}  by name: number, 0 or more'),
+        ("mine", "student.model, required  text"),
+    ],
+)
+def test_describe_says_what_may_be_written(name: str, line: str) -> None:
+    said = CliRunner().invoke(app, ["describe", name], env={"COLUMNS": "400"}, catch_exceptions=False).stdout
+    assert line in [one.rstrip() for one in said.splitlines()]
+
+
+@pytest.mark.parametrize(
     ("text", "language"),
     [
         ("the flow of air over a wing is fast", "English"),

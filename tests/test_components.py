@@ -196,8 +196,8 @@ def test_a_changed_default_is_shown_everywhere_after_make_derive_and_stale_files
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     module = tmp_path / "src/hone/stages/mine.py"
     text = module.read_text("utf-8")
-    assert text.count("top_k: int = 100") == 1
-    module.write_text(text.replace("top_k: int = 100", "top_k: int = 123"), "utf-8")
+    assert text.count("top_k: int = Field(default=100,") == 1
+    module.write_text(text.replace("top_k: int = Field(default=100,", "top_k: int = Field(default=123,"), "utf-8")
     code = """
 import json
 import os

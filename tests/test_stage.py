@@ -2,7 +2,9 @@
 
 import threading
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 import pytest
@@ -151,6 +153,20 @@ def test_every_setting_of_every_stage_is_documented() -> None:
     for name in STAGES:
         for field, info in stage(name).Config.model_fields.items():
             assert info.description, f"{name}.{field} has no docstring"
+
+
+def test_every_number_of_every_stage_says_where_it_begins() -> None:
+    def open_ended(at: str, schema: object) -> Iterator[str]:
+        if isinstance(schema, dict):
+            known = cast(dict[str, object], schema)
+            if known.get("type") in ("integer", "number") and not known.keys() & {"minimum", "exclusiveMinimum"}:
+                yield at
+            for key, inner in known.items():
+                yield from open_ended(f"{at}.{key}", inner)
+        for inner in cast(list[object], schema) if isinstance(schema, list) else ():
+            yield from open_ended(at, inner)
+
+    assert [found for name in STAGES for found in open_ended(name, stage(name).Config.model_json_schema())] == []
 
 
 def test_a_memo_works_over_a_store_that_can_only_be_read(store: LocalStore, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from hone.errors import UserError
 
@@ -17,9 +17,10 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class Settings(BaseModel):
-    """The base of everything a user sets: immutable, unknown keys refused, a docstring under each field."""
+    """The base of everything a user sets: immutable, unknown keys refused, a docstring under each field, no
+    number that is not finite. What a number may be is said where it is declared."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def checked(model: type[Checked], data: object, origin: str, *above: str) -> Checked:
@@ -35,6 +36,11 @@ _SAID = {
     "missing": "has to be set",
     "model_type": "a section of settings belongs here",
     "tuple_type": "must be a list",
+    "dict_type": "must be a mapping of `key: value` lines",
+    "string_type": "must be text",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
 }
 """What is said of a kind of error instead of pydantic's own words."""
 
@@ -85,6 +91,9 @@ def _web_address(text: str) -> str:
         raise ValueError("an address begins with http:// or https:// and names a host")
     return text
 
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""What chance is drawn from, as NumPy and torch both take it."""
 
 Address = Annotated[str, Resource(), AfterValidator(_web_address)]
 """Where a server listens, empty for none."""

@@ -30,7 +30,7 @@ TRAINED_ON = {"prepare": ("docs", "judged_queries", "qrels"), "curate": ("lists"
 class General(Settings):
     """One student for several domains."""
 
-    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default={})
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default={})
     """The domains it is trained for and how often a step takes lists of each; empty takes all of them equally often."""
     distill: dict[str, Any] = Field(default={})
     """Settings of its training, over those of `distill` in base.yaml."""

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, cast
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from hone.config import section
 from hone.settings import Retrain
@@ -52,21 +52,47 @@ def shared_settings() -> dict[str, str]:
 
 
 def setting_rows(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
-    """Name, type, default and meaning of every setting of a model, nested ones with their path."""
+    """Name, type in words, default and meaning of every setting of a model, nested ones with their path."""
+    schemas = model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
-        yield prefix + name, _type(field), _default(field), " ".join((field.description or "").split())
+        yield prefix + name, _type(schemas[name]), _default(field), " ".join((field.description or "").split())
         if inner := section(field.annotation):
             yield from setting_rows(f"{prefix}{name}.", inner)
 
 
-def _type(field: FieldInfo) -> str:
-    kind, *others = get_args(field.annotation) or (field.annotation,)
-    kind = kind if others == [type(None)] else field.annotation  # what may be left out is called as if it were there
-    return getattr(kind, "__name__", None) or str(kind).replace("typing.", "")
+_WORDS = {"string": "text", "boolean": "true or false", "integer": "whole number", "number": "number", "null": ""}
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """What may be written, from the JSON schema of one setting."""
+    if several := schema.get("anyOf"):
+        return " or ".join(filter(None, map(_type, several)))
+    if names := schema.get("enum"):
+        return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    if "const" in schema:
+        return json.dumps(schema["const"])
+    match schema.get("type"):
+        case "array":
+            return f"list of: {_type(schema['items'])}" if "items" in schema else "list"
+        case "object" if isinstance(inner := schema.get("additionalProperties"), dict):
+            return f"by name: {_type(cast(dict[str, Any], inner))}"
+        case str(kind) if kind in _WORDS:
+            return ", ".join(filter(None, [_WORDS[kind], _range(schema)]))
+        case _:
+            return "section"
+
+
+def _range(schema: dict[str, Any]) -> str:
+    low, above, high, below = map(schema.get, ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"))
+    if low is not None and high is not None:
+        return f"{low:g} to {high:g}"
+    begin = f"{low:g} or more" if low is not None else f"above {above:g}" if above is not None else ""
+    end = f"{high:g} at most" if high is not None else f"below {below:,}" if below is not None else ""
+    return " and ".join(filter(None, [begin, end]))
 
 
 def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=False)
     if value is PydanticUndefined or value is None:
         return "required" if field.is_required() else ""
-    return "as below" if isinstance(value, BaseModel) else repr(value)
+    return "as below" if isinstance(value, BaseModel) else json.dumps(to_jsonable_python(value))  # as YAML has it

@@ -25,7 +25,7 @@ SHAPE = ("dimension", "layers", "max_doc_tokens")
 class Policy(Settings):
     """What a model must show to be promoted."""
 
-    min_gain: float = 0.005
+    min_gain: float = Field(0.005, ge=-1, le=1)
     """Least mean gain in nDCG@10 on every in-domain test set; 0.01 is one point."""
     beat: Literal["base", "free"] = "free"
     """What it must beat: the base searched as users search (evaluate.search_as), or also the best that is free: BM25,

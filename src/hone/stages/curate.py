@@ -2,15 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hone import tables
-from hone.config import StageConfig
+from hone.config import Seed, StageConfig
 from hone.context import Job
 from hone.core import curation
 from hone.errors import UserError
@@ -30,7 +30,7 @@ Cut = tuple[float, float, float]
 class Config(StageConfig):
     """Settings of curate."""
 
-    seed: int = 17
+    seed: Seed = 17
     """Divides source documents between train and dev."""
     list_size: int = Field(20, ge=1)
     """Documents kept of each list."""
@@ -47,17 +47,23 @@ class Config(StageConfig):
     becomes its positive. To relabel, score needs early_exit: false, which leaves their scores whole."""
     mask_source: bool = False
     """Take the source document out of the list: a query made from a document's own words flatters it."""
-    low_percentile: float = 1.0
+    low_percentile: float = Field(1.0, ge=0, le=100)
     """Scores at or below this percentile of their style become 0."""
-    weak_percentile: float = 25.0
+    weak_percentile: float = Field(25.0, ge=0, le=100)
     """A query whose best score is below this percentile of its style is dropped."""
-    high_percentile: float = 99.0
+    high_percentile: float = Field(99.0, ge=0, le=100)
     """Scores at or above this percentile of their style become 1."""
     normalise: Literal["style", "global", "none"] = "style"
     """Over what percentiles are taken: the queries of one style, or all. With none the scores stay raw, less the least
     that the query's documents have, and a query is weak among those of its style."""
-    dev_share: float = 0.1
+    dev_share: float = Field(0.1, ge=0, lt=1)
     """Share of source documents whose lists are used to choose the best weights instead of training."""
+
+    @model_validator(mode="after")
+    def _low_is_below_high(self) -> Self:
+        if self.low_percentile >= self.high_percentile:
+            raise ValueError("low_percentile must be below high_percentile: scores are stretched between the two")
+        return self
 
 
 def run(config: Config, job: Job) -> None:

@@ -50,11 +50,11 @@ OF_DOMAINS = ("docs", "judged_queries", "qrels", "lists")
 class Training(OneTraining):
     """One training and what it takes of the lists."""
 
-    list_size: int = 20
+    list_size: int = Field(20, ge=1)
     """Documents taken from each list, best first."""
-    max_doc_tokens: int = 0
+    max_doc_tokens: int = Field(0, ge=0)
     """Train with documents cut to this many tokens; 0 cuts them where the student does."""
-    alphas: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)] = (1.0,)
+    alphas: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (1.0,)
     """Shares of the way from the base to the trained weights; the best on the dev lists by `choose_by` is kept. With
     `guards` the base is tried too, and where this is left alone the quarters of the way."""
 

@@ -13,7 +13,7 @@ from hone import tables
 from hone.backends import encoders, search, teachers
 from hone.backends.encoders.families import Student
 from hone.backends.teachers.settings import Mix, Teacher
-from hone.config import Resource, Settings, StageConfig
+from hone.config import Resource, Seed, Settings, StageConfig
 from hone.context import Job
 from hone.errors import UserError
 from hone.evaluation.hybrid import best_weight, fused
@@ -62,7 +62,7 @@ class Config(StageConfig):
 
     without_training: ClassVar[tuple[str, ...]] = ("queries", "qualification", "lists", *DROPPED[1:])
 
-    seed: int = 17
+    seed: Seed = 17
     """Draws the permutations, the bootstrap samples, synthetic queries and the queries that the teacher is asked."""
     student: Student
     """The retriever before it was specialised."""
@@ -97,7 +97,7 @@ class Config(StageConfig):
     """Queries shown in the report that gained most, and as many that lost most."""
     licences: Licences = Licences()
     """Licences to state in the report and the model card."""
-    token_budget: Annotated[int, Resource()] = 8192
+    token_budget: Annotated[int, Resource()] = Field(8192, ge=1)
     """Tokens encoded at once, padding included."""
 
     @model_validator(mode="after")

@@ -44,9 +44,9 @@ class Config(StageConfig):
     together: ClassVar[bool] = True
     student: Student
     """The retriever that is specialised: it mines its own hard negatives."""
-    top_k: int = 100
+    top_k: int = Field(default=100, ge=1)
     """Documents retrieved for each query."""
-    consistency_rank: int = 20
+    consistency_rank: int = Field(default=20, ge=0)
     """The round trip: a query is kept only if the student or BM25 retrieves its source document at this rank or better;
     0 keeps all."""
     consistency_bm25: bool = True
@@ -56,7 +56,7 @@ class Config(StageConfig):
     """Fuse the student's ranking with BM25's by reciprocal rank."""
     retrievers: tuple[Retriever, ...] = ()
     """Further retrievers to fuse with: a weak student finds hard negatives with the help of strong ones."""
-    rrf_k: int = 60
+    rrf_k: int = Field(default=60, ge=0)
     """The constant of reciprocal rank fusion."""
     student_weight: float = Field(default=1.0, ge=0)
     """The student's share in reciprocal rank fusion."""
@@ -73,7 +73,7 @@ class Config(StageConfig):
     its; 0 drops none. Of queries that read alike, whatever made them, one is kept in any case, people's first."""
     search: Search = Search()
     """How the nearest documents are found."""
-    token_budget: Annotated[int, Resource()] = 8192
+    token_budget: Annotated[int, Resource()] = Field(default=8192, ge=1)
     """Tokens encoded at once, padding included."""
 
 

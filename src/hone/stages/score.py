@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
+from pydantic import Field
 
 from hone import tables
 from hone.backends import encoders, search, teachers
 from hone.backends.encoders.families import Student
 from hone.backends.teachers.settings import Teacher
-from hone.config import Resource, StageConfig
+from hone.config import Resource, Seed, StageConfig
 from hone.context import Job
 from hone.core.early_exit import best_first, score_in_waves
 from hone.errors import UserError
@@ -35,21 +36,21 @@ class Config(StageConfig):
     """Settings of score."""
 
     sharded: ClassVar[bool] = True
-    seed: int = 17
+    seed: Seed = 17
     """Draws the queries that qualify the teacher."""
     student: Student
     """The retriever that is specialised; the teacher must beat it."""
     teacher: Teacher
     """The teacher."""
-    depth: int = 100
+    depth: int = Field(100, ge=1)
     """Candidates of each query that are scored, best first."""
     early_exit: bool = True
     """Stop scoring a query as soon as a candidate outscores its source document; the lists that curate keeps stay the
     same, if it drops those whose source is not the teacher's first (curate.outscored)."""
-    qualify_queries: int = 500
+    qualify_queries: int = Field(500, ge=0)
     """Judged dev queries on which the teacher is compared with the student; where none are judged, so many of the
     run's own, or cut from documents in a style that is not trained on."""
-    token_budget: Annotated[int, Resource()] = 16384
+    token_budget: Annotated[int, Resource()] = Field(16384, ge=1)
     """Tokens scored at once, padding included."""
 
     @property

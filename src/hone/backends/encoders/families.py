@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from hone.backends.precision import PrecisionSetting
 from hone.config import ModelSource, Resource, Settings
 
@@ -26,9 +28,9 @@ class BiEncoder(Settings):
     """Put before every document; auto as above."""
     trust_code: str = ""
     """A model that brings its own code is run only if this is the sha256 of that code, which the refusal names."""
-    max_query_tokens: int = 64
+    max_query_tokens: int = Field(default=64, ge=1)
     """Queries are cut to this many tokens."""
-    max_doc_tokens: int = 512
+    max_doc_tokens: int = Field(default=512, ge=1)
     """Documents are cut to this many tokens."""
     packed: Annotated[bool, Resource()] = True
     """On a GPU with bf16, put texts one after another instead of padding them, where the student gives the same vectors

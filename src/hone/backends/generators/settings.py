@@ -51,7 +51,7 @@ class Sampling(Settings):
     precision: PrecisionSetting = "auto"
     """The precision of weights and computation; bf16 halves the memory. auto takes bf16 where the GPU or the processor
     computes in it, else fp32."""
-    token_budget: Annotated[int, Resource()] = 16_384
+    token_budget: Annotated[int, Resource()] = Field(default=16_384, ge=1)
     """Tokens held at once by the source transformers, padding and answers included; a processor takes fewer, so that
     little is lost with a kill."""
     tensor_parallel: Annotated[int, Resource()] = Field(default=1, ge=1)

@@ -120,11 +120,11 @@ class OneTeacher(Settings):
     encode every document once; a query and a document cost a dot product from then on."""
     encoder_weight: float = Field(default=1.0, ge=0, le=1)
     """fusion: the share that the encoders have together, beside the student's, in what is not BM25's."""
-    feedback_docs: int = 3
+    feedback_docs: int = Field(default=3, ge=0)
     """fusion: how many of the best documents move the query for a second opinion; 0 for none."""
-    feedback_weight: float = 0.5
+    feedback_weight: float = Field(default=0.5, ge=0)
     """fusion: how far they move it."""
-    pool: int = 100
+    pool: int = Field(default=100, ge=1)
     """fusion: the student's and BM25's best so many form the pool over which scores are standardised."""
 
     @field_validator("prompt")

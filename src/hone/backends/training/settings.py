@@ -4,30 +4,30 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hone.config import Resource, Settings
+from hone.config import Resource, Seed, Settings
 
 
 class LossSettings(Settings):
     """kl_weight x KL(softmax(teacher / teacher_tau) || softmax(cosine / student_tau)) + infonce_weight x InfoNCE
     + margin_mse_weight x MarginMSE + anchor_weight x Anchor."""
 
-    kl_weight: float = 1.0
+    kl_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the listwise loss."""
-    infonce_weight: float = 0.1
+    infonce_weight: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the masked InfoNCE loss; 0 leaves it out."""
-    margin_mse_weight: float = 0.0
+    margin_mse_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the squared error of the margins between the first passage and the others; 0 leaves it out."""
-    anchor_weight: float = 0.0
+    anchor_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the mean of 1 - cosine between what the student makes of each text of the batch and what it made of it
     before training: holds it near to where it was, against forgetting; 0 leaves it out."""
-    teacher_tau: float = 0.3
+    teacher_tau: Annotated[float, Field(gt=0)] = 0.3
     """Temperature of the teacher's normalised scores."""
-    student_tau: float = 0.05
+    student_tau: Annotated[float, Field(ge=0)] = 0.05
     """Temperature of the student's cosines in the listwise loss; 0 takes the one at which the untrained student comes
     closest to the teacher, so that training moves ranks and not scales."""
-    infonce_tau: float = 0.01
+    infonce_tau: Annotated[float, Field(gt=0)] = 0.01
     """Temperature of the cosines in InfoNCE."""
-    mask_share: float = 0.6
+    mask_share: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Passages of a query's own list above this share of its top score are not negatives."""
 
     @model_validator(mode="after")
@@ -50,34 +50,34 @@ class OneTraining(Settings):
 
     loss: LossSettings = LossSettings()
     """The loss."""
-    batch_size: int = 4096
+    batch_size: Annotated[int, Field(ge=1)] = 4096
     """Lists per step."""
-    min_steps_per_epoch: int = 10
+    min_steps_per_epoch: Annotated[int, Field(ge=1)] = 10
     """A corpus with few lists takes smaller steps, so that an epoch has at least this many."""
-    max_epochs: int = 30
+    max_epochs: Annotated[int, Field(ge=1)] = 30
     """Upper limit of passes over the lists."""
-    max_steps: int = 0
+    max_steps: Annotated[int, Field(ge=0)] = 0
     """Upper limit of steps; 0 sets none."""
     minutes: Annotated[float, Field(ge=0)] = 0.0
     """Upper limit of minutes spent on steps; 0 sets none. After the warm-up it is known how long a step takes on this
     machine: how many fit is settled then and recorded, and the learning rate falls over just these."""
-    learning_rate: float = 2e-4
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     """Peak learning rate of AdamW."""
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Weight decay of AdamW."""
     pull: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the way back to the untrained weights that each step takes at the peak learning rate, less as the rate
     falls: holds layers near to where they were, as weight decay holds the head."""
-    warmup_steps: int = 10
+    warmup_steps: Annotated[int, Field(ge=0)] = 10
     """Warm-up is the larger of this and half an epoch, or just this where `minutes` limit the steps."""
-    clip: float = 1.0
+    clip: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are cut to this norm."""
-    patience: int = 2
+    patience: Annotated[int, Field(ge=1)] = 2
     """Training stops after this many looks at the dev lists that were no better than the best."""
     choose_by: Literal["listwise", "total", "ndcg"] = "listwise"
     """What says which weights are best on the dev lists: the listwise loss, the whole loss, or nDCG@10 with the
     teacher's scores as gains."""
-    eval_every: int = 0
+    eval_every: Annotated[int, Field(ge=0)] = 0
     """Steps between looks at the dev lists; 0 looks once an epoch."""
     dev_lists: Annotated[int, Field(ge=0)] = 0
     """Most dev lists that a look takes, since it encodes all of their documents; 0 takes every one."""
@@ -87,9 +87,9 @@ class OneTraining(Settings):
     lora: freeze them and train a low-rank addition to each linear map, merged into the saved weights."""
     lora_rank: Annotated[int, Field(gt=0)] = 16
     """Rank of the additions of `train: lora`."""
-    lora_alpha: int = 32
+    lora_alpha: Annotated[int, Field(gt=0)] = 32
     """They count alpha / rank times."""
-    train_layers: int = 0
+    train_layers: Annotated[int, Field(ge=0)] = 0
     """Train only this many top layers and freeze the rest; 0 trains all. What enters them is computed once per text."""
     cluster_batches: bool = False
     """Put lists that share documents into one batch, so that fewer documents are encoded; anew each epoch."""
@@ -97,7 +97,7 @@ class OneTraining(Settings):
     """Give each step about this many documents, and ask `batch_size` queries near them about all of these that are on
     their lists: encoding documents is what costs, and so one teaches many queries. Wants long lists (`list_size`).
     0 takes lists whole."""
-    average: float = 0.0
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of a running average of the weights, which is then what is judged and kept; 0 keeps none."""
     gradient_checkpointing: Annotated[bool, Resource()] = False
     """Keep only what enters each layer and compute the rest again: less memory for a third more time, the same
@@ -110,14 +110,14 @@ class OneTraining(Settings):
 class TrainingSettings(OneTraining):
     """What the trainer needs to know: one training, and what holds for every one of a stage."""
 
-    seed: int = 17
+    seed: Seed = 17
     """Shuffles the lists."""
-    domains: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default={})
+    domains: dict[str, Annotated[float, Field(gt=0)]] = Field(default={})
     """Domains whose lists one student is trained on, each with its weight: a step takes lists of a single domain, drawn
     by weight. `hone run FOLDER` fills it in from `general`; empty trains on the lists of this run."""
-    token_budget: Annotated[int, Resource()] = 8192
+    token_budget: Annotated[int, Resource(), Field(ge=1)] = 8192
     """Most tokens of one micro-batch, padding included; a processor takes no more than it is fast with."""
-    memory_gb: Annotated[float, Resource()] = 0.0
+    memory_gb: Annotated[float, Resource(), Field(ge=0)] = 0.0
     """Gigabytes that activations may take (on a CPU with kept states of frozen layers); what does not fit is computed
     twice. 0 takes half of what is free."""
     tensorboard: Annotated[str, Resource()] = ""
@@ -125,6 +125,6 @@ class TrainingSettings(OneTraining):
     empty writes none."""
     mlflow: Annotated[str, Resource()] = ""
     """Address of an MLflow tracking server for the same figures; empty for none."""
-    checkpoint_every: Annotated[int, Resource()] = 20
+    checkpoint_every: Annotated[int, Resource(), Field(ge=0)] = 20
     """Steps between checkpoints, from which a training that was cut off goes on to the same weights, or five minutes
     where steps are slow; 0 makes none."""

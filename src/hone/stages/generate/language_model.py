@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from hone.backends.generators.settings import Sampling
 from hone.stages.generate.prompts import checked_template
-from hone.stages.generate.styles import FEWEST_EXAMPLES, STYLES, Style, counts_of
+from hone.stages.generate.styles import FEWEST_EXAMPLES, STYLES, Counts, Style, counts_of
 
 
 class LanguageModel(Sampling):
@@ -15,7 +15,7 @@ class LanguageModel(Sampling):
 
     define: dict[str, Style] = Field(default={})
     """Styles of your own by name, or another instruction and examples for those that come with Hone."""
-    styles: dict[str, float] = dict.fromkeys(STYLES, 1.0)
+    styles: Counts = dict.fromkeys(STYLES, 1.0)
     """How many queries of each style a document is asked for; 0.25 asks every fourth document."""
     layout: Literal["guide", "examples", "document"] = "document"
     """What comes first in a prompt: a guide to all styles, the examples of the one style, or the document."""
@@ -30,13 +30,13 @@ class LanguageModel(Sampling):
     examples), styles (all of them) and language."""
     language: str = ""
     """ISO 639-1 code of the language to write in, such as de; empty for that of the document."""
-    max_copied_words: int = 10
+    max_copied_words: int = Field(default=10, ge=1)
     """Longer runs of words copied from the document are dropped."""
 
     @field_validator("styles")
     @classmethod
-    def _known(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
-        return dict(counts_of({**STYLES, **info.data.get("define", {})}, value))
+    def _known(cls, value: Counts, info: ValidationInfo) -> Counts:
+        return counts_of({**STYLES, **info.data.get("define", {})}, value)
 
     @field_validator("language")
     @classmethod

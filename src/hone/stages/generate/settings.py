@@ -5,12 +5,12 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 
 from hone.backends import BACKENDS
-from hone.config import Backend, Resource, Settings, Source, StageConfig
+from hone.config import Backend, Resource, Seed, Settings, Source, StageConfig
 from hone.core import extractive
 from hone.errors import UserError
 from hone.evaluation.test_collections import GuardSet, JudgedSet
 from hone.stages.generate.language_model import LanguageModel
-from hone.stages.generate.styles import counts_of
+from hone.stages.generate.styles import Counts, counts_of
 from hone.tables import PEOPLE
 
 MADE = ("extractive",)
@@ -20,14 +20,14 @@ MADE = ("extractive",)
 class Extractive(Settings):
     """Queries cut from the documents, without any model."""
 
-    styles: dict[str, float] = Field(default={"search": 2, "span": 1})
+    styles: Counts = Field(default={"search": 2, "span": 1})
     """How many queries of each style are drawn per document: search, span, sentence, title; 0.5 draws one from every
     second document."""
 
     @field_validator("styles")
     @classmethod
-    def _known(cls, value: dict[str, float]) -> dict[str, float]:
-        return dict(counts_of(extractive.STYLES, value))
+    def _known(cls, value: Counts) -> Counts:
+        return counts_of(extractive.STYLES, value)
 
 
 class Log(Settings):
@@ -82,7 +82,7 @@ class Config(StageConfig):
     """Where queries come from, any of: extractive (cut from documents), log (a file of real queries), human (real
     queries with their documents), or a language model: transformers or vllm (in this process) or openai (any
     OpenAI-compatible server)."""
-    mix: dict[str, float] = Field(default={})
+    mix: dict[str, Annotated[float, Field(gt=0)]] = Field(default={})
     """Relative weight of each source among the drafts, such as {log: 1, vllm: 2}; empty takes all that each source
     has."""
     query_log: Annotated[Source, Field(validate_default=True)] = ""
@@ -107,12 +107,19 @@ class Config(StageConfig):
     """What makes a query unusable."""
     max_docs: int = Field(default=100_000, ge=1)
     """At most so many documents are asked about, a sample by seed; held-out ones never are."""
-    min_words: int = 2
+    min_words: int = Field(default=2, ge=1)
     """Shorter queries are dropped."""
-    max_words: int = 64
+    max_words: int = Field(default=64, ge=1)
     """Longer queries are dropped, whatever their source; a language model's styles have lower limits of their own."""
-    seed: int = 17
+    seed: Seed = 17
     """Draws the sample of documents, the extracts, the examples in prompts and the answers."""
+
+    @field_validator("max_words")
+    @classmethod
+    def _some_length_is_left(cls, value: int, info: ValidationInfo) -> int:
+        if value < info.data.get("min_words", 0):
+            raise ValueError("no query is left: min_words is more")
+        return value
 
     @field_validator("sources")
     @classmethod
@@ -125,8 +132,8 @@ class Config(StageConfig):
     @field_validator("mix")
     @classmethod
     def _weights_of_sources(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
-        if value and (set(value) != set(info.data.get("sources", ())) or min(value.values()) <= 0):
-            raise ValueError("give every one of generate.sources, and nothing else, a weight above 0")
+        if value and set(value) != set(info.data.get("sources", ())):
+            raise ValueError("give every one of generate.sources, and nothing else, a weight")
         return value
 
     @field_validator("query_log")

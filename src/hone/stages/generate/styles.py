@@ -5,6 +5,7 @@ search is zero-shot by design, so its pool is empty.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -172,9 +173,13 @@ STYLES: dict[str, Style] = {
 }
 
 
-def counts_of(known: Iterable[str], counts: Mapping[str, float]) -> Mapping[str, float]:
-    """`counts` of queries by style, checked. Raises ValueError on an unknown style or a negative number."""
-    if not set(counts) <= set(known) or any(count < 0 for count in counts.values()):
+Counts = dict[str, Annotated[float, Field(ge=0)]]
+"""How many queries of each style are asked of a document; 0.5 asks for one of every second document."""
+
+
+def counts_of(known: Iterable[str], counts: Counts) -> Counts:
+    """`counts`, checked. Raises ValueError on an unknown style."""
+    if not set(counts) <= set(known):
         raise ValueError(f"give a number for each style you want, of {', '.join(known)}")
     return counts
 
