@@ -84,6 +84,10 @@ CASES: dict[str, Case] = {
         lambda h: h.settings(generate={"min_words": 9, "max_words": 4}),
         r"generate\.max_words: no query is left: min_words is more, not 4",
     ),
+    "more words at least than at most by default": (
+        lambda h: h.settings(generate={"min_words": 65}),
+        r"generate\.max_words: no query is left: min_words is more, not 64",
+    ),
     "an unknown preset": (
         lambda h: h.settings(preset="gpu"),
         r"preset: 'gpu' is not a preset; write one of cpu, cpu-long, paper",

@@ -109,7 +109,7 @@ class Config(StageConfig):
     """At most so many documents are asked about, a sample by seed; held-out ones never are."""
     min_words: int = Field(default=2, ge=1)
     """Shorter queries are dropped."""
-    max_words: int = Field(default=64, ge=1)
+    max_words: int = Field(default=64, ge=1, validate_default=True)
     """Longer queries are dropped, whatever their source; a language model's styles have lower limits of their own."""
     seed: Seed = 17
     """Draws the sample of documents, the extracts, the examples in prompts and the answers."""
