@@ -1,7 +1,9 @@
 """What a report says, escapes and leaves out."""
 
 import html
+import io
 import re
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,8 +14,9 @@ import yaml
 from rich.console import Console
 
 from hone.evaluation.metrics import MEASURES
+from hone.evaluation.statistics import Comparison
 from hone.inputs.references import declared_licence
-from hone.report import charts
+from hone.report import ablation, charts
 from hone.report.card import card, unmeasured_card
 from hone.report.findings import Findings, Origin, headline
 from hone.report.html import element
@@ -21,7 +24,7 @@ from hone.report.markdown import markdown
 from hone.report.markdown_text import escaped
 from hone.report.page import page
 from hone.report.query_sources import queries
-from hone.report.terminal_table import before_after, rows
+from hone.report.terminal_table import before_after, grid, rows
 from hone.results.manifest import Manifest
 from story import EVIL, UNMEASURED, VERDICT, measured, story
 
@@ -158,6 +161,24 @@ def test_a_licence_is_what_the_settings_or_the_models_readme_declare(tmp_path: P
     assert declared_licence(tmp_path) == "mit"
     (tmp_path / "README.md").write_text("---\n: [\n---\n")
     assert declared_licence(tmp_path) == ""
+
+
+@pytest.mark.parametrize("seeds", [(17,), (17, 18, 19)])
+def test_no_letter_of_a_table_is_cut_off_at_80_columns(seeds: tuple[int, ...]) -> None:
+    against = Comparison(0.02, 0.01, -0.0336, (-0.0391, -0.0283), 0.0005)
+    names = ("InfoNCE, negatives of the batch only", "a_folder_without_spaces_in_its_name_as_the_teacher")
+    gains = (0.014,) * len(seeds)
+    variants = [ablation.Row("negatives", name, "", 1_006, 0.3, 0.31, gains, against, 510.0) for name in names]
+    full = ablation.Row("recipe", "full recipe", "", 1_006, 0.3, 0.35, gains)
+    study = ablation.Ablation("p", "test", 2_643, "dense", seeds, (full, *variants))
+    headings = ablation.columns(study)
+    assert ("each seed" in headings) == (len(seeds) > 1)
+    cells = [(row.group, *ablation.cells(row, headings)) for row in study.rows]
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(grid(("", *headings), cells, ablation.NUMERIC, ablation.finding(study)))
+    assert max(map(len, shown.getvalue().splitlines())) <= 80
+    wanted, got = Counter("".join(map("".join, cells))), Counter(shown.getvalue())
+    assert not {letter: count for letter, count in (wanted - got).items() if letter != " "}
 
 
 def test_the_terminal_table_has_a_row_for_each_measure_of_each_split() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 from hone.errors import UserError
 
@@ -21,6 +22,31 @@ class Settings(BaseModel):
     number that is not finite. What a number may be is said where it is declared."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """YAML reads `on`, `off`, `yes` and `no` as true and false, and pydantic would read those as 1 and 0."""
+        kinds = {
+            kind for kind in _kinds(cls.model_fields[cast(str, info.field_name)].annotation) if isinstance(kind, type)
+        }
+        if not kinds & {bool, object, Any} and kinds & {int, float} and _holds_truth(value):
+            raise PydanticKnownError("int_type" if float not in kinds else "float_type")
+        return value
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """An annotation, and all that it is of."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _kinds(inner)
+
+
+def _holds_truth(value: object) -> bool:
+    """Whether a value, or an item of a sequence of it, is true or false."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_truth, cast(list[object], value)))
+    return isinstance(value, bool)
 
 
 def checked(model: type[Checked], data: object, origin: str, *above: str) -> Checked:
@@ -56,8 +82,7 @@ def flaw(error: ValidationError) -> str:
 
 def section(annotation: Any) -> type[BaseModel] | None:
     """The settings that an annotation is of: itself, what may also be None, or each item of a sequence."""
-    kinds = [annotation, *(inner for kind in get_args(annotation) for inner in (kind, *get_args(kind)))]
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return next((kind for kind in _kinds(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 class StageConfig(Settings):

@@ -72,6 +72,11 @@ CASES: dict[str, Case] = {
     ),
     "a seed that nothing can be drawn from": (lambda h: h.settings(seed=-1), r"s\.yaml: seed: must be .* 0, not -1"),
     "half a document": (lambda h: h.settings(mine={"top_k": 1.5}), r"mine\.top_k: must be a whole number, not 1\.5"),
+    "yes for a number": (lambda h: h.settings(mine={"top_k": True}), r"mine\.top_k: must be a whole number, not True"),
+    "off for a number in a list": (
+        lambda h: h.settings(distill={"alphas": [0.5, False]}),
+        r"distill\.alphas: must be a number, not \[0\.5, False\]",
+    ),
     "neither true nor false": (
         lambda h: h.settings(prepare={"corpus": "corpus", "exclude_judged": "maybe"}),
         r"prepare\.exclude_judged: must be true or false, not 'maybe'",

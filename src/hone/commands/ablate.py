@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from hone import backends
 from hone.commands.options import (
@@ -20,7 +19,8 @@ from hone.commands.options import (
 )
 from hone.commands.output import console, write_study
 from hone.engine import ablation
-from hone.report.ablation import HEADINGS, ablation_markdown, ablation_page, cells, finding
+from hone.report.ablation import NUMERIC, ablation_markdown, ablation_page, cells, columns, finding
+from hone.report.terminal_table import grid
 from hone.storage.addresses import open_store
 
 app = verbs()
@@ -44,8 +44,7 @@ def ablate(
         study, chosen, study.seeds(seeds), duration_hours(budget), folder,
         lambda line: console.print(f"[dim]{escape(line)}[/]"),
     )  # fmt: skip
-    table = Table("", *HEADINGS, title=escape(finding(result)), title_justify="left", title_style="bold")
-    for row in result.rows:
-        table.add_row(row.group, *map(escape, cells(row)))
-    console.print(table)
+    shown = columns(result)
+    rows = [(row.group, *cells(row, shown)) for row in result.rows]
+    console.print(grid(("", *shown), rows, NUMERIC, finding(result)))
     write_study(folder, ablation_page(result), ablation_markdown(result), "ablation", asdict(result))

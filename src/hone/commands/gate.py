@@ -3,14 +3,13 @@
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from hone.commands.options import DEFAULT_STORE, RunName, StoreOption, verbs
 from hone.commands.output import console
 from hone.engine import record
 from hone.errors import UserError
 from hone.evaluation.policy import EXIT_CODES, read_verdict
+from hone.report.terminal_table import grid
 from hone.results.table_io import fetch_folder
 from hone.scratch import scratch_folder
 from hone.storage.addresses import open_store
@@ -36,8 +35,6 @@ def gate(
     if as_json:
         print(text)
         raise typer.Exit(EXIT_CODES[verdict["verdict"]] if strict else 0)
-    grid = Table("criterion", "value", "wanted", "outcome", "note", title=f"verdict: {verdict['verdict']}")
-    for row in criteria:
-        grid.add_row(*map(escape, (row.name, row.found, row.wanted, row.outcome, row.note)))
-    console.print(grid)
+    rows = [(row.name, row.outcome, row.found, f"{row.wanted}\n{row.note}".rstrip()) for row in criteria]
+    console.print(grid(("criterion", "outcome", "value", "wanted"), rows, "value", f"verdict: {verdict['verdict']}"))
     raise typer.Exit(EXIT_CODES[verdict["verdict"]] if strict else 0)

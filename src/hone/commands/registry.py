@@ -3,12 +3,11 @@
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
 from hone.commands.output import console, where
 from hone.errors import UserError
+from hone.report.terminal_table import grid
 from hone.results import registry
 from hone.storage.addresses import open_store
 
@@ -20,12 +19,12 @@ Domain = Annotated[str, typer.Argument(metavar="DOMAIN", help="The name that pub
 def registry_list(store: StoreOption = DEFAULT_STORE) -> None:
     """List the domains that have been published to, each with its current version."""
     opened = open_store(store)
-    grid = Table("domain", "current", "versions", "moved by", "at")
+    rows: list[tuple[str, ...]] = []
     for domain in registry.domains(opened):
         last = registry.moves(opened, domain)[-1]
         count = sum(1 for _ in registry.releases(opened, domain))
-        grid.add_row(domain, last.version, str(count), escape(last.by), last.at)
-    console.print(grid)
+        rows.append((domain, last.version, str(count), last.by, last.at))
+    console.print(grid(("domain", "current", "versions", "moved by", "at"), rows, "versions"))
 
 
 @app.command("show")
@@ -37,14 +36,13 @@ def registry_show(domain: Domain, store: StoreOption = DEFAULT_STORE) -> None:
         raise UserError(
             f"nothing has been published as {domain!r} in {opened.uri}; `hone registry list` shows what has"
         )
-    versions = Table("version", "finding", title=f"{domain}: versions", title_justify="left")
-    for release in registry.releases(opened, domain):
-        mark = " (current)" if release.version == moves[-1].version else ""
-        versions.add_row(f"{release.version}{mark}", escape(release.finding))
-    history = Table("move", "version", "action", "by", "at", title=f"{domain}: what was current", title_justify="left")
-    for move in moves:
-        history.add_row(str(move.number), move.version, move.action, escape(move.by), move.at)
-    console.print(versions, history)
+    versions = [
+        (release.version + " (current)" * (release.version == moves[-1].version), release.finding)
+        for release in registry.releases(opened, domain)
+    ]
+    console.print(grid(("version", "finding"), versions, title=f"{domain}: versions"))
+    history = [(str(move.number), move.version, move.action, move.by, move.at) for move in moves]
+    console.print(grid(("move", "version", "action", "by", "at"), history, "move", f"{domain}: what was current"))
     console.print(f"model: {where(opened)}/models/{domain}/{moves[-1].version}", soft_wrap=True)
 
 

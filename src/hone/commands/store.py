@@ -4,9 +4,7 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from hone.commands.options import DEFAULT_STORE, StoreOption, verbs
 from hone.commands.output import console, where
@@ -14,6 +12,7 @@ from hone.engine import record
 from hone.engine.garbage import collect, garbage, runs
 from hone.engine.maintenance import differences, flaws, parts_of, prefixes_of
 from hone.errors import UserError
+from hone.report.terminal_table import grid
 from hone.results import registry
 from hone.results.manifest import missing_parts
 from hone.stages import STAGES
@@ -41,11 +40,16 @@ def store_ls(
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    grid = Table("run", "stages", "MB", "state", box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        state = "whole" if row["whole"] else f"damaged: hone repair {row['run']}"
-        grid.add_row(escape(row["run"]), f"{len(row['stages'])} of {len(STAGES)}", f"{row['bytes'] / 1e6:,.1f}", state)
-    console.print(grid)
+    shown = [
+        (
+            row["run"],
+            f"{len(row['stages'])} of {len(STAGES)}",
+            f"{row['bytes'] / 1e6:,.1f}",
+            "whole" if row["whole"] else f"damaged: hone repair {row['run']}",
+        )
+        for row in rows
+    ]
+    console.print(grid(("run", "stages", "MB", "state"), shown, "MB"))
 
 
 @app.command("verify")

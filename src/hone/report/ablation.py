@@ -83,16 +83,27 @@ class Saturation:
     curves: tuple[Curve, ...]
 
 
-def cells(row: Row) -> list[str]:
-    """A row of the table as text."""
+def columns(study: Ablation) -> tuple[str, ...]:
+    """The headings that say something: with one seed its gain is the gain."""
+    return tuple(heading for heading in HEADINGS if len(study.seeds) > 1 or heading != "each seed")
+
+
+def cells(row: Row, shown: Sequence[str]) -> list[str]:
+    """A row of the table as text, under the headings `shown`."""
+    texts = _texts(row)
+    return [texts[heading] for heading in shown]
+
+
+def _texts(row: Row) -> dict[str, str]:
     if not row.gains:
-        return [row.name, "", row.note, "", "", "", "", ""]
+        return {**dict.fromkeys(HEADINGS, ""), "variant": row.name, "gain": row.note}
     against = row.against
     beside = ["", "", ""]
     if against:
         beside = [points(against.delta), interval(against.ci95), p_cell(against.p_value)]
     seeds = ", ".join(points(gain) for gain in row.gains)
-    return [row.name, f"{row.lists:,}", points(row.tuned - row.base), seeds, *beside, duration(row.seconds)]
+    values = (row.name, f"{row.lists:,}", points(row.tuned - row.base), seeds, *beside, duration(row.seconds))
+    return dict(zip(HEADINGS, values, strict=True))
 
 
 def duration(seconds: float) -> str:
@@ -132,8 +143,9 @@ def ablation_page(study: Ablation) -> str:
     """The table and its plot as one HTML file that needs nothing else."""
     about = f"Ablation of {study.name}: {_about(study)}"
     parts = [section("Against the full recipe", _plot(study), element("p", METHOD, class_="soft"))]
-    body = [cells(row) for row in study.rows if row.gains]
-    parts.append(section("Every variant", table(POINTS, HEADINGS, body, NUMERIC)))
+    shown = columns(study)
+    body = [cells(row, shown) for row in study.rows if row.gains]
+    parts.append(section("Every variant", table(POINTS, shown, body, NUMERIC)))
     missing = [[row.group, row.name, row.note] for row in study.rows if row.note]
     if missing:
         parts.append(
@@ -213,8 +225,9 @@ def _page(headline: str, about: str, parts: Sequence[Html]) -> str:
 def ablation_markdown(study: Ablation) -> str:
     """The same table for a pull request or a page of documentation."""
     lines = [f"**{escaped(finding(study))}.** {_about(study)}.", ""]
-    lines += [f"| | {' | '.join(HEADINGS)} |", f"|---|---|{'--:|' * (len(HEADINGS) - 1)}"]
-    lines += [f"| {' | '.join(escaped(cell) for cell in (row.group, *cells(row)))} |" for row in study.rows]
+    shown = columns(study)
+    lines += [f"| | {' | '.join(shown)} |", f"|---|---|{'--:|' * (len(shown) - 1)}"]
+    lines += [f"| {' | '.join(escaped(cell) for cell in (row.group, *cells(row, shown)))} |" for row in study.rows]
     return "\n".join([*lines, "", METHOD]) + "\n"
 
 

@@ -9,14 +9,27 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def grid(headings: Sequence[str], rows: Sequence[Sequence[str]], numeric: str, title: str = "") -> "Table":
-    """Rows of text as a table, whose first column is not broken; `numeric` are headings, with | between."""
+def grid(headings: Sequence[str], rows: Sequence[Sequence[str]], numeric: str = "", title: str = "") -> "Table":
+    """Rows of text as a table, with `numeric` headings, | between, at the right. The first column is not broken where
+    another one holds words; in the others a word that is too long goes on in the next line and is never cut off."""
+    from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title or None)
+    table = Table(
+        title=escape(title) or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    numbers = numeric.split("|")
+    only_one_with_words = {*headings[1:]} <= {*numbers}
     for at, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if heading in numeric.split("|") else "left", no_wrap=not at)
+        justify = "right" if heading in numbers else "left"
+        whole = not at and not only_one_with_words
+        table.add_column(escape(heading), justify=justify, no_wrap=whole, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     return table
@@ -24,27 +37,13 @@ def grid(headings: Sequence[str], rows: Sequence[Sequence[str]], numeric: str, t
 
 def before_after(metrics: Mapping[str, Any], names: tuple[str, str] = STUDENTS) -> "Table":
     """metrics.json as a table: a row for each measure of each set, under the finding."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(
-        title=escape(headline(metrics, names)),
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    table.add_column("set")
-    table.add_column("measure", no_wrap=True)
-    for heading in (*map(escape, names), "points", "95% CI", "p", "p (Holm)"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("set", "measure", *names, "points", "95% CI", "p", "p (Holm)")
+    shown: list[tuple[str, ...]] = []
     before = ""
     for name, *row in rows(metrics):
-        table.add_row(name if name != before else "", *row)
+        shown.append((name if name != before else "", *row))
         before = name
-    return table
+    return grid(headings, shown, "|".join(headings[2:]), headline(metrics, names))
 
 
 def rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
