@@ -103,3 +103,14 @@ def test_a_hold_names_the_queries_it_takes() -> None:
     assert next_step(synthetic, "promote", "docs") == ""
     human = {**synthetic, "synthetic": False, "delta": {"nDCG@10": 0.02}, "p_value": 0.2}
     assert "About 300 more judged queries" in next_step(human, "hold", "docs")
+    # Nobody judges a hundred thousand queries for a tenth of a point.
+    hardly = next_step({**human, "delta": {"nDCG@10": 0.001}}, "hold", "docs")
+    assert "about 1,600 queries to see a gain of 1 point; there are 100." in hardly
+    assert "000" not in hardly
+    many = {
+        **human,
+        "queries": 2_000,
+        "sets": {"synthetic": {**main, "queries": 2_000, "minimal_detectable_effect": 0.009}},
+    }
+    small = next_step({**many, "delta": {"nDCG@10": 0.006}}, "hold", "docs")
+    assert "About 2,500 more judged queries would show whether 0.6 points are real" in small

@@ -40,9 +40,12 @@ def next_step(metrics: Mapping[str, Any], verdict: str, run_name: str) -> str:
     more = queries_for(gained, main) - metrics["queries"]
     if more <= 0:
         return ""
+    if gained < min(GAINS) and metrics["queries"] < queries_for(min(GAINS), main):
+        few = f"The gain may be chance. It takes {wanted}; there are {metrics['queries']:,}."
+        return f"{few} To add some, extend the corpus's qrels, or {how}."
     return (
-        f"The gain may be chance. About {more:,} more judged queries would show whether {100 * gained:.1f} points are "
-        f"real: add them to the corpus's qrels, or {how}."
+        f"The gain may be chance. About {_rounded(more):,} more judged queries would show whether {100 * gained:.1f} "
+        f"points are real: add them to the corpus's qrels, or {how}."
     )
 
 
