@@ -27,11 +27,10 @@ class Settings(BaseModel):
     @classmethod
     def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
         """YAML reads `on`, `off`, `yes` and `no` as true and false, and pydantic would read those as 1 and 0."""
-        kinds = {
-            kind for kind in _kinds(cls.model_fields[cast(str, info.field_name)].annotation) if isinstance(kind, type)
-        }
-        if not kinds & {bool, object, Any} and kinds & {int, float} and _holds_truth(value):
-            raise PydanticKnownError("int_type" if float not in kinds else "float_type")
+        if _holds_truth(value):
+            kinds = [*_kinds(cls.model_fields[cast(str, info.field_name)].annotation)]
+            if not any(kind in kinds for kind in (bool, object, Any)) and (int in kinds or float in kinds):
+                raise PydanticKnownError("float_type" if float in kinds else "int_type")
         return value
 
 
@@ -43,7 +42,9 @@ def _kinds(annotation: Any) -> Iterator[Any]:
 
 
 def _holds_truth(value: object) -> bool:
-    """Whether a value, or an item of a sequence of it, is true or false."""
+    """Whether a value, or one within it, is true or false."""
+    if isinstance(value, Mapping):
+        value = list(cast(Mapping[object, object], value).values())
     if isinstance(value, (list, tuple)):
         return any(map(_holds_truth, cast(list[object], value)))
     return isinstance(value, bool)

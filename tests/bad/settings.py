@@ -77,6 +77,10 @@ CASES: dict[str, Case] = {
         lambda h: h.settings(distill={"alphas": [0.5, False]}),
         r"distill\.alphas: must be a number, not \[0\.5, False\]",
     ),
+    "yes for a number of a mapping": (
+        lambda h: h.settings(generate={"extractive": {"styles": {"span": True}}}),
+        r"generate\.extractive\.styles: must be a number",
+    ),
     "neither true nor false": (
         lambda h: h.settings(prepare={"corpus": "corpus", "exclude_judged": "maybe"}),
         r"prepare\.exclude_judged: must be true or false, not 'maybe'",
