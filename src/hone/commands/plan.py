@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from hone import backends
 from hone import settings as settings_file
@@ -54,7 +54,9 @@ def plan(
 def _grid(cost: Forecast, *, with_price: bool) -> Table:
     """A row for each stage that takes time, and one for all."""
     columns = ["stage", "work", f"time, one {cost.device}", "storage", *(["price"] if with_price else []), "rests on"]
-    grid = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    grid = Table(
+        *(Column(name, overflow="fold") for name in columns), box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
 
     def add(stage: str, work: str, spent: tuple[str, str, str], source: str) -> None:
         grid.add_row(stage, work, *(spent if with_price else spent[:2]), source)

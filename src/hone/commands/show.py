@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from hone.commands.options import DEFAULT_STORE, RunName, StoreOption, verbs
 from hone.commands.output import console
@@ -64,7 +64,7 @@ def _show(tables: Tables, name: str, rows: pa.Table) -> None:
     titles = tables.titles(rows)
     hidden = {"query_id", "id", "stage"} if {"text", "reason"} & {*rows.column_names} else set[str]()
     columns = [column for column in rows.column_names if column not in hidden and column not in ("scores", "likely")]
-    grid = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    grid = Table(*(Column(name, overflow="fold") for name in columns), box=None, pad_edge=False, header_style="bold")
     for row in rows.to_pylist():
         grid.add_row(*(escape(_cell(row[column], titles)) for column in columns))
     console.print(grid)
